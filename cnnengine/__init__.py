@@ -1,0 +1,1 @@
+"""A CNN inference engine for CPUs: ONNX in, compiled Cython kernels underneath."""

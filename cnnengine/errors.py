@@ -1,0 +1,107 @@
+"""The exceptions that the package raises, under one root."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CNNEngineError",
+    "ClosedError",
+    "InputError",
+    "ModelError",
+    "ModelNotFoundError",
+    "ShapeError",
+    "UnsupportedOperatorError",
+]
+
+
+class CNNEngineError(Exception):
+    """Root of every error that cnnengine raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, in one sentence.
+    model, node, operator, tensor : str, optional
+        Where: the model's name or path, the node's name, its ONNX operator, the tensor or argument.
+    expected, received : object, optional
+        What would have been right, and what came.
+
+    All of them stay readable as attributes; those given are also part of the printed message.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        node: str | None = None,
+        operator: str | None = None,
+        tensor: str | None = None,
+        expected: object = None,
+        received: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.model = model
+        self.node = node
+        self.operator = operator
+        self.tensor = tensor
+        self.expected = expected
+        self.received = received
+
+    def __str__(self) -> str:
+        where = [
+            f"{label} {value!r}"
+            for label, value in (
+                ("model", self.model),
+                ("node", self.node),
+                ("operator", self.operator),
+                ("tensor", self.tensor),
+            )
+            if value is not None
+        ]
+        text = f"{', '.join(where)}: {self.message}" if where else self.message
+        if self.expected is not None:
+            text += f"; expected {self.expected}"
+        if self.received is not None:
+            text += f"; received {self.received}"
+        return text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, dict(self.__dict__)))
+
+    def locate(self, **where: str | None) -> CNNEngineError:
+        """Fill in those of model, node, operator and tensor that are not known yet; returns self."""
+        for key, value in where.items():
+            if getattr(self, key) is None:
+                setattr(self, key, value)
+        return self
+
+
+def _rebuild(cls: type[CNNEngineError], message: str, state: dict[str, object]) -> CNNEngineError:
+    error = cls(message)
+    error.__dict__.update(state)
+    return error
+
+
+class ModelError(CNNEngineError, ValueError):
+    """The model is not a valid ONNX model, or asks for something that ONNX does not define."""
+
+
+class ModelNotFoundError(ModelError, FileNotFoundError):
+    """The model file, or a file that it refers to, does not exist."""
+
+
+class UnsupportedOperatorError(ModelError, NotImplementedError):
+    """The model is valid, but uses operators, versions or dtypes that cannot be run; names all of them."""
+
+
+class ShapeError(CNNEngineError, ValueError):
+    """Shapes or geometry do not fit together."""
+
+
+class InputError(CNNEngineError, ValueError):
+    """An array or argument given by the caller has the wrong name, dtype, kind or number."""
+
+
+class ClosedError(CNNEngineError, ValueError):
+    """The model was closed."""

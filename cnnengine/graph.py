@@ -1,0 +1,139 @@
+"""The graph between importer and lowering: values by name, nodes that hold operators.
+
+A `Graph` knows neither ONNX protobufs nor kernels. Every pass maps a Graph to a Graph, and every Graph can be run
+by `Graph.evaluate` with the operators' plain NumPy references, so that a pass is tested as before == after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import ModelError
+
+if TYPE_CHECKING:
+    from .ops.base import Operator
+
+Dim = int | str | None
+"""One extent: a number, the name of a symbolic dimension, or None where nothing is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class TensorSpec:
+    """What is known of a value: dtype, shape, and the value itself where shapes alone decide it.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+    shape : tuple of int, str or None, or None
+        None when even the rank is unknown. While planning, all extents are ints.
+    value : ndarray or None
+        The value, when it is a constant or follows from shapes (Shape -> Gather -> Concat ...).
+    """
+
+    dtype: np.dtype
+    shape: tuple[Dim, ...] | None
+    value: np.ndarray | None = None
+
+    @staticmethod
+    def of(value: np.ndarray) -> TensorSpec:
+        """The spec of a known value."""
+        return TensorSpec(value.dtype, value.shape, value)
+
+    @property
+    def concrete(self) -> tuple[int, ...]:
+        """The shape, when every extent is known; raises ValueError otherwise."""
+        if self.shape is None or not all(isinstance(d, int) for d in self.shape):
+            raise ValueError(f"the shape {self.shape} is not fully known")
+        return self.shape  # type: ignore[return-value]
+
+    @property
+    def is_concrete(self) -> bool:
+        return self.shape is not None and all(isinstance(d, int) for d in self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operator with the names of its values; an empty input name means "absent"."""
+
+    op: Operator
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    name: str = ""
+
+    def replace(self, **changes: object) -> Node:
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(eq=False)
+class Graph:
+    """Nodes in topological order, constants by name, inputs and outputs.
+
+    Passes never change a Graph in place: they build another one (`replace`), sharing the arrays.
+    """
+
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+    nodes: list[Node]
+    constants: dict[str, np.ndarray]
+    name: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def replace(self, **changes: object) -> Graph:
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def producers(self) -> dict[str, Node]:
+        """Value name -> the node that makes it."""
+        return {name: node for node in self.nodes for name in node.outputs if name}
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """Value name -> the nodes that read it, once per reading input; graph outputs are not listed."""
+        users: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in (*node.inputs, *node.op.captures()):
+                if name:
+                    users.setdefault(name, []).append(node)
+        return users
+
+    def check(self) -> None:
+        """Raise ModelError unless every value is made once, before it is read."""
+        known = set(self.inputs) | set(self.constants)
+        for node in self.nodes:
+            for name in (*node.inputs, *node.op.captures()):
+                if name and name not in known:
+                    raise ModelError(
+                        "reads a value that no earlier node makes",
+                        model=self.name,
+                        node=node.name,
+                        operator=node.op.op_type,
+                        tensor=name,
+                    )
+            for name in node.outputs:
+                if not name:
+                    continue
+                if name in known:
+                    raise ModelError(
+                        "makes a value that exists already",
+                        model=self.name,
+                        node=node.name,
+                        operator=node.op.op_type,
+                        tensor=name,
+                    )
+                known.add(name)
+        for name in self.outputs:
+            if name not in known:
+                raise ModelError("an output that nothing makes", model=self.name, tensor=name)
+
+    def evaluate(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> list[np.ndarray]:
+        """Run the graph with the operators' NumPy references: slow, the yardstick of every pass."""
+        values: dict[str, object] = dict(self.constants)
+        values.update(feeds)
+        for node in self.nodes:
+            results = node.op.reference(*[values[n] if n else None for n in node.inputs])
+            for name, value in zip(node.outputs, results, strict=False):
+                if name:
+                    values[name] = value
+        return [values[name] for name in (outputs if outputs is not None else self.outputs)]  # type: ignore[misc]
