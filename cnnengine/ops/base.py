@@ -1,0 +1,180 @@
+"""What an operator is: typed attributes, a shape rule, a plain reference, and its lowering.
+
+An operator's file holds the whole operator. Adding one costs one file, one case file and one line in the index.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from ..errors import ModelError, UnsupportedOperatorError
+from ..graph import TensorSpec
+from ..runtime.layout import NO_HALO, Halo
+
+EXACT = "exact"
+"""Tolerance class of operators that move or select values: outputs equal the reference bit for bit."""
+ROUNDING = "rounding"
+"""Tolerance class of operators that compute: outputs differ from the reference by rounding errors."""
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """One node as the file has it, free of protobufs: what `Operator.from_onnx` reads.
+
+    Attributes
+    ----------
+    op_type, domain, name : str
+    version : int
+        The operator's own version (`since_version`) under the model's opset import.
+    attributes : dict
+        Python values: int, float, str, lists of them, ndarray for tensors, `Graph` for subgraphs.
+    inputs, outputs : tuple of str
+    """
+
+    op_type: str
+    domain: str
+    version: int
+    attributes: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    name: str = ""
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        return self.attributes.get(name, default)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation fused into the store of a kernel: ``clip`` (alpha = low, beta = high) or another by name."""
+
+    kind: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+
+class Operand(Protocol):
+    """A buffer that kernel calls name; opaque to operators."""
+
+
+class Lowering(Protocol):
+    """What `Operator.lower` may ask for and say; one per node, at concrete shapes.
+
+    Reorders between layouts are inserted as needed; a value is reordered at most once per layout.
+    """
+
+    lanes: int
+    """Channels of one plane on the chosen instruction set."""
+    inputs: tuple[TensorSpec | None, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def const(self, index: int) -> np.ndarray | None:
+        """The value of input `index` when it is known, else None."""
+        ...
+
+    def is_planes(self, index: int) -> bool:
+        """Whether input `index` is at hand in the blocked layout (lanes wide, one group)."""
+        ...
+
+    def plain(self, index: int) -> Operand:
+        """Input `index`, plain."""
+        ...
+
+    def planes(self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1) -> Operand:
+        """Input `index` (float32, rank 2 to 5) in planes, with at least this halo of zeros."""
+        ...
+
+    def out_plain(self, index: int = 0) -> Operand:
+        """Output `index`, to be written plain."""
+        ...
+
+    def out_planes(self, index: int = 0, *, groups: int = 1) -> Operand:
+        """Output `index`, to be written in planes of `lanes` channels; its writer must write the halo."""
+        ...
+
+    def alias(self, output: int = 0, input: int = 0) -> None:
+        """Output is the input's buffer, plain, under another shape."""
+        ...
+
+    def same(self, output: int = 0, input: int = 0) -> None:
+        """Output is the input's value as it is, in whatever layout (Identity, Dropout)."""
+        ...
+
+    def pack(self, key: Hashable, build: Callable[[], np.ndarray]) -> Operand:
+        """A packed constant, made once per model and `key` (include the constants' names: `name(i)`, and the format)."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Name of input `index`, for keys of `pack`."""
+        ...
+
+    def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> Operand:
+        """A plain intermediate buffer."""
+        ...
+
+    def call(self, kernel: str, inputs: Sequence[Operand | None], outputs: Sequence[Operand], **params: Any) -> None:
+        """Add a kernel call; its builder gets the final views of the operands and `params`."""
+        ...
+
+
+class Operator:
+    """Base of all operators: subclasses are frozen dataclasses whose fields are the typed attributes.
+
+    Class attributes
+    ----------------
+    op_type, domain : str
+        The ONNX operator.
+    min_version : int
+        The oldest version of the operator that `from_onnx` understands.
+    tolerance : str
+        EXACT or ROUNDING, used by the tests.
+    """
+
+    op_type: ClassVar[str] = ""
+    domain: ClassVar[str] = ""
+    min_version: ClassVar[int] = 1
+    tolerance: ClassVar[str] = ROUNDING
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Operator:
+        """Build from a file's node. The default fills each field from the attribute of the same name.
+
+        Raises
+        ------
+        ModelError
+            An attribute is missing, unknown or of the wrong type.
+        UnsupportedOperatorError
+            A version or attribute value that is valid ONNX but not supported.
+        """
+        kwargs: dict[str, Any] = {}
+        for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+            if f.name in node.attributes:
+                value = node.attributes[f.name]
+                kwargs[f.name] = tuple(value) if isinstance(value, list) else value
+            elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+                raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected=f.name)
+        return cls(**kwargs)
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        """Specs of the outputs from fully known input shapes; raises ShapeError or InputError where they do not fit.
+
+        Where an output's value follows from shapes or known values, its spec carries it. An extent that depends on data
+        is None.
+        """
+        raise NotImplementedError
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        """The outputs computed plainly with NumPy; slow is fine, right is required."""
+        raise UnsupportedOperatorError("has no reference", operator=self.op_type)
+
+    def lower(self, ctx: Lowering) -> bool:
+        """Add the kernel calls of this node; returns False where it cannot (then it runs on the host by `reference`)."""
+        return False
+
+    def captures(self) -> tuple[str, ...]:
+        """Names of outer values that subgraphs of this operator read."""
+        return ()

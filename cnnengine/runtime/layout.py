@@ -1,0 +1,160 @@
+"""How tensors lie in memory, and calls of kernels as plain data.
+
+Two layouts exist.
+
+plain
+    C-contiguous, as NumPy and ONNX see it; any rank and dtype.
+planes
+    float32 tensors of rank 3 to 5 (and rank 2 as 1x1x1 pixels): channels in blocks of `lanes`,
+    ``[n][channel block][d][h][w][lane]``, the absent spatial axes 1. ``lanes`` is the SIMD width of the instruction
+    set, or 1 (each channel a plane of its own). With ``groups`` > 1 every group of channels starts a new block.
+    A halo of zeros may surround the pixels (``halo``: begin and end per spatial axis d, h, w); the producer of a
+    tensor writes its halo. Lanes beyond the last channel of a group are unspecified: no kernel may let them
+    reach a result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Halo = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Begin and end widths of the zero halo along d, h and w, in pixels."""
+
+NO_HALO: Halo = ((0, 0), (0, 0), (0, 0))
+ALIGNMENT = 64
+
+
+def merge_halos(a: Halo, b: Halo) -> Halo:
+    """The smallest halo that serves both."""
+    return tuple((max(p[0], q[0]), max(p[1], q[1])) for p, q in zip(a, b, strict=True))  # type: ignore[return-value]
+
+
+def spatial3(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(d, h, w) of a tensor (N, C, spatial...) with at most three spatial axes; absent ones are 1."""
+    tail = shape[2:]
+    return (1,) * (3 - len(tail)) + tuple(tail)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a tensor lies in its buffer; all numbers count elements, not bytes.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        The tensor's ONNX shape.
+    dtype : numpy.dtype
+    lanes : int
+        0 for plain, else the channels of one plane.
+    groups : int
+    halo : Halo
+    sn, sp, sd, sh : int
+        Strides of batch, plane, depth and row (the stride of a pixel is `lanes`). Zero when plain.
+    offset : int
+        From the start of the buffer to the first pixel (n = plane = d = h = w = 0).
+    size : int
+        Elements that the buffer must have.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    lanes: int = 0
+    groups: int = 1
+    halo: Halo = NO_HALO
+    sn: int = 0
+    sp: int = 0
+    sd: int = 0
+    sh: int = 0
+    offset: int = 0
+    size: int = 0
+
+    @staticmethod
+    def plain(shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> View:
+        return View(tuple(shape), np.dtype(dtype), size=math.prod(shape))
+
+    @staticmethod
+    def planes(shape: tuple[int, ...], lanes: int, halo: Halo = NO_HALO, groups: int = 1) -> View:
+        """A dense blocked buffer for float32 `shape` (N, C, up to three spatial axes)."""
+        d, h, w = spatial3(shape)
+        (d0, d1), (h0, h1), (w0, w1) = halo
+        sh = (w0 + w + w1) * lanes
+        sd = (h0 + h + h1) * sh
+        sp = (d0 + d + d1) * sd
+        blocks = groups * -(-(shape[1] // groups) // lanes)
+        sn = blocks * sp
+        return View(
+            tuple(shape), np.dtype(np.float32), lanes, groups, halo, sn, sp, sd, sh, d0 * sd + h0 * sh + w0 * lanes, shape[0] * sn
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        return self.lanes == 0
+
+    @property
+    def n(self) -> int:
+        return self.shape[0]
+
+    @property
+    def c(self) -> int:
+        return self.shape[1]
+
+    @property
+    def dhw(self) -> tuple[int, int, int]:
+        return spatial3(self.shape)
+
+    @property
+    def group_blocks(self) -> int:
+        """Channel blocks of one group."""
+        return -(-(self.c // self.groups) // self.lanes)
+
+    @property
+    def blocks(self) -> int:
+        """Channel blocks of the whole tensor."""
+        return self.groups * self.group_blocks
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class KernelCall:
+    """One call of a kernel, before memory is assigned: plain data.
+
+    Attributes
+    ----------
+    kernel : str
+        Name in `cnnengine._kernels.KERNELS`.
+    inputs, outputs : tuples of operand keys (hashable; None where an optional operand is absent)
+        The kernel's operands in its order, inputs first.
+    params : mapping
+        The keyword arguments of the kernel's builder.
+    node : str
+        Name of the node that it serves, for reports.
+    """
+
+    kernel: str
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    node: str = ""
+
+
+def aligned_empty(size: int, dtype: np.dtype | type = np.float32) -> np.ndarray:
+    """An uninitialised 1-D array whose data is 64-byte aligned."""
+    dtype = np.dtype(dtype)
+    raw = np.empty(size * dtype.itemsize + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size * dtype.itemsize].view(dtype)
+
+
+def aligned_copy(array: np.ndarray) -> np.ndarray:
+    """A 1-D, 64-byte aligned, native-order copy of `array` in C order."""
+    out = aligned_empty(array.size, array.dtype.newbyteorder("="))
+    out.reshape(array.shape)[...] = array
+    return out
