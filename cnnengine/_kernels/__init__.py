@@ -1,0 +1,73 @@
+"""Kernels: compiled functions on arrays, their builders, and the index of both.
+
+For every kernel NAME of the index, its module has
+
+``build_NAME(inputs, outputs, **params) -> Launch``
+    Resolves the geometry for these views (`cnnengine.runtime.layout.View`, None for an absent optional operand) on the
+    current instruction set. Raises ValueError when views and parameters do not fit together.
+``NAME(launch, *inputs, *outputs, threads=1)``
+    The front: typed 1-D contiguous memoryviews over the operands' buffers, checked against the geometry's extents, and a
+    `prange` over the chunks. Absent operands are None.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+ACTIVATIONS = {
+    "clip": 1,
+    "leaky_relu": 2,
+    "sigmoid": 3,
+    "tanh": 4,
+    "silu": 5,
+    "hard_sigmoid": 6,
+    "hard_swish": 7,
+    "elu": 8,
+    "selu": 9,
+    "celu": 10,
+    "gelu": 11,
+    "gelu_tanh": 12,
+    "mish": 13,
+    "softplus": 14,
+    "softsign": 15,
+    "exp": 16,
+    "log": 17,
+    "erf": 18,
+    "abs": 19,
+    "neg": 20,
+    "sqrt": 21,
+    "reciprocal": 22,
+    "sign": 23,
+    "floor": 24,
+    "ceil": 25,
+    "round": 26,
+    "thresholded_relu": 27,
+    "square": 28,
+    "pow": 29,
+    "affine": 30,
+}
+"""Names of the activations, to the numbers of ActivationKind in table.pxd; parameters alpha and beta are explained there."""
+
+KERNELS: dict[str, str] = {
+    # kernel name -> module
+    "conv": "conv",
+    "depthwise": "conv",
+    "dense": "conv",
+}
+
+
+class Kernel(NamedTuple):
+    """Builder and front of one kernel."""
+
+    build: Callable[..., Any]
+    front: Callable[..., None]
+
+
+@cache
+def kernel(name: str) -> Kernel:
+    """The kernel of this name; raises KeyError."""
+    module = importlib.import_module(f"{__name__}.{KERNELS[name]}")
+    return Kernel(getattr(module, f"build_{name}"), getattr(module, name))

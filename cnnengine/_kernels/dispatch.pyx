@@ -1,0 +1,132 @@
+# cython: language_level=3
+"""The instruction sets: which were built, which this CPU has, which one is in use.
+
+A tile module is itself compiled for its instruction set, so the CPU is asked first and a module imported after. At import
+the best available set is chosen; CNNENGINE_ISA forces one, and naming one that is not available is an error.
+"""
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdlib cimport calloc
+
+import contextlib
+import importlib
+import importlib.util
+import os
+
+from cnnengine.errors import CNNEngineError
+from cnnengine._kernels.table cimport KernelTable
+from cnnengine._kernels.tiles.conv cimport ConvTiles
+from cnnengine._kernels.tiles.move cimport MoveTiles
+from cnnengine._kernels.tiles.pool cimport PoolTiles
+from cnnengine._kernels.tiles.vector cimport VectorTiles
+
+cdef extern from "cpu.h" nogil:
+    bint cpu_has(const char *isa)
+    double cpu_seconds()
+    int planted()
+
+# best last
+KNOWN = ("sse2", "avx2", "avx512", "neon")
+
+cdef dict _tables = {}                  # name -> address of its KernelTable; tables live as long as the process
+cdef const KernelTable *_table = NULL
+cdef str _current = None
+
+
+cdef const KernelTable *current_table() noexcept:
+    return _table
+
+
+cdef size_t load_table(str isa) except 0:
+    cdef KernelTable *table
+    if isa in _tables:
+        return _tables[isa]
+    families = {f: importlib.import_module(f"cnnengine._kernels.tiles._{f}_{isa}").capsule for f in ("conv", "pool", "vector", "move")}
+    table = <KernelTable *>calloc(1, sizeof(KernelTable))
+    if table == NULL:
+        raise MemoryError("kernel table")
+    table.conv = (<ConvTiles *>PyCapsule_GetPointer(families["conv"], "cnnengine.tiles.conv"))[0]
+    table.pool = (<PoolTiles *>PyCapsule_GetPointer(families["pool"], "cnnengine.tiles.pool"))[0]
+    table.vector = (<VectorTiles *>PyCapsule_GetPointer(families["vector"], "cnnengine.tiles.vector"))[0]
+    table.move = (<MoveTiles *>PyCapsule_GetPointer(families["move"], "cnnengine.tiles.move"))[0]
+    table.lanes = table.conv.lanes
+    name = isa.encode()
+    table.name[:len(name)] = name
+    _tables[isa] = <size_t>table
+    return <size_t>table
+
+
+def available_isas() -> tuple[str, ...]:
+    """Names of the instruction sets that were built and that this CPU has, the best last."""
+    return tuple(
+        isa for isa in KNOWN
+        if cpu_has(isa.encode()) and importlib.util.find_spec(f"cnnengine._kernels.tiles._conv_{isa}") is not None
+    )
+
+
+def current_isa() -> str:
+    """Name of the instruction set in use."""
+    return _current
+
+
+def lanes() -> int:
+    """float32 lanes of one register of the instruction set in use: the channels of a plane."""
+    return _table.lanes
+
+
+def set_isa(str isa) -> None:
+    """Use this instruction set for kernels built from now on.
+
+    Raises
+    ------
+    CNNEngineError
+        It is unknown, was not built, or this CPU lacks it.
+    """
+    global _table, _current
+    if isa not in available_isas():
+        raise CNNEngineError(
+            "the instruction set is not available", tensor="CNNENGINE_ISA", expected=f"one of {', '.join(available_isas())}", received=isa
+        )
+    _table = <const KernelTable *>load_table(isa)
+    _current = isa
+
+
+@contextlib.contextmanager
+def use_isa(isa):
+    """Context manager: kernels built inside use this instruction set. For tests and measurements, not thread-safe."""
+    before = _current
+    set_isa(isa)
+    try:
+        yield
+    finally:
+        set_isa(before)
+
+
+def fma_peak(double seconds=0.1) -> float:
+    """Multiply-adds of one thread in registers, in GFLOP/s: the yardstick of compute-bound kernels.
+
+    Parameters
+    ----------
+    seconds : float
+        How long to measure; the fastest of the short runs in that time counts.
+    """
+    cdef double best = 0, start, took, flops
+    cdef double end = cpu_seconds() + seconds
+    with nogil:
+        while True:
+            start = cpu_seconds()
+            flops = _table.conv.fma_loop(20000)
+            took = cpu_seconds() - start
+            if took > 0 and flops / took > best:
+                best = flops / took
+            if start > end:
+                break
+    return best * 1e-9
+
+
+def planted_overflow() -> int:
+    """Write one byte past a heap block, in sanitizer builds alone: shows that the sanitizer catches it."""
+    return planted()
+
+
+set_isa(os.environ.get("CNNENGINE_ISA") or available_isas()[-1])

@@ -1,0 +1,53 @@
+/* One SIMD register of float: the widest that the compiler flags of this instruction set allow.
+ *
+ * Cython is told `ctypedef float vf`, so that its own arithmetic becomes vector arithmetic here (GCC/Clang vector
+ * extension); what has no operator in C stands below as an inline function. No intrinsics: the same text serves
+ * SSE2, AVX2, AVX-512 and NEON. */
+#ifndef CNNENGINE_SIMD_H
+#define CNNENGINE_SIMD_H
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#  define VBYTES 64
+#  define VREGISTERS 32
+#elif defined(__AVX__)
+#  define VBYTES 32
+#  define VREGISTERS 16
+#elif defined(__aarch64__)
+#  define VBYTES 16
+#  define VREGISTERS 32
+#else
+#  define VBYTES 16
+#  define VREGISTERS 16
+#endif
+#define LANES (VBYTES / 4)
+
+#define AI static inline __attribute__((always_inline))
+
+typedef float vf __attribute__((vector_size(VBYTES), aligned(4), may_alias));
+typedef int32_t vi __attribute__((vector_size(VBYTES), aligned(4), may_alias));
+/* aliases that let the compiler keep values in registers across stores */
+typedef const float *__restrict__ cfloat_r;
+typedef float *__restrict__ float_r;
+
+AI vf vset(float a) { vf z = {0}; return z + a; }
+AI vi viset(int32_t a) { vi z = {0}; return z + a; }
+AI vf vload(const float *p) { return *(const vf *)p; }
+AI void vstore(float *p, vf v) { *(vf *)p = v; }
+/* lane-wise m ? a : b; every lane of m is 0 or -1 */
+AI vf vselect(vi m, vf a, vf b) { return (vf)((m & (vi)a) | (~m & (vi)b)); }
+/* NaN in `a` passes through: the comparison is false and a is kept (ONNX Relu, Clip, Max) */
+AI vf vmax_keep(vf a, float low) { vf l = vset(low); return vselect(l > a, l, a); }
+AI vf vmin_keep(vf a, float high) { vf h = vset(high); return vselect(h < a, h, a); }
+/* bits as the other type, no conversion; and conversions by value (float to int truncates) */
+AI vi vf_bits(vf a) { return (vi)a; }
+AI vf vi_bits(vi a) { return (vf)a; }
+AI vf vi_to_vf(vi a) { return __builtin_convertvector(a, vf); }
+AI vi vf_to_vi(vf a) { return __builtin_convertvector(a, vi); }
+/* a partial register: n of LANES floats, the rest zero; and a store of n floats */
+AI vf vload_part(const float *p, int n) { vf v = {0}; memcpy(&v, p, (size_t)n * 4); return v; }
+AI void vstore_part(float *p, vf v, int n) { memcpy(p, &v, (size_t)n * 4); }
+AI void prefetch_l1(const void *p) { __builtin_prefetch(p, 0, 3); }
+AI void prefetch_l2(const void *p) { __builtin_prefetch(p, 0, 2); }
+#endif

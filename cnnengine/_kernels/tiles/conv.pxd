@@ -1,0 +1,47 @@
+# Convolution tiles of one instruction set: pointers only.
+
+cdef struct conv_tile_t:
+    const float *x                      # first pixel of the tile in the first plane
+    const float *w                      # weights of this panel and K block
+    const float *w2                     # weights of the next panel, for tiles of 4 blocks
+    const float *bias                   # one float per output channel of the tile
+    float *y                            # first output pixel in the first block
+    const float *residual               # added before the clip, or NULL; same first pixel
+    const Py_ssize_t *taps              # offset of every kernel tap from x, in floats
+    Py_ssize_t n_taps
+    Py_ssize_t planes                   # whole input planes of this K block
+    Py_ssize_t channels                 # channels of a whole plane: lanes, or 1 (not a constant: see tiles/conv.pyx)
+    Py_ssize_t partial                  # channels of one more plane, or 0
+    Py_ssize_t xplane, xstep            # floats between planes; between neighbouring pixels of the tile (run-time stride)
+    Py_ssize_t yplane, ystep            # floats between output blocks, between output pixels
+    Py_ssize_t rplane, rstep
+    int first, last                     # first / last K block: start from the bias, finish with residual and clip
+    float low, high                     # clip bounds; -inf and inf where there is none
+
+# Computes `width` neighbouring pixels of 1, 2 or 4 output blocks.
+ctypedef void (*conv_tile_fn)(int width, const conv_tile_t *t) noexcept nogil
+
+cdef struct depthwise_tile_t:
+    const float *x                      # first pixel of the row
+    const float *w                      # [tap][lane]
+    const float *bias                   # [lane]
+    float *y
+    const float *residual               # or NULL
+    const Py_ssize_t *taps
+    Py_ssize_t n_taps
+    Py_ssize_t width                    # output pixels of the row
+    Py_ssize_t xstep                    # floats between neighbouring pixels
+    float low, high
+
+ctypedef void (*depthwise_row_fn)(const depthwise_tile_t *t) noexcept nogil
+
+cdef enum:
+    CONV_STRIDES = 3                    # run-time stride, 1, 2
+
+cdef struct ConvTiles:
+    int lanes
+    int width[5]                        # widest tile of B output blocks, for B = 1, 2, 4; 0 where there is none
+    conv_tile_fn blocked[5][CONV_STRIDES]   # [B][stride or 0]; input planes of `lanes` channels
+    conv_tile_fn plain[5][CONV_STRIDES]     # input planes of one channel
+    depthwise_row_fn depthwise[CONV_STRIDES]
+    double (*fma_loop)(long n) noexcept nogil   # returns the floating-point operations it did

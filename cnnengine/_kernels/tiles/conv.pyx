@@ -1,0 +1,230 @@
+"""Convolution tiles: the innermost loops, compiled once per instruction set.
+
+Layout
+    x    planes [..][pixel][IC]: IC = LANES channels of a pixel side by side, or IC = 1
+    w    one panel: [plane][tap][channel of the plane][B * LANES output channels]
+    y    blocks [..][pixel][LANES], `yplane` floats apart
+
+A tile is P neighbouring output pixels x B output blocks, held in P * B registers. Loops: input plane, kernel tap, channel;
+innermost, B weight registers meet P broadcast input values. One step is P * B FMAs, P broadcasts and B loads, so 14 x 2 on
+32 registers and 6 x 2 on 16 keep both FMA ports busy. Kernel taps come as a table of offsets: dilation, 1-D, 2-D, 3-D and the
+phases of a transposed convolution are all the same tile. There is no border code: planes carry a zero halo.
+
+What the compiler needs
+    P, B, S and IC are constants of each instance: every function here is inlined into `widths`, whose constants select it.
+    With 32 registers the channel count must be unknown to gcc: a constant one is unrolled and spills (1x1: 122 -> 52 GFLOP/s).
+    With 16 registers it must be known and unrolled: it saves the loop's own instructions. Hence `UNROLL`.
+    Only the last plane may have fewer channels: lanes beyond them are never read, whatever lies there.
+"""
+
+from cpython.pycapsule cimport PyCapsule_New
+
+cdef extern from "simd.h" nogil:
+    """
+    #define UNROLL (VREGISTERS < 32)
+    /* widest tile of 1, 2 and 4 output blocks */
+    #define WIDTH1 (VREGISTERS < 32 ? 12 : 14)
+    #define WIDTH2 (VREGISTERS < 32 ? 6 : 14)
+    #define WIDTH4 (VREGISTERS < 32 ? 3 : 7)
+    """
+    ctypedef float vf
+    ctypedef int vi
+    enum: LANES, UNROLL, WIDTH1, WIDTH2, WIDTH4
+    vf vset(float) noexcept
+    vf vload(const float *) noexcept
+    void vstore(float *, vf) noexcept
+    vf vmax_keep(vf, float) noexcept
+    vf vmin_keep(vf, float) noexcept
+
+
+cdef inline void tile(const int P, const int B, const int S, const int IC, const conv_tile_t *t) noexcept nogil:
+    """P pixels x B blocks at stride S (0: t.xstep) over planes of IC channels."""
+    cdef vf acc[32]
+    cdef vf wv[4]
+    cdef int p, b
+    cdef Py_ssize_t c, tap, k, ic, planes = t.planes, n_taps = t.n_taps
+    cdef Py_ssize_t step = S * IC if S else t.xstep
+    cdef const float *xc = t.x
+    cdef const float *xi
+    cdef const float *w = t.w
+    cdef const float *w2 = t.w2
+    cdef const Py_ssize_t *taps = t.taps
+    cdef Py_ssize_t full = LANES if UNROLL and IC > 1 else t.channels
+    if t.first:
+        for p in range(P):
+            for b in range(B):
+                acc[p * B + b] = vload(t.bias + b * LANES)
+    else:
+        for p in range(P):
+            for b in range(B):
+                acc[p * B + b] = vload(t.y + b * t.yplane + p * t.ystep)
+    if IC == 1:
+        for c in range(planes):
+            for tap in range(n_taps):
+                xi = xc + taps[tap]
+                for b in range(B):
+                    wv[b] = vload(w + b * LANES)
+                for p in range(P):
+                    for b in range(B):
+                        acc[p * B + b] = acc[p * B + b] + wv[b] * xi[p * step]
+                w = w + B * LANES
+            xc = xc + t.xplane
+    else:
+        if UNROLL:
+            for c in range(planes):
+                for tap in range(n_taps):
+                    xi = xc + taps[tap]
+                    for k in range(LANES):
+                        for b in range(B):
+                            wv[b] = vload(w + b * LANES) if b < 2 else vload(w2 + (b - 2) * LANES)
+                        for p in range(P):
+                            for b in range(B):
+                                acc[p * B + b] = acc[p * B + b] + wv[b] * xi[p * step + k]
+                        w = w + (2 if B > 2 else B) * LANES
+                        if B > 2:
+                            w2 = w2 + 2 * LANES
+                xc = xc + t.xplane
+            planes = 0
+        # whole planes where they are not unrolled, then the partial one
+        for c in range(planes + (1 if t.partial else 0)):
+            ic = full if c < planes else t.partial
+            for tap in range(n_taps):
+                xi = xc + taps[tap]
+                for k in range(ic):
+                    for b in range(B):
+                        wv[b] = vload(w + b * LANES) if b < 2 else vload(w2 + (b - 2) * LANES)
+                    for p in range(P):
+                        for b in range(B):
+                            acc[p * B + b] = acc[p * B + b] + wv[b] * xi[p * step + k]
+                    w = w + (2 if B > 2 else B) * LANES
+                    if B > 2:
+                        w2 = w2 + 2 * LANES
+            xc = xc + t.xplane
+    if t.last:
+        if t.residual != NULL:
+            for p in range(P):
+                for b in range(B):
+                    acc[p * B + b] = acc[p * B + b] + vload(t.residual + b * t.rplane + p * t.rstep)
+        for p in range(P * B):
+            acc[p] = vmin_keep(vmax_keep(acc[p], t.low), t.high)
+    for p in range(P):
+        for b in range(B):
+            vstore(t.y + b * t.yplane + p * t.ystep, acc[p * B + b])
+
+
+cdef inline void widths(const int B, const int S, const int IC, const int widest, int P, const conv_tile_t *t) noexcept nogil:
+    """The instance for P pixels; `widest` keeps those that would spill from being compiled."""
+    if P == 1: tile(1, B, S, IC, t)
+    elif P == 2 and widest >= 2: tile(2, B, S, IC, t)
+    elif P == 3 and widest >= 3: tile(3, B, S, IC, t)
+    elif P == 4 and widest >= 4: tile(4, B, S, IC, t)
+    elif P == 5 and widest >= 5: tile(5, B, S, IC, t)
+    elif P == 6 and widest >= 6: tile(6, B, S, IC, t)
+    elif P == 7 and widest >= 7: tile(7, B, S, IC, t)
+    elif P == 8 and widest >= 8: tile(8, B, S, IC, t)
+    elif P == 9 and widest >= 9: tile(9, B, S, IC, t)
+    elif P == 10 and widest >= 10: tile(10, B, S, IC, t)
+    elif P == 11 and widest >= 11: tile(11, B, S, IC, t)
+    elif P == 12 and widest >= 12: tile(12, B, S, IC, t)
+    elif P == 13 and widest >= 13: tile(13, B, S, IC, t)
+    elif P == 14 and widest >= 14: tile(14, B, S, IC, t)
+
+
+cdef void blocked_1_0(int P, const conv_tile_t *t) noexcept nogil: widths(1, 0, LANES, WIDTH1, P, t)
+cdef void blocked_1_1(int P, const conv_tile_t *t) noexcept nogil: widths(1, 1, LANES, WIDTH1, P, t)
+cdef void blocked_1_2(int P, const conv_tile_t *t) noexcept nogil: widths(1, 2, LANES, WIDTH1, P, t)
+cdef void blocked_2_0(int P, const conv_tile_t *t) noexcept nogil: widths(2, 0, LANES, WIDTH2, P, t)
+cdef void blocked_2_1(int P, const conv_tile_t *t) noexcept nogil: widths(2, 1, LANES, WIDTH2, P, t)
+cdef void blocked_2_2(int P, const conv_tile_t *t) noexcept nogil: widths(2, 2, LANES, WIDTH2, P, t)
+cdef void blocked_4_0(int P, const conv_tile_t *t) noexcept nogil: widths(4, 0, LANES, WIDTH4, P, t)
+cdef void blocked_4_1(int P, const conv_tile_t *t) noexcept nogil: widths(4, 1, LANES, WIDTH4, P, t)
+cdef void blocked_4_2(int P, const conv_tile_t *t) noexcept nogil: widths(4, 2, LANES, WIDTH4, P, t)
+cdef void plain_1_0(int P, const conv_tile_t *t) noexcept nogil: widths(1, 0, 1, WIDTH1, P, t)
+cdef void plain_1_1(int P, const conv_tile_t *t) noexcept nogil: widths(1, 1, 1, WIDTH1, P, t)
+cdef void plain_1_2(int P, const conv_tile_t *t) noexcept nogil: widths(1, 2, 1, WIDTH1, P, t)
+cdef void plain_2_0(int P, const conv_tile_t *t) noexcept nogil: widths(2, 0, 1, WIDTH2, P, t)
+cdef void plain_2_1(int P, const conv_tile_t *t) noexcept nogil: widths(2, 1, 1, WIDTH2, P, t)
+cdef void plain_2_2(int P, const conv_tile_t *t) noexcept nogil: widths(2, 2, 1, WIDTH2, P, t)
+
+
+# ---------------------------------------------------------------- depthwise
+# One row of one channel block: P pixels in P registers; every tap is one weight register and P loads.
+
+cdef inline void depthwise_tile(const int P, const int S, Py_ssize_t at, const depthwise_tile_t *t) noexcept nogil:
+    cdef vf acc[14]
+    cdef vf w
+    cdef int p
+    cdef Py_ssize_t tap
+    cdef Py_ssize_t step = S * LANES if S else t.xstep
+    cdef const float *x = t.x + at * step
+    cdef const float *xi
+    cdef float *y = t.y + at * LANES
+    w = vload(t.bias)
+    for p in range(P):
+        acc[p] = w
+    for tap in range(t.n_taps):
+        xi = x + t.taps[tap]
+        w = vload(t.w + tap * LANES)
+        for p in range(P):
+            acc[p] = acc[p] + w * vload(xi + p * step)
+    if t.residual != NULL:
+        for p in range(P):
+            acc[p] = acc[p] + vload(t.residual + (at + p) * LANES)
+    for p in range(P):
+        vstore(y + p * LANES, vmin_keep(vmax_keep(acc[p], t.low), t.high))
+
+
+cdef inline void depthwise_row(const int S, const depthwise_tile_t *t) noexcept nogil:
+    cdef Py_ssize_t at = 0, n = t.width
+    while n - at >= 14 or n - at == 7:
+        if n - at >= 14:
+            depthwise_tile(14, S, at, t)
+            at = at + 14
+        else:
+            depthwise_tile(7, S, at, t)
+            at = at + 7
+    while n - at >= 4:
+        depthwise_tile(4, S, at, t)
+        at = at + 4
+    while n - at >= 2:
+        depthwise_tile(2, S, at, t)
+        at = at + 2
+    if n - at >= 1:
+        depthwise_tile(1, S, at, t)
+
+
+cdef void depthwise_0(const depthwise_tile_t *t) noexcept nogil: depthwise_row(0, t)
+cdef void depthwise_1(const depthwise_tile_t *t) noexcept nogil: depthwise_row(1, t)
+cdef void depthwise_2(const depthwise_tile_t *t) noexcept nogil: depthwise_row(2, t)
+
+
+cdef double fma_loop(long n) noexcept nogil:
+    """n steps of 12 independent multiply-adds in registers."""
+    cdef vf a[12]
+    cdef vf x = vset(<float>0.999), y = vset(<float>1e-6), s = vset(0)
+    cdef int i
+    cdef long r
+    for i in range(12):
+        a[i] = vset(i)
+    for r in range(n):
+        for i in range(12):
+            a[i] = a[i] * x + y
+    for i in range(12):
+        s = s + a[i]
+    # the sum keeps the loop alive; it is finite, so the product is 0
+    return 2.0 * 12 * LANES * n + 0 * (<float *>&s)[0]
+
+
+cdef ConvTiles tiles
+tiles.lanes = LANES
+tiles.width[1] = WIDTH1
+tiles.width[2] = WIDTH2
+tiles.width[4] = WIDTH4
+tiles.blocked[1][:] = [blocked_1_0, blocked_1_1, blocked_1_2]
+tiles.blocked[2][:] = [blocked_2_0, blocked_2_1, blocked_2_2]
+tiles.blocked[4][:] = [blocked_4_0, blocked_4_1, blocked_4_2]
+tiles.plain[1][:] = [plain_1_0, plain_1_1, plain_1_2]
+tiles.plain[2][:] = [plain_2_0, plain_2_1, plain_2_2]
+tiles.depthwise[:] = [depthwise_0, depthwise_1, depthwise_2]
+tiles.fma_loop = fma_loop
+capsule = PyCapsule_New(&tiles, "cnnengine.tiles.conv", NULL)

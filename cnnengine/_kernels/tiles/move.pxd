@@ -1,0 +1,4 @@
+# Data-movement tiles of one instruction set: pointers only.
+
+cdef struct MoveTiles:
+    int lanes

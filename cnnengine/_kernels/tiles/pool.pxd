@@ -1,0 +1,4 @@
+# Pooling tiles of one instruction set: pointers only.
+
+cdef struct PoolTiles:
+    int lanes

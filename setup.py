@@ -1,0 +1,150 @@
+"""Extensions of cnnengine: modules compiled once, and tile modules compiled once per instruction set.
+
+Metadata stands in pyproject.toml. Environment variables read here:
+
+CNNENGINE_OPENMP=0      build without OpenMP (without this, a compiler that lacks OpenMP is an error)
+CNNENGINE_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer, bounds checks in the memoryview fronts
+CNNENGINE_ISAS=a,b      compile these instruction sets alone (for quick development builds)
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools._distutils.ccompiler import new_compiler
+from setuptools._distutils.sysconfig import customize_compiler
+
+OPENMP = os.environ.get("CNNENGINE_OPENMP", "1") != "0"
+SANITIZE = os.environ.get("CNNENGINE_SANITIZE", "0") == "1"
+
+# Flags are spelled out, because -march=... picks its own vector width; the name is what CNNENGINE_ISA takes. Best last.
+X86 = {
+    "sse2": ["-msse2"],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+}
+ARM = {"neon": []}
+ISAS = ARM if platform.machine().lower() in ("aarch64", "arm64") else X86
+
+# Modules compiled once, for the baseline: fronts with memoryviews, the runtime.
+MODULES = [
+    "cnnengine._kernels.dispatch",
+    "cnnengine._kernels.launch",
+    "cnnengine._kernels.conv",
+    "cnnengine._kernels.pool",
+    "cnnengine._kernels.vector",
+    "cnnengine._kernels.move",
+    "cnnengine.runtime.threads",
+    "cnnengine.runtime.runner",
+]
+# Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
+TILES = ["conv", "pool", "vector", "move"]
+
+COMMON = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+# What keeps accumulators in registers with gcc; other compilers may not know these.
+TILE_FLAGS = [
+    "-fno-predictive-commoning",
+    "--param=max-completely-peeled-insns=4000",
+    "--param=max-completely-peel-times=64",
+]
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": SANITIZE,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+    "embedsignature": True,
+}
+
+
+def compiles(flags: list[str], source: str = "int main(void) { return 0; }\n") -> bool:
+    """Whether the C compiler accepts these flags on a small program."""
+    compiler = new_compiler()
+    customize_compiler(compiler)
+    command = [*getattr(compiler, "compiler_so", ["cc"])[:1], "-Werror", *flags]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "probe.c")
+        path.write_text(source)
+        done = subprocess.run([*command, str(path), "-o", str(path.with_suffix(".out"))], capture_output=True)
+        return done.returncode == 0
+
+
+def openmp_flags() -> list[str]:
+    if not OPENMP:
+        return []
+    source = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+    if compiles(["-fopenmp"], source):
+        return ["-fopenmp"]
+    sys.exit("cnnengine: the C compiler has no OpenMP (-fopenmp); install it, or build with CNNENGINE_OPENMP=0")
+
+
+def extensions() -> list[Extension]:
+    openmp = openmp_flags()
+    common = [f for f in COMMON if compiles([f])]
+    tile_flags = [f for f in TILE_FLAGS if compiles([f])]
+    link = [*openmp]
+    if SANITIZE:
+        extra = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"]
+        common += extra
+        link += ["-fsanitize=address,undefined"]
+    else:
+        link += ["-s"]
+    macros = [("CNNENGINE_SANITIZE", "1")] if SANITIZE else []
+    macros += [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
+    include = ["cnnengine/_kernels"]
+    depends = sorted(str(p) for p in Path("cnnengine").rglob("*") if p.suffix in (".h", ".pxd"))
+    build = Path("build")
+
+    modules = [
+        Extension(
+            name,
+            [name.replace(".", "/") + ".pyx"],
+            include_dirs=[*include, "cnnengine/runtime"],
+            depends=depends,
+            define_macros=macros,
+            extra_compile_args=[*common, *openmp],
+            extra_link_args=link,
+        )
+        for name in MODULES
+        if Path(name.replace(".", "/") + ".pyx").exists()
+    ]
+    tiles = [Extension(f"cnnengine._kernels.tiles.{t}", [f"cnnengine/_kernels/tiles/{t}.pyx"]) for t in TILES]
+    options = {"compiler_directives": DIRECTIVES, "build_dir": str(build / "cython"), "nthreads": 0}
+    result: list[Extension] = cythonize(modules, **options)
+
+    # cythonize refuses one .pyx in two extensions: translate each tile file once, and include the C file from a stub per
+    # instruction set that renames the module's init function.
+    wanted = os.environ.get("CNNENGINE_ISAS")
+    chosen = [i for i in ISAS if not wanted or i in wanted.split(",")]
+    for tile in cythonize(tiles, **options):
+        source = Path(tile.sources[0]).resolve()
+        short = tile.name.rsplit(".", 1)[1]
+        for isa in chosen:
+            stub = build / "tiles" / f"_{short}_{isa}.c"
+            stub.parent.mkdir(parents=True, exist_ok=True)
+            text = f'#define PyInit_{short} PyInit__{short}_{isa}\n#define CNNENGINE_ISA_NAME "{isa}"\n#include "{source}"\n'
+            if not stub.exists() or stub.read_text() != text:
+                stub.write_text(text)
+            result.append(
+                Extension(
+                    f"cnnengine._kernels.tiles._{short}_{isa}",
+                    [str(stub)],
+                    include_dirs=include,
+                    depends=[*depends, str(source)],
+                    define_macros=macros,
+                    extra_compile_args=[*common, *tile_flags, *ISAS[isa]],
+                    extra_link_args=link if SANITIZE else ["-s"],
+                )
+            )
+    return result
+
+
+if __name__ == "__main__":
+    setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count() or 1}})
