@@ -3,7 +3,7 @@
 Metadata stands in pyproject.toml. Environment variables read here:
 
 CNNENGINE_OPENMP=0      build without OpenMP (without this, a compiler that lacks OpenMP is an error)
-CNNENGINE_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer, bounds checks in the memoryview fronts
+CNNENGINE_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer
 CNNENGINE_ISAS=a,b      compile these instruction sets alone (for quick development builds)
 """
 
@@ -54,10 +54,9 @@ TILE_FLAGS = [
     "--param=max-completely-peeled-insns=4000",
     "--param=max-completely-peel-times=64",
 ]
+# Inner loops use pointers, so memoryviews and tuples keep their bounds checks.
 DIRECTIVES = {
     "language_level": 3,
-    "boundscheck": SANITIZE,
-    "wraparound": False,
     "cdivision": True,
     "initializedcheck": False,
     "embedsignature": True,

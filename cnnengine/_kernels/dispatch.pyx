@@ -7,6 +7,7 @@ the best available set is chosen; CNNENGINE_ISA forces one, and naming one that 
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdlib cimport calloc
+from libc.string cimport strncpy
 
 import contextlib
 import importlib
@@ -28,30 +29,33 @@ cdef extern from "cpu.h" nogil:
 # best last
 KNOWN = ("sse2", "avx2", "avx512", "neon")
 
-cdef dict _tables = {}                  # name -> address of its KernelTable; tables live as long as the process
 cdef const KernelTable *_table = NULL
-cdef str _current = None
+_tables: dict[str, int] = {}            # name -> address of its KernelTable; tables live as long as the process
+_current = ""
 
 
 cdef const KernelTable *current_table() noexcept:
     return _table
 
 
+cdef object capsule(str family, str isa):
+    return importlib.import_module(f"cnnengine._kernels.tiles._{family}_{isa}").capsule
+
+
 cdef size_t load_table(str isa) except 0:
     cdef KernelTable *table
     if isa in _tables:
         return _tables[isa]
-    families = {f: importlib.import_module(f"cnnengine._kernels.tiles._{f}_{isa}").capsule for f in ("conv", "pool", "vector", "move")}
     table = <KernelTable *>calloc(1, sizeof(KernelTable))
     if table == NULL:
         raise MemoryError("kernel table")
-    table.conv = (<ConvTiles *>PyCapsule_GetPointer(families["conv"], "cnnengine.tiles.conv"))[0]
-    table.pool = (<PoolTiles *>PyCapsule_GetPointer(families["pool"], "cnnengine.tiles.pool"))[0]
-    table.vector = (<VectorTiles *>PyCapsule_GetPointer(families["vector"], "cnnengine.tiles.vector"))[0]
-    table.move = (<MoveTiles *>PyCapsule_GetPointer(families["move"], "cnnengine.tiles.move"))[0]
+    table.conv = (<ConvTiles *>PyCapsule_GetPointer(capsule("conv", isa), "cnnengine.tiles.conv"))[0]
+    table.pool = (<PoolTiles *>PyCapsule_GetPointer(capsule("pool", isa), "cnnengine.tiles.pool"))[0]
+    table.vector = (<VectorTiles *>PyCapsule_GetPointer(capsule("vector", isa), "cnnengine.tiles.vector"))[0]
+    table.move = (<MoveTiles *>PyCapsule_GetPointer(capsule("move", isa), "cnnengine.tiles.move"))[0]
     table.lanes = table.conv.lanes
     name = isa.encode()
-    table.name[:len(name)] = name
+    strncpy(table.name, name, sizeof(table.name) - 1)
     _tables[isa] = <size_t>table
     return <size_t>table
 

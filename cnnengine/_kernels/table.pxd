@@ -11,7 +11,7 @@ cdef enum:
     TABLE_VERSION = 1                   # changes with any struct below
 
 # Activations that kernels fuse, by number; names and parameters in cnnengine/_kernels/__init__.py.
-cpdef enum ActivationKind:
+cdef enum ActivationKind:
     ACT_NONE = 0
     ACT_CLIP = 1                        # min(max(x, alpha), beta); Relu is (0, inf)
     ACT_LEAKY_RELU = 2                  # alpha * x below zero

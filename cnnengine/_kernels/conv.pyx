@@ -1,0 +1,663 @@
+# cython: language_level=3
+"""Convolution, depthwise convolution and dense layers over the tiles of the instruction set.
+
+Layout
+    x, y, residual   planes (see runtime/layout.py); x may have planes of one channel (the first layer)
+    weights          panels of two output blocks (the last one of an odd number: one), one after another, group by group:
+                     [panel][plane][tap][channel of the plane][B * lanes]; only the last plane of a group may have fewer channels
+    dense            x (M, K) and y (M, O) plain; a row is read as a pixel whose planes are its runs of `lanes` floats
+
+Loop order of a chunk
+    A chunk is one image, one unit of 1, 2 or 4 output blocks and a run of output rows. Inside: K block of input planes, row, tile.
+    A K block's weights stay in the first-level cache while the rows pass; sums of unfinished K blocks wait in y.
+    Rows are cut into tiles of nearly equal width, so that no width falls off a cliff. A 1x1 convolution without halo is one
+    long row. Chunks run unit by unit where the weights outweigh the input, row by row otherwise.
+
+Taps are a table of pixel offsets, and the output grid has a start and a step: dilation, 1-D, 2-D, 3-D and each phase of a
+transposed convolution are the same kernel: ``y[start + i * step] = act(sum_t w[t] . x[i * stride + tap_t] + bias + residual)``.
+"""
+
+from libc.math cimport INFINITY
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from cnnengine._kernels.dispatch cimport current_table
+from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
+from cnnengine._kernels.table cimport ACT_CLIP, ACT_NONE, KernelTable
+from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t, depthwise_row_fn, depthwise_tile_t
+
+from cnnengine._kernels import ACTIVATIONS
+
+
+cdef struct activation_t:
+    int kind                            # ACT_NONE when the clip below does all of it
+    float alpha, beta
+    float low, high                     # clip applied in registers
+
+
+cdef activation_t activation_of(object activation) except *:
+    """From an (kind, alpha, beta) tuple, an ops.base.Activation or None."""
+    cdef activation_t a
+    a.kind = ACT_NONE
+    a.alpha = a.beta = 0
+    a.low = -INFINITY
+    a.high = INFINITY
+    if activation is None:
+        return a
+    code = ACTIVATIONS[activation.kind]
+    if code == ACT_CLIP:
+        a.low = activation.alpha
+        a.high = activation.beta
+    else:
+        a.kind = code
+        a.alpha = activation.alpha
+        a.beta = activation.beta
+    return a
+
+
+cdef struct conv_t:
+    const KernelTable *table
+    planes_t x, y, r
+    Py_ssize_t groups, x_blocks, y_blocks           # blocks per group
+    Py_ssize_t channels, partial                    # of a whole input plane, of the last one (0: whole)
+    Py_ssize_t whole                                # whole input planes per group
+    Py_ssize_t rows_h, rows, width, last_width      # output grid: rows per depth, rows, pixels of a row, of the last row
+    Py_ssize_t x0, xd, xh, xw                       # floats: first pixel, steps of the output grid in x
+    Py_ssize_t y0, yd, yh, yw
+    Py_ssize_t r0, rd, rh, rw
+    Py_ssize_t n_taps, k_block
+    Py_ssize_t units4, units2, units1               # per group
+    Py_ssize_t chunk_rows, row_chunks
+    int units_outside, stride_index, has_residual, write_halo
+    activation_t act
+    # Py_ssize_t taps[n_taps] follows
+
+
+cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const conv_t *g = <const conv_t *>geometry
+    cdef const KernelTable *table = g.table
+    cdef const float *x = <const float *>args[0]
+    cdef const float *w = <const float *>args[1]
+    cdef const float *bias = <const float *>args[2]
+    cdef const float *residual = <const float *>args[3] if g.has_residual else NULL
+    cdef float *y = <float *>args[4]
+    cdef Py_ssize_t lanes = table.lanes, units = g.units4 + g.units2 + g.units1
+    cdef Py_ssize_t n, group, unit, part, block, blocks, row, row0, row1, k0, kn, at, left, pieces, width, k_channels
+    cdef Py_ssize_t panel, yrow, b
+    cdef conv_tile_t t
+    cdef conv_tile_fn tile
+    cdef float *yp
+    # chunk -> image, group, unit, run of rows
+    if g.units_outside:
+        part = chunk % g.row_chunks
+        chunk = chunk // g.row_chunks
+        unit = chunk % units
+        chunk = chunk // units
+    else:
+        unit = chunk % units
+        chunk = chunk // units
+        part = chunk % g.row_chunks
+        chunk = chunk // g.row_chunks
+    group = chunk % g.groups
+    n = chunk // g.groups
+    if unit < g.units4:
+        blocks = 4
+        block = 4 * unit
+    elif unit < g.units4 + g.units2:
+        blocks = 2
+        block = 4 * g.units4 + 2 * (unit - g.units4)
+    else:
+        blocks = 1
+        block = g.y_blocks - 1
+    row0 = part * g.chunk_rows
+    row1 = row0 + g.chunk_rows
+    if row1 > g.rows:
+        row1 = g.rows
+
+    # weights of one panel of two blocks: every channel of the group once per tap
+    k_channels = g.whole * g.channels + g.partial
+    panel = k_channels * g.n_taps * 2 * lanes
+    w = w + group * k_channels * g.n_taps * g.y_blocks * lanes + (block // 2) * panel
+    bias = bias + (group * g.y_blocks + block) * lanes
+    x = x + g.x0 + n * g.x.sn + group * g.x_blocks * g.x.sp
+    y = y + g.y0 + n * g.y.sn + (group * g.y_blocks + block) * g.y.sp
+    if residual != NULL:
+        residual = residual + g.r0 + n * g.r.sn + (group * g.y_blocks + block) * g.r.sp
+
+    t.bias = bias
+    t.taps = <const Py_ssize_t *>(g + 1)
+    t.n_taps = g.n_taps
+    t.channels = g.channels
+    t.xplane = g.x.sp
+    t.xstep = g.xw
+    t.yplane = g.y.sp
+    t.ystep = g.yw
+    t.rplane = g.r.sp
+    t.rstep = g.rw
+    t.low = g.act.low
+    t.high = g.act.high
+    t.residual = NULL
+    tile = table.conv.plain[blocks][g.stride_index] if g.channels == 1 else table.conv.blocked[blocks][g.stride_index]
+
+    k0 = 0
+    while True:
+        kn = g.whole - k0
+        if kn > g.k_block:
+            kn = g.k_block
+        t.first = k0 == 0
+        t.last = k0 + kn == g.whole
+        t.planes = kn
+        t.partial = g.partial if t.last else 0
+        t.w = w + k0 * g.channels * g.n_taps * (2 if blocks > 1 else 1) * lanes
+        t.w2 = t.w + panel
+        for row in range(row0, row1):
+            width = g.width if row + 1 < g.rows else g.last_width
+            pieces = (width + table.conv.width[blocks] - 1) // table.conv.width[blocks]
+            at = 0
+            while pieces > 0:
+                left = (width - at + pieces - 1) // pieces
+                t.x = x + k0 * g.x.sp + (row // g.rows_h) * g.xd + (row % g.rows_h) * g.xh + at * g.xw
+                t.y = y + (row // g.rows_h) * g.yd + (row % g.rows_h) * g.yh + at * g.yw
+                if residual != NULL:
+                    t.residual = residual + (row // g.rows_h) * g.rd + (row % g.rows_h) * g.rh + at * g.rw
+                tile(<int>left, &t)
+                at = at + left
+                pieces = pieces - 1
+        k0 = k0 + kn
+        if k0 >= g.whole:
+            break
+
+    if g.act.kind != ACT_NONE:
+        for row in range(row0, row1):
+            width = g.width if row + 1 < g.rows else g.last_width
+            for b in range(blocks):
+                yp = y + b * g.y.sp + (row // g.rows_h) * g.yd + (row % g.rows_h) * g.yh
+                if g.yw == lanes:
+                    table.vector.activate(g.act.kind, yp, yp, width * lanes, g.act.alpha, g.act.beta)
+                else:
+                    for at in range(width):
+                        table.vector.activate(g.act.kind, yp + at * g.yw, yp + at * g.yw, lanes, g.act.alpha, g.act.beta)
+    if g.write_halo and row0 == 0:
+        for b in range(blocks):
+            fill_halo(&g.y, <float *>args[4], n, group * g.y_blocks + block + b)
+
+
+cdef inline Py_ssize_t at_least(Py_ssize_t a, Py_ssize_t low) noexcept:
+    return a if a > low else low
+
+
+def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step=(1, 1, 1), extent=None, groups=1, activation=None, write_halo=True):
+    """Direct convolution of planes.
+
+    Parameters
+    ----------
+    inputs : x, weights, bias, residual (or None)
+        Views; weights are packed by `pack_conv`, bias padded by `pack_bias`.
+    outputs : y
+    taps : sequence of (d, h, w)
+        Pixel of x that each kernel tap reads, from the pixel ``i * stride``; x must have the halo for it.
+    stride : (d, h, w)
+        Steps in x of neighbouring pixels of the output grid.
+    start, step, extent : (d, h, w)
+        The output grid in y; `extent` defaults to y's own.
+    groups : int
+    activation : Activation, optional
+    write_halo : bool
+        Whether this call writes y's halo.
+    """
+    xv, wv, bv, rv = inputs
+    yv, = outputs
+    cdef conv_t g
+    cdef const KernelTable *table = current_table()
+    cdef Py_ssize_t lanes = table.lanes, i, n_taps = len(taps), lowest = 0, highest = 0, offset, first, last, blocks
+    cdef Py_ssize_t od, oh, ow, cg, og, units, work
+    cdef Py_ssize_t *block
+    memset(&g, 0, sizeof(g))
+    if yv.lanes != lanes or xv.lanes not in (1, lanes) or yv.groups != (groups if groups > 1 else 1):
+        raise ValueError(f"conv: lanes {xv.lanes} -> {yv.lanes}, groups {yv.groups} do not fit lanes {lanes}, groups {groups}")
+    if xv.c % groups or yv.c % groups or (groups > 1 and xv.groups != groups) or xv.n != yv.n:
+        raise ValueError(f"conv: {xv} -> {yv} with groups {groups}")
+    g.table = table
+    g.x = planes_of(xv)
+    g.y = planes_of(yv)
+    g.groups = groups
+    cg = xv.c // groups
+    og = yv.c // groups
+    g.channels = xv.lanes
+    g.x_blocks = (cg + g.channels - 1) // g.channels
+    g.whole = cg // g.channels
+    g.partial = cg % g.channels
+    g.y_blocks = (og + lanes - 1) // lanes
+    od, oh, ow = yv.dhw if extent is None else extent
+    g.rows_h = oh
+    g.rows = od * oh
+    g.width = g.last_width = ow
+    g.xd = stride[0] * g.x.sd
+    g.xh = stride[1] * g.x.sh
+    g.xw = stride[2] * g.x.lanes
+    g.x0 = g.x.offset
+    g.y0 = g.y.offset + start[0] * g.y.sd + start[1] * g.y.sh + start[2] * lanes
+    g.yd = step[0] * g.y.sd
+    g.yh = step[1] * g.y.sh
+    g.yw = step[2] * lanes
+    if start[0] + (od - 1) * step[0] >= g.y.d or start[1] + (oh - 1) * step[1] >= g.y.h or start[2] + (ow - 1) * step[2] >= g.y.w:
+        raise ValueError("conv: the output grid leaves y")
+    g.n_taps = n_taps
+    g.write_halo = write_halo
+    g.act = activation_of(activation)
+    if rv is not None:
+        if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != yv.groups or tuple(step) != (1, 1, 1):
+            raise ValueError(f"conv: residual {rv} for {yv}")
+        g.has_residual = 1
+        g.r = planes_of(rv)
+        g.r0 = g.r.offset
+        g.rd = g.r.sd
+        g.rh = g.r.sh
+        g.rw = lanes
+
+    # a 1x1 convolution without halos: one long row, in runs of a few tiles
+    flat = n_taps == 1 and tuple(taps[0]) == (0, 0, 0) and tuple(stride) == (1, 1, 1) and tuple(step) == (1, 1, 1) and extent is None
+    for v in (xv, yv, rv):
+        flat = flat and (v is None or all(a == 0 and b == 0 for a, b in v.halo))
+    if flat:
+        work = od * oh * ow
+        g.width = 56 if work > 56 else work
+        g.rows = g.rows_h = (work + g.width - 1) // g.width if work else 0
+        g.last_width = work - (g.rows - 1) * g.width if work else 0
+        g.xh = g.width * g.x.lanes
+        g.yh = g.rh = g.width * lanes
+    g.stride_index = stride[2] if stride[2] in (1, 2) else 0
+
+    # K blocks of nearly equal size, whose panel of two blocks stays near the core
+    g.k_block = at_least((8 if n_taps == 1 else 4) * 16 // lanes, 1)
+    if g.channels == 1 or g.whole == 0:
+        g.k_block = at_least(g.whole, 1)
+    else:
+        i = (g.whole + g.k_block - 1) // g.k_block
+        g.k_block = (g.whole + i - 1) // i
+    # narrow rows leave registers idle: four blocks at once
+    widest = table.conv.width[2]
+    if g.channels > 1 and g.width <= table.conv.width[4] and lanes * 4 <= og and table.conv.blocked[4][g.stride_index] != NULL:
+        g.units4 = g.y_blocks // 4
+    g.units2 = (g.y_blocks - 4 * g.units4) // 2
+    g.units1 = g.y_blocks % 2
+    units = g.units4 + g.units2 + g.units1
+    # chunks of about 4 million multiply-adds
+    work = at_least(cg * n_taps * lanes * (4 if g.units4 else 2) * g.width, 1)
+    g.chunk_rows = at_least(4000000 // work, 1)
+    if g.chunk_rows * g.width < 2 * widest:
+        g.chunk_rows = (2 * widest + g.width - 1) // at_least(g.width, 1)
+    i = (g.rows + g.chunk_rows - 1) // g.chunk_rows
+    g.chunk_rows = (g.rows + i - 1) // i if i else 1
+    g.row_chunks = i
+    g.units_outside = cg * n_taps * og > xv.c // groups * xv.dhw[0] * xv.dhw[1] * xv.dhw[2]
+
+    block = <Py_ssize_t *>malloc(sizeof(conv_t) + n_taps * sizeof(Py_ssize_t))
+    if block == NULL:
+        raise MemoryError("conv")
+    try:
+        memcpy(block, &g, sizeof(g))
+        for i in range(n_taps):
+            offset = taps[i][0] * g.x.sd + taps[i][1] * g.x.sh + taps[i][2] * g.x.lanes
+            (<Py_ssize_t *>(<char *>block + sizeof(conv_t)))[i] = offset
+            lowest = offset if offset < lowest or i == 0 else lowest
+            highest = offset if offset > highest or i == 0 else highest
+        if g.rows and ow and xv.n and n_taps and g.x.blocks:
+            first = g.x0 + lowest
+            last = g.x0 + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + (od - 1) * g.xd + highest + g.x.lanes - 1
+            last = last + ((oh - 1) * g.xh + (ow - 1) * g.xw if not flat else (g.x.d * g.x.h * g.x.w - 1) * g.x.lanes)
+            if first < 0 or last >= xv.size:
+                raise ValueError(f"conv: the taps reach elements {first} to {last} of a buffer of {xv.size}")
+        blocks = groups * g.y_blocks
+        return make_launch(
+            f"conv {'x'.join(str(n) for n in (table.conv.width[4 if g.units4 else 2], 4 if g.units4 else 2))}"
+            + (" plain" if g.channels == 1 else ""),
+            conv_chunk,
+            block,
+            sizeof(conv_t) + n_taps * sizeof(Py_ssize_t),
+            xv.n * groups * units * g.row_chunks,
+            0,
+            (xv.nbytes, 4 * groups * cg * n_taps * g.y_blocks * lanes, 4 * blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
+            2.0 * xv.n * yv.c * od * oh * ow * cg * n_taps,
+            xv.nbytes + yv.nbytes + 4.0 * groups * cg * n_taps * og + (rv.nbytes if rv is not None else 0),
+        )
+    finally:
+        free(block)
+
+
+cdef int run_five(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y,
+                  int threads) except -1:
+    cdef void *args[MAX_ARGS]
+    launch.check(0, x.nbytes)
+    launch.check(1, w.nbytes)
+    launch.check(2, bias.nbytes)
+    launch.check(3, residual.nbytes if residual is not None else 0)
+    launch.check(4, y.nbytes)
+    if launch.n_chunks == 0:
+        return 0
+    args[0] = <void *>&x[0] if x.shape[0] else NULL
+    args[1] = <void *>&w[0] if w.shape[0] else NULL
+    args[2] = <void *>&bias[0]
+    args[3] = <void *>&residual[0] if residual is not None else NULL
+    args[4] = &y[0]
+    return launch.run(args, threads)
+
+
+def conv(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y, int threads=1):
+    """Run a convolution built by `build_conv` on these buffers, on at most `threads` threads."""
+    run_five(launch, x, w, bias, residual, y, threads)
+
+
+def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
+    """Weights (O, C / groups, taps...) as `build_conv` reads them.
+
+    Parameters
+    ----------
+    w : ndarray of float32, shape (O, C / groups, ...)
+        The axes from the third on are the kernel taps, in the order of `taps`.
+    groups : int
+    channels : int
+        Channels of one input plane: the lanes, or 1.
+
+    Returns
+    -------
+    ndarray of float32, 1-D
+    """
+    cdef Py_ssize_t lanes = current_table().lanes
+    o, cg = w.shape[0], w.shape[1]
+    t = w[0, 0].size if o and cg else int(np.prod(w.shape[2:]))
+    og = o // groups
+    blocks = -(-og // lanes)
+    whole, partial = divmod(cg, channels)
+    padded = np.zeros((groups, blocks * lanes, cg, t), np.float32)
+    padded[:, :og] = w.reshape(groups, og, cg, t)
+    pieces = []
+    for b, begin, panels in ((2, 0, blocks // 2), (1, blocks // 2 * 2, blocks % 2)):
+        part = padded[:, begin * lanes : (begin + b * panels) * lanes].reshape(groups, panels, b * lanes, cg, t)
+        main = part[:, :, :, : whole * channels].reshape(groups, panels, b * lanes, whole, channels, t).transpose(0, 1, 3, 5, 4, 2)
+        rest = part[:, :, :, whole * channels :].transpose(0, 1, 4, 3, 2)
+        size = b * lanes * t
+        both = [main.reshape(groups, panels, whole * channels * size), rest.reshape(groups, panels, partial * size)]
+        pieces.append(np.concatenate(both, axis=2).reshape(groups, panels * cg * size))
+    return np.ascontiguousarray(np.concatenate(pieces, axis=1)).ravel()
+
+
+def pack_bias(bias, Py_ssize_t channels, Py_ssize_t groups=1):
+    """A bias (or zeros for None) of `channels` values, each group padded with zeros to whole blocks."""
+    cdef Py_ssize_t lanes = current_table().lanes
+    og = channels // groups
+    out = np.zeros((groups, -(-og // lanes) * lanes), np.float32)
+    if bias is not None:
+        out[:, :og] = np.asarray(bias).reshape(groups, og)
+    return out.ravel()
+
+
+# ---------------------------------------------------------------- depthwise
+cdef struct depthwise_t:
+    const KernelTable *table
+    planes_t x, y, r
+    Py_ssize_t rows_h, rows, xd, xh, xw
+    Py_ssize_t n_taps, chunk_rows, row_chunks
+    int has_residual
+    depthwise_row_fn row
+    activation_t act
+    # Py_ssize_t taps[n_taps] follows
+
+
+cdef void depthwise_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const depthwise_t *g = <const depthwise_t *>geometry
+    cdef Py_ssize_t part = chunk % g.row_chunks, block = chunk // g.row_chunks % g.y.blocks, n = chunk // g.row_chunks // g.y.blocks
+    cdef Py_ssize_t row, end = (part + 1) * g.chunk_rows, lanes = g.table.lanes
+    cdef const float *x = <const float *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
+    cdef float *y = <float *>args[4] + g.y.offset + n * g.y.sn + block * g.y.sp
+    cdef const float *r = <const float *>args[3] + g.r.offset + n * g.r.sn + block * g.r.sp if g.has_residual else NULL
+    cdef depthwise_tile_t t
+    t.w = <const float *>args[1] + block * g.n_taps * lanes
+    t.bias = <const float *>args[2] + block * lanes
+    t.taps = <const Py_ssize_t *>(g + 1)
+    t.n_taps = g.n_taps
+    t.width = g.y.w
+    t.xstep = g.xw
+    t.low = g.act.low
+    t.high = g.act.high
+    t.residual = NULL
+    if end > g.rows:
+        end = g.rows
+    for row in range(part * g.chunk_rows, end):
+        t.x = x + row // g.rows_h * g.xd + row % g.rows_h * g.xh
+        t.y = y + row // g.rows_h * g.y.sd + row % g.rows_h * g.y.sh
+        if r != NULL:
+            t.residual = r + row // g.rows_h * g.r.sd + row % g.rows_h * g.r.sh
+        g.row(&t)
+        if g.act.kind != ACT_NONE:
+            g.table.vector.activate(g.act.kind, t.y, t.y, t.width * lanes, g.act.alpha, g.act.beta)
+    if part == 0:
+        fill_halo(&g.y, <float *>args[4], n, block)
+
+
+def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), activation=None):
+    """Depthwise convolution (groups == channels, one output channel each) of planes.
+
+    Parameters
+    ----------
+    inputs : x, weights, bias, residual (or None)
+        Views; weights are packed by `pack_depthwise`, bias by `pack_bias`.
+    outputs : y
+    taps, stride, activation
+        As in `build_conv`.
+    """
+    xv, wv, bv, rv = inputs
+    yv, = outputs
+    cdef depthwise_t g
+    cdef const KernelTable *table = current_table()
+    cdef Py_ssize_t lanes = table.lanes, i, n_taps = len(taps), lowest = 0, highest = 0, offset, first, last
+    cdef Py_ssize_t *block
+    memset(&g, 0, sizeof(g))
+    if xv.lanes != lanes or yv.lanes != lanes or xv.c != yv.c or xv.groups != 1 or yv.groups != 1 or xv.n != yv.n:
+        raise ValueError(f"depthwise: {xv} -> {yv}")
+    g.table = table
+    g.x = planes_of(xv)
+    g.y = planes_of(yv)
+    g.rows_h = g.y.h
+    g.rows = g.y.d * g.y.h
+    g.xd = stride[0] * g.x.sd
+    g.xh = stride[1] * g.x.sh
+    g.xw = stride[2] * lanes
+    g.n_taps = n_taps
+    g.act = activation_of(activation)
+    g.row = table.conv.depthwise[<int>(stride[2] if stride[2] in (1, 2) else 0)]
+    if rv is not None:
+        if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != 1:
+            raise ValueError(f"depthwise: residual {rv} for {yv}")
+        g.has_residual = 1
+        g.r = planes_of(rv)
+    g.chunk_rows = at_least(200000 // at_least(n_taps * lanes * g.y.w, 1), 1)
+    g.row_chunks = (g.rows + g.chunk_rows - 1) // g.chunk_rows
+    block = <Py_ssize_t *>malloc(sizeof(g) + n_taps * sizeof(Py_ssize_t))
+    if block == NULL:
+        raise MemoryError("depthwise")
+    try:
+        memcpy(block, &g, sizeof(g))
+        for i in range(n_taps):
+            offset = taps[i][0] * g.x.sd + taps[i][1] * g.x.sh + taps[i][2] * lanes
+            (<Py_ssize_t *>(<char *>block + sizeof(g)))[i] = offset
+            lowest = offset if offset < lowest or i == 0 else lowest
+            highest = offset if offset > highest or i == 0 else highest
+        if g.rows and g.y.w and xv.n and xv.c:
+            first = g.x.offset + lowest
+            last = g.x.offset + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + (g.y.d - 1) * g.xd + (g.y.h - 1) * g.xh + (g.y.w - 1) * g.xw
+            last = last + highest + lanes - 1
+            if first < 0 or last >= xv.size:
+                raise ValueError(f"depthwise: the taps reach elements {first} to {last} of a buffer of {xv.size}")
+        return make_launch(
+            "depthwise",
+            depthwise_chunk,
+            block,
+            sizeof(g) + n_taps * sizeof(Py_ssize_t),
+            xv.n * g.y.blocks * g.row_chunks,
+            0,
+            (xv.nbytes, 4 * g.y.blocks * n_taps * lanes, 4 * g.y.blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
+            2.0 * xv.n * yv.c * g.rows * g.y.w * n_taps,
+            xv.nbytes + yv.nbytes + (rv.nbytes if rv is not None else 0),
+        )
+    finally:
+        free(block)
+
+
+def depthwise(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y,
+              int threads=1):
+    """Run a depthwise convolution built by `build_depthwise` on these buffers, on at most `threads` threads."""
+    run_five(launch, x, w, bias, residual, y, threads)
+
+
+def pack_depthwise(w):
+    """Weights (C, 1, taps...) as `build_depthwise` reads them: [block][tap][lane]."""
+    cdef Py_ssize_t lanes = current_table().lanes
+    c = w.shape[0]
+    t = int(np.prod(w.shape[2:]))
+    out = np.zeros((-(-c // lanes) * lanes, t), np.float32)
+    out[:c] = w.reshape(c, t)
+    return np.ascontiguousarray(out.reshape(-1, lanes, t).transpose(0, 2, 1)).ravel()
+
+
+# ---------------------------------------------------------------- dense
+cdef struct dense_t:
+    const KernelTable *table
+    Py_ssize_t m, k, o, whole, partial, blocks
+    Py_ssize_t units4, units2, units1, chunk_rows, row_chunks
+    activation_t act
+
+
+cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const dense_t *g = <const dense_t *>geometry
+    cdef const KernelTable *table = g.table
+    cdef Py_ssize_t lanes = table.lanes, zero = 0
+    cdef Py_ssize_t unit = chunk // g.row_chunks, part = chunk % g.row_chunks, block, blocks, row, left, pieces, valid, end, i, total
+    cdef float *y = <float *>args[3]
+    cdef float *to
+    cdef conv_tile_t t
+    cdef conv_tile_fn tile
+    if unit < g.units4:
+        blocks = 4
+        block = 4 * unit
+    elif unit < g.units4 + g.units2:
+        blocks = 2
+        block = 4 * g.units4 + 2 * (unit - g.units4)
+    else:
+        blocks = 1
+        block = g.blocks - 1
+    # the last unit may end beyond the last output: its tiles go to scratch
+    valid = g.o - block * lanes
+    if valid > blocks * lanes:
+        valid = blocks * lanes
+    tile = table.conv.blocked[blocks][0]
+    t.bias = <const float *>args[2] + block * lanes
+    t.w = <const float *>args[1] + block // 2 * g.k * 2 * lanes
+    t.w2 = t.w + g.k * 2 * lanes
+    t.taps = &zero
+    t.n_taps = 1
+    t.planes = g.whole
+    t.channels = lanes
+    t.partial = g.partial
+    t.xplane = lanes
+    t.xstep = g.k
+    t.yplane = lanes
+    t.residual = NULL
+    t.rplane = t.rstep = 0
+    t.first = t.last = 1
+    t.low = g.act.low
+    t.high = g.act.high
+    row = part * g.chunk_rows
+    end = row + g.chunk_rows
+    if end > g.m:
+        end = g.m
+    total = end - row
+    pieces = (total + table.conv.width[blocks] - 1) // table.conv.width[blocks]
+    while pieces > 0:
+        left = (end - row + pieces - 1) // pieces
+        t.x = <const float *>args[0] + row * g.k
+        to = y + row * g.o + block * lanes
+        if valid == blocks * lanes:
+            t.y = to
+            t.ystep = g.o
+            tile(<int>left, &t)
+        else:
+            t.y = <float *>scratch
+            t.ystep = blocks * lanes
+            tile(<int>left, &t)
+            for i in range(left):
+                memcpy(to + i * g.o, t.y + i * t.ystep, valid * sizeof(float))
+        if g.act.kind != ACT_NONE:
+            for i in range(left):
+                table.vector.activate(g.act.kind, to + i * g.o, to + i * g.o, valid, g.act.alpha, g.act.beta)
+        row = row + left
+        pieces = pieces - 1
+
+
+def build_dense(inputs, outputs, *, activation=None):
+    """Dense layer ``y = act(x @ w.T + bias)``.
+
+    Parameters
+    ----------
+    inputs : x, weights, bias
+        x is plain with its last axis K, the axes before it rows; weights (O, K) packed by `pack_dense`, bias by `pack_bias`.
+    outputs : y
+        Plain, its last axis O.
+    """
+    xv, wv, bv = inputs
+    yv, = outputs
+    cdef dense_t g
+    cdef const KernelTable *table = current_table()
+    cdef Py_ssize_t lanes = table.lanes
+    memset(&g, 0, sizeof(g))
+    if not xv.is_plain or not yv.is_plain or xv.shape[:-1] != yv.shape[:-1]:
+        raise ValueError(f"dense: {xv} -> {yv}")
+    g.table = table
+    g.k = xv.shape[-1]
+    g.o = yv.shape[-1]
+    g.m = int(np.prod(xv.shape[:-1]))
+    g.whole = g.k // lanes
+    g.partial = g.k % lanes
+    g.blocks = (g.o + lanes - 1) // lanes
+    if g.m <= table.conv.width[4] and table.conv.blocked[4][0] != NULL:
+        g.units4 = g.blocks // 4
+    g.units2 = (g.blocks - 4 * g.units4) // 2
+    g.units1 = g.blocks % 2
+    g.chunk_rows = at_least(2000000 // at_least(g.k * lanes * 2, 1), 4 * table.conv.width[2])
+    g.row_chunks = (g.m + g.chunk_rows - 1) // g.chunk_rows
+    g.act = activation_of(activation)
+    return make_launch(
+        "dense",
+        dense_chunk,
+        &g,
+        sizeof(g),
+        (g.units4 + g.units2 + g.units1) * g.row_chunks,
+        4 * 4 * lanes * 16,
+        (xv.nbytes, 4 * g.k * g.blocks * lanes, 4 * g.blocks * lanes, yv.nbytes),
+        2.0 * g.m * g.k * g.o,
+        xv.nbytes + yv.nbytes + 4.0 * g.k * g.o,
+    )
+
+
+def dense(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, float[::1] y, int threads=1):
+    """Run a dense layer built by `build_dense` on these buffers, on at most `threads` threads."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, x.nbytes)
+    launch.check(1, w.nbytes)
+    launch.check(2, bias.nbytes)
+    launch.check(3, y.nbytes)
+    if launch.n_chunks == 0:
+        return
+    args[0] = <void *>&x[0] if x.shape[0] else NULL
+    args[1] = <void *>&w[0] if w.shape[0] else NULL
+    args[2] = <void *>&bias[0]
+    args[3] = &y[0]
+    launch.run(args, threads)
+
+
+def pack_dense(w):
+    """Weights (O, K) as `build_dense` reads them."""
+    return pack_conv(np.ascontiguousarray(w).reshape(w.shape[0], w.shape[1], 1), 1, current_table().lanes)
