@@ -1,0 +1,543 @@
+/* The thread team of the plan runner: helpers that may take part in a step, and that no step has to wait for.
+ *
+ * One caller owns the team for the length of a plan. A step is published as a descriptor and a ticket; the caller and whichever
+ * helpers are awake claim the step's chunks from the ticket one by one. The caller returns when every chunk is done. It waits
+ * only for helpers that hold a chunk: a helper that the system has taken off its CPU, that sleeps, or that could not be created,
+ * costs nothing but its help.
+ *
+ *   ticket = number of the step : 48 | chunks still to claim : 16
+ *
+ * Order of memory. The descriptor is written only while the ticket has nothing left and every claimed chunk is done. A helper
+ * reads ticket, descriptor, and then claims by compare-and-swap on the ticket it read. Descriptor fields are stored with release
+ * and loaded with acquire order: a helper that read a field of a newer step therefore also sees that the older ticket ran out, its
+ * compare-and-swap fails, and what it read is dropped. So no chunk is ever run by the descriptor of another step. The numbers of
+ * steps do not repeat within 2^48 steps. The same ticket carries what the caller wrote before the step to the helpers, and `done`
+ * (release, read by the caller with acquire) carries what they wrote back.
+ *
+ * Everything here is static and must exist once in a process: include this file from threads.pyx alone.
+ * No Python, no allocation and no lock in here; with more than one thread in run_steps, only thread creation can block.
+ */
+#ifndef CNNENGINE_TEAM_H
+#define CNNENGINE_TEAM_H
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#if defined(__linux__) && !defined(CNNENGINE_TEAM_PORTABLE)
+#define TEAM_FUTEX 1
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#define TEAM_KIND "futex"
+#else
+#define TEAM_FUTEX 0
+#define TEAM_KIND "condition variable"
+#endif
+
+/* Measured on 2 virtual CPUs, see docs/threads.md. Times in microseconds unless named otherwise. */
+#define TEAM_HELPER_SPIN 50     /* a helper looks for work this long before it sleeps */
+#define TEAM_CALLER_SPIN 20     /* the caller looks this long for a chunk that a helper holds before it sleeps */
+#define TEAM_WAKE_GAP 200       /* at most one round of wakes in this time; doubles while the woken bring nothing ... */
+#define TEAM_WAKE_GAP_MAX 6400  /* ... up to this */
+#define TEAM_NUDGE_GAP 1000     /* a helper moves off the caller's CPU at most once in this time */
+#define TEAM_LOST 200           /* a wait for a helper beyond this counts as lost to a helper without a CPU */
+#define TEAM_ALONE_FACTOR 16    /* after losing w the caller works alone for this many w ... */
+#define TEAM_ALONE_MAX 1000000  /* ... but no longer than this */
+#define TEAM_GROW_GAP 1000000   /* after a thread could not be created, no new attempt within this time */
+#define TEAM_SHARE_NS 3000.0    /* a step cheaper than this is not shared out */
+#define TEAM_CLAIM_NS 500.0     /* chunks much cheaper than this are claimed in groups */
+#define TEAM_WAKES 2            /* a thread wakes at most this many others; those wake the next */
+#define TEAM_MAX 256            /* threads, the caller included */
+#define TEAM_STACK (2u << 20)   /* bytes; chunks keep their data in scratch */
+
+typedef void (*team_fn)(const void *geometry, void *const *args, ssize_t chunk, char *scratch);
+
+/* ---- clock: ticks are cheap to read and compared by difference only ---- */
+#if defined(__x86_64__) || defined(__i386__)
+#define TEAM_CLOCK "tsc"
+static inline uint64_t team_ticks(void) { return __builtin_ia32_rdtsc(); }
+static inline void team_relax(void) { __builtin_ia32_pause(); }
+#elif defined(__aarch64__)
+#define TEAM_CLOCK "cntvct"
+static inline uint64_t team_ticks(void)
+{
+    uint64_t t;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
+    return t;
+}
+static inline void team_relax(void) { __asm__ volatile("yield" ::: "memory"); }
+#else
+#define TEAM_CLOCK "clock_gettime"
+static inline uint64_t team_ticks(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+static inline void team_relax(void) { }
+#endif
+
+static inline uint64_t team_nanoseconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- a word that threads can sleep on; a wait may return early ---- */
+typedef struct {
+    _Alignas(64) atomic_uint word;
+#if !TEAM_FUTEX
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+#endif
+} team_gate;
+
+static inline void team_gate_init(team_gate *gate)
+{
+    atomic_store(&gate->word, 0);
+#if !TEAM_FUTEX
+    pthread_mutex_init(&gate->lock, NULL);
+    pthread_cond_init(&gate->changed, NULL);
+#endif
+}
+
+static inline void team_gate_wait(team_gate *gate, unsigned value)
+{
+#if TEAM_FUTEX
+    syscall(SYS_futex, &gate->word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+#else
+    pthread_mutex_lock(&gate->lock);
+    if (atomic_load(&gate->word) == value)
+        pthread_cond_wait(&gate->changed, &gate->lock);
+    pthread_mutex_unlock(&gate->lock);
+#endif
+}
+
+static inline void team_gate_wake(team_gate *gate)  /* to be called after the word has changed */
+{
+#if TEAM_FUTEX
+    syscall(SYS_futex, &gate->word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, 0);
+#else
+    pthread_mutex_lock(&gate->lock);
+    pthread_cond_broadcast(&gate->changed);
+    pthread_mutex_unlock(&gate->lock);
+#endif
+}
+
+/* ---- the state ---- */
+static struct {
+    _Alignas(64) _Atomic uint64_t ticket;
+    /* the descriptor: one step */
+    _Alignas(64) _Atomic(team_fn) fn;
+    _Atomic(const void *) geometry;
+    _Atomic(void *const *) args;
+    _Atomic(char *) scratch;
+    _Atomic ssize_t stride, n_chunks, group;
+    _Atomic int count, threads;         /* claims in the step; threads that may claim, the caller included */
+    /* written by helpers */
+    team_gate done;                     /* claims that helpers have finished, ever, modulo 2^32 */
+    _Alignas(64) atomic_int waiting;    /* the caller may be asleep on done; only the caller writes it */
+    atomic_int cpu, tid;                /* where the caller is, who it is */
+    _Alignas(64) atomic_int owned;      /* a caller has the team; guards everything below */
+    _Atomic int helpers;                /* threads created; read by team_helpers() without ownership */
+    uint64_t number, woke, gap, alone_from, alone_for, grow_from, grow_for;
+    unsigned done_at_wake;
+    team_gate asleep[TEAM_MAX];         /* per helper: 1 while it sleeps */
+} team;
+
+static uint64_t team_us;                /* ticks in a microsecond; 0: not known yet */
+static uint64_t team_loaded_ns, team_loaded_ticks;
+static atomic_int team_spoil_creation;  /* test hook: thread creation fails */
+
+/* The clock's rate, from the time since the module was loaded; waits half a millisecond at most, once in a process. */
+static void team_calibrate(void)
+{
+#if defined(__aarch64__)
+    uint64_t hertz;
+    __asm__ volatile("mrs %0, cntfrq_el0" : "=r"(hertz));
+    team_us = hertz / 1000000u;
+#else
+    uint64_t ns;
+    while ((ns = team_nanoseconds() - team_loaded_ns) < 500000u)
+        team_relax();
+    team_us = (uint64_t)((double)(team_ticks() - team_loaded_ticks) * 1000.0 / (double)ns);
+#endif
+    if (team_us == 0)
+        team_us = 1;
+}
+
+static inline unsigned team_left(uint64_t ticket) { return (unsigned)(ticket & 0xffff); }
+
+/* ---- waking ---- */
+static void team_wake(int threads)
+{
+    int t, most = TEAM_WAKES;
+    for (t = 1; t < threads && most; t++) {
+        unsigned one = 1;
+        if (atomic_load_explicit(&team.asleep[t].word, memory_order_relaxed) == 1
+            && atomic_compare_exchange_strong(&team.asleep[t].word, &one, 0)) {
+            team_gate_wake(&team.asleep[t]);
+            most--;
+        }
+    }
+}
+
+/* ---- helpers ---- */
+static inline void team_run_claim(team_fn fn, const void *geometry, void *const *args, char *scratch, ssize_t claim,
+                                  ssize_t group, ssize_t n_chunks)
+{
+    ssize_t chunk = claim * group, end = n_chunks - chunk > group ? chunk + group : n_chunks;
+    for (; chunk < end; chunk++)
+        fn(geometry, args, chunk, scratch);
+}
+
+/* Run one claim of the present step as thread t, if there is one for it; returns whether it did. */
+static inline int team_help(int t)
+{
+    uint64_t ticket = atomic_load_explicit(&team.ticket, memory_order_acquire);
+    team_fn fn;
+    const void *geometry;
+    void *const *args;
+    char *scratch;
+    ssize_t stride, n_chunks, group;
+    int count, threads;
+    if (!team_left(ticket))
+        return 0;
+    fn = atomic_load_explicit(&team.fn, memory_order_acquire);
+    geometry = atomic_load_explicit(&team.geometry, memory_order_acquire);
+    args = atomic_load_explicit(&team.args, memory_order_acquire);
+    scratch = atomic_load_explicit(&team.scratch, memory_order_acquire);
+    stride = atomic_load_explicit(&team.stride, memory_order_acquire);
+    n_chunks = atomic_load_explicit(&team.n_chunks, memory_order_acquire);
+    group = atomic_load_explicit(&team.group, memory_order_acquire);
+    count = atomic_load_explicit(&team.count, memory_order_acquire);
+    threads = atomic_load_explicit(&team.threads, memory_order_acquire);
+    if (t >= threads
+        || !atomic_compare_exchange_strong_explicit(&team.ticket, &ticket, ticket - 1, memory_order_acq_rel, memory_order_relaxed))
+        return 0;
+    team_run_claim(fn, geometry, args, scratch ? scratch + t * stride : NULL, count - (ssize_t)team_left(ticket), group, n_chunks);
+    /* Sequentially consistent with the caller's store to `waiting` and load of `done`: one of the two sees the other. */
+    atomic_fetch_add(&team.done.word, 1);
+    if (atomic_load(&team.waiting))
+        team_gate_wake(&team.done);
+    return 1;
+}
+
+#if TEAM_FUTEX
+static inline int team_stacked(void)
+{
+    return sched_getcpu() == atomic_load_explicit(&team.cpu, memory_order_relaxed);
+}
+
+/* Move the calling helper off the CPU it shares with the caller; returns 0 when it may not run anywhere else. The mask is put back
+ * only if nobody else changed it meanwhile. */
+static int team_move(void)
+{
+    cpu_set_t mask, others, now;
+    int me = sched_getcpu();
+    if (me < 0 || me >= CPU_SETSIZE || sched_getaffinity(0, sizeof mask, &mask))
+        return 0;
+    others = mask;
+    CPU_CLR(me, &others);
+    if (!CPU_COUNT(&others) || sched_setaffinity(0, sizeof others, &others))
+        return 0;
+    if (!sched_getaffinity(0, sizeof now, &now) && CPU_EQUAL(&now, &others))
+        sched_setaffinity(0, sizeof mask, &mask);
+    return 1;
+}
+
+/* Take over the caller's affinity if it is another one than when the helper last looked. */
+static void team_follow(cpu_set_t *known)
+{
+    cpu_set_t mask;
+    int tid = atomic_load_explicit(&team.tid, memory_order_relaxed);
+    if (tid && !sched_getaffinity(tid, sizeof mask, &mask) && !CPU_EQUAL(&mask, known)) {
+        *known = mask;
+        sched_setaffinity(0, sizeof mask, &mask);
+    }
+}
+#endif
+
+static void *team_helper(void *arg)
+{
+    int t = (int)(intptr_t)arg;
+    team_gate *gate = &team.asleep[t];
+    uint64_t idle = team_ticks();
+#if TEAM_FUTEX
+    uint64_t moved = idle - TEAM_NUDGE_GAP * team_us;
+    cpu_set_t known;
+    char name[16];
+    if (sched_getaffinity(0, sizeof known, &known))
+        CPU_ZERO(&known);
+    snprintf(name, sizeof name, "cnnengine-%d", t);
+    pthread_setname_np(pthread_self(), name);
+#endif
+    for (;;) {
+        while (team_ticks() - idle < TEAM_HELPER_SPIN * team_us) {
+#if TEAM_FUTEX
+            if (team_stacked()) {       /* two spinning threads on one CPU delay each other for whole time slices */
+                uint64_t now = team_ticks();
+                if (now - moved < TEAM_NUDGE_GAP * team_us)
+                    break;
+                moved = now;
+                if (!team_move())
+                    break;
+                idle = team_ticks();
+                continue;
+            }
+#endif
+            if (team_help(t))
+                idle = team_ticks();
+            else
+                team_relax();
+        }
+        /* A step that is published just now may be missed: the caller does it without this helper. */
+        atomic_store(&gate->word, 1);
+        while (atomic_load(&gate->word) == 1)
+            team_gate_wait(gate, 1);
+#if TEAM_FUTEX
+        team_follow(&known);
+#endif
+        if (team_left(atomic_load_explicit(&team.ticket, memory_order_relaxed)))
+            team_wake(atomic_load_explicit(&team.threads, memory_order_relaxed));
+        idle = team_ticks();
+    }
+    return NULL;
+}
+
+/* Create helpers until there are `wanted`, or as many as the system gives. Owner only. */
+static void team_grow(int wanted)
+{
+    pthread_attr_t attributes;
+    sigset_t blocked, before;
+    pthread_t thread;
+    int have = atomic_load_explicit(&team.helpers, memory_order_relaxed);
+    uint64_t now = team_ticks();
+    if (team.grow_for && now - team.grow_from < team.grow_for)
+        return;
+    team.grow_for = 0;
+    if (pthread_attr_init(&attributes))
+        return;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, TEAM_STACK);
+    /* Inherited by the helpers: signals go to the program's own threads. A helper's own faults stay deliverable, since the system
+     * kills the process without a word, and without faulthandler's traceback, where they are blocked. */
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGSEGV);
+    sigdelset(&blocked, SIGBUS);
+    sigdelset(&blocked, SIGFPE);
+    sigdelset(&blocked, SIGILL);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    while (have < wanted) {
+        if (atomic_load(&team_spoil_creation)
+            || pthread_create(&thread, &attributes, team_helper, (void *)(intptr_t)(have + 1))) {
+            team.grow_from = now;
+            team.grow_for = TEAM_GROW_GAP * team_us;
+            break;
+        }
+        have++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    atomic_store_explicit(&team.helpers, have, memory_order_relaxed);
+}
+
+/* ---- the caller ---- */
+
+/* Take the team, unless the caller has it already or another one has it; returns whether there is a team to work with. */
+static inline int team_enter(int *owner, int threads)
+{
+    if (!*owner) {
+        if (atomic_load_explicit(&team.owned, memory_order_relaxed)
+            || atomic_exchange_explicit(&team.owned, 1, memory_order_acquire))
+            return 0;
+        *owner = 1;
+        if (!team_us)
+            team_calibrate();
+        if (atomic_load_explicit(&team.helpers, memory_order_relaxed) < threads - 1)
+            team_grow(threads - 1);
+#if TEAM_FUTEX
+        atomic_store_explicit(&team.tid, (int)syscall(SYS_gettid), memory_order_relaxed);
+#endif
+    }
+    return atomic_load_explicit(&team.helpers, memory_order_relaxed) > 0;
+}
+
+static inline void team_leave(int owner)
+{
+    if (owner)
+        atomic_store_explicit(&team.owned, 0, memory_order_release);
+}
+
+static inline void team_alone(team_fn fn, const void *geometry, ssize_t n_chunks, void *const *args, char *scratch)
+{
+    ssize_t chunk;
+    for (chunk = 0; chunk < n_chunks; chunk++)
+        fn(geometry, args, chunk, scratch);
+}
+
+/* Wait until helpers have finished `want` claims in all; returns the ticks that it took. */
+static inline uint64_t team_wait(unsigned want)
+{
+    uint64_t start, now;
+    unsigned done;
+    if (atomic_load_explicit(&team.done.word, memory_order_acquire) == want)
+        return 0;
+    start = now = team_ticks();
+    while ((done = atomic_load_explicit(&team.done.word, memory_order_acquire)) != want) {
+        if (now - start < TEAM_CALLER_SPIN * team_us) {
+            team_relax();
+        } else {
+            atomic_store(&team.waiting, 1);
+            done = atomic_load(&team.done.word);
+            if (done != want)
+                team_gate_wait(&team.done, done);
+            atomic_store(&team.waiting, 0);
+        }
+        now = team_ticks();
+    }
+    return now - start;
+}
+
+/* Run every chunk of one step; *owner is 0 before the first step of a plan and goes to team_leave after the last one. */
+static void team_step(int *owner, team_fn fn, const void *geometry, ssize_t n_chunks, void *const *args, char *scratch,
+                      ssize_t stride, int threads, double cost)
+{
+    ssize_t group = 1, claims;
+    uint64_t start, now, lost, ticket;
+    unsigned before, mine = 0;
+    if (n_chunks <= 0)
+        return;
+    if (threads > TEAM_MAX)
+        threads = TEAM_MAX;
+    if (n_chunks == 1 || threads <= 1 || (cost > 0.0 && cost < TEAM_SHARE_NS) || !team_enter(owner, threads)) {
+        team_alone(fn, geometry, n_chunks, args, scratch);
+        return;
+    }
+    start = team_ticks();
+    if (team.alone_for) {
+        if (start - team.alone_from < team.alone_for) {
+            team_alone(fn, geometry, n_chunks, args, scratch);
+            return;
+        }
+        team.alone_for = 0;
+    }
+    if (threads > atomic_load_explicit(&team.helpers, memory_order_relaxed) + 1)
+        threads = atomic_load_explicit(&team.helpers, memory_order_relaxed) + 1;
+
+    /* Claims are worth TEAM_CLAIM_NS where the cost is known, but every thread shall get at least four; 16 bits count them. */
+    if (cost > 0.0) {
+        double wanted = TEAM_CLAIM_NS * (double)n_chunks / cost, most = (double)(n_chunks / (4 * threads));
+        if (wanted > most)
+            wanted = most;
+        if (wanted > 1.0)
+            group = (ssize_t)wanted;
+    }
+    if (n_chunks / group >= 0xffff)
+        group = n_chunks / 0xffff + 1;
+    claims = (n_chunks - 1) / group + 1;
+
+    before = atomic_load_explicit(&team.done.word, memory_order_relaxed);
+    atomic_store_explicit(&team.fn, fn, memory_order_release);
+    atomic_store_explicit(&team.geometry, geometry, memory_order_release);
+    atomic_store_explicit(&team.args, args, memory_order_release);
+    atomic_store_explicit(&team.scratch, scratch, memory_order_release);
+    atomic_store_explicit(&team.stride, stride, memory_order_release);
+    atomic_store_explicit(&team.n_chunks, n_chunks, memory_order_release);
+    atomic_store_explicit(&team.group, group, memory_order_release);
+    atomic_store_explicit(&team.count, (int)claims, memory_order_release);
+    atomic_store_explicit(&team.threads, threads, memory_order_release);
+#if TEAM_FUTEX
+    atomic_store_explicit(&team.cpu, sched_getcpu(), memory_order_relaxed);
+#endif
+    atomic_store(&team.ticket, ++team.number << 16 | (uint64_t)claims);
+
+    if (start - team.woke > team.gap) {
+        int t;
+        for (t = 1; t < threads; t++)
+            if (atomic_load_explicit(&team.asleep[t].word, memory_order_relaxed) == 1)
+                break;
+        if (t < threads) {
+            team.gap = before != team.done_at_wake || !team.gap ? TEAM_WAKE_GAP * team_us : 2 * team.gap;
+            if (team.gap > TEAM_WAKE_GAP_MAX * team_us)
+                team.gap = TEAM_WAKE_GAP_MAX * team_us;
+            team.done_at_wake = before;
+            team.woke = start;
+            team_wake(threads);
+        }
+    }
+
+    ticket = atomic_load_explicit(&team.ticket, memory_order_relaxed);
+    while (team_left(ticket)) {
+        if (atomic_compare_exchange_weak_explicit(&team.ticket, &ticket, ticket - 1, memory_order_relaxed, memory_order_relaxed)) {
+            team_run_claim(fn, geometry, args, scratch, claims - (ssize_t)team_left(ticket), group, n_chunks);
+            mine++;
+            ticket = atomic_load_explicit(&team.ticket, memory_order_relaxed);
+        }
+    }
+    now = team_ticks();
+    lost = team_wait(before + (unsigned)claims - mine);
+    /* Long chunks are waited for, too: a helper counts as lost only when it took far longer than the caller for its own. */
+    if (lost > TEAM_LOST * team_us && mine && lost > 2 * ((now - start) / mine)) {
+        team.alone_from = team_ticks();
+        team.alone_for = lost > TEAM_ALONE_MAX / TEAM_ALONE_FACTOR * team_us ? TEAM_ALONE_MAX * team_us : TEAM_ALONE_FACTOR * lost;
+    }
+}
+
+/* ---- fork ---- */
+
+/* libgomp's threads do not exist in the child, where its next region would wait for them: they are given up before the fork, and
+ * made again by the next region in parent and child. A thread that never ran a region has no pool to give up. Within a region
+ * nothing can be given up. */
+static void team_before_fork(void)
+{
+#ifdef _OPENMP
+    if (!omp_in_parallel() && omp_get_level() == 0)
+        omp_pause_resource_all(omp_pause_hard);
+#endif
+}
+
+static void team_reset(void)
+{
+    int t;
+    atomic_store(&team.ticket, 0);
+    atomic_store(&team.waiting, 0);
+    atomic_store(&team.helpers, 0);
+    atomic_store(&team.cpu, -1);
+    atomic_store(&team.tid, 0);
+    team.number = team.woke = team.gap = 0;
+    team.alone_from = team.alone_for = team.grow_from = team.grow_for = 0;
+    team.done_at_wake = 0;
+    team_gate_init(&team.done);
+    for (t = 0; t < TEAM_MAX; t++)
+        team_gate_init(&team.asleep[t]);
+    atomic_store(&team.owned, 0);
+}
+
+static int team_init(void)
+{
+    team_loaded_ns = team_nanoseconds();
+    team_loaded_ticks = team_ticks();
+    team_reset();
+    return pthread_atfork(team_before_fork, NULL, team_reset);
+}
+
+static inline int team_helpers(void) { return atomic_load_explicit(&team.helpers, memory_order_relaxed); }
+static inline void team_spoil(int on) { atomic_store(&team_spoil_creation, on); }
+
+#ifdef _OPENMP
+static const int team_openmp = _OPENMP;
+#else
+static const int team_openmp = 0;
+#endif
+#endif

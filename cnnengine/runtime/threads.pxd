@@ -1,0 +1,17 @@
+# The threads of the plan runner: run an array of kernel steps with one caller and helpers that it never has to wait for.
+# The state lives in the threads module alone (team.h); everyone else reaches it through these two declarations.
+
+from cnnengine._kernels.launch cimport chunk_fn
+
+cdef struct step_t:
+    chunk_fn fn
+    const void *geometry
+    Py_ssize_t n_chunks
+    Py_ssize_t first_arg        # index into args of this step's operand pointers
+    double cost                 # estimated nanoseconds of the whole step on one thread (0: unknown); cheap steps are not shared out
+
+# Run the steps in order; every chunk of a step is done, and seen by every thread, before a chunk of the next one begins.
+# Thread t of the call uses scratch + t * scratch_stride, 0 <= t < threads; t = 0 is the caller. scratch may be NULL.
+# Safe from several threads at once: one of them has the helpers, the others run alone. Chunks must not call run_steps.
+cdef void run_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
+                    int threads) noexcept nogil
