@@ -56,6 +56,7 @@ KERNELS: dict[str, str] = {
     "conv": "conv",
     "depthwise": "conv",
     "dense": "conv",
+    "reorder": "move",
 }
 
 

@@ -48,6 +48,25 @@ AI vi vf_to_vi(vf a) { return __builtin_convertvector(a, vi); }
 /* a partial register: n of LANES floats, the rest zero; and a store of n floats */
 AI vf vload_part(const float *p, int n) { vf v = {0}; memcpy(&v, p, (size_t)n * 4); return v; }
 AI void vstore_part(float *p, vf v, int n) { memcpy(p, &v, (size_t)n * 4); }
+/* the lower and the upper halves of a and b interleaved: a0 b0 a1 b1 ... */
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
+#  define VSHUFFLE(a, b, ...) (vf)__builtin_shufflevector((vi)(a), (vi)(b), __VA_ARGS__)
+#else
+#  define VSHUFFLE(a, b, ...) (vf)__builtin_shuffle((vi)(a), (vi)(b), (vi){__VA_ARGS__})
+#endif
+#if LANES == 16
+#  define VLOG 4
+AI vf vzip_lo(vf a, vf b) { return VSHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
+AI vf vzip_hi(vf a, vf b) { return VSHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
+#elif LANES == 8
+#  define VLOG 3
+AI vf vzip_lo(vf a, vf b) { return VSHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+AI vf vzip_hi(vf a, vf b) { return VSHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#else
+#  define VLOG 2
+AI vf vzip_lo(vf a, vf b) { return VSHUFFLE(a, b, 0, 4, 1, 5); }
+AI vf vzip_hi(vf a, vf b) { return VSHUFFLE(a, b, 2, 6, 3, 7); }
+#endif
 AI void prefetch_l1(const void *p) { __builtin_prefetch(p, 0, 3); }
 AI void prefetch_l2(const void *p) { __builtin_prefetch(p, 0, 2); }
 #endif

@@ -1,4 +1,18 @@
-# Data-movement tiles of one instruction set: pointers only.
+# Data-movement tiles of one instruction set: pointers only. Distances and counts are in floats.
+
+# y[p * LANES + c] = x[c * xc + p] for p < pixels and c < channels, 0 for the other lanes. `readable` floats may be read from
+# the start of every channel's row (at least `pixels`).
+ctypedef void (*pack_fn)(const float *x, Py_ssize_t xc, Py_ssize_t readable, float *y, Py_ssize_t pixels, Py_ssize_t channels) noexcept nogil
+
+# y[c * yc + p] = x[p * LANES + c] for p < pixels and c < channels. Up to `writable` floats from the start of every channel's
+# row (at least `pixels`) may be overwritten with anything.
+ctypedef void (*unpack_fn)(const float *x, float *y, Py_ssize_t yc, Py_ssize_t writable, Py_ssize_t pixels, Py_ssize_t channels) noexcept nogil
+
+# y[c * yr + r] = x[r * xr + c] for r < rows and c < columns.
+ctypedef void (*transpose_fn)(const float *x, Py_ssize_t xr, float *y, Py_ssize_t yr, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
 
 cdef struct MoveTiles:
     int lanes
+    pack_fn pack
+    unpack_fn unpack
+    transpose_fn transpose
