@@ -131,8 +131,15 @@ INDEX: dict[str, str] = {
     "ScatterND": "gather",
     "TopK": "gather",
     "Trilu": "gather",
-    # control flow
+    # control flow and sequences
     "If": "control",
+    "Loop": "control",
+    "Scan": "control",
+    "ConcatFromSequence": "sequence",
+    "SequenceAt": "sequence",
+    "SequenceConstruct": "sequence",
+    "SequenceLength": "sequence",
+    "SplitToSequence": "sequence",
 }
 """Operators of the default domain, by family."""
 

@@ -33,9 +33,22 @@ DTYPES: dict[int, np.dtype] = {
 """ONNX TensorProto.DataType -> dtype, for the types that NumPy has by itself; strings are objects."""
 
 DTYPE_NAMES: dict[str, int] = {
-    "FLOAT": 1, "UINT8": 2, "INT8": 3, "UINT16": 4, "INT16": 5, "INT32": 6, "INT64": 7, "STRING": 8, "BOOL": 9,
-    "FLOAT16": 10, "DOUBLE": 11, "UINT32": 12, "UINT64": 13, "COMPLEX64": 14, "COMPLEX128": 15,
-}  # fmt: skip
+    "FLOAT": 1,
+    "UINT8": 2,
+    "INT8": 3,
+    "UINT16": 4,
+    "INT16": 5,
+    "INT32": 6,
+    "INT64": 7,
+    "STRING": 8,
+    "BOOL": 9,
+    "FLOAT16": 10,
+    "DOUBLE": 11,
+    "UINT32": 12,
+    "UINT64": 13,
+    "COMPLEX64": 14,
+    "COMPLEX128": 15,
+}
 
 
 def dtype_of(code: int | str, *, operator: str, node: str = "") -> np.dtype:
@@ -63,14 +76,18 @@ def required(inputs: Sequence[TensorSpec | None], index: int, operator: str) -> 
     """Input `index`, which must be there."""
     spec = spec_at(inputs, index)
     if spec is None:
-        raise ModelError("a required input is absent", operator=operator, expected=f"input {index}", received=f"{len(inputs)} inputs")
+        raise ModelError(
+            "a required input is absent", operator=operator, expected=f"input {index}", received=f"{len(inputs)} inputs"
+        )
     return spec
 
 
 def normal_axis(axis: int, rank: int, operator: str) -> int:
     """`axis` counted from the front; raises ShapeError when the rank has no such axis."""
     if not -rank <= axis < rank:
-        raise ShapeError("there is no such axis", operator=operator, tensor="axis", expected=f"{-rank}..{rank - 1}", received=axis)
+        raise ShapeError(
+            "there is no such axis", operator=operator, tensor="axis", expected=f"{-rank}..{rank - 1}", received=axis
+        )
     return int(axis) + rank if axis < 0 else int(axis)
 
 
@@ -87,9 +104,12 @@ def integers(value: Any, operator: str, tensor: str) -> tuple[int, ...]:
     array = np.asarray(value)
     if array.ndim > 1 or (array.size and array.dtype.kind not in "iu"):
         raise InputError(
-            "must be a list of integers", operator=operator, tensor=tensor, expected="a 1-D integer tensor",
+            "must be a list of integers",
+            operator=operator,
+            tensor=tensor,
+            expected="a 1-D integer tensor",
             received=f"{array.dtype} of shape {array.shape}",
-        )  # fmt: skip
+        )
     return tuple(int(v) for v in array.reshape(-1))
 
 
@@ -97,7 +117,9 @@ def scalar(value: Any, operator: str, tensor: str) -> Any:
     """The one element of a tensor, as a NumPy scalar."""
     array = np.asarray(value)
     if array.size != 1:
-        raise InputError("must hold one element", operator=operator, tensor=tensor, expected="a scalar", received=f"shape {array.shape}")
+        raise InputError(
+            "must hold one element", operator=operator, tensor=tensor, expected="a scalar", received=f"shape {array.shape}"
+        )
     return array.reshape(-1)[0]
 
 
@@ -106,4 +128,6 @@ def broadcast_shape(a: Sequence[int], b: Sequence[int], operator: str) -> tuple[
     try:
         return np.broadcast_shapes(tuple(a), tuple(b))
     except ValueError:
-        raise ShapeError("the shapes do not broadcast", operator=operator, expected=f"a shape that fits {tuple(a)}", received=tuple(b)) from None
+        raise ShapeError(
+            "the shapes do not broadcast", operator=operator, expected=f"a shape that fits {tuple(a)}", received=tuple(b)
+        ) from None

@@ -63,7 +63,9 @@ class Range(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         start, limit, delta = (scalar(v, self.op_type, t) for v, t in zip(inputs, ("start", "limit", "delta"), strict=True))
         if delta == 0:
-            raise InputError("a step of zero", operator=self.op_type, tensor="delta", expected="a step other than 0", received=delta)
+            raise InputError(
+                "a step of zero", operator=self.op_type, tensor="delta", expected="a step other than 0", received=delta
+            )
         count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
         dtype = start.dtype
         return [(start + np.arange(count, dtype=dtype) * delta).astype(dtype)]

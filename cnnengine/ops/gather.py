@@ -22,10 +22,18 @@ REDUCTIONS = ("none", "add", "mul", "max", "min")
 def wrapped(indices: np.ndarray, extent: int, operator: str) -> np.ndarray:
     """Indices counted from the front; raises InputError where one lies outside."""
     if indices.dtype.kind not in "iu":
-        raise InputError("indices must be integers", operator=operator, tensor="indices", expected="int32 or int64", received=indices.dtype)
+        raise InputError(
+            "indices must be integers", operator=operator, tensor="indices", expected="int32 or int64", received=indices.dtype
+        )
     if indices.size and (indices.min() < -extent or indices.max() >= extent):
         bad = indices[(indices < -extent) | (indices >= extent)].reshape(-1)[0]
-        raise InputError("an index lies outside the axis", operator=operator, tensor="indices", expected=f"{-extent}..{extent - 1}", received=int(bad))
+        raise InputError(
+            "an index lies outside the axis",
+            operator=operator,
+            tensor="indices",
+            expected=f"{-extent}..{extent - 1}",
+            received=int(bad),
+        )
     return np.where(indices < 0, indices + extent, indices).astype(np.intp)
 
 
@@ -91,7 +99,9 @@ def _element_axes(shape: tuple[int, ...], indices: tuple[int, ...], axis: int, o
     axis = normal_axis(axis, len(shape), operator)
     for a, (n, i) in enumerate(zip(shape, indices, strict=True)):
         if a != axis and i > n:
-            raise ShapeError(f"indices are longer than the data along axis {a}", operator=operator, expected=shape, received=indices)
+            raise ShapeError(
+                f"indices are longer than the data along axis {a}", operator=operator, expected=shape, received=indices
+            )
     return axis
 
 
@@ -127,7 +137,9 @@ class ScatterElements(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         x, indices, updates = inputs
         if updates.shape != indices.shape:
-            raise ShapeError("indices and updates differ in shape", operator=self.op_type, expected=indices.shape, received=updates.shape)
+            raise ShapeError(
+                "indices and updates differ in shape", operator=self.op_type, expected=indices.shape, received=updates.shape
+            )
         out = np.array(x)
         _store(out, _element_index(x.shape, indices, self.axis, self.op_type), updates, self.reduction)
         return [out]
@@ -149,7 +161,9 @@ class GatherND(Operator):
         if not isinstance(i[-1], int):
             return None
         if not 1 <= i[-1] <= len(x) - b:
-            raise ShapeError("the coordinates have the wrong length", operator=self.op_type, expected=f"1..{len(x) - b}", received=i[-1])
+            raise ShapeError(
+                "the coordinates have the wrong length", operator=self.op_type, expected=f"1..{len(x) - b}", received=i[-1]
+            )
         if any(p != q for p, q in zip(x[:b], i[:b], strict=True) if isinstance(p, int) and isinstance(q, int)):
             raise ShapeError("the batch axes differ", operator=self.op_type, expected=tuple(x[:b]), received=tuple(i[:b]))
         return (*i[:-1], *x[b + i[-1] :])
@@ -185,7 +199,9 @@ class ScatterND(Operator):
         if not i or not 1 <= i[-1] <= len(x):
             raise ShapeError("the coordinates have the wrong length", operator=self.op_type, expected=f"1..{len(x)}", received=i)
         if u != (*i[:-1], *x[i[-1] :]):
-            raise ShapeError("the updates have the wrong shape", operator=self.op_type, expected=(*i[:-1], *x[i[-1] :]), received=u)
+            raise ShapeError(
+                "the updates have the wrong shape", operator=self.op_type, expected=(*i[:-1], *x[i[-1] :]), received=u
+            )
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x, i, u = (required(inputs, k, self.op_type) for k in range(3))
@@ -260,12 +276,19 @@ class TopK(Operator):
         k = node.attribute("k") if node.version < 10 else None
         if node.version < 10 and k is None:
             raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected="k")
-        return cls(int(node.attribute("axis", -1)), int(node.attribute("largest", 1)), int(node.attribute("sorted", 1)), None if k is None else int(k))
+        return cls(
+            int(node.attribute("axis", -1)),
+            int(node.attribute("largest", 1)),
+            int(node.attribute("sorted", 1)),
+            None if k is None else int(k),
+        )
 
     def _count(self, extent: int, k: Any) -> int:
         count = self.k if self.k is not None else int(scalar(k, self.op_type, "K"))
         if not 0 <= count <= extent:
-            raise ShapeError("k does not fit the axis", operator=self.op_type, tensor="K", expected=f"0..{extent}", received=count)
+            raise ShapeError(
+                "k does not fit the axis", operator=self.op_type, tensor="K", expected=f"0..{extent}", received=count
+            )
         return count
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
@@ -313,7 +336,10 @@ class CumSum(Operator):
         y = np.flip(x, axis) if self.reverse else x
         if self.exclusive:
             body = np.cumsum(y, axis=axis, dtype=x.dtype)
-            y = np.concatenate([np.zeros_like(x.take([0], axis)) if x.shape[axis] else x, body.take(range(max(x.shape[axis] - 1, 0)), axis)], axis)
+            y = np.concatenate(
+                [np.zeros_like(x.take([0], axis)) if x.shape[axis] else x, body.take(range(max(x.shape[axis] - 1, 0)), axis)],
+                axis,
+            )
         else:
             y = np.cumsum(y, axis=axis, dtype=x.dtype)
         return [np.flip(y, axis) if self.reverse else y]

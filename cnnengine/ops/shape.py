@@ -76,7 +76,9 @@ class Dropout(Operator):
     def _refuse_training(self, ratio: Any, mode: Any) -> None:
         default = ratio is None or bool(np.asarray(ratio).any())
         if default and mode is not None and bool(np.asarray(mode).any()):
-            raise UnsupportedOperatorError("dropping at random is training", operator=self.op_type, tensor="training_mode", expected=False, received=True)
+            raise UnsupportedOperatorError(
+                "dropping at random is training", operator=self.op_type, tensor="training_mode", expected=False, received=True
+            )
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)
@@ -157,20 +159,36 @@ class Reshape(Operator):
         for i, d in enumerate(shape):
             if d == 0 and not self.allowzero:
                 if i >= len(extents):
-                    raise ShapeError("0 copies an extent that the input does not have", operator=self.op_type, tensor="shape",
-                                     expected=f"at most {len(extents)} axes to copy", received=tuple(wanted))  # fmt: skip
+                    raise ShapeError(
+                        "0 copies an extent that the input does not have",
+                        operator=self.op_type,
+                        tensor="shape",
+                        expected=f"at most {len(extents)} axes to copy",
+                        received=tuple(wanted),
+                    )
                 shape[i] = extents[i]
         total = math.prod(extents)
         if shape.count(-1) > 1 or any(d < -1 for d in shape) or (self.allowzero and -1 in shape and 0 in shape):
-            raise ShapeError("not a shape", operator=self.op_type, tensor="shape", expected="extents, at most one -1", received=tuple(wanted))
+            raise ShapeError(
+                "not a shape", operator=self.op_type, tensor="shape", expected="extents, at most one -1", received=tuple(wanted)
+            )
         if -1 in shape:
             rest = math.prod(d for d in shape if d != -1)
             if rest == 0 or total % rest:
-                raise ShapeError("the elements do not fit", operator=self.op_type, expected=f"a multiple of {rest} elements", received=tuple(extents))
+                raise ShapeError(
+                    "the elements do not fit",
+                    operator=self.op_type,
+                    expected=f"a multiple of {rest} elements",
+                    received=tuple(extents),
+                )
             shape[shape.index(-1)] = total // rest
         if math.prod(shape) != total:
-            raise ShapeError("the elements do not fit", operator=self.op_type, expected=f"{math.prod(shape)} elements for {tuple(wanted)}",
-                             received=f"{total} of {tuple(extents)}")  # fmt: skip
+            raise ShapeError(
+                "the elements do not fit",
+                operator=self.op_type,
+                expected=f"{math.prod(shape)} elements for {tuple(wanted)}",
+                received=f"{total} of {tuple(extents)}",
+            )
         return tuple(shape)
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
@@ -202,9 +220,13 @@ class Flatten(Operator):
     def _shape(self, extents: Sequence[Dim]) -> tuple[Dim, ...]:
         rank = len(extents)
         if not -rank <= self.axis <= rank:
-            raise ShapeError("there is no such axis", operator=self.op_type, tensor="axis", expected=f"{-rank}..{rank}", received=self.axis)
+            raise ShapeError(
+                "there is no such axis", operator=self.op_type, tensor="axis", expected=f"{-rank}..{rank}", received=self.axis
+            )
         cut = self.axis + rank if self.axis < 0 else self.axis
-        return tuple(math.prod(part) if all(isinstance(d, int) for d in part) else None for part in (extents[:cut], extents[cut:]))  # type: ignore[misc]
+        return tuple(
+            math.prod(part) if all(isinstance(d, int) for d in part) else None for part in (extents[:cut], extents[cut:])
+        )  # type: ignore[misc]
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)
@@ -228,7 +250,13 @@ class Transpose(Operator):
         if self.perm is None:
             return tuple(reversed(range(rank)))
         if sorted(self.perm) != list(range(rank)):
-            raise ShapeError("not a permutation of the axes", operator=self.op_type, tensor="perm", expected=f"0..{rank - 1}", received=self.perm)
+            raise ShapeError(
+                "not a permutation of the axes",
+                operator=self.op_type,
+                tensor="perm",
+                expected=f"0..{rank - 1}",
+                received=self.perm,
+            )
         return self.perm
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
@@ -238,7 +266,11 @@ class Transpose(Operator):
         return [TensorSpec(x.dtype, tuple(x.shape[p] for p in self.order(len(x.shape))))]
 
     def reference(self, *inputs: Any) -> list[Any]:
-        return [np.ascontiguousarray(inputs[0].transpose(self.order(inputs[0].ndim))).reshape([inputs[0].shape[p] for p in self.order(inputs[0].ndim)])]
+        return [
+            np.ascontiguousarray(inputs[0].transpose(self.order(inputs[0].ndim))).reshape(
+                [inputs[0].shape[p] for p in self.order(inputs[0].ndim)]
+            )
+        ]
 
 
 @dataclass(frozen=True)
@@ -260,7 +292,9 @@ class Squeeze(Operator):
         drop = normal_axes(axes, len(extents), self.op_type)
         for a in drop:
             if isinstance(extents[a], int) and extents[a] != 1:
-                raise ShapeError(f"axis {a} cannot be dropped", operator=self.op_type, expected="an extent of 1", received=tuple(extents))
+                raise ShapeError(
+                    f"axis {a} cannot be dropped", operator=self.op_type, expected="an extent of 1", received=tuple(extents)
+                )
         return tuple(d for i, d in enumerate(extents) if i not in drop)
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
@@ -382,7 +416,9 @@ class Split(Operator):
         parts = len(node.outputs)
         wanted = node.attribute("num_outputs")
         if wanted is not None and int(wanted) != parts:
-            raise ModelError("num_outputs and the outputs differ", node=node.name, operator=node.op_type, expected=int(wanted), received=parts)
+            raise ModelError(
+                "num_outputs and the outputs differ", node=node.name, operator=node.op_type, expected=int(wanted), received=parts
+            )
         split = _ints(node.attribute("split")) if node.version < 13 else None
         return cls(int(node.attribute("axis", 0)), split, parts, node.version >= 18)
 
@@ -397,8 +433,13 @@ class Split(Operator):
         else:
             sizes = tuple(split)
         if len(sizes) != self.parts or any(s < 0 for s in sizes) or sum(sizes) != extent:
-            raise ShapeError("the pieces do not make up the axis", operator=self.op_type, tensor="split",
-                             expected=f"{self.parts} pieces, {extent} together", received=sizes)  # fmt: skip
+            raise ShapeError(
+                "the pieces do not make up the axis",
+                operator=self.op_type,
+                tensor="split",
+                expected=f"{self.parts} pieces, {extent} together",
+                received=sizes,
+            )
         return sizes
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
@@ -457,12 +498,18 @@ class Slice(Operator):
         chosen = normal_axes(axes if axes is not None else range(len(starts)), rank, self.op_type)
         by = steps if steps is not None else (1,) * len(starts)
         if not len(starts) == len(ends) == len(chosen) == len(by):
-            raise ShapeError("starts, ends, axes and steps differ in length", operator=self.op_type, expected=len(starts),
-                             received=(len(ends), len(chosen), len(by)))  # fmt: skip
+            raise ShapeError(
+                "starts, ends, axes and steps differ in length",
+                operator=self.op_type,
+                expected=len(starts),
+                received=(len(ends), len(chosen), len(by)),
+            )
         result = [(0, 1, n) for n in extents]
         for start, end, axis, step in zip(starts, ends, chosen, by, strict=True):
             if step == 0:
-                raise ShapeError("a step of zero", operator=self.op_type, tensor="steps", expected="a step other than 0", received=tuple(by))
+                raise ShapeError(
+                    "a step of zero", operator=self.op_type, tensor="steps", expected="a step other than 0", received=tuple(by)
+                )
             n = extents[axis]
             start, end = (v + n if v < 0 else v for v in (start, end))
             low, high = (0, n) if step > 0 else (-1, n - 1)
@@ -554,7 +601,9 @@ class Pad(Operator):
         """(begin, end) for every axis."""
         chosen = normal_axes(axes, rank, self.op_type) if axes is not None else tuple(range(rank))
         if len(pads) != 2 * len(chosen):
-            raise ShapeError("pads has the wrong length", operator=self.op_type, tensor="pads", expected=2 * len(chosen), received=tuple(pads))
+            raise ShapeError(
+                "pads has the wrong length", operator=self.op_type, tensor="pads", expected=2 * len(chosen), received=tuple(pads)
+            )
         result = [(0, 0)] * rank
         for i, axis in enumerate(chosen):
             result[axis] = (pads[i], pads[len(chosen) + i])
@@ -565,9 +614,20 @@ class Pad(Operator):
         for i, (n, (b, e)) in enumerate(zip(extents, widths, strict=True)):
             kept = n + min(b, 0) + min(e, 0)
             if kept < 0 or -b > n or -e > n:
-                raise ShapeError(f"more is cropped than axis {i} has", operator=self.op_type, tensor="pads", expected=f"at most {n}", received=(b, e))
+                raise ShapeError(
+                    f"more is cropped than axis {i} has",
+                    operator=self.op_type,
+                    tensor="pads",
+                    expected=f"at most {n}",
+                    received=(b, e),
+                )
             if self.mode != "constant" and max(b, e) > 0 and kept == 0:
-                raise ShapeError(f"axis {i} is empty: there is nothing to repeat", operator=self.op_type, expected="an extent >= 1", received=tuple(extents))
+                raise ShapeError(
+                    f"axis {i} is empty: there is nothing to repeat",
+                    operator=self.op_type,
+                    expected="an extent >= 1",
+                    received=tuple(extents),
+                )
             out.append(n + b + e)
         return tuple(out)
 
@@ -582,9 +642,15 @@ class Pad(Operator):
         widths = self.resolve(len(x.shape), pads, axes)
         if x.is_concrete:
             return [TensorSpec(x.dtype, self._check(x.concrete, widths))]
-        return [TensorSpec(x.dtype, tuple(
-            d if (b, e) == (0, 0) else d + b + e if isinstance(d, int) else None for d, (b, e) in zip(x.shape, widths, strict=True)
-        ))]  # fmt: skip
+        return [
+            TensorSpec(
+                x.dtype,
+                tuple(
+                    d if (b, e) == (0, 0) else d + b + e if isinstance(d, int) else None
+                    for d, (b, e) in zip(x.shape, widths, strict=True)
+                ),
+            )
+        ]
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, pads, value, axes = (*inputs, None, None, None)[:4]
@@ -642,7 +708,13 @@ class Tile(Operator):
             return tuple(int(scalar(second, self.op_type, "tiles")) if i == axis else 1 for i in range(rank))
         result = integers(second, self.op_type, "repeats")
         if len(result) != rank or any(r < 0 for r in result):
-            raise ShapeError("repeats does not fit the input", operator=self.op_type, tensor="repeats", expected=f"{rank} numbers >= 0", received=result)
+            raise ShapeError(
+                "repeats does not fit the input",
+                operator=self.op_type,
+                tensor="repeats",
+                expected=f"{rank} numbers >= 0",
+                received=result,
+            )
         return result
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
@@ -653,7 +725,11 @@ class Tile(Operator):
         if any(s.value is None for s in specs):
             return [TensorSpec(x.dtype, (None,) * len(x.shape))]
         by = self.repeats(len(x.shape), specs[0].value, specs[-1].value)
-        return [TensorSpec(x.dtype, tuple(d * r if isinstance(d, int) else d if r == 1 else None for d, r in zip(x.shape, by, strict=True)))]
+        return [
+            TensorSpec(
+                x.dtype, tuple(d * r if isinstance(d, int) else d if r == 1 else None for d, r in zip(x.shape, by, strict=True))
+            )
+        ]
 
     def reference(self, *inputs: Any) -> list[Any]:
         return [np.tile(inputs[0], self.repeats(inputs[0].ndim, inputs[1], inputs[2] if len(inputs) > 2 else None))]
@@ -670,13 +746,15 @@ def convert(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return x
     for given in (x.dtype, dtype):
         if given not in DTYPES.values():
-            raise UnsupportedOperatorError("this element type is not supported", operator="Cast", expected="a NumPy dtype", received=given)
-    if dtype == object:
+            raise UnsupportedOperatorError(
+                "this element type is not supported", operator="Cast", expected="a NumPy dtype", received=given
+            )
+    if dtype.kind == "O":
         flat = [str(v) for v in x.reshape(-1)]
         out = np.empty(len(flat), object)
         out[:] = flat
         return out.reshape(x.shape)
-    if x.dtype == object:
+    if x.dtype.kind == "O":
         if dtype.kind in "iu":
             values = [int(str(v)) for v in x.reshape(-1)]
         else:
@@ -743,7 +821,9 @@ class DepthToSpace(Operator):
         n, c, h, w = _blocks(shape, self.op_type)
         b = self.blocksize
         if b < 1 or c % (b * b):
-            raise ShapeError("the channels do not divide", operator=self.op_type, expected=f"a multiple of {b}*{b} channels", received=shape)
+            raise ShapeError(
+                "the channels do not divide", operator=self.op_type, expected=f"a multiple of {b}*{b} channels", received=shape
+            )
         if self.mode not in ("DCR", "CRD"):
             raise ShapeError("unknown mode", operator=self.op_type, tensor="mode", expected=("DCR", "CRD"), received=self.mode)
         return (n, c // (b * b), h * b, w * b)
@@ -776,7 +856,9 @@ class SpaceToDepth(Operator):
         n, c, h, w = _blocks(shape, self.op_type)
         b = self.blocksize
         if b < 1 or h % b or w % b:
-            raise ShapeError("the pixels do not divide", operator=self.op_type, expected=f"H and W multiples of {b}", received=shape)
+            raise ShapeError(
+                "the pixels do not divide", operator=self.op_type, expected=f"H and W multiples of {b}", received=shape
+            )
         if self.mode not in ("DCR", "CRD"):
             raise ShapeError("unknown mode", operator=self.op_type, tensor="mode", expected=("DCR", "CRD"), received=self.mode)
         return (n, c * b * b, h // b, w // b)
