@@ -1,0 +1,151 @@
+"""Protobuf attributes and tensors as Python values and arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ModelError
+from .reader import tensor_bytes
+
+if TYPE_CHECKING:
+    import onnx
+
+LARGEST = 2**33
+"""Bytes that a sparse tensor may have once it is dense: a small file must not ask for all memory."""
+
+
+def array_of(tensor: onnx.TensorProto) -> np.ndarray:
+    """A TensorProto's values; read-only where they share the protobuf's bytes."""
+    import onnx
+    from onnx import numpy_helper
+
+    if any(d < 0 for d in tensor.dims):
+        raise ModelError(
+            "a tensor has a negative extent", tensor=tensor.name, expected="extents >= 0", received=tuple(tensor.dims)
+        )
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise ModelError("a tensor's data were not loaded", tensor=tensor.name, expected="a model read with its external data")
+    size = tensor_bytes(tensor)
+    if tensor.HasField("raw_data") and size is not None and len(tensor.raw_data) != size:
+        raise ModelError(
+            "a tensor's data do not fit its dims",
+            tensor=tensor.name,
+            expected=f"{size} bytes for {tuple(tensor.dims)}",
+            received=len(tensor.raw_data),
+        )
+    try:
+        array = np.asarray(numpy_helper.to_array(tensor))
+    except Exception as error:
+        # the helper raises TypeError, ValueError, KeyError or NotImplementedError, as the damage may be
+        raise ModelError(
+            f"a tensor cannot be read ({error})", tensor=tensor.name, expected=f"data for {tuple(tensor.dims)}"
+        ) from None
+    if array.shape != tuple(tensor.dims):
+        raise ModelError(
+            "a tensor's data do not fit its dims", tensor=tensor.name, expected=tuple(tensor.dims), received=array.shape
+        )
+    if tensor.data_type == onnx.TensorProto.STRING:
+        texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in array.reshape(-1)]
+        array = np.empty(len(texts), object)
+        array[:] = texts
+        array = array.reshape(tuple(tensor.dims))
+    return array
+
+
+def dense(sparse: onnx.SparseTensorProto) -> np.ndarray:
+    """A SparseTensorProto as a dense array; its indices are linear or one coordinate row per value."""
+    values, indices, dims = array_of(sparse.values), array_of(sparse.indices), tuple(sparse.dims)
+    name = sparse.values.name
+    if any(d < 0 for d in dims) or math.prod(dims) * values.dtype.itemsize > LARGEST:
+        raise ModelError("a sparse tensor has impossible dims", tensor=name, expected=f"at most {LARGEST} bytes", received=dims)
+    if values.ndim != 1 or indices.dtype.kind not in "iu" or indices.shape not in ((len(values),), (len(values), len(dims))):
+        raise ModelError(
+            "a sparse tensor's indices do not fit", tensor=name, expected=f"{len(values)} rows", received=indices.shape
+        )
+    out = np.zeros(dims, values.dtype)
+    limits = np.array([out.size]) if indices.ndim == 1 else np.array(dims)
+    rows = indices.reshape(len(values), -1)
+    if rows.size and ((rows < 0) | (rows >= limits)).any():
+        raise ModelError("a sparse tensor's index lies outside", tensor=name, expected=dims)
+    if indices.ndim == 1:
+        out.reshape(-1)[indices] = values
+    else:
+        out[tuple(indices.T)] = values
+    return out
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def kind_of(attribute: onnx.AttributeProto) -> int:
+    """The attribute's type; files of IR version 1 leave it out, then the filled field tells."""
+    if attribute.type:
+        return int(attribute.type)
+    import onnx
+
+    kinds = onnx.AttributeProto
+    for field, kind in (("f", kinds.FLOAT), ("i", kinds.INT), ("s", kinds.STRING), ("t", kinds.TENSOR), ("g", kinds.GRAPH)):
+        if attribute.HasField(field):
+            return int(kind)
+    for field, kind in (("floats", kinds.FLOATS), ("ints", kinds.INTS), ("strings", kinds.STRINGS), ("tensors", kinds.TENSORS)):
+        if len(getattr(attribute, field)):
+            return int(kind)
+    return int(kinds.INTS)
+
+
+def value_of(attribute: onnx.AttributeProto) -> Any:
+    """int, float, str, ndarray, or a list of them; graphs and types are not converted here (None)."""
+    import onnx
+
+    kinds, kind = onnx.AttributeProto, kind_of(attribute)
+    if kind == kinds.FLOAT:
+        return float(attribute.f)
+    if kind == kinds.INT:
+        return int(attribute.i)
+    if kind == kinds.STRING:
+        return _text(attribute.s)
+    if kind == kinds.TENSOR:
+        return array_of(attribute.t)
+    if kind == kinds.SPARSE_TENSOR:
+        return dense(attribute.sparse_tensor)
+    if kind == kinds.FLOATS:
+        return [float(v) for v in attribute.floats]
+    if kind == kinds.INTS:
+        return [int(v) for v in attribute.ints]
+    if kind == kinds.STRINGS:
+        return [_text(v) for v in attribute.strings]
+    if kind == kinds.TENSORS:
+        return [array_of(t) for t in attribute.tensors]
+    return None
+
+
+def constant_value(node: onnx.NodeProto) -> np.ndarray:
+    """What a Constant node holds, in any of its attribute forms."""
+    given = [a for a in node.attribute if a.name.startswith(("value", "sparse_value"))]
+    if len(given) != 1:
+        raise ModelError(
+            "a Constant must have one value",
+            node=node.name,
+            operator="Constant",
+            expected="one attribute",
+            received=[a.name for a in given],
+        )
+    attribute = given[0]
+    value = value_of(attribute)
+    if attribute.name in ("value", "sparse_value") and isinstance(value, np.ndarray):
+        return value
+    dtypes = {
+        "value_float": np.float32,
+        "value_floats": np.float32,
+        "value_int": np.int64,
+        "value_ints": np.int64,
+        "value_string": object,
+        "value_strings": object,
+    }
+    if attribute.name not in dtypes or value is None:
+        raise ModelError("an unknown form of Constant", node=node.name, operator="Constant", received=attribute.name)
+    return np.array(value, dtypes[attribute.name])

@@ -1,0 +1,154 @@
+"""Model-local functions: a call is replaced by the function's nodes, with its names and attributes put in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+Key = tuple[str, str, str]
+Opsets = Mapping[str, int]
+
+DEPTH = 64
+"""Calls inside calls before a function counts as calling itself."""
+
+
+def key_of(node: Any) -> Key:
+    """Domain, name and overload of a node or function."""
+    name = node.op_type if hasattr(node, "op_type") else node.name
+    return (node.domain, name, getattr(node, "overload", ""))
+
+
+def opsets_of(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    """Domain -> version; "ai.onnx" is another name of the default domain."""
+    return {"" if o.domain == "ai.onnx" else o.domain: int(o.version) for o in imports}
+
+
+class Inliner:
+    """Expands calls of model-local functions, nested ones too; names that it makes are unique in the model."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.functions: dict[Key, onnx.FunctionProto] = {key_of(f): f for f in model.functions}
+        self._taken: set[str] | None = None
+        self._model = model
+
+    def expand(self, nodes: Iterable[onnx.NodeProto], opsets: Opsets, depth: int = 0) -> Iterator[tuple[onnx.NodeProto, Opsets]]:
+        """The nodes with calls replaced, each with the opset versions that it was written for."""
+        for node in nodes:
+            function = self.functions.get(key_of(node)) if self.functions else None
+            if function is None:
+                yield node, opsets
+                continue
+            if depth >= DEPTH:
+                raise ModelError("a function calls itself", node=node.name, operator=node.op_type)
+            inner = opsets_of(function.opset_import) or dict(opsets)
+            yield from self.expand(self._body(node, function), inner, depth + 1)
+
+    def _names(self) -> set[str]:
+        if self._taken is None:
+            self._taken = set()
+            stack = [self._model.graph]
+            while stack:
+                graph = stack.pop()
+                self._taken.update(v.name for v in (*graph.input, *graph.initializer))
+                for node in graph.node:
+                    self._taken.update(node.output)
+                    for a in node.attribute:
+                        stack.extend([a.g] if a.HasField("g") else a.graphs)
+        return self._taken
+
+    def _unique(self, name: str) -> str:
+        taken, candidate, count = self._names(), name, 1
+        while candidate in taken:
+            count += 1
+            candidate = f"{name}#{count}"
+        taken.add(candidate)
+        return candidate
+
+    def _body(self, call: onnx.NodeProto, function: onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+        import onnx
+
+        if len(call.input) > len(function.input) or len(call.output) > len(function.output):
+            raise ModelError(
+                "a call does not fit its function",
+                node=call.name,
+                operator=call.op_type,
+                expected=f"at most {len(function.input)} inputs, {len(function.output)} outputs",
+                received=f"{len(call.input)} and {len(call.output)}",
+            )
+        prefix = call.name or call.op_type
+        names = {formal: call.input[i] if i < len(call.input) else "" for i, formal in enumerate(function.input)}
+        passed = set(names)
+        tail = []
+        for i, formal in enumerate(function.output):
+            actual = call.output[i] if i < len(call.output) else ""
+            if formal in passed:
+                if actual:
+                    tail.append(
+                        onnx.NodeProto(op_type="Identity", name=f"{prefix}/{formal}", input=[names[formal]], output=[actual])
+                    )
+            elif formal in names and actual:
+                tail.append(onnx.NodeProto(op_type="Identity", name=f"{prefix}/{formal}", input=[names[formal]], output=[actual]))
+            else:
+                names[formal] = actual or self._unique(f"{prefix}/{formal}")
+        given = {a.name: a for a in call.attribute}
+        for default in function.attribute_proto:
+            given.setdefault(default.name, default)
+        for node in function.node:
+            yield self._renamed(node, names, given, prefix)
+        yield from tail
+
+    def _renamed(
+        self, node: onnx.NodeProto, names: dict[str, str], given: Mapping[str, onnx.AttributeProto], prefix: str
+    ) -> onnx.NodeProto:
+        """A copy of a function's node under the caller's names; `names` grows by the values that it makes."""
+        import onnx
+
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.name = f"{prefix}/{node.name or node.op_type}"
+        for name in node.output:
+            if name and name not in names:
+                names[name] = self._unique(f"{prefix}/{name}")
+        copy.input[:] = [names.get(n, n) for n in node.input]
+        copy.output[:] = [names[n] if n else "" for n in node.output]
+        kept = []
+        for attribute in copy.attribute:
+            if attribute.ref_attr_name:
+                value = given.get(attribute.ref_attr_name)
+                if value is None:
+                    continue  # an attribute that the caller left out and that has no default is absent
+                name = attribute.name
+                attribute = onnx.AttributeProto()
+                attribute.CopyFrom(value)
+                attribute.name = name
+            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                self._rename_graph(graph, dict(names), given, prefix)
+            kept.append(attribute)
+        kept = [_copied(a) for a in kept]
+        del copy.attribute[:]
+        copy.attribute.extend(kept)
+        return copy
+
+    def _rename_graph(
+        self, graph: onnx.GraphProto, names: dict[str, str], given: Mapping[str, onnx.AttributeProto], prefix: str
+    ) -> None:
+        for value in (*graph.input, *graph.initializer):
+            names[value.name] = value.name = names[value.name] if value.name in names else self._unique(f"{prefix}/{value.name}")
+        nodes = [self._renamed(n, names, given, prefix) for n in graph.node]
+        del graph.node[:]
+        graph.node.extend(nodes)
+        for value in graph.output:
+            value.name = names.get(value.name, value.name)
+
+
+def _copied(attribute: onnx.AttributeProto) -> onnx.AttributeProto:
+    import onnx
+
+    copy = onnx.AttributeProto()
+    copy.CopyFrom(attribute)
+    return copy

@@ -1,0 +1,399 @@
+"""import_model: a ModelProto -> a Graph, every reason against it in one error."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import CNNEngineError, ModelError, UnsupportedOperatorError
+from ..graph import Dim, Graph, Node, TensorSpec
+from ..ops import lookup
+from ..ops.base import NodeRecord
+from ..ops.common import DTYPES
+from ..ops.fallback import Fallback, is_allowed
+from .attributes import array_of, constant_value, dense, kind_of, value_of
+from .functions import Inliner, Opsets, opsets_of
+
+if TYPE_CHECKING:
+    import onnx
+
+UNKNOWN = np.dtype("V")
+"""The dtype of a value whose type the file does not say."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One node that cannot be run, and why."""
+
+    node: str
+    op_type: str
+    domain: str
+    version: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"node {self.node!r}: {self.op_type} (domain {self.domain or 'ai.onnx'!r}, version {self.version}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What ONNX says of an operator at a version: its own version and the kinds of its attributes."""
+
+    version: int
+    attributes: Mapping[str, int]
+    required: frozenset[str]
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+    deprecated: bool
+
+
+@cache
+def schema_of(op_type: str, domain: str, version: int) -> Schema | None:
+    """The schema in force at this opset version, or None where ONNX has none."""
+    import onnx
+
+    try:
+        schema = onnx.defs.get_schema(op_type, version, domain)
+    except Exception:
+        return None  # onnx.defs.SchemaError, whose base differs between releases
+    attributes = schema.attributes
+    return Schema(
+        int(schema.since_version),
+        {name: int(a.type.value) for name, a in attributes.items()},
+        frozenset(name for name, a in attributes.items() if a.required),
+        (schema.min_input, schema.max_input),
+        (schema.min_output, schema.max_output),
+        bool(schema.deprecated),
+    )
+
+
+def import_model(proto: onnx.ModelProto, *, name: str = "", fallback: str = "checked") -> Graph:
+    """Turn a model into a Graph.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        With all tensors inside (`read` sees to that).
+    name : str
+        The model's name for messages; the graph's own by default.
+    fallback : {"checked", "error"}
+        Whether operators without a class may run through onnx.reference, for the versions checked in `ops/fallback.py`.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        Names every node that cannot be run; its attribute `problems` holds them one by one.
+    ModelError
+        The model breaks ONNX's rules.
+    """
+    if fallback not in ("checked", "error"):
+        raise ModelError(
+            "unknown fallback", model=name or None, tensor="fallback", expected=("checked", "error"), received=fallback
+        )
+    name = name or proto.graph.name or "model"
+    importer = _Importer(proto, fallback == "checked")
+    try:
+        graph = importer.graph(proto.graph, importer.opsets, name)
+        if importer.problems:
+            raise _unsupported(importer.problems, name)
+        graph.check()
+    except CNNEngineError as error:
+        raise error.locate(model=name) from None
+    graph.metadata.update({p.key: p.value for p in proto.metadata_props})
+    return graph
+
+
+def _unsupported(problems: list[Problem], name: str) -> UnsupportedOperatorError:
+    if len(problems) == 1:
+        only = problems[0]
+        error = UnsupportedOperatorError(
+            f"(domain {only.domain or 'ai.onnx'!r}, version {only.version}) {only.reason}",
+            model=name,
+            node=only.node,
+            operator=only.op_type,
+        )
+    else:
+        lines = "".join(f"\n  {p}" for p in problems)
+        error = UnsupportedOperatorError(f"{len(problems)} nodes cannot be run:{lines}", model=name)
+    error.problems = tuple(problems)  # type: ignore[attr-defined]
+    return error
+
+
+class _Importer:
+    def __init__(self, proto: onnx.ModelProto, fallback: bool) -> None:
+        self.proto = proto
+        self.fallback = fallback
+        self.opsets = opsets_of(proto.opset_import)
+        if not self.opsets or "" not in self.opsets:
+            self.opsets[""] = 1  # files older than opset imports
+        self.inliner = Inliner(proto)
+        self.problems: list[Problem] = []
+        self.names: set[str] = set()
+        self.counter = 0
+
+    def graph(self, proto: onnx.GraphProto, opsets: Opsets, name: str, inner: bool = False) -> Graph:
+        """A graph or subgraph; `inner` ones get the outer values that they read as further inputs."""
+        constants: dict[str, np.ndarray] = {}
+        for tensor in proto.initializer:
+            if not tensor.name:
+                raise ModelError("an initializer has no name", model=name)
+            constants[tensor.name] = array_of(tensor)
+        for sparse in proto.sparse_initializer:
+            constants[sparse.values.name] = dense(sparse)
+        inputs: dict[str, TensorSpec] = {}
+        for value in proto.input:
+            if value.name in constants:
+                continue  # before IR version 4 every initializer is an input as well
+            if not value.name or value.name in inputs:
+                raise ModelError("an input has no name of its own", tensor=value.name)
+            inputs[value.name] = self._spec(value, inner)
+        nodes: list[Node] = []
+        for node, versions in self.inliner.expand(proto.node, opsets):
+            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+                if len(node.output) != 1 or node.output[0] in constants or node.output[0] in inputs:
+                    raise ModelError(
+                        "makes a value that exists already",
+                        node=node.name,
+                        operator="Constant",
+                        tensor=node.output[0] if node.output else None,
+                    )
+                constants[node.output[0]] = constant_value(node)
+                continue
+            built = self._node(node, versions)
+            if built is not None:
+                nodes.append(built)
+        if inner:
+            inputs.update(
+                dict.fromkeys(_outer(nodes, {*inputs, *constants}, [v.name for v in proto.output]), TensorSpec(UNKNOWN, None))
+            )
+        outputs: dict[str, TensorSpec] = {}
+        for value in proto.output:
+            if value.name in outputs:
+                raise ModelError("an output is listed twice", tensor=value.name)
+            outputs[value.name] = self._spec(value, True)
+        if self.problems:  # the values of refused nodes are missing: order and connections cannot be judged
+            return Graph(inputs, outputs, nodes, constants, name)
+        return Graph(inputs, outputs, _sorted(nodes, {*inputs, *constants}), constants, name)
+
+    def _spec(self, value: onnx.ValueInfoProto, lenient: bool) -> TensorSpec:
+        kind = value.type.WhichOneof("value")
+        if kind != "tensor_type":
+            if lenient:
+                return TensorSpec(UNKNOWN, None)
+            if kind is None:
+                raise ModelError("an input has no type", tensor=value.name, expected="a tensor type")
+            raise UnsupportedOperatorError("inputs must be tensors", tensor=value.name, expected="a tensor", received=kind)
+        tensor = value.type.tensor_type
+        dtype = DTYPES.get(tensor.elem_type)
+        if dtype is None:
+            if not lenient:
+                raise UnsupportedOperatorError(
+                    "an input has an element type that is not supported", tensor=value.name, received=tensor.elem_type
+                )
+            dtype = UNKNOWN
+        if not tensor.HasField("shape"):
+            return TensorSpec(dtype, None)
+        return TensorSpec(dtype, tuple(_dim(d) for d in tensor.shape.dim))
+
+    def _unique(self, node: onnx.NodeProto) -> str:
+        name = node.name
+        if not name:
+            name = f"{node.op_type}_{self.counter}"
+        self.counter += 1
+        candidate, count = name, 1
+        while candidate in self.names:
+            count += 1
+            candidate = f"{name}#{count}"
+        self.names.add(candidate)
+        return candidate
+
+    def _node(self, node: onnx.NodeProto, opsets: Opsets) -> Node | None:
+        """The node, or None when it is noted as a problem."""
+        import onnx
+
+        name, domain = self._unique(node), "" if node.domain == "ai.onnx" else node.domain
+        opset = opsets.get(domain, self.opsets.get(domain))
+        schema = None if opset is None else schema_of(node.op_type, domain, opset)
+        if schema is None or schema.deprecated:
+            self.problems.append(Problem(name, node.op_type, domain, opset or 0, self._reason(node, domain, opset, schema)))
+            return None
+        while node.input and not node.input[-1]:
+            node = _trimmed(node)
+        self._check(node, name, schema)
+        subgraphs = [g for a in node.attribute for g in ([a.g] if kind_of(a) == onnx.AttributeProto.GRAPH else a.graphs)]
+        before = len(self.problems)
+        inner = {id(g): self.graph(g, opsets, f"{name}/{g.name or 'graph'}", inner=True) for g in subgraphs}
+        if len(self.problems) > before:
+            return None
+        captured = list(
+            dict.fromkeys(c for g, p in zip(inner.values(), subgraphs, strict=True) for c in list(g.inputs)[_formal(g, p) :])
+        )
+        attributes: dict[str, Any] = {}
+        for a in node.attribute:
+            if kind_of(a) == onnx.AttributeProto.GRAPH:
+                attributes[a.name] = _with_captures(inner[id(a.g)], captured)
+            elif kind_of(a) == onnx.AttributeProto.GRAPHS:
+                attributes[a.name] = [_with_captures(inner[id(g)], captured) for g in a.graphs]
+            else:
+                attributes[a.name] = value_of(a)
+        inputs, outputs = (*node.input, *captured), tuple(node.output)
+        record = NodeRecord(node.op_type, domain, schema.version, attributes, tuple(node.input), outputs, name)
+        cls = lookup(node.op_type, domain)
+        reason = "no such operator here"
+        if cls is not None and schema.version >= cls.min_version:
+            try:
+                return Node(cls.from_onnx(record), inputs, outputs, name)
+            except UnsupportedOperatorError as error:
+                reason = _detail(error)
+            except CNNEngineError as error:
+                raise error.locate(node=name, operator=node.op_type) from None
+            except (TypeError, ValueError) as error:  # an attribute of the wrong length or kind
+                raise ModelError(f"an attribute is not what it should be ({error})", node=name, operator=node.op_type) from None
+        elif cls is not None:
+            reason = f"versions before {cls.min_version} are not supported"
+        if is_allowed(node.op_type, domain, schema.version):
+            if self.fallback:
+                return Node(Fallback.of(node, schema.version), inputs, outputs, name)
+            reason = "it has no kernel, and fallback is 'error'"
+        self.problems.append(Problem(name, node.op_type, domain, schema.version, reason))
+        return None
+
+    def _reason(self, node: onnx.NodeProto, domain: str, opset: int | None, schema: Schema | None) -> str:
+        if schema is not None:
+            return f"deprecated since version {schema.version}"
+        if opset is None:
+            return "the model imports no opset of this domain"
+        newest = schema_of(node.op_type, domain, 2**31 - 1)
+        return "no such operator" if newest is None else "not in this opset"
+
+    def _check(self, node: onnx.NodeProto, name: str, schema: Schema) -> None:
+        """Attributes and numbers of inputs and outputs against ONNX's schema."""
+        where = {"node": name, "operator": node.op_type}
+        if not schema.inputs[0] <= len(node.input) <= schema.inputs[1]:
+            raise ModelError(
+                "the wrong number of inputs",
+                **where,
+                expected=f"{schema.inputs[0]} to {schema.inputs[1]}",
+                received=len(node.input),
+            )
+        if not schema.outputs[0] <= len(node.output) <= schema.outputs[1]:
+            raise ModelError(
+                "the wrong number of outputs",
+                **where,
+                expected=f"{schema.outputs[0]} to {schema.outputs[1]}",
+                received=len(node.output),
+            )
+        if any(not n for n in node.input[: schema.inputs[0]]) and node.op_type not in ("Loop",):
+            raise ModelError(
+                "a required input is absent", **where, expected=f"{schema.inputs[0]} inputs", received=tuple(node.input)
+            )
+        seen = set()
+        for a in node.attribute:
+            if a.name in seen:
+                raise ModelError("an attribute is given twice", **where, received=a.name)
+            seen.add(a.name)
+            if a.ref_attr_name:
+                raise ModelError("an attribute refers to a function's, outside of a function", **where, received=a.name)
+            if a.name not in schema.attributes:
+                raise ModelError(
+                    "an attribute that the operator does not have", **where, expected=sorted(schema.attributes), received=a.name
+                )
+            if kind_of(a) != schema.attributes[a.name]:
+                raise ModelError(
+                    f"attribute {a.name!r} has the wrong type",
+                    **where,
+                    expected=_kind_name(schema.attributes[a.name]),
+                    received=_kind_name(kind_of(a)),
+                )
+        missing = schema.required - seen
+        if missing:
+            raise ModelError("a required attribute is missing", **where, expected=", ".join(sorted(missing)))
+
+
+def _detail(error: CNNEngineError) -> str:
+    text = error.message if error.tensor is None else f"{error.tensor}: {error.message}"
+    text += f"; expected {error.expected}" if error.expected is not None else ""
+    return text + (f"; received {error.received}" if error.received is not None else "")
+
+
+def _kind_name(kind: int) -> str:
+    import onnx
+
+    try:
+        return str(onnx.AttributeProto.AttributeType.Name(kind))  # type: ignore[arg-type]
+    except ValueError:
+        return str(kind)
+
+
+def _trimmed(node: onnx.NodeProto) -> onnx.NodeProto:
+    """The node without its last input, which is absent; the file's node stays as it is."""
+    import onnx
+
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    del copy.input[-1]
+    return copy
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    if dim.HasField("dim_param"):
+        return str(dim.dim_param) or None
+    if dim.HasField("dim_value") and dim.dim_value >= 0:
+        return int(dim.dim_value)
+    return None
+
+
+def _outer(nodes: list[Node], known: set[str], outputs: Iterable[str]) -> list[str]:
+    """Names that a subgraph reads and does not make, in order of first use."""
+    made = known | {o for n in nodes for o in n.outputs}
+    read = [i for n in nodes for i in n.inputs] + list(outputs)
+    return list(dict.fromkeys(n for n in read if n and n not in made))
+
+
+def _formal(graph: Graph, proto: onnx.GraphProto) -> int:
+    """How many of a subgraph's inputs are its own; the captured ones follow."""
+    constants = graph.constants
+    return sum(v.name not in constants for v in proto.input)
+
+
+def _with_captures(graph: Graph, captured: list[str]) -> Graph:
+    """The subgraph with all outer values of its node as inputs, in the node's order, after its own inputs."""
+    own = {n: s for n, s in graph.inputs.items() if n not in captured}
+    return graph.replace(inputs={**own, **dict.fromkeys(captured, TensorSpec(UNKNOWN, None))})
+
+
+def _sorted(nodes: list[Node], known: set[str]) -> list[Node]:
+    """The nodes so that each follows those it reads from, otherwise in the file's order."""
+    maker: dict[str, int] = {}
+    for i, node in enumerate(nodes):
+        for o in node.outputs:
+            if o:
+                if o in maker or o in known:
+                    raise ModelError("makes a value that exists already", node=node.name, operator=node.op.op_type, tensor=o)
+                maker[o] = i
+    waits: list[set[int]] = []
+    users: list[list[int]] = [[] for _ in nodes]
+    for i, node in enumerate(nodes):
+        needs = {maker[n] for n in node.inputs if n and n in maker}
+        waits.append(needs)
+        for m in needs:
+            users[m].append(i)
+    ready = [i for i, needs in enumerate(waits) if not needs]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(nodes[i])
+        for u in users[i]:
+            waits[u].discard(i)
+            if not waits[u]:
+                heapq.heappush(ready, u)
+    if len(order) < len(nodes):
+        stuck = next(n for n, needs in zip(nodes, waits, strict=True) if needs)
+        raise ModelError("the node waits for its own result: the graph has a cycle", node=stuck.name, operator=stuck.op.op_type)
+    return order

@@ -1,0 +1,161 @@
+"""The index of the operators: one line each, operator -> the module of this folder that holds its class.
+
+A class has the name of its ONNX operator; modules are imported when an operator of theirs is first met.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import cache
+
+from .base import Operator
+
+__all__ = ["INDEX", "available", "lookup"]
+
+INDEX: dict[str, str] = {
+    # convolution and dense layers
+    "Conv": "conv",
+    "ConvTranspose": "conv",
+    "Gemm": "dense",
+    "MatMul": "dense",
+    # pooling
+    "AveragePool": "pool",
+    "GlobalAveragePool": "pool",
+    "GlobalLpPool": "pool",
+    "GlobalMaxPool": "pool",
+    "LpPool": "pool",
+    "MaxPool": "pool",
+    "MaxUnpool": "pool",
+    # normalisation
+    "BatchNormalization": "norm",
+    "GroupNormalization": "norm",
+    "InstanceNormalization": "norm",
+    "LRN": "norm",
+    "LayerNormalization": "norm",
+    # activations and other functions of one element
+    "Abs": "activation",
+    "Ceil": "activation",
+    "Celu": "activation",
+    "Clip": "activation",
+    "Elu": "activation",
+    "Erf": "activation",
+    "Exp": "activation",
+    "Floor": "activation",
+    "Gelu": "activation",
+    "HardSigmoid": "activation",
+    "HardSwish": "activation",
+    "LeakyRelu": "activation",
+    "Log": "activation",
+    "Mish": "activation",
+    "Neg": "activation",
+    "PRelu": "activation",
+    "Reciprocal": "activation",
+    "Relu": "activation",
+    "Round": "activation",
+    "Selu": "activation",
+    "Sigmoid": "activation",
+    "Sign": "activation",
+    "Softplus": "activation",
+    "Softsign": "activation",
+    "Sqrt": "activation",
+    "Swish": "activation",
+    "Tanh": "activation",
+    "ThresholdedRelu": "activation",
+    # arithmetic, comparison and logic between tensors
+    "Add": "elementwise",
+    "And": "elementwise",
+    "Div": "elementwise",
+    "Equal": "elementwise",
+    "Greater": "elementwise",
+    "GreaterOrEqual": "elementwise",
+    "Less": "elementwise",
+    "LessOrEqual": "elementwise",
+    "Max": "elementwise",
+    "Mean": "elementwise",
+    "Min": "elementwise",
+    "Mod": "elementwise",
+    "Mul": "elementwise",
+    "Not": "elementwise",
+    "Or": "elementwise",
+    "Pow": "elementwise",
+    "Sub": "elementwise",
+    "Sum": "elementwise",
+    "Where": "elementwise",
+    "Xor": "elementwise",
+    # reductions
+    "ArgMax": "reduce",
+    "ArgMin": "reduce",
+    "Hardmax": "reduce",
+    "LogSoftmax": "reduce",
+    "ReduceL1": "reduce",
+    "ReduceL2": "reduce",
+    "ReduceLogSum": "reduce",
+    "ReduceLogSumExp": "reduce",
+    "ReduceMax": "reduce",
+    "ReduceMean": "reduce",
+    "ReduceMin": "reduce",
+    "ReduceProd": "reduce",
+    "ReduceSum": "reduce",
+    "ReduceSumSquare": "reduce",
+    "Softmax": "reduce",
+    # shapes and data movement
+    "Cast": "shape",
+    "CastLike": "shape",
+    "Concat": "shape",
+    "DepthToSpace": "shape",
+    "Dropout": "shape",
+    "Expand": "shape",
+    "Flatten": "shape",
+    "Identity": "shape",
+    "Pad": "shape",
+    "Reshape": "shape",
+    "Shape": "shape",
+    "Size": "shape",
+    "Slice": "shape",
+    "SpaceToDepth": "shape",
+    "Split": "shape",
+    "Squeeze": "shape",
+    "Tile": "shape",
+    "Transpose": "shape",
+    "Unsqueeze": "shape",
+    "ConstantOfShape": "constant",
+    "Range": "constant",
+    "CumSum": "gather",
+    "Gather": "gather",
+    "GatherElements": "gather",
+    "GatherND": "gather",
+    "NonZero": "gather",
+    "OneHot": "gather",
+    "ScatterElements": "gather",
+    "ScatterND": "gather",
+    "TopK": "gather",
+    "Trilu": "gather",
+    # control flow and sequences
+    "If": "control",
+    "Loop": "control",
+    "Scan": "control",
+    "ConcatFromSequence": "sequence",
+    "SequenceAt": "sequence",
+    "SequenceConstruct": "sequence",
+    "SequenceLength": "sequence",
+    "SplitToSequence": "sequence",
+}
+"""Operators of the default domain, by family."""
+
+
+@cache
+def lookup(op_type: str, domain: str = "") -> type[Operator] | None:
+    """The class of an operator, or None where there is none (then a fallback or an error decides)."""
+    if domain not in ("", "ai.onnx"):
+        return None
+    module = INDEX.get(op_type)
+    if module is None or importlib.util.find_spec(f"{__name__}.{module}") is None:
+        return None
+    found: type[Operator] | None = getattr(importlib.import_module(f"{__name__}.{module}"), op_type, None)
+    return found
+
+
+def available() -> list[str]:
+    """The operators of the index whose class exists."""
+    return sorted(name for name in INDEX if lookup(name) is not None)

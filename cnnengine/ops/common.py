@@ -1,0 +1,133 @@
+"""Small things that several operator files share: axes, dtypes by ONNX number, sizes given as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
+from ..graph import TensorSpec
+
+INT64 = np.dtype(np.int64)
+FLOAT32 = np.dtype(np.float32)
+
+DTYPES: dict[int, np.dtype] = {
+    1: np.dtype(np.float32),
+    2: np.dtype(np.uint8),
+    3: np.dtype(np.int8),
+    4: np.dtype(np.uint16),
+    5: np.dtype(np.int16),
+    6: np.dtype(np.int32),
+    7: np.dtype(np.int64),
+    8: np.dtype(object),
+    9: np.dtype(np.bool_),
+    10: np.dtype(np.float16),
+    11: np.dtype(np.float64),
+    12: np.dtype(np.uint32),
+    13: np.dtype(np.uint64),
+    14: np.dtype(np.complex64),
+    15: np.dtype(np.complex128),
+}
+"""ONNX TensorProto.DataType -> dtype, for the types that NumPy has by itself; strings are objects."""
+
+DTYPE_NAMES: dict[str, int] = {
+    "FLOAT": 1,
+    "UINT8": 2,
+    "INT8": 3,
+    "UINT16": 4,
+    "INT16": 5,
+    "INT32": 6,
+    "INT64": 7,
+    "STRING": 8,
+    "BOOL": 9,
+    "FLOAT16": 10,
+    "DOUBLE": 11,
+    "UINT32": 12,
+    "UINT64": 13,
+    "COMPLEX64": 14,
+    "COMPLEX128": 15,
+}
+
+
+def dtype_of(code: int | str, *, operator: str, node: str = "") -> np.dtype:
+    """The dtype of an ONNX type number (or of its name, as Cast before version 6 has it).
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        The type has no NumPy dtype (bfloat16, the 8-bit floats, 4-bit integers), or does not exist.
+    """
+    number = DTYPE_NAMES.get(code.upper(), -1) if isinstance(code, str) else int(code)
+    if number not in DTYPES:
+        raise UnsupportedOperatorError(
+            "this element type is not supported", node=node or None, operator=operator, expected="a NumPy dtype", received=code
+        )
+    return DTYPES[number]
+
+
+def spec_at(inputs: Sequence[TensorSpec | None], index: int) -> TensorSpec | None:
+    """Input `index`, or None where it is absent."""
+    return inputs[index] if index < len(inputs) else None
+
+
+def required(inputs: Sequence[TensorSpec | None], index: int, operator: str) -> TensorSpec:
+    """Input `index`, which must be there."""
+    spec = spec_at(inputs, index)
+    if spec is None:
+        raise ModelError(
+            "a required input is absent", operator=operator, expected=f"input {index}", received=f"{len(inputs)} inputs"
+        )
+    return spec
+
+
+def normal_axis(axis: int, rank: int, operator: str) -> int:
+    """`axis` counted from the front; raises ShapeError when the rank has no such axis."""
+    if not -rank <= axis < rank:
+        raise ShapeError(
+            "there is no such axis", operator=operator, tensor="axis", expected=f"{-rank}..{rank - 1}", received=axis
+        )
+    return int(axis) + rank if axis < 0 else int(axis)
+
+
+def normal_axes(axes: Iterable[int], rank: int, operator: str) -> tuple[int, ...]:
+    """All of `axes` counted from the front; an axis named twice is an error."""
+    result = tuple(normal_axis(int(a), rank, operator) for a in axes)
+    if len(set(result)) != len(result):
+        raise ShapeError("an axis is named twice", operator=operator, tensor="axes", expected="distinct axes", received=result)
+    return result
+
+
+def integers(value: Any, operator: str, tensor: str) -> tuple[int, ...]:
+    """A 1-D (or scalar) integer tensor as Python ints, which cannot overflow."""
+    array = np.asarray(value)
+    if array.ndim > 1 or (array.size and array.dtype.kind not in "iu"):
+        raise InputError(
+            "must be a list of integers",
+            operator=operator,
+            tensor=tensor,
+            expected="a 1-D integer tensor",
+            received=f"{array.dtype} of shape {array.shape}",
+        )
+    return tuple(int(v) for v in array.reshape(-1))
+
+
+def scalar(value: Any, operator: str, tensor: str) -> Any:
+    """The one element of a tensor, as a NumPy scalar."""
+    array = np.asarray(value)
+    if array.size != 1:
+        raise InputError(
+            "must hold one element", operator=operator, tensor=tensor, expected="a scalar", received=f"shape {array.shape}"
+        )
+    return array.reshape(-1)[0]
+
+
+def broadcast_shape(a: Sequence[int], b: Sequence[int], operator: str) -> tuple[int, ...]:
+    """The shape that both broadcast to."""
+    try:
+        return np.broadcast_shapes(tuple(a), tuple(b))
+    except ValueError:
+        raise ShapeError(
+            "the shapes do not broadcast", operator=operator, expected=f"a shape that fits {tuple(a)}", received=tuple(b)
+        ) from None

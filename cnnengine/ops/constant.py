@@ -1,0 +1,71 @@
+"""Operators that make tensors from sizes alone. Constant has no class: the importer makes it a constant of the graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import InputError, ShapeError
+from ..graph import TensorSpec
+from .base import EXACT, NodeRecord, Operator
+from .common import FLOAT32, integers, required, scalar
+
+
+@dataclass(frozen=True)
+class ConstantOfShape(Operator):
+    """ONNX ConstantOfShape (9 to 25): one value everywhere, float32 zero by default."""
+
+    value: Any = 0.0
+    dtype: np.dtype = FLOAT32
+
+    op_type: ClassVar[str] = "ConstantOfShape"
+    tolerance: ClassVar[str] = EXACT
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> ConstantOfShape:
+        value = node.attribute("value")
+        return cls() if value is None else cls(scalar(value, node.op_type, "value").item(), value.dtype)
+
+    def _shape(self, shape: Any) -> tuple[int, ...]:
+        result = integers(shape, self.op_type, "input")
+        if any(d < 0 for d in result):
+            raise ShapeError("not a shape", operator=self.op_type, tensor="input", expected="extents >= 0", received=result)
+        return result
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        shape = required(inputs, 0, self.op_type)
+        if shape.value is not None:
+            return [TensorSpec(self.dtype, self._shape(shape.value))]
+        rank = shape.shape[0] if shape.shape else None
+        return [TensorSpec(self.dtype, (None,) * rank if isinstance(rank, int) else None)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [np.full(self._shape(inputs[0]), self.value, self.dtype)]
+
+
+@dataclass(frozen=True)
+class Range(Operator):
+    """ONNX Range (11, 27): start, start + delta, ... before limit."""
+
+    op_type: ClassVar[str] = "Range"
+    tolerance: ClassVar[str] = EXACT
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        specs = [required(inputs, i, self.op_type) for i in range(3)]
+        if all(s.value is not None for s in specs):
+            return [TensorSpec.of(self.reference(*(s.value for s in specs))[0])]
+        return [TensorSpec(specs[0].dtype, (None,))]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        start, limit, delta = (scalar(v, self.op_type, t) for v, t in zip(inputs, ("start", "limit", "delta"), strict=True))
+        if delta == 0:
+            raise InputError(
+                "a step of zero", operator=self.op_type, tensor="delta", expected="a step other than 0", received=delta
+            )
+        count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
+        dtype = start.dtype
+        return [(start + np.arange(count, dtype=dtype) * delta).astype(dtype)]

@@ -1,0 +1,265 @@
+"""Operators that hold graphs: If, Loop and Scan.
+
+The outer values that a subgraph reads are further inputs of the node and of each of its subgraphs, after the
+operator's own (the importer adds them, in the same order): a pass may rename or replace them like any other input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import InputError, ModelError
+from ..graph import Graph, TensorSpec
+from .base import NodeRecord, Operator
+from .common import normal_axis, required, scalar
+
+Specs = Sequence[TensorSpec | None]
+
+ROUNDS = 2**31 - 1
+"""Rounds of a Loop that names no limit."""
+
+
+def infer_graph(graph: Graph, inputs: Specs) -> list[TensorSpec]:
+    """Specs of a subgraph's outputs from those of its inputs."""
+    known: dict[str, TensorSpec | None] = {n: TensorSpec.of(v) for n, v in graph.constants.items()}
+    known.update(zip(graph.inputs, inputs, strict=True))
+    for node in graph.nodes:
+        specs = [known[n] if n else None for n in node.inputs]
+        results = node.op.infer(specs)
+        if all(s is None or s.value is not None for s in specs):
+            values = node.op.reference(*[None if s is None else s.value for s in specs])
+            results = [TensorSpec.of(v) if isinstance(v, np.ndarray) else r for v, r in zip(values, results, strict=True)]
+        known.update(zip(node.outputs, results, strict=False))
+    return [known[n] for n in graph.outputs]  # type: ignore[misc]
+
+
+def _graph(node: NodeRecord, name: str) -> Graph:
+    graph = node.attribute(name)
+    if not isinstance(graph, Graph):
+        raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected=f"the graph {name!r}")
+    return graph
+
+
+def _merged(a: TensorSpec, b: TensorSpec) -> TensorSpec:
+    """What is sure when either may come."""
+    if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
+        return TensorSpec(a.dtype, None)
+    return TensorSpec(a.dtype, tuple(p if p == q else None for p, q in zip(a.shape, b.shape, strict=True)))
+
+
+@dataclass(frozen=True)
+class If(Operator):
+    """ONNX If (1 to 25): the one graph or the other, by a condition."""
+
+    then_branch: Graph
+    else_branch: Graph
+
+    op_type: ClassVar[str] = "If"
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> If:
+        op = cls(_graph(node, "then_branch"), _graph(node, "else_branch"))
+        for branch in (op.then_branch, op.else_branch):
+            if len(branch.outputs) != len(node.outputs):
+                raise ModelError(
+                    "a branch has the wrong number of outputs",
+                    node=node.name,
+                    operator=node.op_type,
+                    expected=len(node.outputs),
+                    received=len(branch.outputs),
+                )
+        return op
+
+    def branch(self, condition: Any) -> Graph:
+        """The graph that a condition chooses."""
+        return self.then_branch if bool(scalar(condition, self.op_type, "cond")) else self.else_branch
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        condition = required(inputs, 0, self.op_type)
+        if condition.value is not None:
+            return infer_graph(self.branch(condition.value), inputs[1:])
+        pairs = zip(infer_graph(self.then_branch, inputs[1:]), infer_graph(self.else_branch, inputs[1:]), strict=True)
+        return [_merged(a, b) for a, b in pairs]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        branch = self.branch(inputs[0])
+        return branch.evaluate(dict(zip(branch.inputs, inputs[1:], strict=True)))
+
+
+@dataclass(frozen=True)
+class Loop(Operator):
+    """ONNX Loop (1 to 25): a graph again and again, up to a number of rounds or while its condition holds.
+
+    Attributes
+    ----------
+    body : Graph
+        (round, condition, carried..., captured...) -> (condition, carried..., scanned...).
+    carried : int
+        Values that go from round to round; the outputs after them are stacked, one slice per round.
+    """
+
+    body: Graph
+    carried: int
+
+    op_type: ClassVar[str] = "Loop"
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Loop:
+        body, carried = _graph(node, "body"), max(len(node.inputs) - 2, 0)
+        if len(body.outputs) < 1 + carried or len(body.inputs) < 2 + carried or len(node.outputs) != len(body.outputs) - 1:
+            raise ModelError(
+                "the body does not fit the node",
+                node=node.name,
+                operator=node.op_type,
+                expected=f"{2 + carried} inputs, {1 + len(node.outputs)} outputs",
+                received=f"{len(body.inputs)} and {len(body.outputs)}",
+            )
+        return cls(body, carried)
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        n = self.carried
+        counter, condition = TensorSpec(np.dtype(np.int64), ()), TensorSpec(np.dtype(np.bool_), ())
+        start = [None if s is None else TensorSpec(s.dtype, s.shape) for s in inputs[2 : 2 + n]]
+        after = infer_graph(self.body, [counter, condition, *start, *inputs[2 + n :]])
+        carried = [a if s is None else _merged(s, a) for s, a in zip(start, after[1 : 1 + n], strict=True)]
+        if any(c.shape != s.shape for c, s in zip(carried, start, strict=True) if s is not None):
+            # an extent changes from round to round: ranks at most are sure, and no rule holds for the stacked outputs
+            return [*carried, *(TensorSpec(a.dtype, None) for a in after[1 + n :])]
+        return [*carried, *(TensorSpec(a.dtype, None if a.shape is None else (None, *a.shape)) for a in after[1 + n :])]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        limit = ROUNDS if inputs[0] is None else int(scalar(inputs[0], self.op_type, "M"))
+        going = True if len(inputs) < 2 or inputs[1] is None else bool(scalar(inputs[1], self.op_type, "cond"))
+        n = self.carried
+        state, captured = list(inputs[2 : 2 + n]), inputs[2 + n :]
+        scanned: list[list[Any]] = [[] for _ in range(len(self.body.outputs) - 1 - n)]
+        i = 0
+        while going and i < limit:
+            values = (np.array(i, np.int64), np.array(going), *state, *captured)
+            results = self.body.evaluate(dict(zip(self.body.inputs, values, strict=True)))
+            going = bool(scalar(results[0], self.op_type, "cond"))
+            state = results[1 : 1 + n]
+            for column, value in zip(scanned, results[1 + n :], strict=True):
+                column.append(value)
+            i += 1
+        if i == 0 and scanned:
+            specs = self.infer([None if v is None else TensorSpec(v.dtype, v.shape) for v in inputs])[n:]
+            return [*state, *(np.zeros([0 if d is None else d for d in s.shape or (0,)], s.dtype) for s in specs)]
+        return [*state, *(np.stack(column) for column in scanned)]
+
+
+@dataclass(frozen=True)
+class Scan(Operator):
+    """ONNX Scan (9 to 25): a graph over the slices of its inputs along an axis, with values carried on.
+
+    Attributes
+    ----------
+    body : Graph
+        (carried..., slices..., captured...) -> (carried..., slices...).
+    scans : int
+        Number of inputs that are cut into slices.
+    formal : int
+        Inputs of the node before the captured ones.
+    """
+
+    body: Graph
+    scans: int
+    formal: int
+    input_axes: tuple[int, ...] = ()
+    input_directions: tuple[int, ...] = ()
+    output_axes: tuple[int, ...] = ()
+    output_directions: tuple[int, ...] = ()
+
+    op_type: ClassVar[str] = "Scan"
+    min_version: ClassVar[int] = 9
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Scan:
+        body, scans, formal = _graph(node, "body"), int(node.attribute("num_scan_inputs", 0)), len(node.inputs)
+        if not 1 <= scans <= formal or len(body.inputs) < formal or len(body.outputs) != len(node.outputs):
+            raise ModelError(
+                "the body does not fit the node",
+                node=node.name,
+                operator=node.op_type,
+                expected=f"{formal} inputs, {len(node.outputs)} outputs",
+                received=f"{len(body.inputs)} and {len(body.outputs)}",
+            )
+        stacked = len(node.outputs) - (formal - scans)
+        lists = []
+        for name, length in (
+            ("scan_input_axes", scans),
+            ("scan_input_directions", scans),
+            ("scan_output_axes", stacked),
+            ("scan_output_directions", stacked),
+        ):
+            values = tuple(node.attribute(name) or (0,) * length)
+            if len(values) != length:
+                raise ModelError(
+                    "a list has the wrong length",
+                    node=node.name,
+                    operator=node.op_type,
+                    expected=f"{length} {name}",
+                    received=values,
+                )
+            lists.append(values)
+        return cls(body, scans, formal, *lists)
+
+    def _rounds(self, shapes: Sequence[Sequence[Any]]) -> Any:
+        lengths = {s[normal_axis(a, len(s), self.op_type)] for s, a in zip(shapes, self.input_axes, strict=True)}
+        if len(lengths) != 1:
+            raise InputError(
+                "the scanned inputs differ in length",
+                operator=self.op_type,
+                expected="one length",
+                received=sorted(map(str, lengths)),
+            )
+        return lengths.pop()
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        states = self.formal - self.scans
+        cut = [required(inputs, i, self.op_type) for i in range(states, self.formal)]
+        rounds = self._rounds([s.shape for s in cut]) if all(s.shape is not None for s in cut) else None  # type: ignore[misc]
+        slices = []
+        for s, a in zip(cut, self.input_axes, strict=True):
+            if s.shape is None:
+                slices.append(TensorSpec(s.dtype, None))
+            else:
+                axis = normal_axis(a, len(s.shape), self.op_type)
+                slices.append(TensorSpec(s.dtype, (*s.shape[:axis], *s.shape[axis + 1 :])))
+        start = [None if s is None else TensorSpec(s.dtype, s.shape) for s in inputs[:states]]
+        after = infer_graph(self.body, [*start, *slices, *inputs[self.formal :]])
+        out = [a if s is None else _merged(s, a) for s, a in zip(start, after[:states], strict=True)]
+        for spec, a in zip(after[states:], self.output_axes, strict=True):
+            if spec.shape is None:
+                out.append(TensorSpec(spec.dtype, None))
+            else:
+                axis = normal_axis(a, len(spec.shape) + 1, self.op_type)
+                out.append(TensorSpec(spec.dtype, (*spec.shape[:axis], rounds, *spec.shape[axis:])))
+        return out
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        states = self.formal - self.scans
+        state, cut, captured = list(inputs[:states]), inputs[states : self.formal], inputs[self.formal :]
+        rounds = self._rounds([x.shape for x in cut])
+        stacked: list[list[Any]] = [[] for _ in self.output_axes]
+        for i in range(rounds):
+            slices = [
+                x.take(rounds - 1 - i if d else i, axis=a)
+                for x, a, d in zip(cut, self.input_axes, self.input_directions, strict=True)
+            ]
+            results = self.body.evaluate(dict(zip(self.body.inputs, (*state, *map(np.asarray, slices), *captured), strict=True)))
+            state = results[:states]
+            for column, value in zip(stacked, results[states:], strict=True):
+                column.append(value)
+        if rounds == 0:
+            specs = self.infer([None if v is None else TensorSpec(v.dtype, v.shape) for v in inputs])[states:]
+            return [*state, *(np.zeros([0 if d is None else d for d in s.shape or (0,)], s.dtype) for s in specs)]
+        joined = [
+            np.stack(c[::-1] if d else c, axis=a)
+            for c, a, d in zip(stacked, self.output_axes, self.output_directions, strict=True)
+        ]
+        return [*state, *joined]

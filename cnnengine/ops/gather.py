@@ -1,0 +1,368 @@
+"""Operators that pick elements by index or by value: Gather and Scatter families, OneHot, NonZero, TopK, CumSum, Trilu."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import InputError, ModelError, ShapeError
+from ..graph import Dim, TensorSpec
+from .base import EXACT, ROUNDING, NodeRecord, Operator
+from .common import INT64, normal_axis, required, scalar, spec_at
+
+Specs = Sequence[TensorSpec | None]
+
+REDUCTIONS = ("none", "add", "mul", "max", "min")
+
+
+def wrapped(indices: np.ndarray, extent: int, operator: str) -> np.ndarray:
+    """Indices counted from the front; raises InputError where one lies outside."""
+    if indices.dtype.kind not in "iu":
+        raise InputError(
+            "indices must be integers", operator=operator, tensor="indices", expected="int32 or int64", received=indices.dtype
+        )
+    if indices.size and (indices.min() < -extent or indices.max() >= extent):
+        bad = indices[(indices < -extent) | (indices >= extent)].reshape(-1)[0]
+        raise InputError(
+            "an index lies outside the axis",
+            operator=operator,
+            tensor="indices",
+            expected=f"{-extent}..{extent - 1}",
+            received=int(bad),
+        )
+    return np.where(indices < 0, indices + extent, indices).astype(np.intp)
+
+
+def _reduction(node: NodeRecord) -> str:
+    kind = node.attribute("reduction", "none")
+    if kind not in REDUCTIONS:
+        raise ModelError("unknown reduction", node=node.name, operator=node.op_type, expected=REDUCTIONS, received=kind)
+    return str(kind)
+
+
+def _store(out: np.ndarray, index: tuple[Any, ...], updates: np.ndarray, reduction: str) -> None:
+    if reduction == "none":
+        out[index] = updates
+    else:
+        {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}[reduction].at(out, index, updates)
+
+
+@dataclass(frozen=True)
+class Gather(Operator):
+    """ONNX Gather (1 to 13): slices along one axis, in the order of `indices`."""
+
+    axis: int = 0
+
+    op_type: ClassVar[str] = "Gather"
+    tolerance: ClassVar[str] = EXACT
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x, i = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
+        if x.shape is None or i.shape is None:
+            return [TensorSpec(x.dtype, None)]
+        axis = normal_axis(self.axis, len(x.shape), self.op_type)
+        return [TensorSpec(x.dtype, (*x.shape[:axis], *i.shape, *x.shape[axis + 1 :]))]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x, indices = inputs
+        axis = normal_axis(self.axis, x.ndim, self.op_type)
+        return [np.asarray(x.take(wrapped(np.asarray(indices), x.shape[axis], self.op_type), axis=axis))]
+
+
+@dataclass(frozen=True)
+class GatherElements(Operator):
+    """ONNX GatherElements (11, 13): one element per index, the index replacing one coordinate."""
+
+    axis: int = 0
+
+    op_type: ClassVar[str] = "GatherElements"
+    tolerance: ClassVar[str] = EXACT
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x, i = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
+        if x.is_concrete and i.is_concrete:
+            _element_axes(x.concrete, i.concrete, self.axis, self.op_type)
+        return [TensorSpec(x.dtype, i.shape)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x, indices = inputs
+        return [x[_element_index(x.shape, indices, self.axis, self.op_type)]]
+
+
+def _element_axes(shape: tuple[int, ...], indices: tuple[int, ...], axis: int, operator: str) -> int:
+    if len(indices) != len(shape):
+        raise ShapeError("data and indices differ in rank", operator=operator, expected=f"rank {len(shape)}", received=indices)
+    axis = normal_axis(axis, len(shape), operator)
+    for a, (n, i) in enumerate(zip(shape, indices, strict=True)):
+        if a != axis and i > n:
+            raise ShapeError(
+                f"indices are longer than the data along axis {a}", operator=operator, expected=shape, received=indices
+            )
+    return axis
+
+
+def _element_index(shape: tuple[int, ...], indices: np.ndarray, axis: int, operator: str) -> tuple[np.ndarray, ...]:
+    axis = _element_axes(shape, indices.shape, axis, operator)
+    grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
+    grid[axis] = wrapped(indices, shape[axis], operator)
+    return tuple(grid)
+
+
+@dataclass(frozen=True)
+class ScatterElements(Operator):
+    """ONNX ScatterElements (11 to 18), and Scatter (9) by its old name: the inverse of GatherElements."""
+
+    axis: int = 0
+    reduction: str = "none"
+
+    op_type: ClassVar[str] = "ScatterElements"
+    tolerance: ClassVar[str] = ROUNDING
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> ScatterElements:
+        return cls(int(node.attribute("axis", 0)), _reduction(node))
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x, i, u = (required(inputs, k, self.op_type) for k in range(3))
+        if i.is_concrete and u.is_concrete and i.concrete != u.concrete:
+            raise ShapeError("indices and updates differ in shape", operator=self.op_type, expected=i.shape, received=u.shape)
+        if x.is_concrete and i.is_concrete:
+            _element_axes(x.concrete, i.concrete, self.axis, self.op_type)
+        return [TensorSpec(x.dtype, x.shape)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x, indices, updates = inputs
+        if updates.shape != indices.shape:
+            raise ShapeError(
+                "indices and updates differ in shape", operator=self.op_type, expected=indices.shape, received=updates.shape
+            )
+        out = np.array(x)
+        _store(out, _element_index(x.shape, indices, self.axis, self.op_type), updates, self.reduction)
+        return [out]
+
+
+@dataclass(frozen=True)
+class GatherND(Operator):
+    """ONNX GatherND (11 to 13): the last axis of `indices` holds coordinates into the data behind the batch axes."""
+
+    batch_dims: int = 0
+
+    op_type: ClassVar[str] = "GatherND"
+    tolerance: ClassVar[str] = EXACT
+
+    def _shape(self, x: Sequence[Dim], i: Sequence[Dim]) -> tuple[Dim, ...] | None:
+        b = self.batch_dims
+        if not i or not 0 <= b < min(len(x), len(i)):
+            raise ShapeError("batch_dims does not fit", operator=self.op_type, expected=f"< {min(len(x), len(i))}", received=b)
+        if not isinstance(i[-1], int):
+            return None
+        if not 1 <= i[-1] <= len(x) - b:
+            raise ShapeError(
+                "the coordinates have the wrong length", operator=self.op_type, expected=f"1..{len(x) - b}", received=i[-1]
+            )
+        if any(p != q for p, q in zip(x[:b], i[:b], strict=True) if isinstance(p, int) and isinstance(q, int)):
+            raise ShapeError("the batch axes differ", operator=self.op_type, expected=tuple(x[:b]), received=tuple(i[:b]))
+        return (*i[:-1], *x[b + i[-1] :])
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x, i = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
+        return [TensorSpec(x.dtype, None if x.shape is None or i.shape is None else self._shape(x.shape, i.shape))]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x, indices = inputs
+        shape, b = self._shape(x.shape, indices.shape), self.batch_dims
+        batch, depth = math.prod(x.shape[:b]), indices.shape[-1]
+        points = indices.reshape(batch, -1, depth)
+        coordinates = [wrapped(points[..., k], x.shape[b + k], self.op_type) for k in range(depth)]
+        flat = x.reshape(batch, *x.shape[b:])[(np.arange(batch)[:, None], *coordinates)]
+        return [flat.reshape(shape)]
+
+
+@dataclass(frozen=True)
+class ScatterND(Operator):
+    """ONNX ScatterND (11 to 18): writes (or adds, multiplies ...) slices at the coordinates in `indices`."""
+
+    reduction: str = "none"
+
+    op_type: ClassVar[str] = "ScatterND"
+    tolerance: ClassVar[str] = ROUNDING
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> ScatterND:
+        return cls(_reduction(node))
+
+    def _check(self, x: tuple[int, ...], i: tuple[int, ...], u: tuple[int, ...]) -> None:
+        if not i or not 1 <= i[-1] <= len(x):
+            raise ShapeError("the coordinates have the wrong length", operator=self.op_type, expected=f"1..{len(x)}", received=i)
+        if u != (*i[:-1], *x[i[-1] :]):
+            raise ShapeError(
+                "the updates have the wrong shape", operator=self.op_type, expected=(*i[:-1], *x[i[-1] :]), received=u
+            )
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x, i, u = (required(inputs, k, self.op_type) for k in range(3))
+        if x.is_concrete and i.is_concrete and u.is_concrete:
+            self._check(x.concrete, i.concrete, u.concrete)
+        return [TensorSpec(x.dtype, x.shape)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x, indices, updates = inputs
+        self._check(x.shape, indices.shape, updates.shape)
+        out = np.array(x)
+        coordinates = tuple(wrapped(indices[..., k], x.shape[k], self.op_type) for k in range(indices.shape[-1]))
+        _store(out, coordinates, updates, self.reduction)
+        return [out]
+
+
+@dataclass(frozen=True)
+class OneHot(Operator):
+    """ONNX OneHot (9, 11): values[1] where the new axis equals the index, values[0] elsewhere and for indices outside."""
+
+    axis: int = -1
+
+    op_type: ClassVar[str] = "OneHot"
+    tolerance: ClassVar[str] = EXACT
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        i, depth, values = (required(inputs, k, self.op_type) for k in range(3))
+        if i.shape is None:
+            return [TensorSpec(values.dtype, None)]
+        axis = normal_axis(self.axis, len(i.shape) + 1, self.op_type)
+        n = None if depth.value is None else int(scalar(depth.value, self.op_type, "depth"))
+        return [TensorSpec(values.dtype, (*i.shape[:axis], n, *i.shape[axis:]))]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        indices, depth, values = inputs
+        n = int(scalar(depth, self.op_type, "depth"))
+        axis = normal_axis(self.axis, indices.ndim + 1, self.op_type)
+        which = np.expand_dims(np.where(indices < 0, indices + n, indices), axis)
+        grid = np.arange(n).reshape([-1 if a == axis else 1 for a in range(indices.ndim + 1)])
+        return [np.where(which == grid, values[1], values[0]).astype(values.dtype)]
+
+
+@dataclass(frozen=True)
+class NonZero(Operator):
+    """ONNX NonZero (9, 13): coordinates of the elements that are not zero, one column each, in C order."""
+
+    op_type: ClassVar[str] = "NonZero"
+    tolerance: ClassVar[str] = EXACT
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x = required(inputs, 0, self.op_type)
+        return [TensorSpec(INT64, (None if x.shape is None else max(len(x.shape), 1), None))]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [np.array(np.nonzero(np.atleast_1d(inputs[0])), np.int64)]
+
+
+@dataclass(frozen=True)
+class TopK(Operator):
+    """ONNX TopK (1 to 24): the k largest or smallest along an axis and their indices; of equals, the lower index first."""
+
+    axis: int = -1
+    largest: int = 1
+    sorted: int = 1
+    k: int | None = None
+
+    op_type: ClassVar[str] = "TopK"
+    tolerance: ClassVar[str] = EXACT
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> TopK:
+        k = node.attribute("k") if node.version < 10 else None
+        if node.version < 10 and k is None:
+            raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected="k")
+        return cls(
+            int(node.attribute("axis", -1)),
+            int(node.attribute("largest", 1)),
+            int(node.attribute("sorted", 1)),
+            None if k is None else int(k),
+        )
+
+    def _count(self, extent: int, k: Any) -> int:
+        count = self.k if self.k is not None else int(scalar(k, self.op_type, "K"))
+        if not 0 <= count <= extent:
+            raise ShapeError(
+                "k does not fit the axis", operator=self.op_type, tensor="K", expected=f"0..{extent}", received=count
+            )
+        return count
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x = required(inputs, 0, self.op_type)
+        if x.shape is None:
+            return [TensorSpec(x.dtype, None), TensorSpec(INT64, None)]
+        axis = normal_axis(self.axis, len(x.shape), self.op_type)
+        k = spec_at(inputs, 1)
+        known = self.k is not None or (k is not None and k.value is not None)
+        extent = x.shape[axis]
+        n = self._count(extent if isinstance(extent, int) else 2**63, None if k is None else k.value) if known else None
+        shape = (*x.shape[:axis], n, *x.shape[axis + 1 :])
+        return [TensorSpec(x.dtype, shape), TensorSpec(INT64, shape)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x = inputs[0]
+        axis = normal_axis(self.axis, x.ndim, self.op_type)
+        count = self._count(x.shape[axis], inputs[1] if len(inputs) > 1 else None)
+        if self.largest:  # a stable ascending sort of the reversed axis, read backwards, keeps the lower index first
+            order = x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
+        else:
+            order = np.argsort(x, axis=axis, kind="stable")
+        indices = order.take(range(count), axis=axis).astype(np.int64)
+        return [np.take_along_axis(x, indices, axis), indices]
+
+
+@dataclass(frozen=True)
+class CumSum(Operator):
+    """ONNX CumSum (11, 14): running sums along an axis, with or without the element itself, from either end."""
+
+    exclusive: int = 0
+    reverse: int = 0
+
+    op_type: ClassVar[str] = "CumSum"
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x, axis = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
+        if axis.value is not None and x.shape is not None:
+            normal_axis(int(scalar(axis.value, self.op_type, "axis")), len(x.shape), self.op_type)
+        return [TensorSpec(x.dtype, x.shape)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x = inputs[0]
+        axis = normal_axis(int(scalar(inputs[1], self.op_type, "axis")), x.ndim, self.op_type)
+        y = np.flip(x, axis) if self.reverse else x
+        if self.exclusive:
+            body = np.cumsum(y, axis=axis, dtype=x.dtype)
+            y = np.concatenate(
+                [np.zeros_like(x.take([0], axis)) if x.shape[axis] else x, body.take(range(max(x.shape[axis] - 1, 0)), axis)],
+                axis,
+            )
+        else:
+            y = np.cumsum(y, axis=axis, dtype=x.dtype)
+        return [np.flip(y, axis) if self.reverse else y]
+
+
+@dataclass(frozen=True)
+class Trilu(Operator):
+    """ONNX Trilu (14): the upper or lower triangle of the last two axes, zeros elsewhere."""
+
+    upper: int = 1
+
+    op_type: ClassVar[str] = "Trilu"
+    tolerance: ClassVar[str] = EXACT
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x = required(inputs, 0, self.op_type)
+        if x.shape is not None and len(x.shape) < 2:
+            raise ShapeError("the input must hold matrices", operator=self.op_type, expected="rank >= 2", received=x.shape)
+        return [TensorSpec(x.dtype, x.shape)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x = inputs[0]
+        k = int(scalar(inputs[1], self.op_type, "k")) if len(inputs) > 1 and inputs[1] is not None else 0
+        rows, columns = np.ogrid[: x.shape[-2], : x.shape[-1]]
+        keep = columns - rows >= k if self.upper else columns - rows <= k
+        return [np.where(keep, x, np.zeros((), x.dtype))]
