@@ -94,7 +94,7 @@ def model_proto(name: str) -> onnx.ModelProto:
 
 
 def default_cache() -> Path:
-    """$XDG_CACHE_HOME/cnnengine/zoo, by default ~/.cache/cnnengine/zoo; a folder of the temporary one where no home can be written."""
+    """$XDG_CACHE_HOME/cnnengine/zoo, by default ~/.cache/cnnengine/zoo; a new temporary folder where that cannot be written."""
     base = os.environ.get("XDG_CACHE_HOME")
     folder = (Path(base) if base else Path.home() / ".cache") / "cnnengine" / "zoo"
     try:
@@ -129,7 +129,7 @@ def materialized(name: str, folder: str | os.PathLike[str] | None = None) -> Pat
 
 
 def feeds(name: str, batch: int | None = None) -> dict[str, np.ndarray]:
-    """The seeded input by name. With `batch`, axis 0 has that extent; its first entry is the input that expected.json is about."""
+    """The seeded input by name. With `batch`, axis 0 has that extent; entry 0 is then the input that expected.json is about."""
     entry = expected(name)["input"]
     shape = list(entry["shape"])
     if batch is not None:
@@ -189,7 +189,9 @@ def check_outputs(name: str, outputs: Sequence[np.ndarray] | Mapping[str, np.nda
         }
         for what, difference in differences.items():
             relative = float(difference / scale)
-            assert relative <= tolerance, f"{where}: {what} off by {relative:.2e} of the scale {scale:.4g}, allowed {tolerance:.0e}"
+            assert relative <= tolerance, (
+                f"{where}: {what} off by {relative:.2e} of the scale {scale:.4g}, allowed {tolerance:.0e}"
+            )
             worst = max(worst, relative)
     return worst
 

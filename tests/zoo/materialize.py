@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx
 
-DTYPES = {onnx.TensorProto.FLOAT: "<f4", onnx.TensorProto.DOUBLE: "<f8", onnx.TensorProto.FLOAT16: "<f2"}
+DTYPES: dict[int, str] = {onnx.TensorProto.FLOAT: "<f4", onnx.TensorProto.DOUBLE: "<f8", onnx.TensorProto.FLOAT16: "<f2"}
 GOLD = 0x9E3779B97F4A7C15
 PIECE = 1 << 20  # elements computed at once: bounds the temporaries of the largest weights
 
