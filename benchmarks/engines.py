@@ -110,7 +110,8 @@ def convert_ncnn(model: str, feeds: Feeds) -> tuple[str, str]:
     if not link.exists():
         link.symlink_to(os.path.abspath(model))
     shapes = ",".join("[" + ",".join(map(str, value.shape)) + "]" for value in feeds.values())
-    done = subprocess.run([tool, "model.onnx", f"inputshape={shapes}", "fp16=0"], cwd=folder, capture_output=True, text=True)
+    command = [tool, "model.onnx", f"inputshape={shapes}", "fp16=0"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     files = folder / "model.ncnn.param", folder / "model.ncnn.bin"
     if done.returncode or not all(path.is_file() for path in files):
         raise RuntimeError(f"pnnx could not convert the model: {(done.stderr or done.stdout).strip()[-200:]}")

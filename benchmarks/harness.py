@@ -9,8 +9,10 @@ Only the standard library and numpy are used, so that workers run under interpre
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
+import io
 import json
 import os
 import platform
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(os.fspath(ROOT / "tests"))
 PR_SET_PDEATHSIG = 1
 
 
@@ -41,10 +44,10 @@ class Worker:
             environment.pop(name, None)  # would put the threads of several engines on one CPU
         self.timeout = timeout
         self._buffer = b""
+        self._complaint = b""
         self._process = subprocess.Popen(
             list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
         )
-        self._stopped = False
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Wake the worker, send a request, wait for its answer, stop it again."""
@@ -66,7 +69,6 @@ class Worker:
     def _signal(self, number: signal.Signals) -> None:
         if self._process.poll() is None:
             self._process.send_signal(number)
-            self._stopped = number == signal.SIGSTOP
 
     def _line(self) -> bytes:
         assert self._process.stdout is not None and self._process.stderr is not None
@@ -79,7 +81,7 @@ class Worker:
                 raise WorkerError(f"no answer within {self.timeout:.0f} s")
             if err in ready:  # read, so that a talkative engine does not block; the tail is the reason when it dies
                 text = os.read(err, 65536)
-                self._complaint = (getattr(self, "_complaint", b"") + text)[-4000:]
+                self._complaint = (self._complaint + text)[-4000:]
                 if not text:
                     watched.remove(err)
             if out in ready:
@@ -92,13 +94,13 @@ class Worker:
 
     def _obituary(self) -> str:
         code = self._process.wait(timeout=30)
-        complaint = getattr(self, "_complaint", b"")
+        complaint = self._complaint
         assert self._process.stderr is not None
         if select.select([self._process.stderr], [], [], 0)[0]:
             complaint += os.read(self._process.stderr.fileno(), 65536)
         last = (complaint.decode(errors="replace").strip().splitlines() or [""])[-1]
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"the worker was {how}" + (f": {last}" if last else "") if code < 0 else f"the worker {how}: {last}"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"the worker {how}" + (f": {last}" if last else "")
 
     def close(self) -> None:
         if self._process.poll() is None:
@@ -106,10 +108,8 @@ class Worker:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
 
 
 def serve(handlers: dict[str, Callable[..., dict[str, Any]]]) -> None:
@@ -122,7 +122,9 @@ def serve(handlers: dict[str, Callable[..., dict[str, Any]]]) -> None:
         request = json.loads(line)
         try:
             answer = handlers[request.pop("do")](**request)
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                raise
             reason = " ".join(str(error).split()) or repr(error)
             answer = {"error": f"{type(error).__name__}: {reason[:400]}"}
         answers.write(json.dumps(answer) + "\n")
@@ -183,9 +185,6 @@ def import_cnnengine() -> Any:
 
 def cnnengine_config() -> str:
     """What `cnnengine.show_config` says, as text, whether it prints or returns it."""
-    import contextlib
-    import io
-
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         returned = import_cnnengine().show_config()

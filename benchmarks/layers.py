@@ -463,7 +463,10 @@ def main(argv: list[str] | None = None) -> int:
     print(f"threads {options.threads}, {options.rounds} rounds of {options.seconds:g} s; float32")
     print(f"Python {here['python']}, numpy {here['packages']['numpy']}; torch {head['torch']} under Python {there['python']}")
     if options.ours == "cnnengine":
-        head["cnnengine"] = harness.cnnengine_config()
+        try:
+            head["cnnengine"] = harness.cnnengine_config()
+        except (ImportError, AttributeError) as error:
+            raise SystemExit(f"{sys.executable} has no usable cnnengine: {error}") from None
         print("cnnengine: " + "\n           ".join(head["cnnengine"].splitlines()))
     sys.stdout.flush()
 

@@ -42,7 +42,7 @@ def run(engine: cnnengine.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarra
 
 
 def test_every_variant_of_the_networks_is_there() -> None:
-    counts = {network: 0 for network in zoo_support.NETWORKS}
+    counts = dict.fromkeys(zoo_support.NETWORKS, 0)
     for path in zoo_support.ZOO.glob("*.onnx"):
         network = path.name.split(".")[0]
         if network in counts:
