@@ -98,7 +98,7 @@ class Worker:
         assert self._process.stderr is not None
         if select.select([self._process.stderr], [], [], 0)[0]:
             complaint += os.read(self._process.stderr.fileno(), 65536)
-        last = (complaint.decode(errors="replace").strip().splitlines() or [""])[-1]
+        last = (complaint.decode(errors="replace").strip().splitlines() or [""])[-1][-300:]
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"the worker {how}" + (f": {last}" if last else "")
 
