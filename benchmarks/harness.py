@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ class Worker:
             self._process.send_signal(number)
 
     def _line(self) -> bytes:
-        assert self._process.stdout is not None and self._process.stderr is not None
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
         out, err = self._process.stdout.fileno(), self._process.stderr.fileno()
         end = time.monotonic() + self.timeout
         watched = [out, err]
@@ -192,14 +194,17 @@ def cnnengine_config() -> str:
 
 
 def fma_peak(threads: int, seconds: float) -> float | None:
-    """GFLOP/s of multiply-adds alone, as cnnengine measures it; None where it does not."""
+    """GFLOP/s of multiply-adds in registers, of so many threads at once, as cnnengine measures it; None where it does not."""
     import_cnnengine()
     try:
         from cnnengine._kernels import dispatch
     except ImportError:
         return None
     measure = getattr(dispatch, "fma_peak", None)
-    return None if measure is None else float(measure(threads=threads, seconds=seconds))
+    if measure is None:
+        return None
+    with ThreadPoolExecutor(threads) as pool:  # it measures one thread, without the GIL
+        return sum(pool.map(lambda _: float(measure(seconds=seconds)), range(threads)))
 
 
 def cpu_model() -> str:

@@ -85,7 +85,8 @@ def test_network_batch_of_three_equals_three_runs(network: Network) -> None:
 def test_network_is_bit_identical_at_one_and_two_threads(network: Network) -> None:
     feeds = zoo_support.feeds(network.name)
     for one, two in zip(run(network.engine(1), feeds), run(network.engine(2), feeds), strict=True):
-        assert one.dtype == two.dtype and one.shape == two.shape
+        assert one.dtype == two.dtype
+        assert one.shape == two.shape
         assert one.tobytes() == two.tobytes()
 
 

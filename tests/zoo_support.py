@@ -35,7 +35,8 @@ TOLERANCE = 2e-4
 def _materializer() -> ModuleType:
     """tests/zoo/materialize.py, whatever sys.path says; imports onnx."""
     spec = importlib.util.spec_from_file_location("cnnengine_zoo_materialize", ZOO / "materialize.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
