@@ -50,6 +50,10 @@ class Worker:
             list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def ask(self, **request: Any) -> dict[str, Any]:
         """Wake the worker, send a request, wait for its answer, stop it again."""
         process = self._process
