@@ -216,10 +216,12 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     cdef Py_ssize_t od, oh, ow, cg, og, units, work
     cdef Py_ssize_t *block
     memset(&g, 0, sizeof(g))
-    if yv.lanes != lanes or xv.lanes not in (1, lanes) or yv.groups != (groups if groups > 1 else 1):
-        raise ValueError(f"conv: lanes {xv.lanes} -> {yv.lanes}, groups {yv.groups} do not fit lanes {lanes}, groups {groups}")
-    if xv.c % groups or yv.c % groups or (groups > 1 and xv.groups != groups) or xv.n != yv.n:
+    if yv.lanes != lanes or xv.lanes not in (1, lanes) or xv.c % groups or yv.c % groups or xv.n != yv.n:
         raise ValueError(f"conv: {xv} -> {yv} with groups {groups}")
+    for v in (xv, yv):
+        # groups of whole blocks lie as one group does
+        if v.groups != groups and not (v.groups == 1 and v.c // groups % v.lanes == 0):
+            raise ValueError(f"conv: {v} does not have {groups} groups")
     g.table = table
     g.x = planes_of(xv)
     g.y = planes_of(yv)

@@ -1,0 +1,407 @@
+"""Model: the one face over the stages, from a file to predictions."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from .errors import ClosedError, InputError, ShapeError
+from .graph import Dim, Graph, TensorSpec
+from .lowering import Program, Segment
+from .runtime.runner import Workspace
+from .runtime.threads import default_threads
+
+__all__ = ["Model", "TensorInfo", "load"]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of a model.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int, str or None
+        A string or None is a dynamic dimension; the whole shape is None where the file does not say its rank.
+    dtype : numpy.dtype
+    """
+
+    name: str
+    shape: tuple[Dim, ...] | None
+    dtype: np.dtype
+
+
+class Model:
+    """A loaded model; made by `load`. Safe to use from several threads at once.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of TensorInfo
+        Inputs that have an initializer in the file are optional and not listed.
+    metadata : dict of str to str
+        The file's metadata_props.
+    name : str
+    threads : int
+        Threads of one run.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        threads: int | None = None,
+        fallback: str = "checked",
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        outputs: Sequence[str] | None = None,
+        base_dir: str | os.PathLike[str] | None = None,
+        winograd: bool = True,
+    ) -> None:
+        from .importer import import_model, read
+        from .passes import simplify
+
+        if fallback not in ("checked", "error"):
+            raise InputError("unknown value", tensor="fallback", expected="'checked' or 'error'", received=fallback)
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise InputError("must be a positive number", tensor="threads", expected=">= 1", received=threads)
+        started = time.perf_counter()
+        self._options: dict[str, Any] = {
+            "threads": threads,
+            "fallback": fallback,
+            "input_shapes": None if input_shapes is None else {k: tuple(v) for k, v in input_shapes.items()},
+            "outputs": None if outputs is None else tuple(outputs),
+            "winograd": winograd,
+        }
+        proto = read(model, base_dir)
+        self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else proto.graph.name or "model"
+        self._source: bytes | None = None
+        self._proto_source: Any = proto
+        graph = import_model(proto, name=self._name, fallback=fallback)
+        if outputs is not None:
+            graph = _with_outputs(graph, outputs)
+        self.threads = threads if threads is not None else default_threads()
+        self._declared = dict(graph.outputs)
+        self._graph: Graph = simplify(graph)
+        self._program = Program(self._graph)
+        self._workspaces: list[Workspace] = []
+        self._closed = False
+        self.metadata = dict(graph.metadata)
+        self.inputs = tuple(TensorInfo(n, s.shape, s.dtype) for n, s in graph.inputs.items())
+        self.outputs = tuple(TensorInfo(n, s.shape, s.dtype) for n, s in graph.outputs.items())
+        self._by_name = {i.name: i for i in self.inputs}
+        shapes = self._shapes_to_prepare(input_shapes)
+        if shapes is not None:
+            self.prepare(shapes)
+        self.load_seconds = time.perf_counter() - started
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def _shapes_to_prepare(self, given: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]] | None:
+        """Shapes to plan for at load: those given, else the file's with a batch of 1; None where others are dynamic."""
+        if given is not None:
+            return {k: tuple(v) for k, v in given.items()}
+        shapes = {}
+        for info in self.inputs:
+            if info.shape is None:
+                return None
+            shape = tuple(1 if axis == 0 and not isinstance(d, int) else d for axis, d in enumerate(info.shape))
+            if not all(isinstance(d, int) for d in shape):
+                return None
+            shapes[info.name] = shape
+        return shapes  # type: ignore[return-value]
+
+    # ------------------------------------------------------------ running
+    def run(self, names: Sequence[str] | None, feeds: Mapping[str, Any], *, threads: int | None = None) -> list[Any]:
+        """Outputs for these inputs.
+
+        Parameters
+        ----------
+        names : list of str or None
+            Outputs that are wanted, in this order; None for all.
+        feeds : mapping of str to array_like
+            One array per input, of the input's dtype.
+        threads : int, optional
+            For this run alone.
+
+        Returns
+        -------
+        list of ndarray
+            Fresh arrays, never views of the engine's memory.
+
+        Raises
+        ------
+        InputError
+            A missing, unknown or wrongly typed input; an unknown output name.
+        ShapeError
+            The shapes do not fit the model.
+        ClosedError
+        """
+        self._check_open()
+        values: dict[str, Any] = self._check_feeds(feeds)
+        wanted = [i.name for i in self.outputs] if names is None else list(names)
+        for name in wanted:
+            if name not in self._declared:
+                raise InputError(
+                    "no such output", model=self._name, tensor=name, expected=f"one of {', '.join(self._declared)}", received=name
+                )
+        self._execute(values, self.threads if threads is None else threads)
+        results = []
+        for name in wanted:
+            value = values[name] if name in values else self._graph.constants[name]
+            if name in self._by_name or name in self._graph.constants:
+                value = np.array(value)
+            results.append(value)
+        return results
+
+    def _execute(self, values: dict[str, Any], threads: int) -> None:
+        try:
+            workspace = self._workspaces.pop()
+        except IndexError:
+            workspace = Workspace()
+        try:
+            start, count = 0, len(self._graph.nodes)
+            while start < count:
+                segment: Segment = self._program.segment(start, values)
+                segment.execute(values, workspace, threads)
+                start = segment.end
+        finally:
+            self._workspaces.append(workspace)
+
+    def __call__(self, *args: Any, **feeds: Any) -> Any:
+        """The outputs for positional or named inputs: an array for one output, else a tuple."""
+        if len(args) > len(self.inputs):
+            raise InputError("too many inputs", model=self._name, expected=len(self.inputs), received=len(args))
+        named = {info.name: a for info, a in zip(self.inputs, args, strict=False)}
+        for name in feeds:
+            if name in named:
+                raise InputError("given twice", model=self._name, tensor=name)
+        results = self.run(None, {**named, **feeds})
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def predict(self, x: Any, batch_size: int | None = None) -> Any:
+        """Outputs for a whole set of samples along axis 0, in batches.
+
+        Parameters
+        ----------
+        x : array_like, (samples, ...)
+            For models of one input.
+        batch_size : int, optional
+            Samples of one run; the file's own where its batch is fixed, else all at once.
+
+        Returns
+        -------
+        ndarray, or tuple of ndarray for several outputs
+            Joined along axis 0.
+        """
+        self._check_open()
+        if len(self.inputs) != 1:
+            raise InputError("predict serves models of one input", model=self._name, expected=1, received=len(self.inputs))
+        info = self.inputs[0]
+        array = np.asarray(x)
+        if array.ndim == 0:
+            raise ShapeError("needs an axis of samples", model=self._name, tensor=info.name, received=array.shape)
+        fixed = info.shape[0] if info.shape else None
+        if isinstance(fixed, int):
+            if batch_size is not None and batch_size != fixed:
+                raise InputError("the file fixes the batch", model=self._name, tensor="batch_size", expected=fixed, received=batch_size)
+            batch_size = fixed
+        if batch_size is not None and batch_size < 1:
+            raise InputError("must be positive", model=self._name, tensor="batch_size", expected=">= 1", received=batch_size)
+        step = batch_size or max(len(array), 1)
+        parts = []
+        for start in range(0, max(len(array), 1), step):
+            piece = array[start : start + step]
+            short = step - len(piece) if isinstance(fixed, int) else 0
+            if short:
+                # the file's batch cannot be smaller: fill it up and drop the surplus
+                piece = np.concatenate([piece, np.zeros((short, *array.shape[1:]), array.dtype)])
+            results = self.run(None, {info.name: piece})
+            parts.append([r[: len(r) - short] if short else r for r in results])
+        joined = [np.concatenate(column) if len(column) > 1 else column[0] for column in zip(*parts, strict=True)]
+        return joined[0] if len(joined) == 1 else tuple(joined)
+
+    def prepare(self, shapes: Mapping[str, Sequence[int]] | Sequence[int]) -> Model:
+        """Plan for these input shapes ahead of the first run.
+
+        Parameters
+        ----------
+        shapes : mapping of str to tuple of int, or one tuple for a model of one input
+
+        Returns
+        -------
+        Model
+            Itself.
+        """
+        self._check_open()
+        if not isinstance(shapes, Mapping):
+            if len(self.inputs) != 1:
+                raise InputError("name the inputs", model=self._name, tensor="shapes", expected=[i.name for i in self.inputs])
+            shapes = {self.inputs[0].name: shapes}
+        feeds = {}
+        for name, shape in shapes.items():
+            info = self._by_name.get(name)
+            if info is None:
+                raise InputError("no such input", model=self._name, tensor=name, expected=list(self._by_name))
+            feeds[name] = np.broadcast_to(np.zeros((), info.dtype), tuple(int(d) for d in shape))
+        values = self._check_feeds(feeds, copies=False)
+        self._program.segment(0, values)
+        return self
+
+    def _check_feeds(self, feeds: Mapping[str, Any], *, copies: bool = True) -> dict[str, Any]:
+        if not isinstance(feeds, Mapping):
+            raise InputError("must map names to arrays", model=self._name, tensor="feeds", expected="a dict", received=type(feeds).__name__)
+        for name in feeds:
+            if name not in self._by_name:
+                raise InputError("no such input", model=self._name, tensor=str(name), expected=f"one of {', '.join(self._by_name)}", received=name)
+        values: dict[str, Any] = {}
+        for name, info in self._by_name.items():
+            if name not in feeds:
+                raise InputError("an input is missing", model=self._name, tensor=name, expected=f"{info.dtype} {info.shape}")
+            array = np.asarray(feeds[name])
+            if array.dtype.newbyteorder("=") != info.dtype:
+                raise InputError("has the wrong dtype", model=self._name, tensor=name, expected=info.dtype, received=array.dtype)
+            if info.shape is not None and (
+                array.ndim != len(info.shape) or any(isinstance(d, int) and d != n for d, n in zip(info.shape, array.shape, strict=True))
+            ):
+                raise ShapeError("has the wrong shape", model=self._name, tensor=name, expected=info.shape, received=array.shape)
+            if copies:
+                array = np.require(array, info.dtype, ("C", "ALIGNED")).reshape(array.shape)
+            values[name] = array
+        return values
+
+    # ------------------------------------------------------------ life
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the model was closed", model=self._name)
+
+    def close(self) -> None:
+        """Give up weights, plans and workspaces; every later use raises ClosedError."""
+        self._closed = True
+        self._program.clear()
+        self._workspaces.clear()
+        self._program = None  # type: ignore[assignment]
+        self._graph = None  # type: ignore[assignment]
+        self._proto_source = None
+        self._source = None
+
+    def __enter__(self) -> Model:
+        self._check_open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        def show(infos: Iterable[TensorInfo]) -> str:
+            return ", ".join(f"{i.name}: {i.dtype}{list(i.shape) if i.shape is not None else ' of any rank'}" for i in infos)
+
+        state = " (closed)" if self._closed else ""
+        return f"<cnnengine.Model {self._name!r}{state}: {show(self.inputs)} -> {show(self.outputs)}; {self.threads} threads>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._check_open()
+        return (_restore, (self._bytes(), self._name, dict(self._options)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        self._check_open()
+        return _restore(self._bytes(), self._name, copy.deepcopy(self._options, memo))
+
+    def _bytes(self) -> bytes:
+        if self._source is None:
+            self._source = self._proto_source.SerializeToString()
+        return self._source
+
+    # ------------------------------------------------------------ reports
+    @property
+    def isa(self) -> str:
+        """Instruction set that the model was lowered for."""
+        return self._program.isa
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether no node runs on the host, judged by the shapes planned last (by the operators alone before)."""
+        return not self.host_nodes()
+
+    def host_nodes(self) -> list[str]:
+        """Names of the nodes that run on the host (fallbacks, NumPy references), by the plans made so far."""
+        self._check_open()
+        names: list[str] = [n.name for n in self._graph.nodes if type(n.op).__name__ == "Fallback"]
+        for segment in self._program._segments.values():
+            names += [n for n in segment.host_nodes if n not in names]
+            if segment.tail is not None and segment.tail.node.name not in names:
+                names.append(segment.tail.node.name)
+        return names
+
+
+def _with_outputs(graph: Graph, names: Sequence[str]) -> Graph:
+    """The graph with exactly these outputs, which may be any of its values."""
+    made = {n for node in graph.nodes for n in node.outputs if n} | set(graph.inputs) | set(graph.constants)
+    outputs: dict[str, TensorSpec] = {}
+    for name in names:
+        if name not in made:
+            raise InputError("no such value in the model", model=graph.name, tensor=name, expected="a tensor name of the graph")
+        known = graph.outputs.get(name) or graph.inputs.get(name)
+        outputs[name] = known or TensorSpec(np.dtype(np.float32), None)
+    return graph.replace(outputs=outputs)
+
+
+def _restore(source: bytes, name: str, options: dict[str, Any]) -> Model:
+    model = Model(source, **options)
+    model._name = name
+    return model
+
+
+def load(
+    model: Any,
+    *,
+    threads: int | None = None,
+    fallback: str = "checked",
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    outputs: Sequence[str] | None = None,
+    base_dir: str | os.PathLike[str] | None = None,
+    winograd: bool = True,
+) -> Model:
+    """Load an ONNX model.
+
+    Parameters
+    ----------
+    model : path, bytes, binary file object or onnx.ModelProto
+    threads : int, optional
+        Threads of one run; else CNNENGINE_NUM_THREADS, OMP_NUM_THREADS, the CPUs that this process may use.
+    fallback : {"checked", "error"}
+        What to do with operators that have no class here: run them through onnx.reference where that was checked, or refuse.
+    input_shapes : mapping of str to tuple of int, optional
+        Shapes to plan for at once.
+    outputs : sequence of str, optional
+        Tensors to give instead of the file's outputs; any intermediate tensor may be named.
+    base_dir : path, optional
+        Folder of external data, for models that do not come from a path.
+    winograd : bool
+        Whether 3x3 convolutions may be computed by Winograd's F(4x4, 3x3), which rounds about three times as much.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelNotFoundError, ModelError
+        There is no such file, or it is not a valid model.
+    UnsupportedOperatorError
+        Names every node that cannot be run.
+    """
+    return Model(
+        model, threads=threads, fallback=fallback, input_shapes=input_shapes, outputs=outputs, base_dir=base_dir, winograd=winograd
+    )
+
+

@@ -1,0 +1,343 @@
+"""Convolution and transposed convolution over 1 to 3 spatial axes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._kernels.conv import pack_bias, pack_conv, pack_depthwise
+from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
+from ..graph import TensorSpec
+from ..runtime.layout import Halo
+from ..window import Window
+from .base import Activation, Lowering, NodeRecord, Operator
+
+FLOAT32 = np.dtype(np.float32)
+Offsets = tuple[int, int, int]
+
+
+def activate(y: np.ndarray, activation: Activation | None) -> np.ndarray:
+    """A fused activation, plainly."""
+    if activation is None:
+        return y
+    from .activation import reference_activation
+
+    return reference_activation(y, activation)
+
+
+def _three(values: Sequence[int], fill: int) -> Offsets:
+    """Values of 1 to 3 spatial axes as (d, h, w)."""
+    return (fill,) * (3 - len(values)) + tuple(values)  # type: ignore[return-value]
+
+
+def _halo_for(offsets: Sequence[Offsets], extent: Sequence[int], stride: Offsets, size: Sequence[int]) -> Halo:
+    """The halo that x needs so that every tap of every output pixel lies inside."""
+    halo = []
+    for axis in range(3):
+        low = min(o[axis] for o in offsets)
+        high = max(o[axis] for o in offsets) + (extent[axis] - 1) * stride[axis]
+        halo.append((max(0, -low), max(0, high - (size[axis] - 1))))
+    return tuple(halo)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class _Convolution(Operator):
+    """What Conv and ConvTranspose share: attributes and checks.
+
+    Attributes
+    ----------
+    kernel_shape : tuple of int, optional
+        Taken from the weights when absent.
+    strides, dilations, pads : tuples of int
+        Empty: 1, 1 and 0 for every axis.
+    auto_pad : str
+    group : int
+    activation : Activation, optional
+        Fused by a pass.
+    """
+
+    kernel_shape: tuple[int, ...] | None = None
+    strides: tuple[int, ...] = ()
+    dilations: tuple[int, ...] = ()
+    pads: tuple[int, ...] = ()
+    auto_pad: str = "NOTSET"
+    group: int = 1
+    activation: Activation | None = None
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Operator:
+        if len(node.inputs) not in (2, 3) or not node.inputs[0] or not node.inputs[1]:
+            raise ModelError("needs x, w and perhaps a bias", node=node.name, operator=cls.op_type, received=node.inputs)
+        return super().from_onnx(node)
+
+    def _window(self, w_shape: tuple[int, ...]) -> Window:
+        kernel = w_shape[2:]
+        if self.kernel_shape is not None and tuple(self.kernel_shape) != kernel:
+            raise ShapeError(
+                "kernel_shape differs from the weights", operator=self.op_type, tensor="w", expected=self.kernel_shape, received=kernel
+            )
+        try:
+            return Window.of(kernel, self.strides, self.dilations, self.pads, self.auto_pad)
+        except ShapeError as error:
+            raise error.locate(operator=self.op_type) from None
+
+    def _check(self, inputs: Sequence[TensorSpec | None], out_channels: int, in_channels: int) -> None:
+        x, w = inputs[0], inputs[1]
+        assert x is not None and w is not None
+        xs, ws = x.concrete, w.concrete
+        if not 3 <= len(xs) <= 5:
+            raise ShapeError("x has the wrong rank", operator=self.op_type, tensor="x", expected="(N, C, 1 to 3 spatial axes)", received=xs)
+        if len(ws) != len(xs):
+            raise ShapeError("w has another rank than x", operator=self.op_type, tensor="w", expected=f"{len(xs)} axes", received=ws)
+        for name, spec in (("x", x), ("w", w), ("bias", inputs[2] if len(inputs) > 2 else None)):
+            if spec is not None and (spec.dtype.kind != "f" or spec.dtype != x.dtype):
+                raise InputError("has the wrong dtype", operator=self.op_type, tensor=name, expected="float32", received=spec.dtype)
+        if self.group < 1 or ws[0] % self.group or xs[1] % self.group or out_channels < 1:
+            raise ShapeError(
+                "groups do not divide the channels",
+                operator=self.op_type,
+                tensor="groups",
+                expected=f"a divisor of {xs[1]} input channels and of w's {ws[0]}",
+                received=self.group,
+            )
+        if xs[1] != in_channels:
+            raise ShapeError("w does not fit the channels of x", operator=self.op_type, tensor="w", expected=f"{xs[1]} input channels", received=ws)
+        if len(inputs) > 2 and inputs[2] is not None and inputs[2].concrete != (out_channels,):
+            raise ShapeError(
+                "the bias has the wrong shape", operator=self.op_type, tensor="bias", expected=(out_channels,), received=inputs[2].concrete
+            )
+
+
+@dataclass(frozen=True)
+class Conv(_Convolution):
+    """ONNX Conv (versions 1, 11, 22).
+
+    Attributes
+    ----------
+    residual : bool
+        Whether a fourth input of the output's shape is added before the activation (fused by the lowering).
+    """
+
+    residual: bool = False
+
+    op_type: ClassVar[str] = "Conv"
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        x, w = inputs[0], inputs[1]
+        assert x is not None and w is not None
+        ws = w.concrete
+        self._check(inputs, ws[0], ws[1] * self.group)
+        try:
+            out, _, _ = self._window(ws).resolve(x.concrete[2:])
+        except ShapeError as error:
+            raise error.locate(operator=self.op_type, tensor="x") from None
+        return [TensorSpec(x.dtype, (x.concrete[0], ws[0], *out))]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x, w = inputs[0], inputs[1]
+        b = inputs[2] if len(inputs) > 2 else None
+        out, begins, ends = self._window(w.shape).resolve(x.shape[2:])
+        window = self._window(w.shape)
+        rank = len(out)
+        wide = x.dtype if x.dtype == np.float64 else np.float64
+        xp = np.pad(x.astype(wide), [(0, 0), (0, 0), *zip(begins, [max(e, 0) for e in ends], strict=True)])
+        g = self.group
+        y = np.zeros((x.shape[0], g, w.shape[0] // g, *out), wide)
+        xg = xp.reshape(x.shape[0], g, -1, *xp.shape[2:])
+        wg = w.astype(wide).reshape(g, w.shape[0] // g, *w.shape[1:])
+        for tap in itertools.product(*(range(k) for k in w.shape[2:])):
+            at = tuple(
+                slice(t * d, t * d + (o - 1) * s + 1, s)
+                for t, d, s, o in zip(tap, window.dilations, window.strides, out, strict=True)
+            )
+            y += np.einsum("ngi...,goi->ngo...", xg[(slice(None),) * 3 + at], wg[(slice(None),) * 3 + tap])
+        y = y.reshape(x.shape[0], w.shape[0], *out)
+        if b is not None:
+            y += b.astype(wide).reshape(-1, *(1,) * rank)
+        if self.residual:
+            y += inputs[3]
+        return [activate(y.astype(x.dtype), self.activation)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        w, bias = ctx.const(1), ctx.const(2)
+        x = ctx.inputs[0]
+        assert x is not None
+        if w is None or x.dtype != FLOAT32 or (bias is None and len(ctx.inputs) > 2 and ctx.inputs[2] is not None):
+            return False
+        n, c, *spatial = x.shape  # type: ignore[misc]
+        window = self._window(w.shape)
+        out, begins, _ = window.resolve(spatial)  # type: ignore[arg-type]
+        stride = _three(window.strides, 1)
+        ranges = [[t * d - b for t in range(k)] for k, d, b in zip(window.kernel, window.dilations, begins, strict=True)]
+        taps = [_three(t, 0) for t in itertools.product(*ranges)]
+        halo = _halo_for(taps, _three(out, 1), stride, _three(spatial, 1))
+        names = (ctx.name(1), ctx.name(2) if bias is not None else "")
+        o, cg = w.shape[:2]
+        g = self.group
+        residual = None
+        if g == c == o and cg == 1 and g > 1:
+            packed = ctx.pack(("depthwise", *names), lambda: pack_depthwise(w))
+            bias_packed = ctx.pack(("bias", *names), lambda: pack_bias(bias, o))
+            if self.residual:
+                residual = ctx.planes(3)
+            ctx.call(
+                "depthwise",
+                [ctx.planes(0, halo=halo), packed, bias_packed, residual],
+                [ctx.out_planes()],
+                taps=taps,
+                stride=stride,
+                activation=self.activation,
+            )
+            return True
+        lanes = 1 if g == 1 and cg < ctx.lanes and cg <= 4 and not ctx.is_planes(0) else ctx.lanes
+        packed = ctx.pack(("conv", *names, g, lanes), lambda: pack_conv(w, g, lanes))
+        bias_packed = ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g))
+        xo = ctx.planes(0, halo=halo, lanes=lanes, groups=g)
+        if self.residual:
+            residual = ctx.planes(3, groups=g)
+        ctx.call(
+            "conv",
+            [xo, packed, bias_packed, residual],
+            [ctx.out_planes(groups=g)],
+            taps=taps,
+            stride=stride,
+            groups=g,
+            activation=self.activation,
+        )
+        return True
+
+
+@dataclass(frozen=True)
+class ConvTranspose(_Convolution):
+    """ONNX ConvTranspose (versions 1, 11, 22).
+
+    The output is cut into phases by ``position mod stride``: each is an ordinary stride-1 convolution with a part of the taps,
+    written with a step. Nothing is multiplied by inserted zeros.
+
+    Attributes
+    ----------
+    output_padding, output_shape : tuples of int
+        Empty where absent; an output_shape overrides the pads.
+    """
+
+    output_padding: tuple[int, ...] = ()
+    output_shape: tuple[int, ...] = ()
+
+    op_type: ClassVar[str] = "ConvTranspose"
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Operator:
+        op = super().from_onnx(node)
+        assert isinstance(op, ConvTranspose)
+        if len(op.output_shape) > 3:
+            # the first exporters wrote N and C too
+            op = replace(op, output_shape=op.output_shape[2:])
+        return op
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        x, w = inputs[0], inputs[1]
+        assert x is not None and w is not None
+        ws = w.concrete
+        self._check(inputs, ws[1] * self.group if len(ws) > 1 else 0, ws[0])
+        out, _, _ = self._resolve(ws, x.concrete[2:])
+        return [TensorSpec(x.dtype, (x.concrete[0], ws[1] * self.group, *out))]
+
+    def _resolve(self, w_shape: tuple[int, ...], spatial: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        window = self._window(w_shape)
+        if any(p >= max(s, d) or p < 0 for p, s, d in zip(self.output_padding, window.strides, window.dilations, strict=False)):
+            raise ShapeError(
+                "output_padding must be smaller than stride or dilation",
+                operator=self.op_type,
+                tensor="output_padding",
+                expected=f"0 <= p < max{window.strides, window.dilations}",
+                received=self.output_padding,
+            )
+        try:
+            return window.resolve_transpose(spatial, self.output_padding, self.output_shape)
+        except ShapeError as error:
+            raise error.locate(operator=self.op_type, tensor="x") from None
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x, w = inputs[0], inputs[1]
+        b = inputs[2] if len(inputs) > 2 else None
+        window = self._window(w.shape)
+        out, begins, _ = self._resolve(w.shape, x.shape[2:])
+        g, rank = self.group, len(out)
+        full = [max((n - 1) * s + e, p + o) for n, s, e, p, o in zip(x.shape[2:], window.strides, window.extent, begins, out, strict=True)]
+        y = np.zeros((x.shape[0], g, w.shape[1], *full))
+        xg = x.astype(np.float64).reshape(x.shape[0], g, -1, *x.shape[2:])
+        wg = w.astype(np.float64).reshape(g, w.shape[0] // g, *w.shape[1:])
+        for tap in itertools.product(*(range(k) for k in w.shape[2:])):
+            at = tuple(
+                slice(t * d, t * d + (n - 1) * s + 1, s)
+                for t, d, s, n in zip(tap, window.dilations, window.strides, x.shape[2:], strict=True)
+            )
+            y[(slice(None),) * 3 + at] += np.einsum("ngi...,gio->ngo...", xg, wg[(slice(None),) * 3 + tap])
+        y = y[(slice(None),) * 3 + tuple(slice(p, p + o) for p, o in zip(begins, out, strict=True))]
+        y = y.reshape(x.shape[0], g * w.shape[1], *out)
+        if b is not None:
+            y = y + b.reshape(-1, *(1,) * rank)
+        return [activate(y.astype(x.dtype), self.activation)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        w, bias = ctx.const(1), ctx.const(2)
+        x = ctx.inputs[0]
+        assert x is not None
+        if w is None or x.dtype != FLOAT32 or (bias is None and len(ctx.inputs) > 2 and ctx.inputs[2] is not None):
+            return False
+        spatial: tuple[int, ...] = tuple(x.shape[2:])  # type: ignore[index, arg-type]
+        window = self._window(w.shape)
+        out, begins, _ = self._resolve(w.shape, spatial)
+        if any(b < 0 for b in begins):
+            raise UnsupportedOperatorError("negative begin pads are not supported", operator=self.op_type, received=begins)
+        g, o = self.group, w.shape[1] * self.group
+        names = (ctx.name(1), ctx.name(2) if bias is not None else "")
+        bias_packed = ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g))
+        # per axis and phase: first output position, extent, [(tap, pixel offset)]
+        axes = []
+        for k, s, d, b, size in zip(window.kernel, window.strides, window.dilations, begins, out, strict=True):
+            phases = []
+            for start in range(min(s, size)):
+                at = start + b
+                used = [(t, (at - t * d) // s) for t in range(k) if (at - t * d) % s == 0]
+                phases.append((start, -(-(size - start) // s), used))
+            axes.append(phases)
+        calls = []
+        halo: Halo = ((0, 0), (0, 0), (0, 0))
+        for phase in itertools.product(*axes):
+            picks = list(itertools.product(*(p[2] for p in phase)))
+            taps = [_three([offset for _, offset in pick], 0) for pick in picks]
+            extent = _three([p[1] for p in phase], 1)
+            if taps:
+                need = _halo_for(taps, extent, (1, 1, 1), _three(spatial, 1))
+                halo = tuple((max(a[0], n[0]), max(a[1], n[1])) for a, n in zip(halo, need, strict=True))  # type: ignore[assignment]
+            calls.append((_three([p[0] for p in phase], 0), extent, [tuple(t for t, _ in pick) for pick in picks], taps))
+        xo = ctx.planes(0, halo=halo, groups=g)
+        y = ctx.out_planes(groups=g)
+        for index, (start, extent, kernel_taps, taps) in enumerate(calls):
+
+            def weights(kernel_taps: list[tuple[int, ...]] = kernel_taps) -> np.ndarray:
+                cg = w.shape[0] // g
+                by_group = w.reshape(g, cg, w.shape[1], *w.shape[2:])
+                picked = np.zeros((g, cg, w.shape[1], len(kernel_taps)), np.float32)
+                for i, tap in enumerate(kernel_taps):
+                    picked[..., i] = by_group[(slice(None),) * 3 + tap]
+                return pack_conv(picked.transpose(0, 2, 1, 3).reshape(o, cg, len(kernel_taps)), g, ctx.lanes)
+
+            ctx.call(
+                "conv",
+                [xo, ctx.pack(("conv_transpose", *names, g, tuple(kernel_taps)), weights), bias_packed, None],
+                [y],
+                taps=taps,
+                start=start,
+                step=_three(window.strides, 1),
+                extent=extent,
+                groups=g,
+                activation=self.activation,
+                write_halo=index + 1 == len(calls),
+            )
+        return True

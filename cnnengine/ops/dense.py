@@ -1,0 +1,176 @@
+"""Dense layers: Gemm, and MatMul by a constant matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._kernels.conv import pack_bias, pack_dense
+from ..errors import InputError, ModelError, ShapeError
+from ..graph import TensorSpec
+from .base import Activation, Lowering, NodeRecord, Operator
+from .conv import activate
+
+FLOAT32 = np.dtype(np.float32)
+
+
+@dataclass(frozen=True)
+class Gemm(Operator):
+    """ONNX Gemm (versions 1, 6, 7, 9, 11, 13): ``alpha * A' @ B' + beta * C``, C broadcast one way.
+
+    Attributes
+    ----------
+    alpha, beta : float
+    transA, transB : int
+    activation : Activation, optional
+        Fused by a pass.
+    """
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    transA: int = 0
+    transB: int = 0
+    activation: Activation | None = None
+
+    op_type: ClassVar[str] = "Gemm"
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Operator:
+        if len(node.inputs) < 2 or not node.inputs[0] or not node.inputs[1]:
+            raise ModelError("needs A and B", node=node.name, operator=cls.op_type, received=node.inputs)
+        return super().from_onnx(node)
+
+    def _product_shape(self, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, int]:
+        if len(a) != 2 or len(b) != 2:
+            raise ShapeError("A and B must be matrices", operator=self.op_type, expected="two axes each", received=f"{a} and {b}")
+        m, k = a[::-1] if self.transA else a
+        k2, n = b[::-1] if self.transB else b
+        if k != k2:
+            raise ShapeError("A and B do not fit", operator=self.op_type, tensor="B", expected=f"inner extent {k}", received=k2)
+        return m, n
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        a, b = inputs[0], inputs[1]
+        c = inputs[2] if len(inputs) > 2 else None
+        assert a is not None and b is not None
+        shape = self._product_shape(a.concrete, b.concrete)
+        if c is not None:
+            try:
+                fits = np.broadcast_shapes(c.concrete, shape) == shape
+            except ValueError:
+                fits = False
+            if not fits:
+                raise ShapeError("C does not broadcast to the product", operator=self.op_type, tensor="C", expected=shape, received=c.concrete)
+        for name, spec in (("B", b), ("C", c)):
+            if spec is not None and spec.dtype != a.dtype:
+                raise InputError("has the wrong dtype", operator=self.op_type, tensor=name, expected=a.dtype, received=spec.dtype)
+        return [TensorSpec(a.dtype, shape)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        a, b = inputs[0], inputs[1]
+        c = inputs[2] if len(inputs) > 2 else None
+        wide = np.float64 if a.dtype.kind == "f" else a.dtype
+        y = (a.T if self.transA else a).astype(wide) @ (b.T if self.transB else b).astype(wide)
+        if self.alpha != 1:
+            y = y * self.alpha
+        if c is not None:
+            y = y + (c.astype(wide) if self.beta == 1 else c.astype(wide) * self.beta)
+        return [activate(y.astype(a.dtype), self.activation)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        a, b = ctx.inputs[0], ctx.const(1)
+        c = ctx.const(2)
+        assert a is not None
+        if b is None or a.dtype != FLOAT32 or self.transA:
+            return False
+        if c is None and len(ctx.inputs) > 2 and ctx.inputs[2] is not None:
+            return False
+        n = b.shape[0] if self.transB else b.shape[1]
+        if c is not None and (c.size not in (1, n) or c.shape[:-1] != (1,) * (c.ndim - 1)):
+            return False
+
+        def weights() -> np.ndarray:
+            w = b if self.transB else b.T
+            return pack_dense(np.ascontiguousarray(w if self.alpha == 1 else (w * np.float32(self.alpha))))
+
+        def bias() -> np.ndarray:
+            values = None
+            if c is not None:
+                values = np.broadcast_to(c.reshape(-1), (n,)) * (1 if self.beta == 1 else np.float32(self.beta))
+            return pack_bias(values, n)
+
+        names = (ctx.name(1), ctx.name(2) if c is not None else "")
+        ctx.call(
+            "dense",
+            [ctx.plain(0), ctx.pack(("dense", *names, self.alpha, self.transB), weights), ctx.pack(("dense bias", *names, self.beta), bias)],
+            [ctx.out_plain()],
+            activation=self.activation,
+        )
+        return True
+
+
+@dataclass(frozen=True)
+class MatMul(Operator):
+    """ONNX MatMul (versions 1, 9, 13): NumPy's matmul; compiled where B is a constant matrix.
+
+    Attributes
+    ----------
+    activation : Activation, optional
+        Fused by a pass.
+    """
+
+    activation: Activation | None = None
+
+    op_type: ClassVar[str] = "MatMul"
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Operator:
+        if len(node.inputs) != 2 or not node.inputs[0] or not node.inputs[1]:
+            raise ModelError("needs A and B", node=node.name, operator=cls.op_type, received=node.inputs)
+        return cls()
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        a, b = inputs[0], inputs[1]
+        assert a is not None and b is not None
+        sa, sb = a.concrete, b.concrete
+        if not sa or not sb:
+            raise ShapeError("scalars cannot be multiplied", operator=self.op_type, expected="one axis or more", received=f"{sa} and {sb}")
+        left = sa if len(sa) > 1 else (1, *sa)
+        right = sb if len(sb) > 1 else (*sb, 1)
+        if left[-1] != right[-2]:
+            raise ShapeError("A and B do not fit", operator=self.op_type, tensor="B", expected=f"inner extent {left[-1]}", received=sb)
+        try:
+            batch = np.broadcast_shapes(left[:-2], right[:-2])
+        except ValueError:
+            raise ShapeError("A and B do not broadcast", operator=self.op_type, tensor="B", expected=sa, received=sb) from None
+        shape = (*batch, *(left[-2:-1] if len(sa) > 1 else ()), *(right[-1:] if len(sb) > 1 else ()))
+        if a.dtype != b.dtype:
+            raise InputError("has the wrong dtype", operator=self.op_type, tensor="B", expected=a.dtype, received=b.dtype)
+        return [TensorSpec(a.dtype, shape)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        a, b = inputs
+        if a.dtype.kind == "f":
+            return [activate(np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(a.dtype), self.activation)]
+        return [activate(np.matmul(a, b), self.activation)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        a, b = ctx.inputs[0], ctx.const(1)
+        assert a is not None
+        if b is None or b.ndim != 2 or a.dtype != FLOAT32 or len(a.shape) < 2:  # type: ignore[arg-type]
+            return False
+        name = ctx.name(1)
+        ctx.call(
+            "dense",
+            [
+                ctx.plain(0),
+                ctx.pack(("dense", name, "", 1.0, 0), lambda: pack_dense(np.ascontiguousarray(b.T))),
+                ctx.pack(("dense bias", name, "", 1.0), lambda: pack_bias(None, b.shape[1])),
+            ],
+            [ctx.out_plain()],
+            activation=self.activation,
+        )
+        return True

@@ -1,0 +1,223 @@
+"""Emitter: turns operators at concrete shapes into kernel calls over buffers, inserting reorders between layouts.
+
+The Emitter implements the `Lowering` that operators see. It serves whole graphs (lowering) and single layers (functional)
+alike, which is why a layer called as a function and a model of one node run the same kernels on the same layouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError, ShapeError
+from .layout import NO_HALO, Halo, KernelCall, View, aligned_copy, merge_halos
+
+FLOAT32 = np.dtype(np.float32)
+
+
+@dataclass(eq=False)
+class Buffer:
+    """One piece of memory.
+
+    Attributes
+    ----------
+    kind : {"arena", "constant", "input", "output"}
+    shape, dtype : of the tensor that it was made for
+    lanes, groups, halo : its layout; lanes 0 is plain
+    array : the values of a constant, flat and aligned
+    slot : number of the input or output
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    lanes: int = 0
+    groups: int = 1
+    halo: Halo = NO_HALO
+    array: np.ndarray | None = None
+    slot: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class BufferRef:
+    """A buffer under a shape (several shapes may name one plain buffer)."""
+
+    buffer: Buffer
+    shape: tuple[int, ...]
+
+    def view(self) -> View:
+        b = self.buffer
+        return View.planes(b.shape, b.lanes, b.halo, b.groups) if b.lanes else View.plain(self.shape, b.dtype)
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor and the buffers that hold it, one per layout (lanes, groups)."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    constant: np.ndarray | None = None
+    refs: dict[tuple[int, int], BufferRef] = field(default_factory=dict)
+
+
+class Emitter:
+    """Collects kernel calls.
+
+    Parameters
+    ----------
+    lanes : int
+        SIMD width of the instruction set.
+    packed : dict
+        Packed constants by key, shared by all plans of a program.
+    """
+
+    def __init__(self, lanes: int, packed: dict[Hashable, np.ndarray]) -> None:
+        self.lanes = lanes
+        self.packed = packed
+        self.calls: list[KernelCall] = []
+        self.values: dict[str, Value] = {}
+        self._constants: dict[Hashable, Buffer] = {}
+
+    def add_input(self, name: str, shape: tuple[int, ...], dtype: np.dtype, slot: int) -> Value:
+        """A value that the caller hands in, plain, at every run."""
+        value = Value(shape, dtype)
+        value.refs[0, 1] = BufferRef(Buffer("input", shape, dtype, slot=slot), shape)
+        self.values[name] = value
+        return value
+
+    def add_constant(self, name: str, array: np.ndarray) -> Value:
+        value = Value(array.shape, array.dtype, array)
+        self.values[name] = value
+        return value
+
+    def add_host_output(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> BufferRef:
+        """A value that a host step writes, plain."""
+        value = Value(shape, dtype)
+        self.values[name] = value
+        return self._new(value, (0, 1))
+
+    def _new(self, value: Value, key: tuple[int, int]) -> BufferRef:
+        ref = BufferRef(Buffer("arena", value.shape, value.dtype, *key), value.shape)
+        value.refs[key] = ref
+        return ref
+
+    def constant_buffer(self, key: Hashable, build: Callable[[], np.ndarray]) -> BufferRef:
+        """The packed constant of this key as an operand."""
+        if key not in self._constants:
+            if key not in self.packed:
+                self.packed[key] = aligned_copy(build())
+            array = self.packed[key]
+            self._constants[key] = Buffer("constant", array.shape, array.dtype, array=array)
+        buffer = self._constants[key]
+        return BufferRef(buffer, buffer.shape)
+
+    def operand(self, name: str, lanes: int, groups: int, halo: Halo, node: str) -> BufferRef:
+        """The value in this layout, reordered here where it is not at hand."""
+        value = self.values[name]
+        if lanes and groups > 1 and value.shape[1] % groups == 0 and value.shape[1] // groups % lanes == 0:
+            groups = 1  # every group is whole blocks: one layout
+        key = (lanes, groups)
+        ref = value.refs.get(key)
+        if ref is None and value.constant is not None and lanes == 0:
+            constant = value.constant
+            ref = self.constant_buffer(("plain", name), lambda: np.ascontiguousarray(constant))
+            ref = value.refs[key] = BufferRef(ref.buffer, value.shape)
+        if ref is None:
+            source = value.refs.get((self.lanes, 1)) or (
+                next(iter(value.refs.values())) if value.refs else self.operand(name, 0, 1, NO_HALO, node)
+            )
+            ref = self._new(value, key)
+            self.calls.append(KernelCall("reorder", (source,), (ref,), {}, node))
+        if lanes:
+            ref.buffer.halo = merge_halos(ref.buffer.halo, halo)
+        return ref
+
+    def context(self, node: str, operator: str, names: Sequence[str], outputs: Sequence[str], specs: Sequence[Any]) -> NodeContext:
+        """The `Lowering` of one node; `specs` are those of its outputs."""
+        return NodeContext(self, node, operator, tuple(names), tuple(outputs), tuple(specs))
+
+
+class NodeContext:
+    """`cnnengine.ops.base.Lowering` for one node."""
+
+    def __init__(
+        self, emitter: Emitter, node: str, operator: str, names: tuple[str, ...], outputs: tuple[str, ...], specs: tuple[Any, ...]
+    ) -> None:
+        self._emitter = emitter
+        self._node = node
+        self._operator = operator
+        self._names = names
+        self._output_names = outputs
+        self.lanes = emitter.lanes
+        self.outputs = specs
+
+    @property
+    def inputs(self) -> tuple[Value | None, ...]:
+        return tuple(self._emitter.values[n] if n else None for n in self._names)
+
+    def const(self, index: int) -> np.ndarray | None:
+        if index >= len(self._names) or not self._names[index]:
+            return None
+        return self._emitter.values[self._names[index]].constant
+
+    def name(self, index: int) -> str:
+        return self._names[index]
+
+    def is_planes(self, index: int) -> bool:
+        return (self.lanes, 1) in self._emitter.values[self._names[index]].refs
+
+    def plain(self, index: int) -> BufferRef:
+        return self._emitter.operand(self._names[index], 0, 1, NO_HALO, self._node)
+
+    def planes(self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1) -> BufferRef:
+        value = self._emitter.values[self._names[index]]
+        if value.dtype != FLOAT32:
+            raise InputError("must be float32", operator=self._operator, tensor=self._names[index], received=value.dtype)
+        if not 2 <= len(value.shape) <= 5:
+            raise ShapeError("the rank is not supported", operator=self._operator, expected="2 to 5 axes", received=value.shape)
+        return self._emitter.operand(self._names[index], self.lanes if lanes is None else lanes, groups, halo, self._node)
+
+    def _output(self, index: int, key: tuple[int, int]) -> BufferRef:
+        spec = self.outputs[index]
+        value = self._emitter.values.get(self._output_names[index]) if self._output_names[index] else None
+        if value is None:
+            value = Value(tuple(spec.shape), spec.dtype)
+            if self._output_names[index]:
+                self._emitter.values[self._output_names[index]] = value
+        return value.refs.get(key) or self._emitter._new(value, key)
+
+    def wants(self, index: int = 0) -> bool:
+        """Whether output `index` is asked for at all."""
+        return index < len(self._output_names) and bool(self._output_names[index])
+
+    def out_plain(self, index: int = 0) -> BufferRef:
+        return self._output(index, (0, 1))
+
+    def out_planes(self, index: int = 0, *, groups: int = 1) -> BufferRef:
+        shape = self.outputs[index].shape
+        if groups > 1 and shape[1] // groups % self.lanes == 0:
+            groups = 1
+        return self._output(index, (self.lanes, groups))
+
+    def alias(self, output: int = 0, input: int = 0) -> None:
+        spec = self.outputs[output]
+        value = Value(tuple(spec.shape), spec.dtype)
+        value.refs[0, 1] = BufferRef(self.plain(input).buffer, value.shape)
+        self._emitter.values[self._output_names[output]] = value
+
+    def same(self, output: int = 0, input: int = 0) -> None:
+        self._emitter.values[self._output_names[output]] = self._emitter.values[self._names[input]]
+
+    def pack(self, key: Hashable, build: Callable[[], np.ndarray]) -> BufferRef:
+        return self._emitter.constant_buffer(key, build)
+
+    def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> BufferRef:
+        return BufferRef(Buffer("arena", tuple(shape), np.dtype(dtype)), tuple(shape))
+
+    def call(self, kernel: str, inputs: Sequence[Any], outputs: Sequence[Any], **params: Any) -> None:
+        self._emitter.calls.append(KernelCall(kernel, tuple(inputs), tuple(outputs), params, self._node))
+
+
