@@ -101,9 +101,10 @@ class Window:
                 begin, end = (0, 0) if self.auto_pad == "VALID" else (self.pads[i], self.pads[self.rank + i])
                 room = n + begin + end - e
                 size = room // s + 1
-                if self.ceil_mode and room >= 0 and self.auto_pad == "NOTSET":  # VALID's ceil formula equals floor's
+                if self.ceil_mode and self.auto_pad == "NOTSET":  # VALID's ceil formula equals floor's
+                    # room may be negative: one window that reaches beyond the padded input
                     size = -(-room // s) + 1
-                    if (size - 1) * s >= n + begin:
+                    while size > 1 and (size - 1) * s >= n + begin:
                         size -= 1
             if size < 1:
                 raise ShapeError(

@@ -57,6 +57,11 @@ KERNELS: dict[str, str] = {
     "depthwise": "conv",
     "dense": "conv",
     "reorder": "move",
+    "pool": "pool",
+    "global_pool": "pool",
+    "adaptive_pool": "pool",
+    "max_pool_indices": "pool",
+    "max_unpool": "pool",
 }
 
 

@@ -1,10 +1,249 @@
-"""Pooling tiles."""
+"""Pooling tiles: windows over planes, whole planes, and contiguous runs, compiled once per instruction set.
+
+Layout
+    x, y   planes [..][pixel][LANES]; `flat` alone reads a plain run of floats
+
+`row`: P output pixels at once, each in a register. Where taps lie side by side (no dilation along the row) and the window
+is 2, 3 or 5 wide at stride 1 or 2, the window is taken apart: first every column of input pixels is reduced over the
+window's rows, then the columns over its width. Neighbouring windows share columns, so 3x3 at stride 1 costs 4.5 operations
+a pixel instead of 9. Border pixels come as rows of width 1 whose taps the caller has clipped: no tile knows about padding.
+
+`box` and `flat`: one large window. Sums go through three levels (four registers over 64 steps, 64 of those, the total), so
+that their rounding error grows with the levels' lengths and not with the window's: a mean over millions of pixels is as
+good as one over hundreds.
+
+NaN: `take_max` compares twice, because one comparison can keep a NaN that is there or take one that comes, not both.
+"""
 
 from cpython.pycapsule cimport PyCapsule_New
 
 cdef extern from "simd.h" nogil:
+    """
+    #include <math.h>
+    /* v where it is larger or NaN; as loops, which compilers turn into max, compare and blend */
+    AI vf take_max(vf a, vf v)
+    {
+        for (int i = 0; i < LANES; i++) a[i] = v[i] > a[i] ? v[i] : a[i];
+        for (int i = 0; i < LANES; i++) a[i] = v[i] != v[i] ? v[i] : a[i];
+        return a;
+    }
+    AI vf vabs(vf a) { return (vf)((vi)a & viset(0x7fffffff)); }
+    AI vf vsqrt(vf a) { for (int i = 0; i < LANES; i++) a[i] = sqrtf(a[i]); return a; }
+    AI vf vpower(vf a, float p) { for (int i = 0; i < LANES; i++) a[i] = powf(a[i], p); return a; }
+    """
+    ctypedef float vf
     enum: LANES
+    vf vset(float) noexcept
+    vf vload(const float *) noexcept
+    vf vload_part(const float *, int) noexcept
+    void vstore(float *, vf) noexcept
+    vf take_max(vf, vf) noexcept
+    vf vabs(vf) noexcept
+    vf vsqrt(vf) noexcept
+    vf vpower(vf, float) noexcept
+    float INFINITY
+
+cdef enum:
+    SEGMENT = 64                        # steps of one level of a long sum
+
+
+cdef inline vf start(const int KIND) noexcept nogil:
+    return vset(-INFINITY) if KIND == POOL_MAX else vset(0)
+
+
+cdef inline vf combine(const int KIND, vf a, vf v, float p) noexcept nogil:
+    """The value `a` so far and one more tap."""
+    if KIND == POOL_MAX:
+        return take_max(a, v)
+    if KIND == POOL_AVG:
+        return a + v
+    if KIND == POOL_L1:
+        return a + vabs(v)
+    if KIND == POOL_L2:
+        return a + v * v
+    return a + vpower(vabs(v), p)
+
+
+cdef inline vf merge(const int KIND, vf a, vf b) noexcept nogil:
+    """Two partial results."""
+    return take_max(a, b) if KIND == POOL_MAX else a + b
+
+
+cdef inline vf finish(const int KIND, vf a, const pool_tile_t *t) noexcept nogil:
+    if KIND == POOL_AVG:
+        return a / vset(t.count)
+    if KIND == POOL_L2:
+        return vsqrt(a)
+    if KIND == POOL_LP:
+        return vpower(a, <float>1 / t.p)
+    return a
+
+
+cdef inline void pixels(const int KIND, const int P, Py_ssize_t at, const pool_tile_t *t) noexcept nogil:
+    """P pixels from `at` under any window."""
+    cdef vf acc[4]
+    cdef vf part[4]
+    cdef int i
+    cdef Py_ssize_t z, r, k, step = t.step
+    cdef const float *x
+    for i in range(P):
+        acc[i] = start(KIND)
+    for z in range(t.kd):
+        for r in range(t.kh):
+            x = t.x + at * step + z * t.td + r * t.th
+            for i in range(P):
+                part[i] = start(KIND)
+            for k in range(t.kw):
+                for i in range(P):
+                    part[i] = combine(KIND, part[i], vload(x + i * step), t.p)
+                x = x + t.tw
+            for i in range(P):
+                acc[i] = merge(KIND, acc[i], part[i])
+    for i in range(P):
+        vstore(t.y + (at + i) * LANES, finish(KIND, acc[i], t))
+
+
+cdef inline void columns(const int KIND, const int P, const int KW, const int S, Py_ssize_t at, const pool_tile_t *t) noexcept nogil:
+    """P pixels from `at` under windows KW wide at stride S, taps side by side."""
+    cdef vf column[12]
+    cdef vf acc
+    cdef int i, k
+    cdef Py_ssize_t z, r
+    cdef const float *x
+    for i in range((P - 1) * S + KW):
+        column[i] = start(KIND)
+    for z in range(t.kd):
+        for r in range(t.kh):
+            x = t.x + at * (S * LANES) + z * t.td + r * t.th
+            for i in range((P - 1) * S + KW):
+                column[i] = combine(KIND, column[i], vload(x + i * LANES), t.p)
+    for i in range(P):
+        acc = column[i * S]
+        for k in range(1, KW):
+            acc = merge(KIND, acc, column[i * S + k])
+        vstore(t.y + (at + i) * LANES, finish(KIND, acc, t))
+
+
+cdef inline void row_of(const int KIND, const int KW, const int S, const pool_tile_t *t) noexcept nogil:
+    """The whole row; KW = 0: any window."""
+    cdef Py_ssize_t at = 0, n = t.width
+    while n - at >= 4:
+        if KW:
+            columns(KIND, 4, KW, S, at, t)
+        else:
+            pixels(KIND, 4, at, t)
+        at = at + 4
+    while n - at >= 1:
+        if KW:
+            columns(KIND, 1, KW, S, at, t)
+        else:
+            pixels(KIND, 1, at, t)
+        at = at + 1
+
+
+cdef inline void row(const int KIND, const pool_tile_t *t) noexcept nogil:
+    if t.tw == LANES and t.kw == 2 and t.step == 2 * LANES: row_of(KIND, 2, 2, t)
+    elif t.tw == LANES and t.kw == 3 and t.step == 2 * LANES: row_of(KIND, 3, 2, t)
+    elif t.tw == LANES and t.kw == 3 and t.step == LANES: row_of(KIND, 3, 1, t)
+    elif t.tw == LANES and t.kw == 5 and t.step == LANES: row_of(KIND, 5, 1, t)
+    elif t.tw == LANES and t.kw == 2 and t.step == LANES: row_of(KIND, 2, 1, t)
+    else: row_of(KIND, 0, 0, t)
+
+
+cdef inline void box(const int KIND, const pool_tile_t *t) noexcept nogil:
+    """One pixel: three levels of sums, four registers wide."""
+    cdef vf low[4]
+    cdef vf middle = start(KIND), total = start(KIND)
+    cdef int i
+    cdef Py_ssize_t z, r, at, end, segments = 0, tw = t.tw
+    cdef const float *x
+    for z in range(t.kd):
+        for r in range(t.kh):
+            x = t.x + z * t.td + r * t.th
+            at = 0
+            while at < t.kw:
+                end = at + 4 * SEGMENT
+                if end > t.kw:
+                    end = t.kw
+                for i in range(4):
+                    low[i] = start(KIND)
+                while end - at >= 4:
+                    for i in range(4):
+                        low[i] = combine(KIND, low[i], vload(x + (at + i) * tw), t.p)
+                    at = at + 4
+                while at < end:
+                    low[0] = combine(KIND, low[0], vload(x + at * tw), t.p)
+                    at = at + 1
+                middle = merge(KIND, middle, merge(KIND, merge(KIND, low[0], low[1]), merge(KIND, low[2], low[3])))
+                segments = segments + 1
+                if segments == SEGMENT:
+                    total = merge(KIND, total, middle)
+                    middle = start(KIND)
+                    segments = 0
+    vstore(t.y, finish(KIND, merge(KIND, total, middle), t))
+
+
+cdef inline void flat(const int KIND, const pool_tile_t *t) noexcept nogil:
+    """t.kw contiguous floats to one."""
+    cdef vf low[4]
+    cdef vf middle = start(KIND), total = start(KIND)
+    cdef float lanes[2 * LANES]
+    cdef float *tail = lanes + LANES
+    cdef int i
+    cdef Py_ssize_t at = 0, end, n = t.kw, segments = 0
+    while n - at >= LANES:
+        end = n if n - at < 4 * SEGMENT * LANES else at + 4 * SEGMENT * LANES
+        for i in range(4):
+            low[i] = start(KIND)
+        while end - at >= 4 * LANES:
+            for i in range(4):
+                low[i] = combine(KIND, low[i], vload(t.x + at + i * LANES), t.p)
+            at = at + 4 * LANES
+        while end - at >= LANES:
+            low[0] = combine(KIND, low[0], vload(t.x + at), t.p)
+            at = at + LANES
+        middle = merge(KIND, middle, merge(KIND, merge(KIND, low[0], low[1]), merge(KIND, low[2], low[3])))
+        segments = segments + 1
+        if segments == SEGMENT:
+            total = merge(KIND, total, middle)
+            middle = start(KIND)
+            segments = 0
+    total = merge(KIND, total, middle)
+    if at < n:                          # the rest beside neutral values: 0 adds nothing, -inf is never the larger one
+        vstore(tail, start(KIND))
+        for i in range(<int>(n - at)):
+            tail[i] = t.x[at + i]
+        total = combine(KIND, total, vload(tail), t.p)
+    # fold the lanes, halving
+    i = LANES
+    while i > 1:
+        vstore(lanes, total)
+        vstore(tail, start(KIND))
+        i = i // 2
+        total = merge(KIND, total, vload(lanes + i))
+    vstore(lanes, finish(KIND, total, t))
+    t.y[0] = lanes[0]
+
+
+cdef void row_max(const pool_tile_t *t) noexcept nogil: row(POOL_MAX, t)
+cdef void row_avg(const pool_tile_t *t) noexcept nogil: row(POOL_AVG, t)
+cdef void row_l1(const pool_tile_t *t) noexcept nogil: row(POOL_L1, t)
+cdef void row_l2(const pool_tile_t *t) noexcept nogil: row(POOL_L2, t)
+cdef void row_lp(const pool_tile_t *t) noexcept nogil: row_of(POOL_LP, 0, 0, t)
+cdef void box_max(const pool_tile_t *t) noexcept nogil: box(POOL_MAX, t)
+cdef void box_avg(const pool_tile_t *t) noexcept nogil: box(POOL_AVG, t)
+cdef void box_l1(const pool_tile_t *t) noexcept nogil: box(POOL_L1, t)
+cdef void box_l2(const pool_tile_t *t) noexcept nogil: box(POOL_L2, t)
+cdef void box_lp(const pool_tile_t *t) noexcept nogil: box(POOL_LP, t)
+cdef void flat_max(const pool_tile_t *t) noexcept nogil: flat(POOL_MAX, t)
+cdef void flat_avg(const pool_tile_t *t) noexcept nogil: flat(POOL_AVG, t)
+cdef void flat_l1(const pool_tile_t *t) noexcept nogil: flat(POOL_L1, t)
+cdef void flat_l2(const pool_tile_t *t) noexcept nogil: flat(POOL_L2, t)
+cdef void flat_lp(const pool_tile_t *t) noexcept nogil: flat(POOL_LP, t)
 
 cdef PoolTiles tiles
 tiles.lanes = LANES
+tiles.row[:] = [row_max, row_avg, row_l1, row_l2, row_lp]
+tiles.box[:] = [box_max, box_avg, box_l1, box_l2, box_lp]
+tiles.flat[:] = [flat_max, flat_avg, flat_l1, flat_l2, flat_lp]
 capsule = PyCapsule_New(&tiles, "cnnengine.tiles.pool", NULL)
