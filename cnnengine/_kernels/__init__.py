@@ -57,6 +57,11 @@ KERNELS: dict[str, str] = {
     "depthwise": "conv",
     "dense": "conv",
     "reorder": "move",
+    "copy_planes": "move",
+    "copy_nd": "move",
+    "fill": "move",
+    "gather": "move",
+    "cast": "move",
 }
 
 
