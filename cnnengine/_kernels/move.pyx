@@ -9,10 +9,26 @@ there are four ways from x to y, by their lanes:
     LANES -> 1                  the same backwards (tiles.unpack)
     any other                   lane by lane, scalar; for rare cases alone
 
+`copy_planes` copies a range of channels between tensors in planes of the same lanes: whole blocks as rows, and where the range
+starts within a block, the run of lanes of every pixel.
+
 Loops: unit = (n, block of the many-laned side, rows). Planes whose rows touch on both sides count as one row, cut into rows
 of equal length, so that small images fill registers. Units are a piece of a plane, or many small planes make a chunk.
+
+`copy_nd` copies any item size with strides, `fill` writes a constant, `gather` picks slices by constant indices, `cast` converts.
+`copy_nd` sorts the axes by the output's strides, joins those that lie together on both sides, and treats the innermost one, or
+the innermost two, in one of four ways:
+
+    rows        both sides contiguous: memcpy
+    spread      the input's stride is 0 (Expand, fill): one item repeated
+    transpose   another axis is the input's contiguous one: LANES x LANES blocks of floats, else scalar in blocks
+    strided     item by item
+
+Loops: unit = (outer axes, piece of the innermost or of the longer of the innermost two).
 """
 
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from cnnengine._kernels.dispatch cimport current_table
@@ -23,13 +39,15 @@ from cnnengine._kernels.table cimport KernelTable
 import numpy as np
 
 cdef enum:
-    CHUNK_BYTES = 131072                # read and written by one chunk: 10-30 us
+    CHUNK_BYTES = 524288                # read and written by one chunk: 10-30 us
+    UNIT_BYTES = 131072                 # of one piece of a large plane or axis, which stays in cache
 
 cdef enum:
     WAY_ROWS = 0
     WAY_PACK = 1
     WAY_UNPACK = 2
     WAY_SCALAR = 3
+    WAY_SHIFT = 4
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -48,6 +66,7 @@ cdef struct reorder_t:
     Py_ssize_t xd, xh, yd, yh           # strides of depth and row, in floats
     Py_ssize_t unit_rows, units, n_units, chunk_units   # rows of a unit, units of a plane, of all, units of a chunk
     bint dense                          # rows of y touch
+    Py_ssize_t x_first, y_first, channels   # WAY_SHIFT: the range of channels, counted from the first block of each side
 
 
 cdef planes_t planes_of_any(object view) except *:
@@ -132,6 +151,20 @@ cdef void reorder_chunk(const void *geometry, void *const *args, Py_ssize_t chun
                 w = g.last if r == g.rows - 1 else g.width
                 xo = r // g.height * g.xd + r % g.height * g.xh
                 g.table.move.pack(x + xo, g.x.sp, last_x - xo, y + r // g.height * g.yd + r % g.height * g.yh, w, channels)
+        elif g.way == WAY_SHIFT:
+            at = max(g.y_first - block * g.y.lanes, <Py_ssize_t>0)
+            while at < min(g.y.lanes, g.y_first + g.channels - block * g.y.lanes):
+                c = g.x_first + block * g.y.lanes + at - g.y_first
+                lane = c % g.x.lanes
+                channels = min(min(g.y.lanes - at, g.x.lanes - lane), g.y_first + g.channels - block * g.y.lanes - at)
+                x = x0 + n * g.x.sn + c // g.x.lanes * g.x.sp + lane
+                for r in range(r0, r1):
+                    w = g.last if r == g.rows - 1 else g.width
+                    xo = r // g.height * g.xd + r % g.height * g.xh
+                    yo = r // g.height * g.yd + r % g.height * g.yh + at
+                    for p in range(w):
+                        memcpy(y + yo + p * g.y.lanes, x + xo + p * g.x.lanes, channels * sizeof(float))
+                at = at + channels
         else:
             for r in range(r0, r1):
                 w = g.last if r == g.rows - 1 else g.width
@@ -154,6 +187,35 @@ cdef bint same_blocks(const planes_t *x, const planes_t *y) noexcept:
     return x.groups == y.groups or ((x.groups == 1 or x.c // x.groups % x.lanes == 0) and (y.groups == 1 or y.c // y.groups % y.lanes == 0))
 
 
+cdef bint touching(const planes_t *p) noexcept:
+    """Whether the rows of a plane follow each other without gaps."""
+    return p.sh == p.w * p.lanes and (p.d == 1 or p.sd == p.h * p.sh)
+
+
+cdef int plan_units(reorder_t *g) except -1:
+    """Rows, units and chunks, for views, blocks and way that are set."""
+    cdef Py_ssize_t pixel, width
+    g.height = g.y.h
+    g.width = g.last = g.y.w
+    g.rows = g.y.d * g.y.h
+    g.xd, g.xh, g.yd, g.yh = g.x.sd, g.x.sh, g.y.sd, g.y.sh
+    g.dense = touching(&g.y)
+    pixel = 4 * (max(g.x.lanes, g.y.lanes) * 2)
+    if g.dense and touching(&g.x) and g.rows * g.width:
+        width = min(g.rows * g.width, max(<Py_ssize_t>64, UNIT_BYTES // pixel))
+        g.last = g.rows * g.width
+        g.rows = ceil_div(g.last, width)
+        g.last -= (g.rows - 1) * width
+        g.width = width
+        g.height = g.rows
+        g.xh, g.yh = width * g.x.lanes, width * g.y.lanes
+    g.unit_rows = min(g.rows, max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, g.width * pixel)))
+    g.units = ceil_div(g.rows, g.unit_rows)
+    g.n_units = g.y.n * g.blocks * g.units
+    g.chunk_units = max(<Py_ssize_t>1, CHUNK_BYTES // max(<Py_ssize_t>1, g.unit_rows * g.width * pixel))
+    return 0
+
+
 def build_reorder(inputs, outputs) -> Launch:
     """One float32 tensor (N, C, up to three spatial axes) from one layout to another.
 
@@ -170,7 +232,6 @@ def build_reorder(inputs, outputs) -> Launch:
     """
     (x_view,), (y_view,) = inputs, outputs
     cdef reorder_t g
-    cdef Py_ssize_t pixel, width
     if x_view.shape != y_view.shape or not 2 <= len(x_view.shape) <= 5:
         raise ValueError(f"reorder: shapes {x_view.shape} and {y_view.shape} must be equal, of rank 2 to 5")
     if x_view.dtype != np.float32 or y_view.dtype != np.float32:
@@ -188,32 +249,10 @@ def build_reorder(inputs, outputs) -> Launch:
     else:
         g.way = WAY_SCALAR
     g.blocks = g.x.blocks if g.way == WAY_UNPACK else g.y.blocks
-    g.height = g.y.h
-    g.width = g.last = g.y.w
-    g.rows = g.y.d * g.y.h
-    g.xd, g.xh, g.yd, g.yh = g.x.sd, g.x.sh, g.y.sd, g.y.sh
-    g.dense = touching(&g.y)
-    pixel = 4 * (max(g.x.lanes, g.y.lanes) * 2)
-    if g.dense and touching(&g.x) and g.rows * g.width:
-        width = min(g.rows * g.width, max(<Py_ssize_t>64, CHUNK_BYTES // pixel))
-        g.last = g.rows * g.width
-        g.rows = ceil_div(g.last, width)
-        g.last -= (g.rows - 1) * width
-        g.width = width
-        g.height = g.rows
-        g.xh, g.yh = width * g.x.lanes, width * g.y.lanes
-    g.unit_rows = min(g.rows, max(<Py_ssize_t>1, CHUNK_BYTES // max(<Py_ssize_t>1, g.width * pixel)))
-    g.units = ceil_div(g.rows, g.unit_rows)
-    g.n_units = g.y.n * g.blocks * g.units
-    g.chunk_units = max(<Py_ssize_t>1, CHUNK_BYTES // max(<Py_ssize_t>1, g.unit_rows * g.width * pixel))
+    plan_units(&g)
     way = ("rows", "pack", "unpack", "scalar")[g.way]
     return make_launch(f"reorder[{way}]", reorder_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units), 0,
                        (x_view.nbytes, y_view.nbytes), 0.0, x_view.nbytes + y_view.nbytes)
-
-
-cdef bint touching(const planes_t *p) noexcept:
-    """Whether the rows of a plane follow each other without gaps."""
-    return p.sh == p.w * p.lanes and (p.d == 1 or p.sd == p.h * p.sh)
 
 
 def reorder(Launch launch, const float[::1] x, float[::1] y, int threads=1):
@@ -224,3 +263,513 @@ def reorder(Launch launch, const float[::1] x, float[::1] y, int threads=1):
     args[0] = <void *>&x[0] if x.shape[0] else NULL
     args[1] = &y[0] if y.shape[0] else NULL
     launch.run(args, threads)
+
+
+def build_copy_planes(inputs, outputs, *, channels, x_channel=0, y_channel=0) -> Launch:
+    """A range of channels from one tensor in planes to another: Concat, Split and Slice along channels.
+
+    Parameters
+    ----------
+    inputs, outputs : tuple of one View
+        In planes of the same lanes, one group, equal but for the channels; any halo. The output's halo is written around
+        every block that is touched; its other channels are left alone.
+    channels : int
+        How many channels.
+    x_channel, y_channel : int
+        The first one in the input, in the output.
+
+    Raises
+    ------
+    ValueError
+        The views do not fit together, or the range lies outside of one of them.
+    """
+    (x_view,), (y_view,) = inputs, outputs
+    cdef reorder_t g
+    cdef Py_ssize_t lanes = y_view.lanes, x_block, y_block
+    if x_view.is_plain or x_view.lanes != y_view.lanes or x_view.groups != 1 or y_view.groups != 1:
+        raise ValueError("copy_planes: both sides must be planes of the same lanes, in one group")
+    if x_view.n != y_view.n or x_view.dhw != y_view.dhw:
+        raise ValueError(f"copy_planes: shapes {x_view.shape} and {y_view.shape} differ in more than channels")
+    if channels < 1 or not 0 <= x_channel <= x_view.c - channels or not 0 <= y_channel <= y_view.c - channels:
+        raise ValueError(
+            f"copy_planes: {channels} channels from {x_channel} of {x_view.c} do not fit to {y_channel} of {y_view.c}"
+        )
+    memset(&g, 0, sizeof(g))
+    g.table = current_table()
+    g.x = planes_of(x_view)
+    g.y = planes_of(y_view)
+    x_block, y_block = x_channel // lanes, y_channel // lanes
+    g.x.offset += x_block * g.x.sp
+    g.y.offset += y_block * g.y.sp
+    g.x_first, g.y_first, g.channels = x_channel % lanes, y_channel % lanes, channels
+    # lanes that come along in the last block are unspecified ones of the output
+    whole = g.x_first == 0 and g.y_first == 0 and (channels % lanes == 0 or y_channel + channels == y_view.c)
+    g.way = WAY_ROWS if whole else WAY_SHIFT
+    g.blocks = ceil_div(g.y_first + g.channels, lanes)
+    plan_units(&g)
+    moved = 8 * y_view.n * channels * g.y.d * g.y.h * g.y.w
+    return make_launch(f"copy_planes[{'rows' if whole else 'shift'}]", reorder_chunk, &g, sizeof(g),
+                       ceil_div(g.n_units, g.chunk_units), 0, (x_view.nbytes, y_view.nbytes), 0.0, moved)
+
+
+def copy_planes(Launch launch, const float[::1] x, float[::1] y, int threads=1):
+    """Run a `build_copy_planes` launch: x and y are the buffers of the two views."""
+    reorder(launch, x, y, threads)
+
+
+# ---------------------------------------------------------------- copy_nd, fill
+
+cdef extern from *:
+    """
+    /* items of any alignment: rows of small items are copied as one larger item */
+    typedef uint16_t u2 __attribute__((aligned(1), may_alias));
+    typedef uint32_t u4 __attribute__((aligned(1), may_alias));
+    typedef uint64_t u8 __attribute__((aligned(1), may_alias));
+    #define MOVE_ITEMS(T)                                                                                              \
+        static void strided_##T(const char *x, Py_ssize_t xs, char *y, Py_ssize_t ys, Py_ssize_t n)                    \
+        {                                                                                                              \
+            for (Py_ssize_t i = 0; i < n; i++)                                                                         \
+                *(T *)(y + i * ys) = *(const T *)(x + i * xs);                                                         \
+        }                                                                                                              \
+        static void spread_##T(const char *x, char *y, Py_ssize_t n)                                                   \
+        {                                                                                                              \
+            const T v = *(const T *)x;                                                                                 \
+            T *to = (T *)y;                                                                                            \
+            for (Py_ssize_t i = 0; i < n; i++)                                                                         \
+                to[i] = v;                                                                                             \
+        }                                                                                                              \
+        /* y[c * yr + r] = x[r * xr + c], in blocks of 16 columns: a block of x's rows stays in cache */               \
+        static void transpose_##T(const char *x, Py_ssize_t xr, char *y, Py_ssize_t yr, Py_ssize_t rows, Py_ssize_t columns) \
+        {                                                                                                              \
+            for (Py_ssize_t c0 = 0; c0 < columns; c0 += 16) {                                                          \
+                const Py_ssize_t c1 = c0 + 16 < columns ? c0 + 16 : columns;                                           \
+                for (Py_ssize_t r0 = 0; r0 < rows; r0 += 16) {                                                         \
+                    const Py_ssize_t r1 = r0 + 16 < rows ? r0 + 16 : rows;                                             \
+                    for (Py_ssize_t c = c0; c < c1; c++)                                                               \
+                        for (Py_ssize_t r = r0; r < r1; r++)                                                           \
+                            ((T *)(y + c * yr))[r] = ((const T *)(x + r * xr))[c];                                     \
+                }                                                                                                      \
+            }                                                                                                          \
+        }
+    typedef unsigned char u1;
+    MOVE_ITEMS(u1)
+    MOVE_ITEMS(u2)
+    MOVE_ITEMS(u4)
+    MOVE_ITEMS(u8)
+    typedef void (*strided_fn)(const char *, Py_ssize_t, char *, Py_ssize_t, Py_ssize_t);
+    typedef void (*spread_fn)(const char *, char *, Py_ssize_t);
+    typedef void (*move_transpose_fn)(const char *, Py_ssize_t, char *, Py_ssize_t, Py_ssize_t, Py_ssize_t);
+    /* by the logarithm of the item size */
+    static const strided_fn strided_items[4] = {strided_u1, strided_u2, strided_u4, strided_u8};
+    static const spread_fn spread_items[4] = {spread_u1, spread_u2, spread_u4, spread_u8};
+    static const move_transpose_fn transpose_items[4] = {transpose_u1, transpose_u2, transpose_u4, transpose_u8};
+    """
+    ctypedef void (*strided_fn)(const char *, Py_ssize_t, char *, Py_ssize_t, Py_ssize_t) noexcept nogil
+    ctypedef void (*spread_fn)(const char *, char *, Py_ssize_t) noexcept nogil
+    ctypedef void (*move_transpose_fn)(const char *, Py_ssize_t, char *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+    const strided_fn strided_items[4]
+    const spread_fn spread_items[4]
+    const move_transpose_fn transpose_items[4]
+
+cdef enum:
+    COPY_ROWS = 0
+    COPY_SPREAD = 1
+    COPY_TRANSPOSE = 2
+    COPY_STRIDED = 3
+    MAX_AXES = 8
+
+cdef struct copy_t:
+    const KernelTable *table
+    int way, log_item
+    bint vector                         # transposes by tiles
+    bint constant                       # the input is `value`
+    char value[8]
+    int outer                           # outer axes; extents and strides in bytes
+    Py_ssize_t n[MAX_AXES]
+    Py_ssize_t xs[MAX_AXES]
+    Py_ssize_t ys[MAX_AXES]
+    Py_ssize_t rows, row_x, row_y       # innermost axis of y
+    Py_ssize_t columns, column_x, column_y   # COPY_TRANSPOSE: innermost axis of x
+    bint by_columns                     # which of the two is cut into pieces
+    Py_ssize_t piece, pieces
+    Py_ssize_t x_offset, y_offset       # bytes
+    Py_ssize_t n_units, chunk_units
+
+
+cdef void copy_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const copy_t *g = <const copy_t *>geometry
+    cdef const char *x = <const char *>&g.value[0] if g.constant else <const char *>args[0] + g.x_offset
+    cdef char *y = <char *>args[0 if g.constant else 1] + g.y_offset
+    cdef const char *xp
+    cdef char *yp
+    cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
+    cdef Py_ssize_t at[MAX_AXES]
+    cdef Py_ssize_t left = unit // g.pieces, piece = unit % g.pieces, start, rows, columns
+    cdef int axis
+    for axis in range(g.outer - 1, -1, -1):
+        at[axis] = left % g.n[axis]
+        left = left // g.n[axis]
+        x = x + at[axis] * g.xs[axis]
+        y = y + at[axis] * g.ys[axis]
+    while unit < end:
+        start = piece * g.piece
+        rows, columns = g.rows, g.columns
+        if g.by_columns:
+            columns = min(g.piece, g.columns - start)
+            xp = x + start * g.column_x
+            yp = y + start * g.column_y
+        else:
+            rows = min(g.piece, g.rows - start)
+            xp = x + start * g.row_x
+            yp = y + start * g.row_y
+        if g.way == COPY_ROWS:
+            memcpy(yp, xp, rows * g.row_y)
+        elif g.way == COPY_SPREAD:
+            spread_items[g.log_item](xp, yp, rows)
+        elif g.way == COPY_STRIDED:
+            strided_items[g.log_item](xp, g.row_x, yp, g.row_y, rows)
+        elif g.vector:
+            g.table.move.transpose(<const float *>xp, g.row_x // 4, <float *>yp, g.column_y // 4, rows, columns)
+        else:
+            transpose_items[g.log_item](xp, g.row_x, yp, g.column_y, rows, columns)
+        unit = unit + 1
+        piece = piece + 1
+        if piece == g.pieces:
+            piece = 0
+            for axis in range(g.outer - 1, -1, -1):
+                at[axis] = at[axis] + 1
+                x = x + g.xs[axis]
+                y = y + g.ys[axis]
+                if at[axis] < g.n[axis]:
+                    break
+                at[axis] = 0
+                x = x - g.n[axis] * g.xs[axis]
+                y = y - g.n[axis] * g.ys[axis]
+
+
+def joined_axes(shape, x_strides, y_strides) -> list:
+    """Axes (extent, x stride, y stride) sorted by the output's stride, those joined that lie together on both sides."""
+    axes = sorted(((n, a, b) for n, a, b in zip(shape, x_strides, y_strides, strict=True) if n != 1), key=lambda t: -t[2])
+    joined = []
+    for n, a, b in axes:
+        if joined and joined[-1][1] == a * n and joined[-1][2] == b * n:
+            joined[-1] = (joined[-1][0] * n, a, b)
+        else:
+            joined.append((n, a, b))
+    return joined
+
+
+def check_region(kernel, operand, size, shape, strides, offset, writes) -> None:
+    """Raise ValueError unless every item lies inside the buffer; where it is written, it must be written once."""
+    low = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True) if s < 0)
+    high = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True) if s > 0)
+    if low < 0 or high >= size:
+        raise ValueError(f"{kernel}: {operand} reaches items {low} to {high} of {size}")
+    if writes:
+        reach = 0
+        for s, n in sorted((s, n) for n, s in zip(shape, strides, strict=True) if n > 1):
+            if s <= reach:
+                raise ValueError(f"{kernel}: {operand} with strides {strides} overlaps itself")
+            reach += (n - 1) * s
+
+
+cdef Launch make_copy(str kernel, tuple views, shape, x_strides, y_strides, Py_ssize_t x_offset, Py_ssize_t y_offset, object value):
+    """The launch of copy_nd, or of fill where `value` is not None; strides and offsets in items, already checked."""
+    cdef copy_t g
+    cdef Py_ssize_t item = views[-1].dtype.itemsize, cost
+    cdef int i
+    memset(&g, 0, sizeof(g))
+    g.table = current_table()
+    g.pieces = 1
+    g.columns = 1
+    axes = [] if 0 in shape else joined_axes(shape, [s * item for s in x_strides], [s * item for s in y_strides])
+    # a short contiguous row of small items is one larger item
+    if len(axes) > 1 and axes[-1][1] == axes[-1][2] == item and axes[-1][0] * item in (2, 4, 8):
+        item = item * axes.pop()[0]
+    if not axes:
+        axes = [(1, item, item)]
+    n, xs, ys = axes.pop()
+    g.rows, g.row_x, g.row_y = n, xs, ys
+    if value is not None:
+        g.constant = True
+        raw = np.asarray(value, views[-1].dtype).tobytes()
+        for i in range(len(raw)):
+            g.value[i] = (<const char *>raw)[i]
+    across = next((k for k in range(len(axes) - 1, -1, -1) if axes[k][1] == item), None)
+    if xs == item and ys == item and not g.constant:
+        g.way = COPY_ROWS
+    elif xs == 0 and ys == item:
+        g.way = COPY_SPREAD
+    elif ys == item and across is not None:
+        g.way = COPY_TRANSPOSE
+        g.columns, g.column_x, g.column_y = axes.pop(across)
+        g.by_columns = g.columns > g.rows
+        g.vector = item == 4 and not any(v % 4 for v in (g.row_x, g.column_y, x_offset * views[0].dtype.itemsize))
+        for axis in axes:
+            if axis[1] % 4 or axis[2] % 4:
+                g.vector = False
+        if y_offset * views[-1].dtype.itemsize % 4:
+            g.vector = False
+    else:
+        g.way = COPY_STRIDED
+    g.log_item = (<Py_ssize_t>item).bit_length() - 1
+    # pieces of the innermost axis, or of the longer of the innermost two (whole tiles of it)
+    cost = 2 * item * (g.rows if g.by_columns else g.columns)
+    g.piece = max(<Py_ssize_t>16, UNIT_BYTES // max(<Py_ssize_t>1, cost) // 16 * 16)
+    g.pieces = ceil_div(g.columns if g.by_columns else g.rows, g.piece)
+    if len(axes) > MAX_AXES:
+        raise ValueError(f"{kernel}: more than {MAX_AXES} separate axes")
+    g.outer = len(axes)
+    g.n_units = 0 if 0 in shape else g.pieces
+    for i in range(g.outer):
+        g.n[i], g.xs[i], g.ys[i] = axes[i]
+        g.n_units *= g.n[i]
+    g.x_offset = x_offset * (0 if g.constant else <Py_ssize_t>views[0].dtype.itemsize)
+    g.y_offset = y_offset * <Py_ssize_t>views[-1].dtype.itemsize
+    cost = 2 * item * g.rows * g.columns // max(<Py_ssize_t>1, g.pieces)
+    # 32: what finding the next unit costs, in bytes that could have been copied
+    g.chunk_units = max(<Py_ssize_t>1, CHUNK_BYTES // (cost + 32))
+    way = ("rows", "spread", "transpose", "strided")[g.way]
+    moved = 2 * item * g.rows * g.columns
+    for i in range(g.outer):
+        moved *= g.n[i]
+    return make_launch(f"{kernel}[{way}]", copy_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units), 0,
+                       tuple(v.nbytes for v in views), 0.0, moved if g.n_units else 0)
+
+
+def build_copy_nd(inputs, outputs, *, shape, x_strides, y_strides, x_offset=0, y_offset=0) -> Launch:
+    """y[y_offset + sum(i * y_strides)] = x[x_offset + sum(i * x_strides)] for every index i of `shape`; any item size.
+
+    Parameters
+    ----------
+    inputs, outputs : tuple of one View
+        Plain, of the same item size: 1, 2, 4 or 8 bytes.
+    shape, x_strides, y_strides : sequences of int
+        Extents and strides of the region, in items. Input strides may be 0 or negative; the output's are positive and
+        name no item twice.
+    x_offset, y_offset : int
+        The first item.
+
+    Raises
+    ------
+    ValueError
+        The region leaves a buffer or overlaps itself in y, the item sizes differ, or more than 9 axes remain once those that
+        lie together are joined.
+    """
+    (x_view,), (y_view,) = inputs, outputs
+    if not (x_view.is_plain and y_view.is_plain) or x_view.dtype.itemsize != y_view.dtype.itemsize:
+        raise ValueError("copy_nd: both sides must be plain, of one item size")
+    if y_view.dtype.itemsize not in (1, 2, 4, 8):
+        raise ValueError(f"copy_nd: items of {y_view.dtype.itemsize} bytes")
+    if min(shape, default=1) < 0:
+        raise ValueError(f"copy_nd: shape {tuple(shape)}")
+    if 0 not in shape:
+        check_region("copy_nd", "input", x_view.size, shape, x_strides, x_offset, False)
+        check_region("copy_nd", "output", y_view.size, shape, y_strides, y_offset, True)
+    return make_copy("copy_nd", (x_view, y_view), tuple(shape), tuple(x_strides), tuple(y_strides), x_offset, y_offset, None)
+
+
+def copy_nd(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
+    """Run a `build_copy_nd` launch: x and y are the buffers as bytes (``.view(numpy.uint8)``)."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, x.shape[0])
+    launch.check(1, y.shape[0])
+    args[0] = <void *>&x[0] if x.shape[0] else NULL
+    args[1] = &y[0] if y.shape[0] else NULL
+    launch.run(args, threads)
+
+
+def build_fill(inputs, outputs, *, value, shape=None, y_strides=None, y_offset=0) -> Launch:
+    """y[y_offset + sum(i * y_strides)] = value for every index i of `shape` (default: the whole output).
+
+    Parameters
+    ----------
+    inputs : empty tuple
+    outputs : tuple of one View
+        Plain, items of 1, 2, 4 or 8 bytes.
+    value : scalar
+        Converted to the output's dtype.
+    shape, y_strides, y_offset
+        As in `build_copy_nd`.
+
+    Raises
+    ------
+    ValueError
+        The region leaves the buffer, or overlaps itself.
+    """
+    (y_view,) = outputs
+    if len(inputs) or not y_view.is_plain or y_view.dtype.itemsize not in (1, 2, 4, 8):
+        raise ValueError("fill: one plain output with items of 1, 2, 4 or 8 bytes, no input")
+    if shape is None:
+        shape, y_strides, y_offset = (y_view.size,), (1,), 0
+    if min(shape, default=1) < 0:
+        raise ValueError(f"fill: shape {tuple(shape)}")
+    if 0 not in shape:
+        check_region("fill", "output", y_view.size, shape, y_strides, y_offset, True)
+    return make_copy("fill", (y_view,), tuple(shape), (0,) * len(shape), tuple(y_strides), 0, y_offset, value)
+
+
+def fill(Launch launch, unsigned char[::1] y, int threads=1):
+    """Run a `build_fill` launch: y is the buffer as bytes."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, y.shape[0])
+    args[0] = &y[0] if y.shape[0] else NULL
+    launch.run(args, threads)
+
+
+# ---------------------------------------------------------------- gather
+
+cdef struct gather_t:
+    Py_ssize_t outer, n, count, inner   # x is [outer][n][inner bytes], y is [outer][count][inner bytes]
+    int log_item                        # of inner, where it is one item; else -1
+    Py_ssize_t chunk_units
+    # `count` offsets into a slice of x follow, in bytes
+
+
+cdef void gather_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const gather_t *g = <const gather_t *>geometry
+    cdef const Py_ssize_t *offsets = <const Py_ssize_t *>(<const char *>geometry + sizeof(gather_t))
+    cdef const char *x = <const char *>args[0]
+    cdef char *y = <char *>args[1]
+    cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.outer * g.count), at = unit % g.count
+    cdef Py_ssize_t slice_bytes = g.n * g.inner
+    x = x + unit // g.count * slice_bytes
+    while unit < end:
+        if g.log_item >= 0:
+            spread_items[g.log_item](x + offsets[at], y + unit * g.inner, 1)
+        else:
+            memcpy(y + unit * g.inner, x + offsets[at], g.inner)
+        unit = unit + 1
+        at = at + 1
+        if at == g.count:
+            at = 0
+            x = x + slice_bytes
+
+
+def build_gather(inputs, outputs, *, axis, indices) -> Launch:
+    """numpy.take(x, indices, axis) with indices that are known now; any item size.
+
+    Parameters
+    ----------
+    inputs, outputs : tuple of one View
+        Plain, of one dtype.
+    axis : int
+        0 to rank - 1.
+    indices : array of int
+        Each at least -n and less than n, n being the extent of the axis.
+
+    Raises
+    ------
+    ValueError
+        An index is out of range, or the views do not fit.
+    """
+    (x_view,), (y_view,) = inputs, outputs
+    cdef gather_t g
+    cdef Py_ssize_t i
+    cdef char *whole
+    shape = x_view.shape
+    if not (x_view.is_plain and y_view.is_plain) or x_view.dtype != y_view.dtype or not 0 <= axis < len(shape):
+        raise ValueError("gather: both sides must be plain, of one dtype, and the axis within the rank")
+    picked = np.asarray(indices).astype(np.int64)
+    if y_view.shape != shape[:axis] + picked.shape + shape[axis + 1 :]:
+        raise ValueError(f"gather: {shape} by indices of shape {picked.shape} at axis {axis} do not give {y_view.shape}")
+    if picked.size and (picked.min() < -shape[axis] or picked.max() >= shape[axis]):
+        raise ValueError(f"gather: indices {picked.min()} to {picked.max()} for an axis of {shape[axis]}")
+    memset(&g, 0, sizeof(g))
+    g.n = shape[axis]
+    g.count = picked.size
+    g.outer = int(np.prod(shape[:axis], dtype=np.int64))
+    g.inner = int(np.prod(shape[axis + 1 :], dtype=np.int64)) * x_view.dtype.itemsize
+    g.log_item = (<object>g.inner).bit_length() - 1 if g.inner in (1, 2, 4, 8) else -1
+    g.chunk_units = max(<Py_ssize_t>1, CHUNK_BYTES // (2 * g.inner + 16))
+    cdef int64_t[::1] flat = np.ascontiguousarray(np.where(picked < 0, picked + g.n, picked).reshape(-1) * g.inner)
+    whole = <char *>malloc(sizeof(g) + g.count * sizeof(Py_ssize_t))
+    if whole == NULL:
+        raise MemoryError("gather")
+    try:
+        memcpy(whole, &g, sizeof(g))
+        for i in range(g.count):
+            (<Py_ssize_t *>(whole + sizeof(g)))[i] = flat[i]
+        units = g.outer * g.count if g.inner else 0
+        return make_launch("gather", gather_chunk, whole, sizeof(g) + g.count * sizeof(Py_ssize_t), ceil_div(units, g.chunk_units), 0,
+                           (x_view.nbytes, y_view.nbytes), 0.0, 2 * y_view.nbytes)
+    finally:
+        free(whole)
+
+
+def gather(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
+    """Run a `build_gather` launch: x and y are the buffers as bytes."""
+    copy_nd(launch, x, y, threads)
+
+
+# ---------------------------------------------------------------- cast
+
+cdef extern from *:
+    """
+    /* from floating point to small integers by way of int32: values outside of the type wrap around, as in NumPy */
+    #define MOVE_CAST(F, T, VIA)                                                                                       \
+        static void cast_##F##_##T(const void *x, void *y, Py_ssize_t n)                                               \
+        {                                                                                                              \
+            const cast_##F *from = (const cast_##F *)x;                                                                \
+            cast_##T *to = (cast_##T *)y;                                                                              \
+            for (Py_ssize_t i = 0; i < n; i++)                                                                         \
+                to[i] = (cast_##T)(VIA from[i]);                                                                       \
+        }
+    typedef float cast_f4;
+    typedef double cast_f8;
+    typedef int32_t cast_i4;
+    typedef int64_t cast_i8;
+    typedef int8_t cast_i1;
+    typedef uint8_t cast_u1;
+    typedef uint8_t cast_b1;
+    #define MOVE_CASTS(F, VIA)                                                                                         \
+        MOVE_CAST(F, f4, ) MOVE_CAST(F, f8, ) MOVE_CAST(F, i4, ) MOVE_CAST(F, i8, ) MOVE_CAST(F, i1, VIA)              \
+        MOVE_CAST(F, u1, VIA) MOVE_CAST(F, b1, 0 !=)
+    MOVE_CASTS(f4, (int32_t)) MOVE_CASTS(f8, (int32_t)) MOVE_CASTS(i4, ) MOVE_CASTS(i8, ) MOVE_CASTS(i1, ) MOVE_CASTS(u1, ) MOVE_CASTS(b1, )
+    typedef void (*cast_fn)(const void *, void *, Py_ssize_t);
+    #define MOVE_CAST_ROW(F) {cast_##F##_f4, cast_##F##_f8, cast_##F##_i4, cast_##F##_i8, cast_##F##_i1, cast_##F##_u1, cast_##F##_b1}
+    static const cast_fn casts[7][7] = {MOVE_CAST_ROW(f4), MOVE_CAST_ROW(f8), MOVE_CAST_ROW(i4), MOVE_CAST_ROW(i8), MOVE_CAST_ROW(i1),
+                                        MOVE_CAST_ROW(u1), MOVE_CAST_ROW(b1)};
+    """
+    ctypedef void (*cast_fn)(const void *, void *, Py_ssize_t) noexcept nogil
+    const cast_fn casts[7][7]
+
+CAST_DTYPES = tuple(np.dtype(t) for t in ("float32", "float64", "int32", "int64", "int8", "uint8", "bool"))
+"""What `cast` converts, from each to each, in the order of its table."""
+
+cdef struct cast_t:
+    cast_fn fn
+    Py_ssize_t n, step, from_bytes, to_bytes
+
+
+cdef void cast_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const cast_t *g = <const cast_t *>geometry
+    cdef Py_ssize_t start = chunk * g.step
+    g.fn(<const char *>args[0] + start * g.from_bytes, <char *>args[1] + start * g.to_bytes, min(g.step, g.n - start))
+
+
+def build_cast(inputs, outputs) -> Launch:
+    """Every item converted to the output's dtype, as numpy.ndarray.astype does it; dtypes of CAST_DTYPES.
+
+    Raises
+    ------
+    ValueError
+        The views have different sizes, or another dtype.
+    """
+    (x_view,), (y_view,) = inputs, outputs
+    cdef cast_t g
+    if not (x_view.is_plain and y_view.is_plain) or x_view.size != y_view.size:
+        raise ValueError("cast: both sides must be plain, of one size")
+    if x_view.dtype not in CAST_DTYPES or y_view.dtype not in CAST_DTYPES:
+        raise ValueError(f"cast: {x_view.dtype} to {y_view.dtype}")
+    g.fn = casts[<int>CAST_DTYPES.index(x_view.dtype)][<int>CAST_DTYPES.index(y_view.dtype)]
+    g.n = y_view.size
+    g.from_bytes, g.to_bytes = x_view.dtype.itemsize, y_view.dtype.itemsize
+    g.step = CHUNK_BYTES // (g.from_bytes + g.to_bytes) // 64 * 64
+    return make_launch("cast", cast_chunk, &g, sizeof(g), ceil_div(g.n, g.step), 0, (x_view.nbytes, y_view.nbytes), 0.0,
+                       x_view.nbytes + y_view.nbytes)
+
+
+def cast(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
+    """Run a `build_cast` launch: x and y are the buffers as bytes."""
+    copy_nd(launch, x, y, threads)
