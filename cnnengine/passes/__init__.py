@@ -1,0 +1,70 @@
+"""Rewrites of the graph: an ordered list of functions Graph -> Graph, each tested as before == after.
+
+They know nothing of machines: what they do makes the graph smaller on every one of them. Graph outputs keep their names
+and values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..graph import Graph
+from .cancel_transposes import cancel_transposes
+from .common_subexpressions import common_subexpressions
+from .dead_code import dead_code
+from .fold_batchnorm import fold_batchnorm
+from .fold_constants import fold_constants
+from .fold_scale import fold_scale
+from .fold_sequences import fold_sequences
+from .fuse_gates import fuse_gates
+from .fuse_matmul import fuse_matmul
+from .fuse_pad import fuse_pad
+from .global_pool import global_pool
+from .inline_if import inline_if
+from .merge_activation import merge_activation
+from .remove_identity import remove_identity
+
+__all__ = ["FINAL", "PASSES", "simplify"]
+
+PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    remove_identity,
+    fold_constants,
+    inline_if,
+    fold_sequences,
+    common_subexpressions,
+    cancel_transposes,
+    fuse_gates,
+    global_pool,
+    fuse_pad,
+    fuse_matmul,
+    fold_batchnorm,
+    fold_scale,
+    dead_code,
+)
+"""Run in this order, again and again until nothing changes; constants first, since the others look for them."""
+
+FINAL: tuple[Callable[[Graph], Graph], ...] = (merge_activation, dead_code)
+"""Run once after them: an activation inside a node hides the plain result that other passes look for."""
+
+ROUNDS = 20
+"""Times that PASSES is run at most; two or three rounds settle real graphs, a chain of scales takes one for each."""
+
+
+def simplify(graph: Graph) -> Graph:
+    """Run all passes; the graph is checked after each that changed it."""
+    for _ in range(ROUNDS):
+        before = graph
+        for rewrite in PASSES:
+            graph = _checked(rewrite, graph)
+        if graph is before:
+            break
+    for rewrite in FINAL:
+        graph = _checked(rewrite, graph)
+    return graph
+
+
+def _checked(rewrite: Callable[[Graph], Graph], graph: Graph) -> Graph:
+    after = rewrite(graph)
+    if after is not graph:
+        after.check()
+    return after

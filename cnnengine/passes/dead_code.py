@@ -1,0 +1,20 @@
+"""dead_code: nodes and constants that no graph output needs go."""
+
+from __future__ import annotations
+
+from ..graph import Graph, Node
+
+
+def dead_code(graph: Graph) -> Graph:
+    """Keep the nodes and constants that graph outputs need."""
+    needed = set(graph.outputs)
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        if not needed.intersection(o for o in node.outputs if o):
+            continue
+        kept.append(node)
+        needed.update(n for n in (*node.inputs, *node.op.captures()) if n)
+    constants = {n: v for n, v in graph.constants.items() if n in needed}
+    if len(kept) == len(graph.nodes) and len(constants) == len(graph.constants):
+        return graph
+    return graph.replace(nodes=kept[::-1], constants=constants)

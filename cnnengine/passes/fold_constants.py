@@ -1,0 +1,47 @@
+"""fold_constants: nodes that read constants alone are computed once, here."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..errors import CNNEngineError
+from ..graph import Graph, Node, TensorSpec
+
+FREE = 1 << 16
+"""Bytes that a result may always have."""
+GROWTH = 4
+"""Larger results may have this many times the bytes of what they are made from: a small file must not become a huge model."""
+LEFT = frozenset(("Loop", "Scan"))
+"""Operators that may run for ever."""
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """Replace nodes whose inputs are all constants by their results; a node that fails stays, to fail with its name later."""
+    constants = dict(graph.constants)
+    nodes = []
+    for node in graph.nodes:
+        results = _results(node, constants)
+        if results is None:
+            nodes.append(node)
+        else:
+            constants.update((n, v) for n, v in zip(node.outputs, results, strict=False) if n)
+    return graph if len(nodes) == len(graph.nodes) else graph.replace(nodes=nodes, constants=constants)
+
+
+def _results(node: Node, constants: dict[str, np.ndarray]) -> list[np.ndarray] | None:
+    if not any(node.inputs) or node.op.op_type in LEFT or not all(n in constants for n in node.inputs if n):
+        return None
+    values = [constants[n] if n else None for n in node.inputs]
+    limit = max(FREE, GROWTH * sum(v.nbytes for v in values if v is not None))
+    try:
+        specs = node.op.infer([None if v is None else TensorSpec.of(v) for v in values])
+        if any(s.is_concrete and math.prod(s.concrete) * s.dtype.itemsize > limit for s in specs):
+            return None
+        results = node.op.reference(*values)
+    except CNNEngineError:
+        return None
+    if not all(isinstance(r, np.ndarray | np.generic) for r in results) or sum(r.nbytes for r in results) > limit:
+        return None  # sequences stay values of the graph
+    return [np.asarray(r) for r in results]

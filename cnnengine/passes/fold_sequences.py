@@ -1,0 +1,42 @@
+"""fold_sequences: SplitToSequence whose elements are taken at constant positions is a Split."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Graph, Node
+from ..ops.sequence import SequenceAt, SplitToSequence
+from ..ops.shape import Split
+from .rewrite import Uses, fresh
+
+
+def fold_sequences(graph: Graph) -> Graph:
+    """Split instead of a sequence, where all sizes are listed and every reader is a SequenceAt with a constant position."""
+    uses = Uses(graph)
+    constants: dict[str, np.ndarray] = {}
+    splits: dict[int, Node] = {}
+    gone: set[int] = set()
+    taken: set[str] = set()
+    for node in graph.nodes:
+        sizes = uses.constant(node, 1)
+        if not isinstance(node.op, SplitToSequence) or sizes is None or sizes.ndim != 1 or node.outputs[0] in graph.outputs:
+            continue
+        readers = uses.readers.get(node.outputs[0], [])
+        positions = [uses.constant(r, 1) if isinstance(r.op, SequenceAt) else None for r in readers]
+        if not readers or any(p is None or not -len(sizes) <= int(p) < len(sizes) for p in positions):
+            continue
+        outputs = [""] * len(sizes)
+        places = [int(p) % len(sizes) for p in positions]  # type: ignore[arg-type]
+        if len(set(places)) < len(places):
+            continue  # common_subexpressions merges equal readers first
+        for place, reader in zip(places, readers, strict=True):
+            outputs[place] = reader.outputs[0]
+            gone.add(id(reader))
+        name = fresh(graph, f"{node.name}/split", taken)
+        taken.add(name)
+        constants[name] = sizes.astype(np.int64)
+        splits[id(node)] = Node(Split(node.op.axis, None, len(sizes), True), (node.inputs[0], name), tuple(outputs), node.name)
+    if not splits:
+        return graph
+    nodes = [splits.get(id(n), n) for n in graph.nodes if id(n) not in gone]
+    return graph.replace(nodes=nodes, constants={**graph.constants, **constants})

@@ -1,0 +1,257 @@
+"""What passes share: replacing values, following constants, and a few facts (dtype, rank) that hold for every input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import CNNEngineError
+from ..graph import Graph, Node, TensorSpec
+from ..ops.base import Operator
+from ..ops.shape import Identity
+
+FLOAT32 = np.dtype(np.float32)
+
+
+class Uses:
+    """Who makes and who reads each value of a graph, made once per pass."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.makers = graph.producers()
+        self.readers = graph.consumers()
+
+    def maker(self, name: str, *op_types: str) -> Node | None:
+        """The node that makes a value, if it is one of these operators (any, when none are named)."""
+        node = self.makers.get(name)
+        return node if node is not None and (not op_types or node.op.op_type in op_types) else None
+
+    def only_reader(self, name: str) -> Node | None:
+        """The one node that reads a value, once; None when there are others, or when the value is a graph output."""
+        readers = self.readers.get(name, ())
+        return readers[0] if len(readers) == 1 and name not in self.graph.outputs else None
+
+    def constant(self, node: Node, index: int) -> np.ndarray | None:
+        """The constant that a node reads as input `index`, if it is there and one."""
+        return self.graph.constants.get(node.inputs[index]) if index < len(node.inputs) else None
+
+
+def only_output(node: Node) -> bool:
+    """Whether the first output is the only one that the node has."""
+    return not any(node.outputs[1:])
+
+
+def fresh(graph: Graph, name: str, taken: Iterable[str] = ()) -> str:
+    """A value name that the graph does not have."""
+    known = {*graph.inputs, *graph.constants, *(o for n in graph.nodes for o in n.outputs), *taken}
+    candidate, count = name, 1
+    while candidate in known:
+        count += 1
+        candidate = f"{name}#{count}"
+    return candidate
+
+
+def substitute(graph: Graph, same: Mapping[str, str]) -> Graph:
+    """Read `same[name]` wherever `name` is read; the nodes that made the old values go when nothing else needs them.
+
+    A graph output keeps its name: the maker of its new value takes the name over, or, where that value is a graph
+    input, a constant or an output itself, an Identity passes it on.
+    """
+    if not same:
+        return graph
+    final: dict[str, str] = {}
+    for name in same:
+        target = same[name]
+        while target in same:
+            target = same[target]
+        final[name] = target
+    renamed: dict[str, str] = {}
+    passed_on: dict[str, str] = {}
+    made = {o for n in graph.nodes for o in n.outputs if o}
+    for name in graph.outputs:
+        if name not in final:
+            continue
+        target = final[name]
+        if target in made and target not in graph.outputs and target not in renamed:
+            renamed[target] = name
+        else:
+            passed_on[name] = renamed.get(target, target)
+
+    def read(name: str) -> str:
+        name = final.get(name, name)
+        return renamed.get(name, name)
+
+    nodes = []
+    for node in graph.nodes:
+        outputs = tuple("" if o in final else renamed.get(o, o) for o in node.outputs)
+        if any(node.outputs) and not any(outputs):
+            continue
+        nodes.append(node.replace(inputs=tuple(read(i) for i in node.inputs), outputs=outputs))
+    nodes += [Node(Identity(), (read(t),), (o,), f"{o}/identity") for o, t in passed_on.items()]
+    return graph.replace(nodes=nodes)
+
+
+def replaced(graph: Graph, changes: Mapping[int, Sequence[Node]], constants: Mapping[str, np.ndarray] | None = None) -> Graph:
+    """The graph with the nodes at these positions replaced by others (none: removed), and constants added."""
+    if not changes and not constants:
+        return graph
+    nodes: list[Node] = []
+    for i, node in enumerate(graph.nodes):
+        nodes.extend(changes.get(i, (node,)))
+    return graph.replace(nodes=nodes, constants={**graph.constants, **(constants or {})})
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What is known of a value whatever the input shapes; None where it is not."""
+
+    dtype: np.dtype | None = None
+    rank: int | None = None
+
+
+_KEEP = frozenset(
+    [
+        "Abs",
+        "AveragePool",
+        "BatchNormalization",
+        "Ceil",
+        "Celu",
+        "Clip",
+        "CumSum",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Gelu",
+        "GlobalAveragePool",
+        "GlobalLpPool",
+        "GlobalMaxPool",
+        "GroupNormalization",
+        "HardSigmoid",
+        "HardSwish",
+        "Hardmax",
+        "InstanceNormalization",
+        "LRN",
+        "LayerNormalization",
+        "LeakyRelu",
+        "Log",
+        "LogSoftmax",
+        "LpPool",
+        "MaxPool",
+        "MaxUnpool",
+        "Mish",
+        "Neg",
+        "PRelu",
+        "Reciprocal",
+        "Relu",
+        "Resize",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Softmax",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Swish",
+        "Tanh",
+        "ThresholdedRelu",
+        "Upsample",
+    ]
+)
+_BROADCAST = frozenset(["Add", "Div", "Max", "Mean", "Min", "Mod", "Mul", "Pow", "Sub", "Sum"])
+_COMPARE = frozenset(["And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Or", "Xor"])
+_BY_RULE = frozenset(
+    [
+        "Cast",
+        "CastLike",
+        "Concat",
+        "ConstantOfShape",
+        "DepthToSpace",
+        "Dropout",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+        "Identity",
+        "NonZero",
+        "OneHot",
+        "Pad",
+        "Range",
+        "Reshape",
+        "ScatterElements",
+        "ScatterND",
+        "Shape",
+        "Size",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "TopK",
+        "Transpose",
+        "Trilu",
+        "Unsqueeze",
+    ]
+)
+
+
+def facts(graph: Graph) -> dict[str, Fact]:
+    """dtype and rank of the values, where they follow from the graph alone."""
+    known: dict[str, Fact] = {n: Fact(v.dtype, v.ndim) for n, v in graph.constants.items()}
+    for name, spec in graph.inputs.items():
+        known[name] = Fact(None if spec.dtype.kind == "V" else spec.dtype, None if spec.shape is None else len(spec.shape))
+    for node in graph.nodes:
+        for name, fact in zip(node.outputs, _facts_of(node, known, graph), strict=False):
+            if name:
+                known[name] = fact
+    return known
+
+
+def _facts_of(node: Node, known: Mapping[str, Fact], graph: Graph) -> list[Fact]:
+    kind = node.op.op_type
+    inputs = [known.get(n, Fact()) for n in node.inputs if n]
+    first = inputs[0] if inputs else Fact()
+    if kind in _KEEP:
+        return [first]
+    if kind in ("Conv", "ConvTranspose"):
+        return [Fact(first.dtype, inputs[1].rank if len(inputs) > 1 and inputs[1].rank is not None else first.rank)]
+    if kind == "Gemm":
+        return [Fact(first.dtype, 2)]
+    if kind in _BROADCAST or kind in _COMPARE:
+        ranks = [f.rank for f in inputs]
+        rank = None if None in ranks else max(ranks, default=0)  # type: ignore[type-var]
+        return [Fact(np.dtype(np.bool_) if kind in _COMPARE else first.dtype, rank)]
+    if kind == "MatMul" and len(inputs) == 2 and None not in (inputs[0].rank, inputs[1].rank):
+        a, b = inputs[0].rank, inputs[1].rank
+        return [Fact(first.dtype, max(a, b) if a > 1 and b > 1 else max(a + b - 2, 0) if max(a, b) <= 2 else None)]  # type: ignore[operator,type-var]
+    if kind in _BY_RULE and all(f.dtype is not None for f in inputs):
+        specs: list[TensorSpec | None] = []
+        for name in node.inputs:
+            value = graph.constants.get(name)
+            fact = known.get(name, Fact())
+            if not name:
+                specs.append(None)
+            elif value is not None:
+                specs.append(TensorSpec.of(value))
+            else:
+                specs.append(TensorSpec(fact.dtype, None if fact.rank is None else (None,) * fact.rank))  # type: ignore[arg-type]
+        try:
+            return [Fact(s.dtype, None if s.shape is None else len(s.shape)) for s in node.op.infer(specs)]
+        except CNNEngineError:
+            return []  # the same error comes where shapes are known, with the node's name
+    return []
+
+
+def scalar_of(value: np.ndarray | None, rank: int | None = None) -> float | None:
+    """The number that a one-element constant is, unless its rank would widen a value of rank `rank`."""
+    if value is None or value.size != 1 or value.dtype.kind != "f" or value.ndim > max(rank or 0, 1):
+        return None
+    return float(value.reshape(-1)[0])
+
+
+def field_of(op: Operator, name: str, default: object = None) -> object:
+    """A field of an operator, or `default` where its class has none of that name."""
+    return getattr(op, name, default)
