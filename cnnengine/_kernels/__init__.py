@@ -57,19 +57,16 @@ KERNELS: dict[str, str] = {
     "depthwise": "conv",
     "dense": "conv",
     "reorder": "move",
-<<<<<<< HEAD
     "pool": "pool",
     "global_pool": "pool",
     "adaptive_pool": "pool",
     "max_pool_indices": "pool",
     "max_unpool": "pool",
-=======
     "copy_planes": "move",
     "copy_nd": "move",
     "fill": "move",
     "gather": "move",
     "cast": "move",
->>>>>>> move
 }
 
 
