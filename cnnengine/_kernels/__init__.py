@@ -48,8 +48,10 @@ ACTIVATIONS = {
     "square": 28,
     "pow": 29,
     "affine": 30,
+    "swish": 31,
+    "shrink": 32,
 }
-"""Names of the activations, to the numbers of ActivationKind in table.pxd; parameters alpha and beta are explained there."""
+"""Names of the activations, to the numbers of ActivationKind in tiles/vector.pxd; parameters alpha and beta are explained there."""
 
 KERNELS: dict[str, str] = {
     # kernel name -> module
@@ -67,6 +69,12 @@ KERNELS: dict[str, str] = {
     "fill": "move",
     "gather": "move",
     "cast": "move",
+    "activation": "vector",
+    "binary": "vector",
+    "compare": "vector",
+    "where": "vector",
+    "reduce": "vector",
+    "softmax": "vector",
 }
 
 

@@ -69,4 +69,75 @@ AI vf vzip_hi(vf a, vf b) { return VSHUFFLE(a, b, 2, 6, 3, 7); }
 #endif
 AI void prefetch_l1(const void *p) { __builtin_prefetch(p, 0, 3); }
 AI void prefetch_l2(const void *p) { __builtin_prefetch(p, 0, 2); }
+
+/* ---- elementary functions are written on these (tiles/vector.pyx) ---- */
+/* comparisons: each lane -1 or 0; with NaN only vne is true */
+AI vi vlt(vf a, vf b) { return (vi)(a < b); }
+AI vi vle(vf a, vf b) { return (vi)(a <= b); }
+AI vi veq(vf a, vf b) { return (vi)(a == b); }
+AI vi vne(vf a, vf b) { return (vi)(a != b); }
+AI vf vabs(vf a) { return (vf)((vi)a & viset(INT32_MAX)); }
+AI vf vneg(vf a) { return (vf)((vi)a ^ viset(INT32_MIN)); }
+/* magnitude of a, sign of s */
+AI vf vcopysign(vf a, vf s) { return (vf)(((vi)a & viset(INT32_MAX)) | ((vi)s & viset(INT32_MIN))); }
+/* a NaN in either operand is the result */
+AI vf vmin_nan(vf a, vf b) { return vselect((vi)(a < b) | (vi)(a != a), a, b); }
+AI vf vmax_nan(vf a, vf b) { return vselect((vi)(a > b) | (vi)(a != a), a, b); }
+AI vf vsqrt(vf a)
+{
+#if !defined(__clang__) && defined(__AVX512F__)
+    return (vf)__builtin_ia32_sqrtps512_mask(a, a, -1, 4);
+#elif !defined(__clang__) && defined(__AVX__)
+    return (vf)__builtin_ia32_sqrtps256(a);
+#elif !defined(__clang__) && defined(__SSE2__)
+    return (vf)__builtin_ia32_sqrtps(a);
+#else
+    vf r = a;
+    for (int i = 0; i < LANES; i++)
+        r[i] = __builtin_sqrtf(a[i]);
+    return r;
+#endif
+}
+/* n of LANES floats, the rest `fill` */
+AI vf vload_fill(const float *p, int n, float fill) { vf v = vset(fill); memcpy(&v, p, (size_t)n * 4); return v; }
+AI float vsum(vf v) { float s[LANES], t = 0; memcpy(s, &v, VBYTES); for (int i = 0; i < LANES; i++) t += s[i]; return t; }
+AI float vlane(vf v, int i) { return v[i]; }
+
+/* registers of double: half as many lanes */
+typedef double vd __attribute__((vector_size(VBYTES), aligned(8), may_alias));
+typedef int64_t vl __attribute__((vector_size(VBYTES), aligned(8), may_alias));
+typedef float vh __attribute__((vector_size(VBYTES / 2), aligned(4), may_alias));
+#define DLANES (LANES / 2)
+AI vd vdset(double a) { vd z = {0}; return z + a; }
+AI vd vdload(const double *p) { vd v; memcpy(&v, p, VBYTES); return v; }
+AI void vdstore(double *p, vd v) { memcpy(p, &v, VBYTES); }
+AI vd vf_low(vf a) { vh h; memcpy(&h, &a, VBYTES / 2); return __builtin_convertvector(h, vd); }
+AI vd vf_high(vf a) { vh h; memcpy(&h, (const char *)&a + VBYTES / 2, VBYTES / 2); return __builtin_convertvector(h, vd); }
+AI vf vd_join(vd a, vd b)
+{
+    vh low = __builtin_convertvector(a, vh), high = __builtin_convertvector(b, vh);
+    vf r;
+    memcpy(&r, &low, VBYTES / 2);
+    memcpy((char *)&r + VBYTES / 2, &high, VBYTES / 2);
+    return r;
+}
+AI double vsum_double(vf v)
+{
+    vd d = vf_low(v) + vf_high(v);
+    double t[DLANES];
+    memcpy(t, &d, VBYTES);
+    for (int i = DLANES / 2; i > 0; i /= 2)
+        for (int j = 0; j < i; j++)
+            t[j] += t[j + i];
+    return t[0];
+}
+AI vl vd_bits(vd a) { return (vl)a; }
+AI vd vl_bits(vl a) { return (vd)a; }
+AI vd vd_clamp(vd a, double low, double high)
+{
+    vd l = vdset(low), h = vdset(high);
+    vl below = (vl)(a < l), above = (vl)(a > h);
+    a = (vd)((below & (vl)l) | (~below & (vl)a));
+    return (vd)((above & (vl)h) | (~above & (vl)a));
+}
 #endif

@@ -10,39 +10,13 @@ from cnnengine._kernels.tiles.vector cimport VectorTiles
 cdef enum:
     TABLE_VERSION = 1                   # changes with any struct below
 
-# Activations that kernels fuse, by number; names and parameters in cnnengine/_kernels/__init__.py.
-cdef enum ActivationKind:
-    ACT_NONE = 0
-    ACT_CLIP = 1                        # min(max(x, alpha), beta); Relu is (0, inf)
-    ACT_LEAKY_RELU = 2                  # alpha * x below zero
-    ACT_SIGMOID = 3
-    ACT_TANH = 4
-    ACT_SILU = 5
-    ACT_HARD_SIGMOID = 6                # max(0, min(1, alpha * x + beta))
-    ACT_HARD_SWISH = 7
-    ACT_ELU = 8                         # alpha * (exp(x) - 1) below zero
-    ACT_SELU = 9                        # gamma (beta) * (alpha * (exp(x) - 1)) below zero
-    ACT_CELU = 10
-    ACT_GELU = 11                       # by erf
-    ACT_GELU_TANH = 12
-    ACT_MISH = 13
-    ACT_SOFTPLUS = 14
-    ACT_SOFTSIGN = 15
-    ACT_EXP = 16
-    ACT_LOG = 17
-    ACT_ERF = 18
-    ACT_ABS = 19
-    ACT_NEG = 20
-    ACT_SQRT = 21
-    ACT_RECIPROCAL = 22
-    ACT_SIGN = 23
-    ACT_FLOOR = 24
-    ACT_CEIL = 25
-    ACT_ROUND = 26                      # half to even
-    ACT_THRESHOLDED_RELU = 27
-    ACT_SQUARE = 28
-    ACT_POW = 29                        # x ** alpha
-    ACT_AFFINE = 30                     # alpha * x + beta
+# Activations that kernels fuse, by number: told in tiles/vector.pxd, at hand here too.
+from cnnengine._kernels.tiles.vector cimport (
+    ACT_ABS, ACT_AFFINE, ACT_CEIL, ACT_CELU, ACT_CLIP, ACT_ELU, ACT_ERF, ACT_EXP, ACT_FLOOR, ACT_GELU, ACT_GELU_TANH,
+    ACT_HARD_SIGMOID, ACT_HARD_SWISH, ACT_LEAKY_RELU, ACT_LOG, ACT_MISH, ACT_NEG, ACT_NONE, ACT_POW, ACT_RECIPROCAL,
+    ACT_ROUND, ACT_SELU, ACT_SHRINK, ACT_SIGMOID, ACT_SIGN, ACT_SILU, ACT_SOFTPLUS, ACT_SOFTSIGN, ACT_SQRT, ACT_SQUARE,
+    ACT_SWISH, ACT_TANH, ACT_THRESHOLDED_RELU
+)
 
 cdef struct KernelTable:
     int lanes

@@ -1,16 +1,824 @@
-"""Elementwise tiles."""
+"""Elementwise, reduction and softmax tiles: loops over contiguous floats, compiled once per instruction set.
+
+Layout
+    Arrays are contiguous runs of n floats at any address. What is left over of the last register is loaded and stored in part,
+    so nothing outside [0, n) is read or written, and n may be anything.
+
+Functions
+    One body per function, on one register (`apply`, `combine`), with the function's number as a constant: the loops around
+    them are instances. Elementary functions reduce their argument and evaluate a polynomial; coefficients are minimax fits of
+    the relative error in float64, rounded. Errors stay within 4 units in the last place of the exact result, denormals
+    included, except where a comment says otherwise; NaN gives NaN, infinities give the limit.
+
+    What would lose digits is avoided by form: sigmoid, softplus, mish and silu use exp(-|x|) alone, which neither overflows
+    nor cancels; products with exp in the denormal range take its power of two in two halves (`exp_parts`), the second after
+    the product; Gelu multiplies by the normal distribution's tail instead of subtracting erf from one.
+
+Accumulation
+    Sums run in several registers over at most BLOCK registers each, then go on in double: the error does not grow with n.
+"""
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.math cimport INFINITY
+from libc.string cimport memmove
 
 cdef extern from "simd.h" nogil:
-    enum: LANES
+    ctypedef float vf
+    ctypedef int vi
+    ctypedef double vd
+    ctypedef long long vl
+    enum: LANES, DLANES
+    vf vset(float) noexcept
+    vi viset(int) noexcept
+    vf vload(const float *) noexcept
+    void vstore(float *, vf) noexcept
+    vf vload_part(const float *, int) noexcept
+    void vstore_part(float *, vf, int) noexcept
+    vf vselect(vi, vf, vf) noexcept
+    vf vmax_keep(vf, float) noexcept
+    vf vmin_keep(vf, float) noexcept
+    vi vf_bits(vf) noexcept
+    vf vi_bits(vi) noexcept
+    vf vi_to_vf(vi) noexcept
+    vi vlt(vf, vf) noexcept
+    vi vle(vf, vf) noexcept
+    vi veq(vf, vf) noexcept
+    vi vne(vf, vf) noexcept
+    vf vabs(vf) noexcept
+    vf vneg(vf) noexcept
+    vf vcopysign(vf, vf) noexcept
+    vf vmin_nan(vf, vf) noexcept
+    vf vmax_nan(vf, vf) noexcept
+    vf vsqrt(vf) noexcept
+    vf vload_fill(const float *, int, float) noexcept
+    double vsum_double(vf) noexcept
+    float vlane(vf, int) noexcept
+    vd vdset(double) noexcept
+    vd vdload(const double *) noexcept
+    void vdstore(double *, vd) noexcept
+    vd vf_low(vf) noexcept
+    vd vf_high(vf) noexcept
+    vf vd_join(vd, vd) noexcept
+    vl vd_bits(vd) noexcept
+    vd vl_bits(vl) noexcept
+    vd vd_clamp(vd, double, double) noexcept
+
+cdef enum:
+    BLOCK = 32                          # registers that one float accumulator sums before it goes on in double
+
+
+# ---------------------------------------------------------------- elementary functions
+
+cdef inline vf two_to(vi k) noexcept nogil:
+    """2 ** k for -126 <= k <= 127."""
+    return vi_bits((k + 127) << 23)
+
+
+cdef inline vf exp_reduced(vf r) noexcept nogil:
+    """exp(r) - 1 for |r| <= log(2) / 2."""
+    cdef vf q
+    q = r * <float>0.00019845897622872144 + <float>0.0013940893113613129
+    q = q * r + <float>0.008333389647305012
+    q = q * r + <float>0.04166635870933533
+    q = q * r + <float>0.1666666567325592
+    q = q * r + <float>0.5
+    return (q * r) * r + r
+
+
+cdef inline vf exp_parts(vf x, vf low, vf *a) noexcept nogil:
+    """exp(x + low) = a * result for -170 <= x <= 89 and a small `low`: both factors are normal numbers."""
+    cdef vf t, n, r
+    cdef vi k, half
+    t = x * <float>1.44269504088896341 + <float>12582912.0
+    k = vf_bits(t) - 0x4B400000
+    n = t - <float>12582912.0
+    # log(2) in two parts, the first short enough for an exact product without FMA
+    r = x - n * <float>0.693359375
+    r = r - n * <float>-2.12194440e-4
+    r = r + low
+    half = k >> 1
+    a[0] = (exp_reduced(r) + <float>1.0) * two_to(half)
+    return two_to(k - half)
+
+
+cdef inline vf vexp(vf x) noexcept nogil:
+    cdef vf a, s
+    s = exp_parts(vmin_keep(vmax_keep(x, -104.0), 89.0), vset(0.0), &a)
+    return a * s
+
+
+cdef inline vf expm1_negative(vf x) noexcept nogil:
+    """exp(x) - 1 for x <= 0."""
+    cdef vf t, n, r, p, two
+    x = vmax_keep(x, -18.0)
+    t = x * <float>1.44269504088896341 + <float>12582912.0
+    n = t - <float>12582912.0
+    r = x - n * <float>0.693359375
+    r = r - n * <float>-2.12194440e-4
+    p = exp_reduced(r)
+    two = two_to(vf_bits(t) - 0x4B400000)
+    return two * p + (two - <float>1.0)
+
+
+cdef inline vf log_reduced(vf f) noexcept nogil:
+    """log(1 + f) for sqrt(1/2) - 1 <= f <= sqrt(2) - 1."""
+    cdef vf q, s
+    q = f * <float>0.0674668401479721 + <float>-0.11675772070884705
+    q = q * f + <float>0.11888208985328674
+    q = q * f + <float>-0.12405573576688766
+    q = q * f + <float>0.1421954482793808
+    q = q * f + <float>-0.1666799634695053
+    q = q * f + <float>0.2000211924314499
+    q = q * f + <float>-0.25000008940696716
+    q = q * f + <float>0.3333331346511841
+    s = f * f
+    return (q * f) * s - <float>0.5 * s + f
+
+
+cdef inline vf vlog(vf x) noexcept nogil:
+    cdef vf m, e, y, inf
+    cdef vi bits, k, tiny
+    # denormals: times 2 ** 23
+    tiny = vlt(x, vset(1.17549435e-38))
+    m = vselect(tiny, x * <float>8388608.0, x)
+    bits = vf_bits(m)
+    # exponent such that the mantissa lies in [sqrt(1/2), sqrt(2))
+    k = (bits - 0x3F3504F3) >> 23
+    m = vi_bits(bits - (k << 23))
+    e = vi_to_vf(k - (tiny & 23))
+    y = log_reduced(m - <float>1.0) + e * <float>-2.12194440e-4
+    y = y + e * <float>0.693359375
+    inf = vset(INFINITY)
+    y = vselect(veq(x, vset(0.0)), vneg(inf), y)
+    y = vselect(veq(x, inf), inf, y)
+    return vselect(vle(vset(0.0), x), y, vset(<float>(INFINITY - INFINITY)))
+
+
+cdef inline vf log1p_unit(vf e) noexcept nogil:
+    """log(1 + e) for 0 <= e <= 1."""
+    cdef vi big
+    cdef vf f, y
+    big = vlt(vset(0.41421356), e)
+    f = vselect(big, (e - <float>1.0) * <float>0.5, e)
+    y = log_reduced(f)
+    return y + vselect(big, vset(0.6931471805599453), vset(0.0))
+
+
+cdef inline vf vsigmoid(vf x) noexcept nogil:
+    cdef vf e
+    e = vexp(vneg(vabs(x)))
+    # NaN: e is NaN
+    return vselect(vlt(x, vset(0.0)), e, vset(1.0)) / (e + <float>1.0)
+
+
+cdef inline vf vswish(vf x, vf z) noexcept nogil:
+    """x * sigmoid(z); 0 where z is below -120."""
+    cdef vf a, s, one
+    cdef vi negative
+    negative = vlt(z, vset(0.0))
+    one = vset(1.0)
+    s = exp_parts(vmax_keep(vneg(vabs(z)), -120.0), vset(0.0), &a)
+    return vselect(negative, x * a, x) / (a * s + <float>1.0) * vselect(negative, s, one)
+
+
+cdef inline vf vtanh(vf x) noexcept nogil:
+    cdef vf t
+    t = expm1_negative(vabs(x) * <float>-2.0)
+    return vcopysign(t / (t + <float>2.0), x)
+
+
+cdef inline vf vsoftplus(vf x) noexcept nogil:
+    return vmax_keep(x, 0.0) + log1p_unit(vexp(vneg(vabs(x))))
+
+
+cdef inline vf vmish(vf x) noexcept nogil:
+    """x * tanh(softplus(x)): with e = exp(-|x|), tanh is (1 + 2e) / (1 + 2e + 2e^2), below zero (e^2 + 2e) / (e^2 + 2e + 2)."""
+    cdef vf a, s, e, top, bottom, one
+    cdef vi negative
+    x = vmax_keep(x, -120.0)
+    negative = vlt(x, vset(0.0))
+    one = vset(1.0)
+    s = exp_parts(vmax_keep(vneg(vabs(x)), -120.0), vset(0.0), &a)
+    e = a * s
+    top = vselect(negative, a * (e + <float>2.0), e * <float>2.0 + <float>1.0)
+    bottom = vselect(negative, e * (e + <float>2.0) + <float>2.0, (e * <float>2.0) * (e + <float>1.0) + <float>1.0)
+    return x * (top / bottom) * vselect(negative, s, one)
+
+
+cdef inline vf vgelu(vf x) noexcept nogil:
+    """x * P(X <= x) of the normal distribution: x times the tail below zero, x times (1 - tail) above.
+
+    The tail is exp(-t^2 / 2) * w(t), t = |x|; w(t) * (t + 4) is a polynomial in (t - 4) / (t + 4). The square is split, its
+    first part exact, since an error of t^2 / 2 is a relative error of the result.
+    """
+    cdef vf t, v, w, rcp, high, low, a, s, tail, one
+    cdef vi negative
+    x = vmax_keep(x, -15.0)
+    t = vmin_keep(vabs(x), 15.0)
+    rcp = vset(1.0) / (t + <float>4.0)
+    v = <float>1.0 - rcp * <float>8.0
+    w = v * <float>-0.00013419744209386408 + <float>0.00017465726705268025
+    w = w * v + <float>0.0015684082172811031
+    w = w * v + <float>-0.003510209498926997
+    w = w * v + <float>-0.007524004206061363
+    w = w * v + <float>0.0604033969342708588
+    w = w * v + <float>-0.1865236610174179
+    w = w * v + <float>0.38713690638542175
+    w = w * v + <float>-0.6078965663909912
+    w = w * v + <float>0.7552851438522339
+    high = vi_bits(vf_bits(t) & -4096)
+    low = (t - high) * (t + high) * <float>-0.5
+    s = exp_parts(high * high * <float>-0.5, low, &a)
+    tail = w * rcp * a
+    negative = vlt(x, vset(0.0))
+    one = vset(1.0)
+    return x * vselect(negative, tail, one - tail * s) * vselect(negative, s, one)
+
+
+cdef inline vf vgelu_tanh(vf x) noexcept nogil:
+    """x * sigmoid(2 z): the same as 0.5 x (1 + tanh(z)). Relative error of the far negative tail: that of exp(z)'s argument."""
+    cdef vf z
+    z = vmax_keep(x, -16.0)
+    z = z * (z * z * <float>0.07135481282553503 + <float>1.5957691216057308)
+    return vswish(vmax_keep(x, -16.0), z)
+
+
+cdef inline vf verf(vf x) noexcept nogil:
+    cdef vf t, p, s, a, e
+    t = vmin_keep(vabs(x), 4.0)
+    s = t * t
+    p = s * <float>7.853857823647559e-05 + <float>-0.0008010192541405559
+    p = p * s + <float>0.005188327748328447
+    p = p * s + <float>-0.026853810995817184
+    p = p * s + <float>0.1128358542919159
+    p = p * s + <float>-0.3761262595653534
+    p = p * s + <float>0.12837916709551256
+    p = p * t + t
+    # from 1 on: one minus exp of a polynomial
+    e = t * <float>0.0001863800862338394 + <float>-0.0029476669151335955
+    e = e * t + <float>0.021838096901774406
+    e = e * t + <float>-0.10310681909322739
+    e = e * t + <float>-0.6381447315216064
+    e = e * t + <float>-1.127089262008667
+    e = e * t + <float>-0.00034151258296333253
+    s = exp_parts(e, vset(0.0), &a)
+    return vcopysign(vselect(vlt(vset(1.0), t), <float>1.0 - a * s, p), x)
+
+
+cdef inline vf vround(vf x) noexcept nogil:
+    """To the nearest integer, halves to even; keeps the sign of zero, infinities and NaN."""
+    cdef vf big, r
+    big = vcopysign(vset(8388608.0), x)
+    r = (x + big) - big
+    return vselect(vlt(vabs(x), vset(8388608.0)), vcopysign(r, x), x)
+
+
+cdef inline vf vfloor(vf x) noexcept nogil:
+    cdef vf r
+    r = vround(x)
+    return vcopysign(r - vselect(vlt(x, r), vset(1.0), vset(0.0)), x)
+
+
+cdef inline vf vceil(vf x) noexcept nogil:
+    cdef vf r
+    r = vround(x)
+    return vcopysign(r + vselect(vlt(r, x), vset(1.0), vset(0.0)), x)
+
+
+cdef inline vd exp2_log2(vd x, vd y, vd infinite) noexcept nogil:
+    """x ** y for x > 0 in double (floats are normal numbers there); log2(x) + infinite is the logarithm."""
+    cdef vd m, e, s, z, p, t, n, f
+    cdef vl bits, k
+    bits = vd_bits(x)
+    # exponent as a double: small integers ride in the mantissa of 2 ** 52; mantissa in [sqrt(1/2), sqrt(2))
+    k = ((bits - 0x3FE6A09E667F3BCDLL) >> 52) & 0xFFF
+    k = ((k ^ 0x800) - 0x800)
+    m = vl_bits(bits - (k << 52))
+    e = vl_bits((k + 2048) | 0x4330000000000000LL) - 4503599627372544.0
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    p = z * 0.28290897472117593 + 0.31990510345748463
+    p = p * z + 0.41220926626171184
+    p = p * z + 0.577077942232909
+    p = p * z + 0.9617966941137858
+    p = p * z + 2.8853900817778495
+    t = vd_clamp((p * s + e + infinite) * y, -200.0, 200.0)
+    n = t + 6755399441055744.0
+    bits = vd_bits(n)
+    n = n - 6755399441055744.0
+    f = t - n
+    p = f * 1.3175851027320711e-06 + 1.530973733592921e-05
+    p = p * f + 0.00015403851739802723
+    p = p * f + 0.0013333452062972847
+    p = p * f + 0.009618128542988517
+    p = p * f + 0.05550410939339128
+    p = p * f + 0.2402265069887866
+    p = p * f + 0.6931471805465171
+    p = p * f + 0.9999999999997629
+    return p * vl_bits((bits + 1023) << 52)
+
+
+cdef vf vpow(vf x, vf y) noexcept nogil:
+    """C's pow, by log2 and exp2 in double: the result is rounded once, more or less."""
+    cdef vf r, t, inf, one, zero, nan, infinite
+    cdef vi negative, integer, odd
+    inf = vset(INFINITY)
+    one = vset(1.0)
+    zero = vset(0.0)
+    nan = vset(<float>(INFINITY - INFINITY))
+    t = vabs(x)
+    # zero and infinity: any finite logarithm plus an infinite one
+    infinite = vselect(veq(t, inf), inf, vselect(veq(t, zero), vneg(inf), zero))
+    t = vselect(vne(infinite, zero), one, t)
+    r = vd_join(exp2_log2(vf_low(t), vf_low(y), vf_low(infinite)), exp2_log2(vf_high(t), vf_high(y), vf_high(infinite)))
+    # below zero: integers have a result, negative when odd (from 2 ** 24 on all are even)
+    integer = veq(vround(y), y)
+    odd = integer & vne(vround(y * <float>0.5), y * <float>0.5)
+    negative = vf_bits(x) >> 31
+    r = vselect(negative & odd, vneg(r), r)
+    r = vselect(vlt(x, zero) & ~integer & vlt(vneg(inf), x) , nan, r)
+    r = vselect(vne(x, x) | vne(y, y), x + y, r)
+    r = vselect(veq(x, vset(-1.0)) & veq(vabs(y), inf), one, r)
+    return vselect(veq(y, zero) | veq(x, one), one, r)
+
+
+cdef inline vf apply(const int K, vf x, float alpha, float beta) noexcept nogil:
+    """Activation K of one register."""
+    cdef vf zero = vset(0.0)
+    cdef vf t
+    if K == ACT_CLIP:
+        return vmin_keep(vmax_keep(x, alpha), beta)
+    elif K == ACT_LEAKY_RELU:
+        return vselect(vlt(x, zero), x * alpha, x)
+    elif K == ACT_SIGMOID:
+        return vsigmoid(x)
+    elif K == ACT_TANH:
+        return vtanh(x)
+    elif K == ACT_SILU:
+        t = vmax_keep(x, -120.0)
+        return vswish(t, t)
+    elif K == ACT_SWISH:
+        # the limit where x is infinite and the sigmoid zero
+        t = vmin_keep(vmax_keep(x, -3.4028234663852886e38), 3.4028234663852886e38)
+        t = vswish(t, x * alpha)
+        return vselect(veq(vabs(x), vset(INFINITY)) & vne(t, zero), vcopysign(vset(INFINITY), x), t)
+    elif K == ACT_HARD_SIGMOID:
+        return vmax_keep(vmin_keep(x * alpha + beta, 1.0), 0.0)
+    elif K == ACT_HARD_SWISH:
+        t = vmax_keep(x, -3.0)
+        return t * vmin_keep(vmax_keep(t * <float>0.16666666666666666 + <float>0.5, 0.0), 1.0)
+    elif K == ACT_ELU:
+        return vselect(vlt(x, zero), expm1_negative(vmin_keep(x, 0.0)) * alpha, x)
+    elif K == ACT_SELU:
+        return vselect(vlt(x, zero), expm1_negative(vmin_keep(x, 0.0)) * alpha, x) * beta
+    elif K == ACT_CELU:
+        return vselect(vlt(x, zero), expm1_negative(vmin_keep(x / vset(alpha), 0.0)) * alpha, x)
+    elif K == ACT_GELU:
+        return vgelu(x)
+    elif K == ACT_GELU_TANH:
+        return vgelu_tanh(x)
+    elif K == ACT_MISH:
+        return vmish(x)
+    elif K == ACT_SOFTPLUS:
+        return vsoftplus(x)
+    elif K == ACT_SOFTSIGN:
+        t = vmin_keep(vmax_keep(x, -3.4028234663852886e38), 3.4028234663852886e38)
+        return t / (vabs(t) + <float>1.0)
+    elif K == ACT_EXP:
+        return vexp(x)
+    elif K == ACT_LOG:
+        return vlog(x)
+    elif K == ACT_ERF:
+        return verf(x)
+    elif K == ACT_ABS:
+        return vabs(x)
+    elif K == ACT_NEG:
+        return vneg(x)
+    elif K == ACT_SQRT:
+        return vsqrt(x)
+    elif K == ACT_RECIPROCAL:
+        return vset(1.0) / x
+    elif K == ACT_SIGN:
+        return vselect(veq(x, zero), zero, vselect(veq(x, x), vcopysign(vset(1.0), x), x))
+    elif K == ACT_FLOOR:
+        return vfloor(x)
+    elif K == ACT_CEIL:
+        return vceil(x)
+    elif K == ACT_ROUND:
+        return vround(x)
+    elif K == ACT_THRESHOLDED_RELU:
+        return vselect(vlt(vset(alpha), x), x, zero)
+    elif K == ACT_SQUARE:
+        return x * x
+    elif K == ACT_POW:
+        return vpow(x, vset(alpha))
+    elif K == ACT_AFFINE:
+        return x * alpha + beta
+    elif K == ACT_SHRINK:
+        return vselect(vlt(x, vset(-alpha)), x + beta, vselect(vlt(vset(alpha), x), x - beta, vselect(veq(x, x), zero, x)))
+    return x
+
+
+cdef inline void each(const int K, const float *x, float *y, Py_ssize_t n, float alpha, float beta) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    cdef int left
+    while i + 2 * LANES <= n:
+        vstore(y + i, apply(K, vload(x + i), alpha, beta))
+        vstore(y + i + LANES, apply(K, vload(x + i + LANES), alpha, beta))
+        i = i + 2 * LANES
+    if i + LANES <= n:
+        vstore(y + i, apply(K, vload(x + i), alpha, beta))
+        i = i + LANES
+    left = <int>(n - i)
+    if left > 0:
+        vstore_part(y + i, apply(K, vload_part(x + i, left), alpha, beta), left)
+
 
 cdef void activate(int kind, const float *x, float *y, Py_ssize_t n, float alpha, float beta) noexcept nogil:
-    cdef Py_ssize_t i
+    if kind == ACT_CLIP: each(ACT_CLIP, x, y, n, alpha, beta)
+    elif kind == ACT_LEAKY_RELU: each(ACT_LEAKY_RELU, x, y, n, alpha, beta)
+    elif kind == ACT_SIGMOID: each(ACT_SIGMOID, x, y, n, alpha, beta)
+    elif kind == ACT_TANH: each(ACT_TANH, x, y, n, alpha, beta)
+    elif kind == ACT_SILU: each(ACT_SILU, x, y, n, alpha, beta)
+    elif kind == ACT_HARD_SIGMOID: each(ACT_HARD_SIGMOID, x, y, n, alpha, beta)
+    elif kind == ACT_HARD_SWISH: each(ACT_HARD_SWISH, x, y, n, alpha, beta)
+    elif kind == ACT_ELU: each(ACT_ELU, x, y, n, alpha, beta)
+    elif kind == ACT_SELU: each(ACT_SELU, x, y, n, alpha, beta)
+    elif kind == ACT_CELU: each(ACT_CELU, x, y, n, alpha, beta)
+    elif kind == ACT_GELU: each(ACT_GELU, x, y, n, alpha, beta)
+    elif kind == ACT_GELU_TANH: each(ACT_GELU_TANH, x, y, n, alpha, beta)
+    elif kind == ACT_MISH: each(ACT_MISH, x, y, n, alpha, beta)
+    elif kind == ACT_SOFTPLUS: each(ACT_SOFTPLUS, x, y, n, alpha, beta)
+    elif kind == ACT_SOFTSIGN: each(ACT_SOFTSIGN, x, y, n, alpha, beta)
+    elif kind == ACT_EXP: each(ACT_EXP, x, y, n, alpha, beta)
+    elif kind == ACT_LOG: each(ACT_LOG, x, y, n, alpha, beta)
+    elif kind == ACT_ERF: each(ACT_ERF, x, y, n, alpha, beta)
+    elif kind == ACT_ABS: each(ACT_ABS, x, y, n, alpha, beta)
+    elif kind == ACT_NEG: each(ACT_NEG, x, y, n, alpha, beta)
+    elif kind == ACT_SQRT: each(ACT_SQRT, x, y, n, alpha, beta)
+    elif kind == ACT_RECIPROCAL: each(ACT_RECIPROCAL, x, y, n, alpha, beta)
+    elif kind == ACT_SIGN: each(ACT_SIGN, x, y, n, alpha, beta)
+    elif kind == ACT_FLOOR: each(ACT_FLOOR, x, y, n, alpha, beta)
+    elif kind == ACT_CEIL: each(ACT_CEIL, x, y, n, alpha, beta)
+    elif kind == ACT_ROUND: each(ACT_ROUND, x, y, n, alpha, beta)
+    elif kind == ACT_THRESHOLDED_RELU: each(ACT_THRESHOLDED_RELU, x, y, n, alpha, beta)
+    elif kind == ACT_SQUARE: each(ACT_SQUARE, x, y, n, alpha, beta)
+    elif kind == ACT_POW: each(ACT_POW, x, y, n, alpha, beta)
+    elif kind == ACT_AFFINE: each(ACT_AFFINE, x, y, n, alpha, beta)
+    elif kind == ACT_SWISH: each(ACT_SWISH, x, y, n, alpha, beta)
+    elif kind == ACT_SHRINK: each(ACT_SHRINK, x, y, n, alpha, beta)
+    elif x != y: memmove(y, x, n * sizeof(float))
+
+
+# ---------------------------------------------------------------- two operands
+
+cdef inline vf combine(const int K, vf a, vf b) noexcept nogil:
+    if K == OP_ADD:
+        return a + b
+    elif K == OP_SUB:
+        return a - b
+    elif K == OP_MUL:
+        return a * b
+    elif K == OP_DIV:
+        return a / b
+    elif K == OP_POW:
+        return vpow(a, b)
+    elif K == OP_MIN:
+        return vmin_nan(a, b)
+    elif K == OP_MAX:
+        return vmax_nan(a, b)
+    return vselect(vlt(a, vset(0.0)), a * b, a)
+
+
+cdef inline vf operand(const float *p, int mode) noexcept nogil:
+    return vload(p) if mode == MODE_VECTOR else vset(p[0])
+
+
+cdef inline void pairs(const int K, const float *a, int ma, const float *b, int mb, float *y, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    cdef vf u, v
+    cdef int left
+    if ma == MODE_FULL and mb == MODE_FULL:
+        while i + LANES <= n:
+            vstore(y + i, combine(K, vload(a + i), vload(b + i)))
+            i = i + LANES
+        left = <int>(n - i)
+        if left > 0:
+            vstore_part(y + i, combine(K, vload_part(a + i, left), vload_part(b + i, left)), left)
+    elif ma == MODE_FULL and mb == MODE_PIXEL:
+        while i + LANES <= n:
+            vstore(y + i, combine(K, vload(a + i), vset(b[0])))
+            i = i + LANES
+            b = b + 1
+    elif ma == MODE_PIXEL:
+        while i + LANES <= n:
+            vstore(y + i, combine(K, vset(a[0]), vload(b + i)))
+            i = i + LANES
+            a = a + 1
+    elif ma == MODE_FULL:
+        v = operand(b, mb)
+        while i + LANES <= n:
+            vstore(y + i, combine(K, vload(a + i), v))
+            i = i + LANES
+        left = <int>(n - i)
+        if left > 0:
+            vstore_part(y + i, combine(K, vload_part(a + i, left), v), left)
+    else:
+        u = operand(a, ma)
+        while i + LANES <= n:
+            vstore(y + i, combine(K, u, vload(b + i)))
+            i = i + LANES
+        left = <int>(n - i)
+        if left > 0:
+            vstore_part(y + i, combine(K, u, vload_part(b + i, left)), left)
+
+
+cdef void binary(int op, const float *a, int ma, const float *b, int mb, float *y, Py_ssize_t n) noexcept nogil:
+    if op == OP_ADD: pairs(OP_ADD, a, ma, b, mb, y, n)
+    elif op == OP_SUB: pairs(OP_SUB, a, ma, b, mb, y, n)
+    elif op == OP_MUL: pairs(OP_MUL, a, ma, b, mb, y, n)
+    elif op == OP_DIV: pairs(OP_DIV, a, ma, b, mb, y, n)
+    elif op == OP_POW: pairs(OP_POW, a, ma, b, mb, y, n)
+    elif op == OP_MIN: pairs(OP_MIN, a, ma, b, mb, y, n)
+    elif op == OP_MAX: pairs(OP_MAX, a, ma, b, mb, y, n)
+    else: pairs(OP_PRELU, a, ma, b, mb, y, n)
+
+
+# ---------------------------------------------------------------- reductions
+
+cdef inline vf neutral(const int K) noexcept nogil:
+    if K == RED_PROD:
+        return vset(1.0)
+    elif K == RED_MAX:
+        return vset(-INFINITY)
+    elif K == RED_MIN:
+        return vset(INFINITY)
+    return vset(0.0)
+
+
+cdef inline vf gather(const int K, vf acc, vf x, vf shift) noexcept nogil:
+    """acc combined with one more register."""
+    if K == RED_SUM:
+        return acc + x
+    elif K == RED_ABS:
+        return acc + vabs(x)
+    elif K == RED_SQUARE:
+        return acc + x * x
+    elif K == RED_EXP:
+        return acc + vexp(x - shift)
+    elif K == RED_MAX:
+        return vmax_nan(x, acc)
+    elif K == RED_MIN:
+        return vmin_nan(x, acc)
+    return acc * x
+
+
+cdef inline double merge(const int K, double acc, double x) noexcept nogil:
+    if K == RED_MAX:
+        return x if x > acc or x != x else acc
+    elif K == RED_MIN:
+        return x if x < acc or x != x else acc
+    elif K == RED_PROD:
+        return acc * x
+    return acc + x
+
+
+cdef inline double fold(const int K, double acc, vf v) noexcept nogil:
+    """acc combined with every lane of v."""
+    cdef int i
+    if K < RED_PROD:
+        return acc + vsum_double(v)
+    for i in range(LANES):
+        acc = merge(K, acc, vlane(v, i))
+    return acc
+
+
+cdef inline double reduce_rows_of(const int K, const float *x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, double acc,
+                                  float shift) noexcept nogil:
+    """Every row in pieces of at most BLOCK x 4 registers, whose four accumulators then enter the double."""
+    cdef Py_ssize_t r, i, end
+    cdef vf a0, a1, a2, a3, m
+    cdef float none = vlane(neutral(K), 0) if K != RED_EXP else -INFINITY
+    cdef int left
+    m = vset(shift)
+    for r in range(rows):
+        i = 0
+        if K == RED_PROD:
+            # in double from the start: partial products may leave float's range
+            for i in range(n):
+                acc = acc * x[i]
+            x = x + stride
+            continue
+        while i < n:
+            a0 = neutral(K)
+            a1 = a2 = a3 = a0
+            end = i + BLOCK * 4 * LANES
+            if end > n:
+                end = n
+            while i + 4 * LANES <= end:
+                a0 = gather(K, a0, vload(x + i), m)
+                a1 = gather(K, a1, vload(x + i + LANES), m)
+                a2 = gather(K, a2, vload(x + i + 2 * LANES), m)
+                a3 = gather(K, a3, vload(x + i + 3 * LANES), m)
+                i = i + 4 * LANES
+            while i + LANES <= end:
+                a0 = gather(K, a0, vload(x + i), m)
+                i = i + LANES
+            left = <int>(end - i)
+            if left > 0:
+                a1 = gather(K, a1, vload_fill(x + i, left, none), m)
+                i = end
+            if K == RED_MAX:
+                a0 = vmax_nan(vmax_nan(a0, a1), vmax_nan(a2, a3))
+            elif K == RED_MIN:
+                a0 = vmin_nan(vmin_nan(a0, a1), vmin_nan(a2, a3))
+            else:
+                a0 = (a0 + a1) + (a2 + a3)
+            acc = fold(K, acc, a0)
+        x = x + stride
+    return acc
+
+
+cdef double reduce_rows(int kind, const float *x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, double acc,
+                        float shift) noexcept nogil:
+    if kind == RED_SUM: return reduce_rows_of(RED_SUM, x, stride, rows, n, acc, shift)
+    elif kind == RED_ABS: return reduce_rows_of(RED_ABS, x, stride, rows, n, acc, shift)
+    elif kind == RED_SQUARE: return reduce_rows_of(RED_SQUARE, x, stride, rows, n, acc, shift)
+    elif kind == RED_EXP: return reduce_rows_of(RED_EXP, x, stride, rows, n, acc, shift)
+    elif kind == RED_PROD: return reduce_rows_of(RED_PROD, x, stride, rows, n, acc, shift)
+    elif kind == RED_MAX: return reduce_rows_of(RED_MAX, x, stride, rows, n, acc, shift)
+    return reduce_rows_of(RED_MIN, x, stride, rows, n, acc, shift)
+
+
+cdef inline vf part(const float *p, int left) noexcept nogil:
+    """LANES floats, or `left` of them where that is not 0."""
+    return vload_part(p, left) if left else vload(p)
+
+
+cdef inline void merge_columns(const int K, double *acc, vf v, int n) noexcept nogil:
+    cdef int i
+    if n == LANES and K < RED_PROD:
+        vdstore(acc, vdload(acc) + vf_low(v))
+        vdstore(acc + DLANES, vdload(acc + DLANES) + vf_high(v))
+        return
     for i in range(n):
-        y[i] = alpha if alpha > x[i] else (beta if beta < x[i] else x[i])
+        acc[i] = merge(K, acc[i], vlane(v, i))
+
+
+cdef inline void reduce_columns_of(const int K, const float *x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, double *acc,
+                                   const float *shift) noexcept nogil:
+    """Columns in strips of four registers, then of one; a strip's rows in blocks whose sums then enter the doubles."""
+    cdef Py_ssize_t i = 0, r, k, top
+    cdef const float *p
+    cdef vf a0, a1, a2, a3, m
+    cdef int left
+    m = vset(0.0)
+    if K == RED_PROD:
+        for r in range(rows):
+            for i in range(n):
+                acc[i] = acc[i] * x[r * stride + i]
+        return
+    while K != RED_EXP and i + 4 * LANES <= n:
+        r = 0
+        while r < rows:
+            top = r + BLOCK if r + BLOCK < rows else rows
+            a0 = neutral(K)
+            a1 = a2 = a3 = a0
+            for k in range(r, top):
+                p = x + k * stride + i
+                a0 = gather(K, a0, vload(p), m)
+                a1 = gather(K, a1, vload(p + LANES), m)
+                a2 = gather(K, a2, vload(p + 2 * LANES), m)
+                a3 = gather(K, a3, vload(p + 3 * LANES), m)
+            merge_columns(K, acc + i, a0, LANES)
+            merge_columns(K, acc + i + LANES, a1, LANES)
+            merge_columns(K, acc + i + 2 * LANES, a2, LANES)
+            merge_columns(K, acc + i + 3 * LANES, a3, LANES)
+            r = top
+        i = i + 4 * LANES
+    while i < n:
+        left = <int>(n - i) if i + LANES > n else 0
+        if K == RED_EXP:
+            m = part(shift + i, left)
+        r = 0
+        while r < rows:
+            top = r + BLOCK if r + BLOCK < rows else rows
+            a0 = neutral(K)
+            for k in range(r, top):
+                a0 = gather(K, a0, part(x + k * stride + i, left), m)
+            merge_columns(K, acc + i, a0, left if left else LANES)
+            r = top
+        i = i + LANES
+
+
+cdef void reduce_columns(int kind, const float *x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, double *acc,
+                         const float *shift) noexcept nogil:
+    if kind == RED_SUM: reduce_columns_of(RED_SUM, x, stride, rows, n, acc, shift)
+    elif kind == RED_ABS: reduce_columns_of(RED_ABS, x, stride, rows, n, acc, shift)
+    elif kind == RED_SQUARE: reduce_columns_of(RED_SQUARE, x, stride, rows, n, acc, shift)
+    elif kind == RED_EXP: reduce_columns_of(RED_EXP, x, stride, rows, n, acc, shift)
+    elif kind == RED_PROD: reduce_columns_of(RED_PROD, x, stride, rows, n, acc, shift)
+    elif kind == RED_MAX: reduce_columns_of(RED_MAX, x, stride, rows, n, acc, shift)
+    else: reduce_columns_of(RED_MIN, x, stride, rows, n, acc, shift)
+
+
+# ---------------------------------------------------------------- softmax
+
+cdef inline void softmax_row(const int LOG, const float *x, float *y, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i = 0, end
+    cdef int left = <int>(n % LANES)
+    cdef Py_ssize_t whole = n - left
+    cdef double total = 0
+    cdef vf m, e, sums
+    m = vset(<float>reduce_rows_of(RED_MAX, x, 0, 1, n, -INFINITY, 0.0))
+    while i < whole:
+        sums = vset(0.0)
+        end = i + BLOCK * LANES
+        if end > whole:
+            end = whole
+        while i < end:
+            e = vexp(vload(x + i) - m)
+            if not LOG:
+                vstore(y + i, e)
+            sums = sums + e
+            i = i + LANES
+        total = total + vsum_double(sums)
+    if left:
+        e = vexp(vload_fill(x + i, left, -INFINITY) - m)
+        if not LOG:
+            vstore_part(y + i, e, left)
+        total = total + vsum_double(e)
+    if LOG:
+        e = vlog(vset(<float>total))
+    else:
+        e = vset(<float>(1.0 / total))
+    i = 0
+    while i < whole:
+        vstore(y + i, (vload(x + i) - m) - e if LOG else vload(y + i) * e)
+        i = i + LANES
+    if left:
+        vstore_part(y + i, (vload_part(x + i, left) - m) - e if LOG else vload_part(y + i, left) * e, left)
+
+
+cdef inline void softmax_columns(const int LOG, const float *x, float *y, Py_ssize_t axis, Py_ssize_t stride,
+                                 int left) noexcept nogil:
+    """One register of columns, `left` of them where that is not 0."""
+    cdef Py_ssize_t k, j, end
+    cdef vf m, e, sums, total
+    m = vset(-INFINITY)
+    for k in range(axis):
+        m = vmax_nan(part(x + k * stride, left), m)
+    total = vset(0.0)
+    j = 0
+    while j < axis:
+        # sums of blocks, then the sum of those: the error grows with their lengths, not with their product
+        end = j + BLOCK if j + BLOCK < axis else axis
+        sums = vset(0.0)
+        for k in range(j, end):
+            e = vexp(part(x + k * stride, left) - m)
+            if not LOG:
+                if left:
+                    vstore_part(y + k * stride, e, left)
+                else:
+                    vstore(y + k * stride, e)
+            sums = sums + e
+        total = total + sums
+        j = end
+    if LOG:
+        total = vlog(total)
+    else:
+        total = vset(1.0) / total
+    for k in range(axis):
+        e = (part(x + k * stride, left) - m) - total if LOG else part(y + k * stride, left) * total
+        if left:
+            vstore_part(y + k * stride, e, left)
+        else:
+            vstore(y + k * stride, e)
+
+
+cdef void softmax(int log_of, const float *x, float *y, Py_ssize_t axis, Py_ssize_t stride, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    cdef int left
+    if n == 1 and stride == 1:
+        if log_of:
+            softmax_row(1, x, y, axis)
+        else:
+            softmax_row(0, x, y, axis)
+        return
+    while i < n:
+        left = <int>(n - i) if i + LANES > n else 0
+        if log_of:
+            softmax_columns(1, x + i, y + i, axis, stride, left)
+        else:
+            softmax_columns(0, x + i, y + i, axis, stride, left)
+        i = i + LANES
+
 
 cdef VectorTiles tiles
 tiles.lanes = LANES
 tiles.activate = activate
+tiles.binary = binary
+tiles.reduce_rows = reduce_rows
+tiles.reduce_columns = reduce_columns
+tiles.softmax = softmax
 capsule = PyCapsule_New(&tiles, "cnnengine.tiles.vector", NULL)

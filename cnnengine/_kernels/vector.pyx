@@ -1,0 +1,529 @@
+# cython: language_level=3
+"""Elementwise functions, reductions and softmax over the tiles of the instruction set.
+
+Elementwise kernels (activation, binary, compare, where)
+    All are one walk (`walk_t`): runs of `run` contiguous output elements, found by up to 8 outer dimensions with one stride per
+    operand. A plain output's runs are its trailing axes, as many as every operand crosses in one stride (NumPy broadcasting: an
+    operand's stride is 0 along the axes that it lacks). An output in planes walks [n][block][d][h], a run being the pixels of a
+    row, or more rows where no halo lies between them; the channels of a vector operand are LANES floats used again and again.
+    Runs longer than TARGET are cut, shorter ones grouped, so that a chunk is about TARGET elements: 5 to 50 us.
+    The chunk that owns a plane's first run writes its halo. A second function (the fused activation) goes over each run while
+    it is in the first-level cache.
+
+Reductions
+    The axes are merged into kept and reduced ones. Where the innermost is reduced, an output is a walk over rows of
+    contiguous floats, summed in registers. Where it is kept, a chunk takes a strip of it and accumulates whole rows. Sums
+    are double between blocks. Softmax is (outer, axis, inner): rows where inner is 1, registers of columns elsewhere.
+"""
+
+from libc.math cimport INFINITY, fabs, isfinite, log, sqrt
+
+from cnnengine._kernels.dispatch cimport current_table
+from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
+from cnnengine._kernels.table cimport ACT_NONE, KernelTable
+from cnnengine._kernels.tiles.vector cimport (
+    MODE_FULL, MODE_PIXEL, MODE_SCALAR, MODE_VECTOR, OP_ADD, OP_DIV, OP_MAX, OP_MIN, OP_MUL, OP_POW, OP_PRELU, OP_SUB, RED_ABS,
+    RED_EXP, RED_MAX, RED_MIN, RED_PROD, RED_SQUARE, RED_SUM,
+)
+
+import math
+
+cimport cython
+
+from cnnengine._kernels import ACTIVATIONS
+
+cdef enum:
+    TARGET = 16384                      # elements of a chunk
+    MAX_DIMS = 8
+    STRIP = 256                         # columns of a reduction that one chunk accumulates
+    WORDS = 64                          # floats of the widest register, with room
+
+BINARY = {
+    "add": OP_ADD, "sub": OP_SUB, "mul": OP_MUL, "div": OP_DIV, "pow": OP_POW, "min": OP_MIN, "max": OP_MAX, "prelu": OP_PRELU,
+}
+COMPARE = {"equal": 0, "greater": 1, "greater_or_equal": 2, "less": 3, "less_or_equal": 4}
+
+
+# ---------------------------------------------------------------- the walk
+
+cdef struct walk_t:
+    const KernelTable *table
+    int n_in, n_dims
+    Py_ssize_t size[MAX_DIMS]
+    Py_ssize_t stride[4][MAX_DIMS]      # of the inputs, then of the output; in elements
+    Py_ssize_t base[4]
+    int mode[4]
+    Py_ssize_t period[4]                # a plain vector operand: its channels; 0 elsewhere
+    Py_ssize_t run, rows                # elements of a run, runs
+    Py_ssize_t parts, part              # pieces of a run, elements of a piece
+    Py_ssize_t rows_per_chunk
+    Py_ssize_t rows_per_plane           # runs of one plane; 0: no halo to write
+    planes_t y
+    int op, kind
+    float alpha, beta
+
+
+cdef struct cursor_t:
+    Py_ssize_t index[MAX_DIMS]
+    Py_ssize_t at[4]
+
+
+cdef inline void seek(const walk_t *g, cursor_t *c, Py_ssize_t row) noexcept nogil:
+    cdef int d, k
+    for k in range(4):
+        c.at[k] = g.base[k]
+    for d in range(g.n_dims - 1, -1, -1):
+        c.index[d] = row % g.size[d]
+        row = row // g.size[d]
+        for k in range(4):
+            c.at[k] += c.index[d] * g.stride[k][d]
+
+
+cdef inline void advance(const walk_t *g, cursor_t *c) noexcept nogil:
+    cdef int d, k
+    for d in range(g.n_dims - 1, -1, -1):
+        c.index[d] += 1
+        for k in range(4):
+            c.at[k] += g.stride[k][d]
+        if c.index[d] < g.size[d]:
+            return
+        for k in range(4):
+            c.at[k] -= g.size[d] * g.stride[k][d]
+        c.index[d] = 0
+
+
+cdef inline Py_ssize_t ahead(int mode, Py_ssize_t start, Py_ssize_t lanes) noexcept nogil:
+    """Where an operand's element of output element `start` of a run lies."""
+    return start if mode == MODE_FULL else (start // lanes if mode == MODE_PIXEL else 0)
+
+
+cdef void unary_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const walk_t *g = <const walk_t *>geometry
+    cdef const float *x = <const float *>args[0]
+    cdef float *y = <float *>args[1]
+    cdef Py_ssize_t start = chunk % g.parts * g.part, row = chunk // g.parts * g.rows_per_chunk
+    cdef Py_ssize_t last = row + g.rows_per_chunk, n = g.part, plane
+    cdef cursor_t c
+    if last > g.rows:
+        last = g.rows
+    if start + n > g.run:
+        n = g.run - start
+    seek(g, &c, row)
+    while row < last:
+        if g.rows_per_plane and start == 0 and row % g.rows_per_plane == 0:
+            plane = row // g.rows_per_plane
+            fill_halo(&g.y, y, plane // g.y.blocks, plane % g.y.blocks)
+        g.table.vector.activate(g.kind, x + c.at[0] + start, y + c.at[3] + start, n, g.alpha, g.beta)
+        advance(g, &c)
+        row = row + 1
+
+
+cdef inline const float *operand(const walk_t *g, int k, const float *base, Py_ssize_t at, Py_ssize_t start,
+                                 float *words) noexcept nogil:
+    """The operand's first element for a piece of a run; a vector that ends with its tensor is copied to `words`."""
+    cdef Py_ssize_t left, i, lanes = g.table.lanes
+    if g.period[k]:
+        left = g.period[k] - at % g.period[k]
+        if left < lanes:
+            for i in range(lanes):
+                words[i] = base[at + i] if i < left else 0
+            return words
+    return base + at + ahead(g.mode[k], start, lanes)
+
+
+cdef void binary_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const walk_t *g = <const walk_t *>geometry
+    cdef const float *a = <const float *>args[0]
+    cdef const float *b = <const float *>args[1]
+    cdef float *y = <float *>args[2]
+    cdef float a_words[WORDS]
+    cdef float b_words[WORDS]
+    cdef Py_ssize_t start = chunk % g.parts * g.part, row = chunk // g.parts * g.rows_per_chunk
+    cdef Py_ssize_t last = row + g.rows_per_chunk, n = g.part, plane
+    cdef float *out
+    cdef cursor_t c
+    if last > g.rows:
+        last = g.rows
+    if start + n > g.run:
+        n = g.run - start
+    seek(g, &c, row)
+    while row < last:
+        if g.rows_per_plane and start == 0 and row % g.rows_per_plane == 0:
+            plane = row // g.rows_per_plane
+            fill_halo(&g.y, y, plane // g.y.blocks, plane % g.y.blocks)
+        out = y + c.at[3] + start
+        g.table.vector.binary(g.op, operand(g, 0, a, c.at[0], start, a_words), g.mode[0],
+                              operand(g, 1, b, c.at[1], start, b_words), g.mode[1], out, n)
+        if g.kind != ACT_NONE:
+            g.table.vector.activate(g.kind, out, out, n, g.alpha, g.beta)
+        advance(g, &c)
+        row = row + 1
+
+
+cdef void compare_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const walk_t *g = <const walk_t *>geometry
+    cdef Py_ssize_t start = chunk % g.parts * g.part, row = chunk // g.parts * g.rows_per_chunk
+    cdef Py_ssize_t last = row + g.rows_per_chunk, n = g.part, i
+    cdef Py_ssize_t sa = g.mode[0] == MODE_FULL, sb = g.mode[1] == MODE_FULL
+    cdef const float *a
+    cdef const float *b
+    cdef unsigned char *y
+    cdef cursor_t c
+    if last > g.rows:
+        last = g.rows
+    if start + n > g.run:
+        n = g.run - start
+    seek(g, &c, row)
+    while row < last:
+        a = <const float *>args[0] + c.at[0] + start * sa
+        b = <const float *>args[1] + c.at[1] + start * sb
+        y = <unsigned char *>args[2] + c.at[3] + start
+        if g.op == 0:
+            for i in range(n): y[i] = a[i * sa] == b[i * sb]
+        elif g.op == 1:
+            for i in range(n): y[i] = a[i * sa] > b[i * sb]
+        elif g.op == 2:
+            for i in range(n): y[i] = a[i * sa] >= b[i * sb]
+        elif g.op == 3:
+            for i in range(n): y[i] = a[i * sa] < b[i * sb]
+        else:
+            for i in range(n): y[i] = a[i * sa] <= b[i * sb]
+        advance(g, &c)
+        row = row + 1
+
+
+cdef void where_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const walk_t *g = <const walk_t *>geometry
+    cdef Py_ssize_t start = chunk % g.parts * g.part, row = chunk // g.parts * g.rows_per_chunk
+    cdef Py_ssize_t last = row + g.rows_per_chunk, n = g.part, i
+    cdef Py_ssize_t sc = g.mode[0] == MODE_FULL, sa = g.mode[1] == MODE_FULL, sb = g.mode[2] == MODE_FULL
+    cdef const unsigned char *m
+    cdef const float *a
+    cdef const float *b
+    cdef float *y
+    cdef float u, v
+    cdef cursor_t c
+    if last > g.rows:
+        last = g.rows
+    if start + n > g.run:
+        n = g.run - start
+    seek(g, &c, row)
+    while row < last:
+        m = <const unsigned char *>args[0] + c.at[0] + start * sc
+        a = <const float *>args[1] + c.at[1] + start * sa
+        b = <const float *>args[2] + c.at[2] + start * sb
+        y = <float *>args[3] + c.at[3] + start
+        for i in range(n):
+            u = a[i * sa]
+            v = b[i * sb]
+            y[i] = u if m[i * sc] else v
+        advance(g, &c)
+        row = row + 1
+
+
+@cython.wraparound(True)
+def broadcast_dims(shapes, out_shape):
+    """[(size, strides of the shapes' C-contiguous arrays)] of the axes of `out_shape`; raises ValueError."""
+    rank = len(out_shape)
+    dims = [(size, []) for size in out_shape]
+    for shape in shapes:
+        if len(shape) > rank:
+            raise ValueError(f"an operand of shape {shape} does not broadcast to {out_shape}")
+        stride = 1
+        strides = [0] * rank
+        for axis in range(1, rank + 1):
+            size = shape[-axis] if axis <= len(shape) else 1
+            if size != 1:
+                if size != out_shape[-axis]:
+                    raise ValueError(f"an operand of shape {shape} does not broadcast to {out_shape}")
+                strides[-axis] = stride
+                stride *= size
+        for axis in range(rank):
+            dims[axis][1].append(strides[axis])
+    return dims
+
+
+@cython.wraparound(True)
+cdef int set_walk(walk_t *g, list dims, Py_ssize_t run, list extents) except -1:
+    """Fill in sizes and strides: `dims` [(size, strides of inputs and output)] outermost first, a run's length and how many
+    elements of each operand it spans. Merges what can be merged, then sets the chunks."""
+    cdef Py_ssize_t i, k, count
+    dims = [d for d in dims if d[0] != 1]
+    g.rows = 1
+    for size, _ in dims:
+        g.rows *= size
+    # innermost dimensions that continue the run in every operand
+    while dims and dims[-1][1] == extents and run * dims[-1][0] > 0:
+        size = dims.pop()[0]
+        run *= size
+        extents = [e * size for e in extents]
+        g.rows //= size
+    merged = []
+    for size, strides in dims:
+        if merged and merged[-1][1] == [s * size for s in strides]:
+            merged[-1] = (merged[-1][0] * size, strides)
+        else:
+            merged.append((size, strides))
+    if len(merged) > MAX_DIMS:
+        raise ValueError(f"more than {MAX_DIMS} dimensions with strides of their own")
+    count = len(extents)
+    g.n_in = count - 1
+    g.n_dims = len(merged)
+    for i in range(g.n_dims):
+        g.size[i] = merged[i][0]
+        for k in range(4):
+            g.stride[k][i] = 0
+        for k in range(count - 1):
+            g.stride[k][i] = merged[i][1][k]
+        g.stride[3][i] = merged[i][1][count - 1]
+    g.run = run
+    if run == 0:
+        g.rows = 0
+    if run > TARGET:
+        g.parts = (run + TARGET - 1) // TARGET
+        g.part = ((run + g.parts - 1) // g.parts + 63) & ~63
+        g.parts = (run + g.part - 1) // g.part
+        g.rows_per_chunk = 1
+    else:
+        g.parts = 1
+        g.part = run
+        g.rows_per_chunk = max(1, TARGET // max(run, 1))
+    return 0
+
+
+@cython.wraparound(True)
+cdef int plain_walk(walk_t *g, list shapes, object out_shape) except -1:
+    """The walk of plain operands under NumPy broadcasting."""
+    cdef int k
+    cdef list dims = broadcast_dims([*shapes, out_shape], out_shape)
+    for axis in range(1, len(out_shape) + 1):
+        if out_shape[-axis] != 1 and all(axis > len(s) or s[-axis] == 1 for s in shapes):
+            raise ValueError(f"operands of shapes {shapes} do not broadcast to {out_shape}, but to less")
+    dims = [d for d in dims if d[0] != 1]
+    if dims:
+        run, extents = dims.pop()
+        extents = [run * s for s in extents]
+        modes = [MODE_FULL if s else MODE_SCALAR for s in extents]
+    else:
+        run = 1
+        extents = [1] * (len(shapes) + 1)
+        modes = [MODE_FULL] * len(extents)
+    for k in range(len(shapes)):
+        g.mode[k] = modes[k]
+    return set_walk(g, dims, run, extents)
+
+
+cdef int planes_walk(walk_t *g, list views, object out) except -1:
+    """The walk of an output in planes; operands are planes of its shape, or broadcast (plain or planes)."""
+    cdef Py_ssize_t lanes = out.lanes
+    cdef int k
+    if lanes != g.table.lanes and lanes != 1:
+        raise ValueError(f"planes of {lanes} channels, the instruction set has {g.table.lanes}")
+    g.y = planes_of(out)
+    rank = len(out.shape)
+    n, c = out.shape[:2]
+    d, h, w = out.dhw
+    strides = []
+    extents = []
+    for k, view in enumerate(views):
+        if not view.is_plain and view.shape == out.shape:
+            if view.lanes != lanes or view.groups != out.groups:
+                raise ValueError(f"planes of {view.lanes} channels in {view.groups} groups do not fit {lanes} in {out.groups}")
+            g.mode[k] = MODE_FULL
+            g.base[k] = view.offset
+            strides.append([view.sn, view.sp, view.sd, view.sh])
+            extents.append(w * lanes)
+            continue
+        if len(view.shape) > rank:
+            raise ValueError(f"an operand of shape {view.shape} does not broadcast to {out.shape}")
+        shape = (1,) * (rank - len(view.shape)) + tuple(view.shape)
+        if any(s not in (1, o) for s, o in zip(shape, out.shape)):
+            raise ValueError(f"an operand of shape {view.shape} does not broadcast to {out.shape}")
+        if not view.is_plain and len(view.shape) != rank:
+            raise ValueError("an operand in planes has another rank")
+        spatial = math.prod(shape[2:])
+        if spatial == 1:
+            if shape[1] == 1:
+                g.mode[k] = MODE_SCALAR
+                if view.is_plain:
+                    strides.append([1 if shape[0] != 1 else 0, 0, 0, 0])
+                else:
+                    g.base[k] = view.offset
+                    strides.append([view.sn if shape[0] != 1 else 0, 0, 0, 0])
+            elif not view.is_plain:
+                if view.lanes != lanes or view.groups != out.groups:
+                    raise ValueError(f"planes of {view.lanes} channels do not fit {lanes}")
+                g.mode[k] = MODE_VECTOR if lanes > 1 else MODE_SCALAR
+                g.base[k] = view.offset
+                strides.append([view.sn if shape[0] != 1 else 0, view.sp, 0, 0])
+            else:
+                if out.groups != 1 and (c // out.groups) % lanes:
+                    raise ValueError("a plain vector operand does not fit grouped planes with unused lanes")
+                g.mode[k] = MODE_VECTOR if lanes > 1 else MODE_SCALAR
+                g.period[k] = c if lanes > 1 else 0
+                strides.append([c if shape[0] != 1 else 0, lanes, 0, 0])
+            extents.append(0)
+        elif shape[1] == 1 and shape[2:] == tuple(out.shape[2:]) and view.is_plain and lanes > 1:
+            g.mode[k] = MODE_PIXEL
+            strides.append([d * h * w if shape[0] != 1 else 0, 0, h * w, w])
+            extents.append(w)
+        else:
+            raise ValueError(f"an operand of shape {view.shape} does not broadcast to planes of {out.shape}")
+    if MODE_FULL not in [g.mode[k] for k in range(len(views))]:
+        raise ValueError("no operand has the output's shape")
+    g.base[3] = out.offset
+    strides.append([out.sn, out.sp, out.sd, out.sh])
+    extents.append(w * lanes)
+    sizes = [n, g.y.blocks, d, h]
+    halo = any(b or e for b, e in out.halo)
+    # a halo keeps runs from reaching across planes
+    set_walk(g, [(sizes[i], [s[i] for s in strides]) for i in range(4)], w * lanes, extents)
+    if halo and n * g.y.blocks:
+        g.rows_per_plane = g.rows // (n * g.y.blocks)
+        if g.rows == 0:
+            g.rows_per_plane = 0
+    return 0
+
+
+cdef inline void clear(walk_t *g) noexcept:
+    cdef int k
+    g.table = current_table()
+    for k in range(4):
+        g.base[k] = 0
+        g.mode[k] = MODE_FULL
+        g.period[k] = 0
+    g.rows_per_plane = 0
+    g.op = 0
+    g.kind = ACT_NONE
+    g.alpha = g.beta = 0
+
+
+cdef int set_activation(walk_t *g, object activation) except -1:
+    if activation is not None:
+        g.kind = ACTIVATIONS[activation.kind]
+        g.alpha = activation.alpha
+        g.beta = activation.beta
+    return 0
+
+
+cdef Py_ssize_t chunks_of(const walk_t *g) noexcept:
+    return (g.rows + g.rows_per_chunk - 1) // g.rows_per_chunk * g.parts
+
+
+def build_activation(inputs, outputs, *, activation) -> Launch:
+    """Geometry of y = activation(x); both plain, or both planes (of any halo). x and y may be one buffer of one view."""
+    cdef walk_t g
+    x, y = inputs[0], outputs[0]
+    if x.shape != y.shape or x.is_plain != y.is_plain:
+        raise ValueError(f"activation: {x.shape} and {y.shape} differ in shape or layout")
+    clear(&g)
+    set_activation(&g, activation)
+    if y.is_plain:
+        plain_walk(&g, [x.shape], y.shape)
+    else:
+        planes_walk(&g, [x], y)
+    count = math.prod(y.shape)
+    return make_launch(f"activation {activation.kind}", unary_chunk, &g, sizeof(g), chunks_of(&g), 0, (x.nbytes, y.nbytes), count,
+                       8.0 * count)
+
+
+def activation(Launch launch, const float[::1] x, float[::1] y, int threads=1) -> None:
+    """y = activation(x)."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, x.shape[0] * 4)
+    launch.check(1, y.shape[0] * 4)
+    args[0] = <void *>&x[0] if x.shape[0] else NULL
+    args[1] = <void *>&y[0] if y.shape[0] else NULL
+    launch.run(args, threads)
+
+
+def build_binary(inputs, outputs, *, op, activation=None) -> Launch:
+    """Geometry of y = activation(a op b), `op` a name of BINARY.
+
+    Plain outputs take plain operands of any shapes that broadcast. An output in planes takes planes of its shape, and plain
+    scalars, channels (C, 1, 1), (N, C, 1, 1) (also in planes) and pixels (N or 1, 1, spatial...). y may be an operand of its view.
+    """
+    cdef walk_t g
+    a, b = inputs
+    y = outputs[0]
+    clear(&g)
+    g.op = BINARY[op]
+    set_activation(&g, activation)
+    if y.is_plain:
+        if not (a.is_plain and b.is_plain):
+            raise ValueError("binary: a plain output takes plain operands")
+        plain_walk(&g, [a.shape, b.shape], y.shape)
+    else:
+        planes_walk(&g, [a, b], y)
+    count = math.prod(y.shape)
+    return make_launch(f"binary {op}", binary_chunk, &g, sizeof(g), chunks_of(&g), 0, (a.nbytes, b.nbytes, y.nbytes),
+                       count * (1.0 if activation is None else 2.0), float(a.nbytes + b.nbytes + y.nbytes))
+
+
+def binary(Launch launch, const float[::1] a, const float[::1] b, float[::1] y, int threads=1) -> None:
+    """y = activation(a op b)."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, a.shape[0] * 4)
+    launch.check(1, b.shape[0] * 4)
+    launch.check(2, y.shape[0] * 4)
+    args[0] = <void *>&a[0] if a.shape[0] else NULL
+    args[1] = <void *>&b[0] if b.shape[0] else NULL
+    args[2] = <void *>&y[0] if y.shape[0] else NULL
+    launch.run(args, threads)
+
+
+def build_compare(inputs, outputs, *, op) -> Launch:
+    """Geometry of y = a op b, bool, `op` a name of COMPARE; plain operands of any shapes that broadcast."""
+    cdef walk_t g
+    a, b = inputs
+    y = outputs[0]
+    clear(&g)
+    g.op = COMPARE[op]
+    if not (a.is_plain and b.is_plain and y.is_plain):
+        raise ValueError("compare: operands must be plain")
+    plain_walk(&g, [a.shape, b.shape], y.shape)
+    count = math.prod(y.shape)
+    return make_launch(f"compare {op}", compare_chunk, &g, sizeof(g), chunks_of(&g), 0, (a.nbytes, b.nbytes, y.nbytes), count,
+                       float(a.nbytes + b.nbytes + y.nbytes))
+
+
+def compare(Launch launch, const float[::1] a, const float[::1] b, unsigned char[::1] y, int threads=1) -> None:
+    """y = a op b."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, a.shape[0] * 4)
+    launch.check(1, b.shape[0] * 4)
+    launch.check(2, y.shape[0])
+    args[0] = <void *>&a[0] if a.shape[0] else NULL
+    args[1] = <void *>&b[0] if b.shape[0] else NULL
+    args[2] = <void *>&y[0] if y.shape[0] else NULL
+    launch.run(args, threads)
+
+
+def build_where(inputs, outputs) -> Launch:
+    """Geometry of y = condition ? a : b, condition bool; plain operands of any shapes that broadcast."""
+    cdef walk_t g
+    m, a, b = inputs
+    y = outputs[0]
+    clear(&g)
+    if not (m.is_plain and a.is_plain and b.is_plain and y.is_plain):
+        raise ValueError("where: operands must be plain")
+    plain_walk(&g, [m.shape, a.shape, b.shape], y.shape)
+    count = math.prod(y.shape)
+    return make_launch("where", where_chunk, &g, sizeof(g), chunks_of(&g), 0, (m.nbytes, a.nbytes, b.nbytes, y.nbytes), count,
+                       float(m.nbytes + a.nbytes + b.nbytes + y.nbytes))
+
+
+def where(Launch launch, const unsigned char[::1] condition, const float[::1] a, const float[::1] b, float[::1] y,
+          int threads=1) -> None:
+    """y = condition ? a : b."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, condition.shape[0])
+    launch.check(1, a.shape[0] * 4)
+    launch.check(2, b.shape[0] * 4)
+    launch.check(3, y.shape[0] * 4)
+    args[0] = <void *>&condition[0] if condition.shape[0] else NULL
+    args[1] = <void *>&a[0] if a.shape[0] else NULL
+    args[2] = <void *>&b[0] if b.shape[0] else NULL
+    args[3] = <void *>&y[0] if y.shape[0] else NULL
+    launch.run(args, threads)
