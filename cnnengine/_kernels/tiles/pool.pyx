@@ -12,7 +12,7 @@ a pixel instead of 9. Border pixels come as rows of width 1 whose taps the calle
 that their rounding error grows with the levels' lengths and not with the window's: a mean over millions of pixels is as
 good as one over hundreds.
 
-NaN: `take_max` compares twice, because one comparison can keep a NaN that is there or take one that comes, not both.
+NaN: `take_max` is a maximum, which keeps a NaN that is there, and a blend, which takes one that comes.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -27,8 +27,6 @@ cdef extern from "simd.h" nogil:
         for (int i = 0; i < LANES; i++) a[i] = v[i] != v[i] ? v[i] : a[i];
         return a;
     }
-    AI vf vabs(vf a) { return (vf)((vi)a & viset(0x7fffffff)); }
-    AI vf vsqrt(vf a) { for (int i = 0; i < LANES; i++) a[i] = sqrtf(a[i]); return a; }
     AI vf vpower(vf a, float p) { for (int i = 0; i < LANES; i++) a[i] = powf(a[i], p); return a; }
     """
     ctypedef float vf
