@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, ShapeError
+from ..graph import TensorSpec
 from .layout import NO_HALO, Halo, KernelCall, View, aligned_copy, merge_halos
 
 FLOAT32 = np.dtype(np.float32)
@@ -155,8 +156,9 @@ class NodeContext:
         self.outputs = specs
 
     @property
-    def inputs(self) -> tuple[Value | None, ...]:
-        return tuple(self._emitter.values[n] if n else None for n in self._names)
+    def inputs(self) -> tuple[TensorSpec | None, ...]:
+        values = [self._emitter.values[n] if n else None for n in self._names]
+        return tuple(None if v is None else TensorSpec(v.dtype, v.shape, v.constant) for v in values)
 
     def const(self, index: int) -> np.ndarray | None:
         if index >= len(self._names) or not self._names[index]:
