@@ -147,8 +147,9 @@ class Preprocess:
         image = _to_eight_bit(image).convert("L" if self.gray else "RGB")
         if self.size is not None and image.size != (self.size[1], self.size[0]):
             image = image.resize((self.size[1], self.size[0]), pillow.Resampling[self.resample.upper()])
-        x_hwc = np.asarray(image, dtype=np.float32).reshape(image.height, image.width, self.channels)
-        x_hwc = (x_hwc * np.float32(self.scale) - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        scale, mean, std = (np.array(value, np.float32) for value in (self.scale, self.mean, self.std))
+        pixels = np.asarray(image, dtype=np.float32).reshape(image.height, image.width, self.channels)
+        x_hwc: np.ndarray = (pixels * scale - mean) / std
         x = x_hwc.transpose(2, 0, 1) if self.layout == "NCHW" else x_hwc
         return _cast(np.ascontiguousarray(x[None]), np.dtype(dtype))
 
@@ -200,7 +201,7 @@ def _to_eight_bit(image: Image) -> Image:
 def _cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if not np.issubdtype(dtype, np.integer):
         return x.astype(dtype, copy=False)
-    rounded = np.rint(x)
+    rounded: np.ndarray = np.rint(x)
     limits = np.iinfo(dtype)
     if rounded.size and (rounded.min() < limits.min or rounded.max() > limits.max):
         raise InputError(

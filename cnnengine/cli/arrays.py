@@ -60,7 +60,7 @@ def _fitted(array: np.ndarray, value: TensorInfo) -> np.ndarray:
     if value.shape is not None and array.ndim == len(value.shape) - 1:
         array = array[None]
     if value.shape is not None and array.ndim != len(value.shape):
-        raise InputError("wrong number of axes", tensor=value.name, expected=f"shape {value.shape}", received=f"shape {array.shape}")
+        raise InputError("wrong number of axes", tensor=value.name, expected=value.shape, received=array.shape)
     if not np.can_cast(array.dtype, value.dtype, "same_kind"):
         raise InputError("wrong dtype", tensor=value.name, expected=value.dtype, received=array.dtype)
     return array.astype(value.dtype, copy=False)

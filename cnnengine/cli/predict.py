@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -159,7 +158,8 @@ def _common_extent(feeds: dict[str, np.ndarray]) -> int | None:
 
 def _number(text: str) -> float:
     """A number or a fraction such as 1/255."""
-    value = float(Fraction(text)) if "/" in text else float(text)
+    top, _, bottom = text.partition("/")
+    value = float(top) / (float(bottom) or math.nan) if bottom else float(text)
     if not math.isfinite(value):
         raise ValueError
     return value
