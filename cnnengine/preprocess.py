@@ -114,14 +114,10 @@ class Preprocess:
         """
         given = {name: value for name, value in overrides.items() if value is not None}
         stated = _from_metadata(metadata)
-        settings = {**_from_shape(shape, {**stated, **given}), **stated}
-        if "scale" not in settings and np.issubdtype(dtype, np.integer):
-            settings["scale"] = 1.0
-        try:
-            cls(**settings)  # type: ignore[arg-type]
-        except InputError as error:
-            raise ModelError(error.message, tensor=METADATA_KEY, expected=error.expected, received=error.received) from None
-        return cls(**{**settings, **_normalised(given)})  # type: ignore[arg-type]
+        told = _from_shape(shape, given.get("layout", stated.get("layout")))
+        if np.issubdtype(dtype, np.integer):
+            told["scale"] = 1.0
+        return cls(**{**told, **stated, **_normalised(given)})  # type: ignore[arg-type]
 
     def apply(self, image: Image, dtype: np.dtype | type = np.float32) -> np.ndarray:
         """A Pillow image as a model's input.
@@ -224,9 +220,13 @@ def _from_metadata(metadata: Mapping[str, str]) -> dict[str, object]:
     if not isinstance(stated, dict) or not set(stated) <= set(known):
         raise ModelError("not the settings expected", tensor=METADATA_KEY, expected=f"an object of {known}", received=text)
     try:
-        return _normalised(stated)
+        settings = _normalised(stated)
+        Preprocess(**settings)  # type: ignore[arg-type]
+    except InputError as error:
+        raise ModelError(str(error), tensor=METADATA_KEY) from None
     except (TypeError, ValueError):
         raise ModelError("a setting of the wrong type", tensor=METADATA_KEY, received=text) from None
+    return settings
 
 
 def _normalised(settings: Mapping[str, object]) -> dict[str, object]:
@@ -243,14 +243,15 @@ def _normalised(settings: Mapping[str, object]) -> dict[str, object]:
     return result
 
 
-def _from_shape(shape: Sequence[Dim] | None, settings: Mapping[str, object]) -> dict[str, object]:
-    """Layout, size and channels as far as the input's shape tells them; what `settings` hold is taken as known."""
+def _from_shape(shape: Sequence[Dim] | None, layout: object) -> dict[str, object]:
+    """Layout (unless given), size and channels as far as the input's shape tells them."""
     if shape is None:
         return {}
     if len(shape) != 4:
         raise InputError("the model's input is not an image", expected="4 axes", received=tuple(shape))
-    layout = settings.get("layout") or ("NHWC" if shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW")
-    channels, height, width = (shape[1], shape[2], shape[3]) if layout == "NCHW" else (shape[3], shape[1], shape[2])
+    if layout is None:
+        layout = "NHWC" if shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW"
+    channels, height, width = (shape[3], shape[1], shape[2]) if layout == "NHWC" else (shape[1], shape[2], shape[3])
     told: dict[str, object] = {"layout": layout}
     if isinstance(channels, int):
         if channels not in (1, 3):

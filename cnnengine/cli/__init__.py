@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from ..errors import CNNEngineError
 from . import config, info, predict
@@ -19,17 +20,25 @@ from ._common import EXIT_UNUSABLE, complain
 __all__ = ["main"]
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse with errors of one line, without the usage above them."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_UNUSABLE, f"cnnengine: {message} (see {self.prog} --help)\n")
+
+
 class _Version(argparse.Action):
     """`--version`, looked up only when asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *args: object) -> None:
         from .. import __version__
 
-        parser.exit(message=f"cnnengine {__version__}\n")
+        print(f"cnnengine {__version__}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cnnengine", description="Run convolutional networks from ONNX files on the CPU.")
+    parser = _Parser(prog="cnnengine", description="Run convolutional networks from ONNX files on the CPU.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (predict, info, config):

@@ -45,10 +45,10 @@ def read_feeds(path: str, inputs: Sequence[TensorInfo]) -> dict[str, np.ndarray]
 
 def _load(path: str) -> dict[str, np.ndarray]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"": loaded}
             return {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise InputError(f"cannot read the array: {error.strerror or error}") from error
