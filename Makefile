@@ -20,15 +20,18 @@ lint:
 	$(ENVS)/.venv-lint/bin/ruff check .
 	$(ENVS)/.venv-lint/bin/mypy
 
-# The sanitizers' run-time library must be in the process before Python's own libraries, hence LD_PRELOAD; libstdc++ goes
-# with it because onnx throws C++ exceptions, which AddressSanitizer intercepts. Python itself is full of leaks by its standard.
+# The sanitizers' run-time library must be in the process before Python's own libraries, hence LD_PRELOAD; libstdc++ goes with
+# it because onnx throws C++ exceptions, which AddressSanitizer intercepts. CPython leaves memory behind at exit by design.
+# Objects of both kinds of build have the same names: what is left in build/ is removed before and after.
+SANITIZE_TESTS ?= tests/test_sanitize.py tests/kernels tests/functional tests/runtime
 sanitize:
+	rm -rf build
 	$(PYTHON) -m venv $(ENVS)/.venv-sanitize
 	CNNENGINE_SANITIZE=1 $(ENVS)/.venv-sanitize/bin/pip install '.[test]'
-	CNNENGINE_SANITIZE=1 LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
-	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  $(ENVS)/.venv-sanitize/bin/pytest -p no:cacheprovider $(SANITIZE_TESTS)
-SANITIZE_TESTS ?= tests/test_sanitize.py tests/functional
+	rm -rf build
+	CNNENGINE_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
+	  $(ENVS)/.venv-sanitize/bin/pytest $(SANITIZE_TESTS) $(PYTEST_ARGS)
 
 aarch64:
 	tests/aarch64/run.sh
