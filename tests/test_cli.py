@@ -213,6 +213,19 @@ class TestPredict:
         result = cnn("predict", pooled(tmp_path / "m.onnx"), *paths, "--batch-size", 3, "--scale", 1, "--top", 1)
         assert result.out == [f"{path}\t0 {i + 2}" for i, path in enumerate(paths)]
 
+    def test_a_batch_that_the_file_fixes(self, cnn, tmp_path: Path) -> None:
+        shapes = {"x": [4, 3, "H", "W"]}, {"y": [4, 3]}
+        nodes = [helper.make_node("GlobalAveragePool", ["x"], ["p"]), helper.make_node("Flatten", ["p"], ["y"])]
+        model = save_model(tmp_path / "four.onnx", nodes, *shapes)
+        paths = [tmp_path / f"{i}.png" for i in range(6)]
+        for i, path in enumerate(paths):
+            Image.new("RGB", (5, 5), (i + 2, 0, 0)).save(path)
+        result = cnn("predict", model, *paths, "--scale", 1, "--top", 1)
+        assert result.out == [f"{path}\t0 {i + 2}" for i, path in enumerate(paths)]
+        assert cnn("predict", model, *paths, "--batch-size", 4, "--scale", 1, "--top", 1) == result
+        refused = cnn("predict", model, *paths, "--batch-size", 2)
+        assert (refused.status, len(refused.err)) == (2, 1)
+
     def test_two_inputs_and_two_outputs(self, cnn, tmp_path: Path) -> None:
         nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Sub", ["a", "b"], ["difference"])]
         shape = ["N", 2]

@@ -20,5 +20,6 @@ def run(args: argparse.Namespace) -> int:
     """Print `cnnengine.show_config()`."""
     from .. import show_config
 
-    show_config()
+    for key, value in show_config().items():
+        print(f"{key}: {', '.join(value) if isinstance(value, tuple) else value}")
     return EXIT_OK

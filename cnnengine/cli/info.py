@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"{title}:")
             for line in _describe(values):
                 print(f"  {line}")
+        host = model.host_nodes()
+        print(f"without a compiled kernel: {', '.join(host) if host else 'no node'}")
         if model.metadata:
             print("metadata:")
             for key, text in model.metadata.items():

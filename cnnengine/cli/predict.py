@@ -33,7 +33,7 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("--top", metavar="N", type=positive, default=3, help="classes to print (default: 3)")
     parser.add_argument("--softmax", action="store_true", help="the output holds logits: print probabilities")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--batch-size", metavar="N", type=positive, default=1, help="samples to run at once (default: 1)")
+    parser.add_argument("--batch-size", metavar="N", type=positive, help="samples to run at once (default: 1, or the model's)")
     parser.add_argument("--threads", metavar="N", type=positive, help="threads to use")
     images = parser.add_argument_group("images", "Each replaces what the model's metadata say: (pixel * scale - mean) / std.")
     images.add_argument("--size", metavar="HxW", type=_size, help="resize to this, as 224x224 or 224")
@@ -69,6 +69,17 @@ def _preprocess(model: Model, args: argparse.Namespace) -> Preprocess:
     return Preprocess.of_model(model.metadata, image.shape, image.dtype, **overrides)
 
 
+def _batch_size(model: Model, wanted: int | None) -> int:
+    """Samples to run at once: as wanted, unless the file fixes it."""
+    shape = model.inputs[0].shape if len(model.inputs) == 1 else None
+    fixed = shape[0] if shape else None
+    if not isinstance(fixed, int):
+        return wanted or 1
+    if wanted not in (None, fixed):
+        raise InputError("the model fixes the batch size", tensor="--batch-size", expected=fixed, received=wanted)
+    return fixed
+
+
 class _Job:
     """Files in the order given: images wait until a batch is full; what cannot be read or run is reported and counted."""
 
@@ -76,7 +87,7 @@ class _Job:
         self.failures = 0
         self._model = model
         self._preprocess = preprocess
-        self._batch_size: int = args.batch_size
+        self._batch_size = _batch_size(model, args.batch_size)
         self._line = json_line if args.json else text_line
         self._reader = Reader(
             [value.name for value in model.outputs],
