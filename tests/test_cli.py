@@ -287,6 +287,13 @@ class TestPredict:
         assert result.status == 2
         assert len(result.err) == 1
 
+    def test_out_of_memory_is_one_line(self, cnn, monkeypatch: pytest.MonkeyPatch) -> None:
+        def load(*arguments: object, **options: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(cnnengine, "load", load)
+        assert cnn("predict", MODEL, sample(1)) == Result(2, [], ["cnnengine: MemoryError"])
+
     def test_without_pillow_the_extra_is_named(self, cnn, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("PIL", "PIL.Image"):
             monkeypatch.setitem(sys.modules, name, None)

@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`). Without this the interpreter would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
-    except (CNNEngineError, OSError) as error:
+    except (CNNEngineError, OSError, MemoryError) as error:
         complain(error)
         return EXIT_UNUSABLE
     except KeyboardInterrupt:

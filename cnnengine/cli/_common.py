@@ -11,7 +11,7 @@ EXIT_UNUSABLE = 2
 
 def complain(error: object, about: str | None = None) -> None:
     """Print an error as one line on standard error."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()) or type(error).__name__
     print(f"cnnengine: {about}: {text}" if about else f"cnnengine: {text}", file=sys.stderr)
 
 
