@@ -1,0 +1,46 @@
+# Each target stands alone in a fresh clone: it makes its own virtual environment and prints the plain commands it runs.
+PYTHON ?= python3
+# Prefix of the environments' folders, as /tmp/check/
+ENVS ?=
+
+.PHONY: demo test lint sanitize aarch64 bench clean
+
+demo:
+	$(PYTHON) -m venv $(ENVS).venv-demo
+	$(ENVS).venv-demo/bin/pip install '.[image]'
+	$(ENVS).venv-demo/bin/cnnengine predict models/digits_lenet.onnx models/samples/*.png
+
+test:
+	$(PYTHON) -m venv $(ENVS).venv-test
+	$(ENVS).venv-test/bin/pip install '.[test]'
+	$(ENVS).venv-test/bin/pytest $(PYTEST_ARGS)
+
+lint:
+	$(PYTHON) -m venv $(ENVS).venv-lint
+	$(ENVS).venv-lint/bin/pip install '.[lint]'
+	$(ENVS).venv-lint/bin/ruff check .
+	$(ENVS).venv-lint/bin/mypy
+
+# The sanitizers' run-time library must be in the process before Python's own libraries, hence LD_PRELOAD; libstdc++ goes with
+# it because onnx throws C++ exceptions, which AddressSanitizer intercepts. CPython leaves memory behind at exit by design.
+# Objects of both kinds of build have the same names: what is left in build/ is removed before and after.
+SANITIZE_TESTS ?= tests/test_sanitize.py tests/kernels tests/functional tests/runtime
+sanitize:
+	rm -rf build
+	$(PYTHON) -m venv $(ENVS).venv-sanitize
+	CNNENGINE_SANITIZE=1 $(ENVS).venv-sanitize/bin/pip install '.[test]'
+	rm -rf build
+	CNNENGINE_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
+	  $(ENVS).venv-sanitize/bin/pytest $(SANITIZE_TESTS) $(PYTEST_ARGS)
+
+aarch64:
+	tests/aarch64/run.sh
+
+bench:
+	$(PYTHON) -m venv $(ENVS).venv-bench
+	$(ENVS).venv-bench/bin/pip install '.[bench]'
+	$(ENVS).venv-bench/bin/python benchmarks/compare.py resnet18.ts mobilenet_v2.ts --against onnxruntime --threads 1
+
+clean:
+	rm -rf build .venv-demo .venv-test .venv-lint .venv-sanitize .venv-bench

@@ -1,0 +1,193 @@
+"""`cnnengine predict`: run a model on image files and NumPy arrays."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import CNNEngineError, InputError
+from ..preprocess import LAYOUTS, Preprocess, read_image, require_pillow
+from ._common import EXIT_OK, EXIT_SOME_FAILED, complain, positive
+from .arrays import is_array, read_feeds
+from .results import Reader, json_line, labels_of_file, labels_of_model, output_kind, text_line
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_to(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "predict",
+        help="run a model on images or NumPy arrays",
+        description="Run a model on images (resized, scaled and normalised as the model's metadata or the options say) and on "
+        ".npy and .npz arrays (fed as they are). Prints a line per sample: the path, then the best classes.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="ONNX file")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image, .npy array, or .npz with the model's input names")
+    parser.add_argument("--labels", metavar="FILE", help="class labels: one a line, or a JSON list")
+    parser.add_argument("--top", metavar="N", type=positive, default=3, help="classes to print (default: 3)")
+    parser.add_argument("--softmax", action="store_true", help="the output holds logits: print probabilities")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--batch-size", metavar="N", type=positive, help="samples to run at once (default: 1, or the model's)")
+    parser.add_argument("--threads", metavar="N", type=positive, help="threads to use")
+    images = parser.add_argument_group("images", "Each replaces what the model's metadata say: (pixel * scale - mean) / std.")
+    images.add_argument("--size", metavar="HxW", type=_size, help="resize to this, as 224x224 or 224")
+    images.add_argument("--scale", metavar="X", type=_number, help="factor for pixels 0..255, as 1/255 or 0.0039")
+    images.add_argument("--mean", metavar="X[,X,X]", type=_numbers, help="subtracted after scaling: one, or one per channel")
+    images.add_argument("--std", metavar="X[,X,X]", type=_numbers, help="divided by: one, or one per channel")
+    images.add_argument("--layout", choices=LAYOUTS, help="order of the input's axes")
+    images.add_argument("--gray", action=argparse.BooleanOptionalAction, help="one gray channel instead of red, green, blue")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict for every input; returns 0, or 1 when some inputs failed."""
+    from .. import load
+
+    has_images = not all(is_array(path) for path in args.inputs)
+    if has_images:
+        require_pillow()
+    with load(args.model, threads=args.threads) as model:
+        job = _Job(model, args, _preprocess(model, args) if has_images else None)
+        for path in args.inputs:
+            job.add(path)
+        job.flush()
+    return EXIT_SOME_FAILED if job.failures else EXIT_OK
+
+
+def _preprocess(model: Model, args: argparse.Namespace) -> Preprocess:
+    if len(model.inputs) != 1:
+        names = ", ".join(value.name for value in model.inputs)
+        raise InputError(f"the model has {len(model.inputs)} inputs: give .npz files with the arrays {names}")
+    image = model.inputs[0]
+    overrides = {name: getattr(args, name) for name in ("size", "scale", "mean", "std", "layout", "gray")}
+    return Preprocess.of_model(model.metadata, image.shape, image.dtype, **overrides)
+
+
+def _batch_size(model: Model, wanted: int | None) -> int:
+    """Samples to run at once: as wanted, unless the file fixes it."""
+    shape = model.inputs[0].shape if len(model.inputs) == 1 else None
+    fixed = shape[0] if shape else None
+    if not isinstance(fixed, int):
+        return wanted or 1
+    if wanted not in (None, fixed):
+        raise InputError("the model fixes the batch size", tensor="--batch-size", expected=fixed, received=wanted)
+    return fixed
+
+
+class _Job:
+    """Files in the order given: images wait until a batch is full; what cannot be read or run is reported and counted."""
+
+    def __init__(self, model: Model, args: argparse.Namespace, preprocess: Preprocess | None) -> None:
+        self.failures = 0
+        self._model = model
+        self._preprocess = preprocess
+        self._batch_size = _batch_size(model, args.batch_size)
+        self._line = json_line if args.json else text_line
+        self._reader = Reader(
+            [value.name for value in model.outputs],
+            labels_of_file(args.labels) if args.labels else labels_of_model(model.metadata),
+            "logits" if args.softmax else output_kind(model.metadata),
+            args.top,
+        )
+        self._waiting: list[tuple[str, np.ndarray]] = []
+
+    def add(self, path: str) -> None:
+        """Take one file; its results are printed by this call or a later one."""
+        try:
+            feeds = self._read(path)
+        except CNNEngineError as error:
+            self.flush()
+            self._fail(path, error)
+            return
+        if is_array(path):
+            self.flush()
+            self._run(feeds, [path])
+            return
+        (x,) = feeds.values()
+        if self._waiting and self._waiting[0][1].shape != x.shape:
+            self.flush()
+        self._waiting.append((path, x))
+        if len(self._waiting) == self._batch_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Run the images that wait."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            x = np.concatenate([x for _, x in waiting])
+            self._run({self._model.inputs[0].name: x}, [path for path, _ in waiting])
+
+    def _read(self, path: str) -> dict[str, np.ndarray]:
+        if is_array(path):
+            return read_feeds(path, self._model.inputs)
+        assert self._preprocess is not None  # `run` made it: there is an image among the inputs
+        image = self._model.inputs[0]
+        return {image.name: self._preprocess.apply(read_image(path), image.dtype)}
+
+    def _run(self, feeds: dict[str, np.ndarray], paths: list[str]) -> None:
+        try:
+            if len(feeds) == 1:
+                (x,) = feeds.values()
+                result = self._model.predict(x, batch_size=self._batch_size)
+                results = list(result) if isinstance(result, tuple) else [result]
+            else:
+                results = self._model.run(None, feeds)
+        except CNNEngineError as error:
+            for path in paths:
+                self._fail(path, error)
+            return
+        self._show(paths, _common_extent(feeds), results)
+
+    def _show(self, paths: list[str], n: int | None, results: list[object]) -> None:
+        """Print a line per sample, or one for the file when the outputs are not one per sample."""
+        per_sample = n is not None and all(isinstance(y, np.ndarray) and y.shape[:1] == (n,) for y in results)
+        if not per_sample:
+            if len(paths) > 1:
+                raise InputError("the model's outputs are not one per sample: use --batch-size 1")
+            print(self._line(paths[0], self._reader.read(results)))
+            return
+        for i in range(n or 0):
+            name = paths[i] if len(paths) > 1 or n == 1 else f"{paths[0]}[{i}]"
+            print(self._line(name, self._reader.read([y[i] for y in results])))  # type: ignore[index]
+
+    def _fail(self, path: str, error: CNNEngineError) -> None:
+        self.failures += 1
+        complain(error, about=path)
+
+
+def _common_extent(feeds: dict[str, np.ndarray]) -> int | None:
+    """The number of samples: axis 0 of all feeds, or None when they differ."""
+    extents = {x.shape[0] if x.ndim else None for x in feeds.values()}
+    return extents.pop() if len(extents) == 1 else None
+
+
+def _number(text: str) -> float:
+    """A number or a fraction such as 1/255."""
+    top, _, bottom = text.partition("/")
+    value = float(top) / (float(bottom) or math.nan) if bottom else float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(_number(part) for part in text.split(","))
+
+
+def _size(text: str) -> tuple[int, int]:
+    extents = [positive(part) for part in text.lower().split("x")]
+    if len(extents) > 2:
+        raise ValueError
+    return extents[0], extents[-1]
+
+
+# argparse names these in its messages: "invalid height and width value: 'x'".
+_number.__name__ = "number"
+_numbers.__name__ = "numbers"
+_size.__name__ = "height and width"
