@@ -92,5 +92,3 @@ def geometries(draw, ceil=False, transpose=False):
         limits = [max(s, d) - 1 for s, d in zip(keywords["stride"], keywords["dilation"], strict=True)]
         keywords["output_padding"] = tuple(draw(st.integers(0, limit)) for limit in limits)
     return rank, spatial, kernel, keywords
-
-

@@ -4,6 +4,7 @@ spatial pyramid pooling (He et al. 2014, arXiv:1406.4729, whose bins [floor(i*n/
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
@@ -34,19 +35,19 @@ def max_pool(x, kernel, *, stride=1, pads=0, dilation=1, ceil_mode=False, auto_p
 
     A window wholly inside the padding holds nothing: -inf and index -1."""
     x = np.asarray(x, np.float64)
-    windows = _windows(x.shape[2:], kernel, stride, pads, dilation, ceil_mode, auto_pad)
-    out = next(windows)
-    y = np.full((*x.shape[:2], *out), -np.inf)
+    spatial = x.shape[2:]
+    windows = _windows(spatial, kernel, stride, pads, dilation, ceil_mode, auto_pad)
+    y = np.full((*x.shape[:2], *next(windows)), -np.inf)
     indices = np.full(y.shape, -1, np.int64)
-    where = np.arange(x.size).reshape(x.shape)
+    plane = math.prod(spatial)
+    first_of_plane = np.arange(x.shape[0] * x.shape[1]).reshape(x.shape[:2]) * plane
+    within_plane = np.arange(plane).reshape(spatial)
     for at, inside, _ in windows:
-        if not all(inside):
-            continue
-        for n, c in np.ndindex(*x.shape[:2]):
-            values = x[n, c][np.ix_(*inside)].ravel()
-            best = np.argmax(values)  # the first maximum, or the first NaN
-            y[(n, c, *at)] = values[best]
-            indices[(n, c, *at)] = where[n, c][np.ix_(*inside)].ravel()[best]
+        if all(inside):
+            values = x[(..., *np.ix_(*inside))].reshape(*x.shape[:2], math.prod(map(len, inside)))
+            best = np.argmax(values, axis=2)  # the first maximum, or the first NaN
+            y[(..., *at)] = np.take_along_axis(values, best[..., None], axis=2)[..., 0]
+            indices[(..., *at)] = first_of_plane + within_plane[np.ix_(*inside)].ravel()[best]
     return y, indices
 
 
@@ -55,11 +56,12 @@ def avg_pool(x, kernel, *, stride=1, pads=0, dilation=1, ceil_mode=False, auto_p
     x = np.asarray(x, np.float64)
     windows = _windows(x.shape[2:], kernel, stride, pads, dilation, ceil_mode, auto_pad)
     y = np.zeros((*x.shape[:2], *next(windows)))
+    axes = tuple(range(2, x.ndim))
     for at, inside, padded in windows:
-        values = x[(..., *np.ix_(*inside))] if all(inside) else np.zeros((*x.shape[:2], 0))
-        count = np.prod(padded) if count_include_pad else np.prod([len(p) for p in inside])
+        count = math.prod(padded) if count_include_pad else math.prod(map(len, inside))
+        total = x[(..., *np.ix_(*inside))].sum(axis=axes) if all(inside) else np.zeros(x.shape[:2])
         with np.errstate(invalid="ignore"):
-            y[(..., *at)] = values.reshape(*x.shape[:2], -1).sum(axis=2) / np.float64(count)
+            y[(..., *at)] = total / np.float64(count)
     return y
 
 
@@ -68,10 +70,10 @@ def lp_pool(x, kernel, *, p=2, stride=1, pads=0, dilation=1, ceil_mode=False, au
     x = np.asarray(x, np.float64)
     windows = _windows(x.shape[2:], kernel, stride, pads, dilation, ceil_mode, auto_pad)
     y = np.zeros((*x.shape[:2], *next(windows)))
+    axes = tuple(range(2, x.ndim))
     for at, inside, _ in windows:
         if all(inside):
-            values = np.abs(x[(..., *np.ix_(*inside))]).reshape(*x.shape[:2], -1)
-            y[(..., *at)] = (values**p).sum(axis=2) ** (1.0 / p)
+            y[(..., *at)] = (np.abs(x[(..., *np.ix_(*inside))]) ** p).sum(axis=axes) ** (1.0 / p)
     return y
 
 
