@@ -56,7 +56,7 @@ def gelu(x, *, approximate="none"):
 
 
 def sigmoid(x):
-    return np.exp(-np.logaddexp(0.0, -_f64(x)))  # 1 / (1 + exp(-x)) without its overflow
+    return np.exp(-softplus(-_f64(x)))  # 1 / (1 + exp(-x)) without its overflow
 
 
 def silu(x):
@@ -64,7 +64,8 @@ def silu(x):
 
 
 def softplus(x):
-    return np.logaddexp(0.0, _f64(x))  # log(exp(x) + 1) without its overflow
+    with np.errstate(invalid="ignore"):  # of NaN
+        return np.logaddexp(0.0, _f64(x))  # log(exp(x) + 1) without its overflow
 
 
 def mish(x):
