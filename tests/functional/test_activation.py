@@ -28,9 +28,14 @@ def elu_magnitude(x, alpha=1.0, gamma=1.0, inner=1.0):
 
 
 def gelu_magnitude(x, **kw):
-    """0.5 * |x| * (1 + |erf|), until erf is -1 in float32 and the result is exact."""
+    """0.5 * |x| * (1 + |erf|); from 14 on gelu(-x) is under the smallest normal, and nothing may be left of the sum."""
     x = x.astype(np.float64)
-    return np.where(np.abs(x) < 8, np.abs(x), np.abs(oracle.gelu(x, **kw)))
+    return np.where(np.abs(x) < 14, np.abs(x), np.abs(oracle.gelu(x, **kw)))
+
+
+def gated_magnitude(function):
+    """x * gate(x), whose gate may be flushed to zero under the smallest normal as any other result."""
+    return lambda x: np.abs(function(x)) + np.abs(x.astype(np.float64)) * 2.0**-126 / (5 * 2.0**-23)
 
 
 def hard_sigmoid_magnitude(x, alpha=0.2, beta=0.5):
@@ -61,8 +66,8 @@ CASES = [
     ("celu", {"alpha": 2.0}, ROUNDING, lambda x, alpha: elu_magnitude(x, alpha, inner=alpha)),
     ("gelu", {}, ROUNDING, gelu_magnitude),
     ("gelu", {"approximate": "tanh"}, ROUNDING, gelu_magnitude),
-    ("silu", {}, ROUNDING, None),
-    ("mish", {}, ROUNDING, None),
+    ("silu", {}, ROUNDING, gated_magnitude(oracle.silu)),
+    ("mish", {}, ROUNDING, gated_magnitude(oracle.mish)),
     ("sigmoid", {}, ROUNDING, None),
     ("hard_sigmoid", {}, ROUNDING, hard_sigmoid_magnitude),
     ("hard_sigmoid", {"alpha": 1 / 6, "beta": 0.6}, ROUNDING, hard_sigmoid_magnitude),
