@@ -54,7 +54,7 @@ def pool_cases():
     yield (2, 64, 56, 56), 3, {"stride": 2, "pads": 1}  # large enough to be split between threads
     for c in (1, 8, 17):
         yield (2, c, 40), 4, {"stride": 3, "pads": (1, 2)}
-        yield (2, c, 41), 3, {"stride": 2, "dilation": 2, "ceil_mode": True}
+        yield (2, c, 42), 3, {"stride": 2, "dilation": 2, "ceil_mode": True}
         yield (1, c, 4, 6, 9), 2, {"stride": 2, "ceil_mode": True}
         yield (1, c, 4, 5, 9), (1, 3, 3), {"stride": (1, 2, 2), "pads": (0, 1, 1, 0, 1, 0)}
     yield (1, 3, 5, 6, 7), (2, 3, 2), {"auto_pad": "SAME_LOWER", "stride": (2, 2, 3), "dilation": (2, 1, 1)}
