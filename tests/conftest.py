@@ -1,0 +1,45 @@
+"""Fixtures that every kernel test shares: each instruction set of this machine, and 1 and 2 threads."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # `import oracle`, in every import mode
+
+# The same examples on every machine and in every run; a found failure becomes a case of its own, not a database entry.
+settings.register_profile(
+    "cnnengine",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=120,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("cnnengine")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "isa" in metafunc.fixturenames:  # asked here, so that tests without kernels run in a tree that is not built
+        from cnnengine._kernels import dispatch
+
+        metafunc.parametrize("isa", dispatch.available_isas(), indirect=True)
+
+
+@pytest.fixture
+def isa(request: pytest.FixtureRequest):
+    """The name of an instruction set; its kernels are the ones in use during the test."""
+    from cnnengine._kernels import dispatch
+
+    with dispatch.use_isa(request.param):
+        assert dispatch.current_isa() == request.param
+        yield request.param
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> int:
+    """A number of threads."""
+    return request.param
