@@ -220,7 +220,8 @@ class _Importer:
         opset = opsets.get(domain, self.opsets.get(domain))
         schema = None if opset is None else schema_of(node.op_type, domain, opset)
         if schema is None or schema.deprecated:
-            self.problems.append(Problem(name, node.op_type, domain, opset or 0, self._reason(node, domain, opset, schema)))
+            version = (opset or 0) if schema is None else schema.version
+            self.problems.append(Problem(name, node.op_type, domain, version, self._reason(node, domain, opset, schema)))
             return None
         graphs = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
         if not any(kind_of(a) in graphs for a in node.attribute):  # captured values follow the inputs: their places count
