@@ -266,12 +266,8 @@ class _Importer:
             reason = f"versions before {cls.min_version} are not supported"
         if is_allowed(node.op_type, domain, schema.version):
             if self.fallback:
-                try:
-                    return Node(Fallback.of(node, schema.version), inputs, outputs, name)
-                except UnsupportedOperatorError as error:
-                    reason = _detail(error)
-            else:
-                reason = "it has no kernel, and fallback is 'error'"
+                return Node(Fallback.of(node, schema.version), inputs, outputs, name)
+            reason = "it has no kernel, and fallback is 'error'"
         self.problems.append(Problem(name, node.op_type, domain, schema.version, reason))
         return None
 

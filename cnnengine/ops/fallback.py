@@ -70,10 +70,9 @@ _VERSIONS: dict[str, tuple[int, ...]] = {
     "Sinh": (9, 22),
     "Tan": (7, 22),
     "Unique": (11, 28),
-    "Upsample": (9,),
 }
 ALLOWED: dict[tuple[str, str], frozenset[int]] = {("", name): frozenset(versions) for name, versions in _VERSIONS.items()}
-"""(domain, operator) -> versions. Upsample-9 in its nearest mode alone."""
+"""(domain, operator) -> versions."""
 
 KNOWN_VALUE_LIMIT = 1024
 """Elements of a known value that shape inference gets to see."""
@@ -104,13 +103,7 @@ class Fallback(Operator):
 
     @classmethod
     def of(cls, node: onnx.NodeProto, version: int) -> Fallback:
-        """Wrap a file's node; its values are renamed by position, so that equal nodes give equal operators.
-
-        Raises
-        ------
-        UnsupportedOperatorError
-            A mode that onnx.reference does not compute at this version.
-        """
+        """Wrap a file's node; its values are renamed by position, so that equal nodes give equal operators."""
         import onnx
         from onnx import helper
 
@@ -138,8 +131,9 @@ class Fallback(Operator):
         model = onnx.ModelProto.FromString(self.model)
         node = model.graph.node[0]
         del model.graph.input[:]
-        for name, spec in zip(node.input, inputs, strict=False):
-            if not name or spec is None:
+        for name in filter(None, node.input):
+            spec = inputs[int(name[1:])]
+            if spec is None:
                 continue
             if spec.value is not None and spec.value.size <= KNOWN_VALUE_LIMIT and spec.value.dtype != object:
                 model.graph.initializer.append(
@@ -173,7 +167,7 @@ class Fallback(Operator):
 
     def reference(self, *inputs: Any) -> list[Any]:
         node_inputs, outputs, session = _session(self.model)
-        feeds = {n: v for n, v in zip(node_inputs, inputs, strict=False) if n and v is not None}
+        feeds = {n: inputs[int(n[1:])] for n in node_inputs if n}
         try:
             with np.errstate(all="ignore"):
                 results = session.run(None, feeds)
@@ -192,10 +186,6 @@ def _adapt(node: onnx.NodeProto, version: int) -> int:
     from onnx import helper
 
     modes = {a.name: a.s.decode("utf-8", "replace") for a in node.attribute if a.s}
-    if node.op_type == "Upsample" and modes.get("mode", "nearest") != "nearest":
-        raise UnsupportedOperatorError(
-            "onnx.reference does not compute this mode", operator="Upsample", expected="nearest", received=modes["mode"]
-        )
     if node.op_type == "GridSample" and version == 16:
         kept = [helper.make_attribute(a.name, helper.get_attribute_value(a)) for a in node.attribute if a.name != "mode"]
         mode = modes.get("mode", "bilinear")

@@ -227,6 +227,32 @@ def test_missing_attributes(op_type: str, version: int) -> None:
         record(op_type, version, {})
 
 
+SQUARE = np.array([[[[1, 2], [3, 4]]]], np.float32)
+OBLONG = np.arange(1, 9, dtype=np.float32).reshape(1, 1, 2, 4)
+DOUBLED = [[1, 1.5, 2, 2], [2, 2.5, 3, 3], [3, 3.5, 4, 4], [3, 3.5, 4, 4]]
+RESIZES = [
+    ("Resize", 10, "nearest", SQUARE, (2, 3), np.repeat(np.repeat(SQUARE[0, 0], 2, 0), 3, 1)),
+    ("Resize", 10, "linear", SQUARE, (2, 2), DOUBLED),
+    ("Resize", 10, "nearest", OBLONG, (0.6, 0.6), [[1, 3]]),
+    ("Resize", 10, "linear", OBLONG, (0.6, 0.6), [[1, 8 / 3]]),
+    ("Upsample", 9, "linear", SQUARE, (2, 2), DOUBLED),
+    ("Upsample", 9, "nearest", SQUARE, (2, 3), np.repeat(np.repeat(SQUARE[0, 0], 2, 0), 3, 1)),
+]
+
+
+@pytest.mark.parametrize(("op_type", "version", "mode", "x", "scales", "want"), RESIZES)
+def test_resizes_without_coordinate_modes(
+    op_type: str, version: int, mode: str, x: np.ndarray, scales: tuple[float, float], want: Any
+) -> None:
+    """Before version 11, output pixel i lies at input position i / scale; nearest rounds it down, or up where the axis shrinks."""
+    op = record(op_type, version, {"mode": mode}, inputs=2)
+    want = np.array(want, np.float32)[None, None]
+    operands = [x, np.array([1, 1, *scales], np.float32)]
+    agree(op, operands, [want])
+    if version == 9:
+        agree(record(op_type, 7, {"mode": mode, "scales": [1.0, 1.0, *scales]}), [x], [want])
+
+
 def test_sequences() -> None:
     split = record("SplitToSequence", 11, {"axis": 1})
     pieces = split.reference(X, I(2))[0]
