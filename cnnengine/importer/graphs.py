@@ -220,27 +220,35 @@ class _Importer:
         opset = opsets.get(domain, self.opsets.get(domain))
         schema = None if opset is None else schema_of(node.op_type, domain, opset)
         if schema is None or schema.deprecated:
-            self.problems.append(Problem(name, node.op_type, domain, opset or 0, self._reason(node, domain, opset, schema)))
+            version = (opset or 0) if schema is None else schema.version
+            self.problems.append(Problem(name, node.op_type, domain, version, self._reason(node, domain, opset, schema)))
             return None
-        while node.input and not node.input[-1]:
-            node = _trimmed(node)
+        graphs = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+        if not any(kind_of(a) in graphs for a in node.attribute):  # captured values follow the inputs: their places count
+            while node.input and not node.input[-1]:
+                node = _trimmed(node)
         self._check(node, name, schema)
-        subgraphs = [g for a in node.attribute for g in ([a.g] if kind_of(a) == onnx.AttributeProto.GRAPH else a.graphs)]
         before = len(self.problems)
-        inner = {id(g): self.graph(g, opsets, f"{name}/{g.name or 'graph'}", inner=True) for g in subgraphs}
+        attributes: dict[str, Any] = {}
+        captured: list[str] = []
+        for a in node.attribute:
+            if kind_of(a) not in graphs:
+                attributes[a.name] = value_of(a)
+                continue
+            single = kind_of(a) == onnx.AttributeProto.GRAPH
+            inner = []
+            for proto in [a.g] if single else a.graphs:
+                inner.append(self.graph(proto, opsets, f"{name}/{proto.name or a.name}", inner=True))
+                captured += list(inner[-1].inputs)[_formal(inner[-1], proto) :]
+            attributes[a.name] = inner[0] if single else inner
         if len(self.problems) > before:
             return None
-        captured = list(
-            dict.fromkeys(c for g, p in zip(inner.values(), subgraphs, strict=True) for c in list(g.inputs)[_formal(g, p) :])
-        )
-        attributes: dict[str, Any] = {}
-        for a in node.attribute:
-            if kind_of(a) == onnx.AttributeProto.GRAPH:
-                attributes[a.name] = _with_captures(inner[id(a.g)], captured)
-            elif kind_of(a) == onnx.AttributeProto.GRAPHS:
-                attributes[a.name] = [_with_captures(inner[id(g)], captured) for g in a.graphs]
-            else:
-                attributes[a.name] = value_of(a)
+        captured = list(dict.fromkeys(captured))
+        for key, value in attributes.items():
+            if isinstance(value, Graph):
+                attributes[key] = _with_captures(value, captured)
+            elif isinstance(value, list) and value and isinstance(value[0], Graph):
+                attributes[key] = [_with_captures(g, captured) for g in value]
         inputs, outputs = (*node.input, *captured), tuple(node.output)
         record = NodeRecord(node.op_type, domain, schema.version, attributes, tuple(node.input), outputs, name)
         cls = lookup(node.op_type, domain)

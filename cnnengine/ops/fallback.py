@@ -23,7 +23,55 @@ from .common import DTYPES
 if TYPE_CHECKING:
     import onnx
 
-ALLOWED: dict[tuple[str, str], frozenset[int]] = {}
+_VERSIONS: dict[str, tuple[int, ...]] = {
+    "Acos": (7, 22),
+    "Acosh": (9, 22),
+    "AffineGrid": (20,),
+    "Asin": (7, 22),
+    "Asinh": (9, 22),
+    "Atan": (7, 22),
+    "Atanh": (9, 22),
+    "Attention": (23, 24, 25),
+    "BitShift": (11, 28),
+    "BitwiseAnd": (18,),
+    "BitwiseNot": (18,),
+    "BitwiseOr": (18,),
+    "BitwiseXor": (18,),
+    "CenterCropPad": (18,),
+    "Col2Im": (18,),
+    "Compress": (9, 11, 28),
+    "Cos": (7, 22),
+    "Cosh": (9, 22),
+    "CumProd": (26,),
+    "DeformConv": (19, 22),
+    "DequantizeLinear": (19, 21, 23, 24, 25, 28),
+    "Det": (11, 22),
+    "DynamicQuantizeLinear": (11,),
+    "Einsum": (12, 28),
+    "EyeLike": (9, 22),
+    "GRU": (7, 14, 22),
+    "GridSample": (16, 20, 22),
+    "IsInf": (10, 20),
+    "IsNaN": (9, 13, 20),
+    "LSTM": (7, 14, 22),
+    "LpNormalization": (1, 22),
+    "MatMulInteger": (10,),
+    "NonMaxSuppression": (10, 11),
+    "QLinearMatMul": (10, 21),
+    "QuantizeLinear": (10, 13, 19, 21, 23, 24, 25, 28),
+    "RMSNormalization": (23,),
+    "RNN": (7, 14, 22),
+    "Resize": (11, 13, 18, 19),
+    "ReverseSequence": (10, 28),
+    "RoiAlign": (10, 16, 22),
+    "RotaryEmbedding": (23,),
+    "Shrink": (9,),
+    "Sin": (7, 22),
+    "Sinh": (9, 22),
+    "Tan": (7, 22),
+    "Unique": (11, 28),
+}
+ALLOWED: dict[tuple[str, str], frozenset[int]] = {("", name): frozenset(versions) for name, versions in _VERSIONS.items()}
 """(domain, operator) -> versions."""
 
 KNOWN_VALUE_LIMIT = 1024
@@ -43,7 +91,7 @@ class Fallback(Operator):
     ----------
     op_type, domain : str
     version : int
-        The operator's own version, which is also the opset that the model imports.
+        The version that the one-node model imports: the operator's own, or a later one that says the same.
     model : bytes
         The one-node model.
     """
@@ -65,6 +113,7 @@ class Fallback(Operator):
         copy.domain = "" if node.domain == "ai.onnx" else node.domain
         copy.input[:] = [f"x{i}" if n else "" for i, n in enumerate(node.input)]
         copy.output[:] = [f"y{i}" if n else "" for i, n in enumerate(node.output)]
+        version = _adapt(copy, version)
         graph = helper.make_graph(
             [copy],
             "node",
@@ -82,8 +131,9 @@ class Fallback(Operator):
         model = onnx.ModelProto.FromString(self.model)
         node = model.graph.node[0]
         del model.graph.input[:]
-        for name, spec in zip(node.input, inputs, strict=False):
-            if not name or spec is None:
+        for name in filter(None, node.input):
+            spec = inputs[int(name[1:])]
+            if spec is None:
                 continue
             if spec.value is not None and spec.value.size <= KNOWN_VALUE_LIMIT and spec.value.dtype != object:
                 model.graph.initializer.append(
@@ -107,12 +157,17 @@ class Fallback(Operator):
             shape = None
             if tensor.HasField("shape"):
                 shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-            specs.append(TensorSpec(DTYPES[tensor.elem_type], shape))
+            dtype = DTYPES.get(tensor.elem_type)
+            if dtype is None:
+                raise UnsupportedOperatorError(
+                    "an output's element type is not supported", operator=self.op_type, received=tensor.elem_type
+                )
+            specs.append(TensorSpec(dtype, shape))
         return specs
 
     def reference(self, *inputs: Any) -> list[Any]:
         node_inputs, outputs, session = _session(self.model)
-        feeds = {n: v for n, v in zip(node_inputs, inputs, strict=False) if n and v is not None}
+        feeds = {n: inputs[int(n[1:])] for n in node_inputs if n}
         try:
             with np.errstate(all="ignore"):
                 results = session.run(None, feeds)
@@ -124,6 +179,27 @@ class Fallback(Operator):
             ) from error
         given = iter(results)
         return [_plain(next(given)) if n else None for n in outputs]
+
+
+def _adapt(node: onnx.NodeProto, version: int) -> int:
+    """Say a node of a version that onnx.reference misreads as a later version does; returns that version."""
+    from onnx import helper
+
+    modes = {a.name: a.s.decode("utf-8", "replace") for a in node.attribute if a.s}
+    if node.op_type == "GridSample" and version == 16:
+        kept = [helper.make_attribute(a.name, helper.get_attribute_value(a)) for a in node.attribute if a.name != "mode"]
+        mode = modes.get("mode", "bilinear")
+        kept.append(helper.make_attribute("mode", {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)))
+        version = 20
+    elif node.op_type == "RoiAlign" and version == 10:
+        kept = [helper.make_attribute(a.name, helper.get_attribute_value(a)) for a in node.attribute]
+        kept.append(helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
+        version = 16
+    else:
+        return version
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    return version
 
 
 def _plain(value: Any) -> Any:

@@ -80,7 +80,7 @@ class Folding:
         node = self.uses.maker(name, *LINEAR)
         if node is None or self.uses.only_reader(name) is None or id(node) in self.changes or not only_output(node):
             return None
-        if getattr(node.op, "activation", None) is not None:
+        if getattr(node.op, "activation", None) is not None or len(node.inputs) > 3:
             return None
         w = self.uses.constant(node, 1)
         if w is None or w.dtype != FLOAT32 or not np.isfinite(w).all():

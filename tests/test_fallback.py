@@ -1,0 +1,172 @@
+"""Each (operator, version) pair of the fallback's table against ONNX's own node cases.
+
+The suite has cases for an operator's newest version. Where later versions only added element types, attributes or
+inputs, the cases that are valid under the older version's schema must hold for it too: they are run again under it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from cnnengine.errors import InputError, UnsupportedOperatorError
+from cnnengine.graph import TensorSpec
+from cnnengine.importer import import_model
+from cnnengine.ops import lookup
+from cnnengine.ops.fallback import ALLOWED, Fallback, is_allowed
+
+PAIRS = sorted((op, v) for (_, op), versions in ALLOWED.items() for v in versions)
+Case = tuple[str, onnx.NodeProto, list[Any], list[np.ndarray]]
+
+
+@cache
+def cases() -> dict[str, list[tuple[int, Case]]]:
+    """Operator -> (version, case) of the node suite; made in memory, which takes a while."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    found: dict[str, list[tuple[int, Case]]] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        suite = collect_testcases(None)
+    for case in suite:
+        nodes, opsets = case.model.graph.node, {o.domain: o.version for o in case.model.opset_import}
+        if len(nodes) != 1 or ("", nodes[0].op_type) not in ALLOWED or nodes[0].domain:
+            continue
+        version = onnx.defs.get_schema(nodes[0].op_type, opsets[""], "").since_version
+        for inputs, outputs in case.data_sets:
+            entry = (case.name, nodes[0], [array(v) for v in inputs], [array(v) for v in outputs])
+            found.setdefault(nodes[0].op_type, []).append((version, entry))
+    return found
+
+
+def array(value: Any) -> Any:
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    return np.asarray(value) if isinstance(value, np.generic) else value
+
+
+def as_version(case: Case, version: int) -> Case | None:
+    """The case as a file of an older version would have it; None where that version cannot say it."""
+    name, source, inputs, outputs = case
+    node = onnx.NodeProto()
+    node.CopyFrom(source)
+    kept = []
+    for a in node.attribute:
+        if node.op_type == "GridSample" and version == 16 and a.name == "mode":
+            a.s = {b"linear": b"bilinear", b"cubic": b"bicubic"}.get(a.s, a.s)
+        if node.op_type == "RoiAlign" and version == 10 and a.name == "coordinate_transformation_mode":
+            if a.s != b"output_half_pixel":
+                return None
+            continue
+        kept.append(helper.make_attribute(a.name, helper.get_attribute_value(a)))
+    if node.op_type == "RoiAlign" and version == 10 and len(kept) == len(node.attribute):
+        return None  # by default, version 16 shifts by half a pixel
+    if node.op_type == "GridSample" and version == 16 and inputs[0].ndim != 4:
+        return None
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    if node.op_type == "Resize" and version == 11 and len(node.input) > 1 and not node.input[1]:
+        node.input[1] = "roi"
+        inputs = [inputs[0], np.zeros(0, np.float32), *inputs[1:]]
+        if len(node.input) > 2 and not node.input[2]:
+            node.input[2] = "scales"
+            inputs.insert(2, np.zeros(0, np.float32))
+    names = [n for n in node.input if n]
+    values = [
+        helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+        for n, v in zip(names, inputs, strict=True)
+    ]
+    results = [onnx.ValueInfoProto(name=n) for n in node.output if n]
+    model = helper.make_model(
+        helper.make_graph([node], "g", values, results), opset_imports=[helper.make_opsetid("", version)], ir_version=10
+    )
+    try:
+        onnx.checker.check_node(node, *_context(version))
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except Exception:  # the checker's and the inference's errors, whose bases differ between releases
+        return None
+    return name, node, inputs, outputs
+
+
+def _context(version: int) -> tuple[Any]:
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = 10
+    context.opset_imports = {"": version}
+    return (context,)
+
+
+def plain(case: Case) -> bool:
+    """Whether all values are tensors of NumPy's own dtypes."""
+    return all(isinstance(v, np.ndarray) and v.dtype.kind in "fiub" and v.dtype.isbuiltin == 1 for v in (*case[2], *case[3]))
+
+
+@pytest.mark.parametrize(("op_type", "version"), PAIRS)
+def test_allowed_pairs(op_type: str, version: int) -> None:
+    found = [case for v, case in cases()[op_type] if v == version]
+    if not found:
+        newer = min(v for v, _ in cases()[op_type] if v > version)
+        found = [
+            c for c in (as_version(case, version) for v, case in cases()[op_type] if v == newer and plain(case)) if c is not None
+        ]
+    found = [c for c in found if plain(c)]
+    assert found, "no case that this version can say"
+    for name, node, inputs, outputs in found:
+        given = iter(inputs)
+        operands = [next(given) if n else None for n in node.input]
+        op = Fallback.of(node, version)
+        specs = op.infer([None if x is None else TensorSpec.of(x) for x in operands])
+        results = op.reference(*operands)
+        expected = iter(outputs)
+        for output, spec, result in zip(node.output, specs, results, strict=True):
+            if not output:
+                continue
+            want = next(expected)
+            assert result.dtype == want.dtype == spec.dtype, name
+            assert result.shape == want.shape, name
+            assert spec.shape is None or all(a is None or a == b for a, b in zip(spec.shape, want.shape, strict=True)), name
+            np.testing.assert_allclose(result, want, rtol=1e-3, atol=1e-7, err_msg=name)
+
+
+def test_no_pair_hides_a_class() -> None:
+    assert [op for (domain, op) in ALLOWED if lookup(op, domain) is not None] == ["Resize"]  # its class is for version 10
+
+
+def test_unlisted_versions_are_refused() -> None:
+    for op, version in (("DequantizeLinear", 10), ("Resize", 10), ("Upsample", 7), ("Loop", 13), ("Conv", 1), ("Nothing", 1)):
+        assert not is_allowed(op, "", version)
+    assert not is_allowed("Sin", "com.example", 7)
+
+
+def sine(opset: int = 13) -> onnx.ModelProto:
+    value = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["N"]) for n in "xy"]
+    graph = helper.make_graph([helper.make_node("Sin", ["x"], ["y"], name="wave")], "g", value[:1], value[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def test_a_model_with_a_fallback_runs() -> None:
+    x = np.linspace(-3, 3, 7, dtype=np.float32)
+    graph = import_model(sine())
+    assert isinstance(graph.nodes[0].op, Fallback) and graph.nodes[0].op.version == 7
+    np.testing.assert_allclose(graph.evaluate({"x": x})[0], np.sin(x), rtol=1e-6)
+
+
+def test_fallbacks_can_be_refused() -> None:
+    with pytest.raises(UnsupportedOperatorError, match=r"wave.*Sin.*fallback"):
+        import_model(sine(), fallback="error")
+
+
+def test_equal_nodes_are_equal_operators() -> None:
+    a, b = import_model(sine()).nodes[0].op, import_model(sine(9)).nodes[0].op
+    assert a == b and hash(a) == hash(b)
+
+
+def test_wrong_inputs_are_input_errors() -> None:
+    op = import_model(sine()).nodes[0].op
+    with pytest.raises(InputError, match="Sin"):
+        op.infer([TensorSpec(np.dtype(np.int64), (2,))])
