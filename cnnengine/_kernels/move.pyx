@@ -328,8 +328,19 @@ cdef extern from *:
     #define MOVE_ITEMS(T)                                                                                              \
         static void strided_##T(const char *x, Py_ssize_t xs, char *y, Py_ssize_t ys, Py_ssize_t n)                    \
         {                                                                                                              \
-            for (Py_ssize_t i = 0; i < n; i++)                                                                         \
-                *(T *)(y + i * ys) = *(const T *)(x + i * xs);                                                         \
+            const Py_ssize_t size = sizeof(T);                                                                         \
+            const T *from = (const T *)x;                                                                              \
+            T *to = (T *)y;                                                                                            \
+            /* flips and every second item: constant strides, which compilers turn into shuffles */                    \
+            if (ys == size && xs == -size)                                                                             \
+                for (Py_ssize_t i = 0; i < n; i++)                                                                     \
+                    to[i] = from[-i];                                                                                  \
+            else if (ys == size && xs == 2 * size)                                                                     \
+                for (Py_ssize_t i = 0; i < n; i++)                                                                     \
+                    to[i] = from[2 * i];                                                                               \
+            else                                                                                                       \
+                for (Py_ssize_t i = 0; i < n; i++)                                                                     \
+                    *(T *)(y + i * ys) = *(const T *)(x + i * xs);                                                     \
         }                                                                                                              \
         static void spread_##T(const char *x, char *y, Py_ssize_t n)                                                   \
         {                                                                                                              \

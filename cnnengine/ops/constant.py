@@ -11,8 +11,9 @@ import numpy as np
 
 from ..errors import InputError, ShapeError
 from ..graph import TensorSpec
-from .base import EXACT, NodeRecord, Operator
+from .base import EXACT, Lowering, NodeRecord, Operator
 from .common import FLOAT32, integers, required, scalar
+from .copies import movable
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ class ConstantOfShape(Operator):
 
     def reference(self, *inputs: Any) -> list[Any]:
         return [np.full(self._shape(inputs[0]), self.value, self.dtype)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        if not movable(ctx.outputs[0]):
+            return False
+        ctx.call("fill", (), (ctx.out_plain(),), value=self.value)
+        return True
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import Dim, TensorSpec
-from .base import EXACT, ROUNDING, NodeRecord, Operator
+from .base import EXACT, ROUNDING, Lowering, NodeRecord, Operator
 from .common import INT64, normal_axis, required, scalar, spec_at
+from .copies import movable
 
 Specs = Sequence[TensorSpec | None]
 
@@ -71,6 +72,20 @@ class Gather(Operator):
         x, indices = inputs
         axis = normal_axis(self.axis, x.ndim, self.op_type)
         return [np.asarray(x.take(wrapped(np.asarray(indices), x.shape[axis], self.op_type), axis=axis))]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x, indices = ctx.inputs[0], ctx.const(1)
+        if x is None or indices is None or not movable(x) or not movable(ctx.outputs[0]):
+            return False
+        axis = normal_axis(self.axis, len(x.concrete), self.op_type)
+        n = x.concrete[axis]
+        if indices.size and (indices.min() < -n or indices.max() >= n):
+            return False  # the reference raises when it runs
+        if math.prod(ctx.outputs[0].concrete):
+            ctx.call("gather", (ctx.plain(0),), (ctx.out_plain(),), axis=axis, indices=indices)
+        else:
+            ctx.out_plain()
+        return True
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import Dim, TensorSpec
-from .base import EXACT, NodeRecord, Operator
+from .base import EXACT, Lowering, NodeRecord, Operator
 from .common import DTYPES, INT64, broadcast_shape, dtype_of, integers, normal_axes, normal_axis, required, scalar, spec_at
+from .copies import along_channels, copy, known_integers, movable, pad_constant, pick, short_enough, strides_of
 
 Specs = Sequence[TensorSpec | None]
 
@@ -50,6 +51,12 @@ class Identity(Operator):
 
     def reference(self, *inputs: Any) -> list[Any]:
         return [inputs[0]]
+
+    def lower(self, ctx: Lowering) -> bool:
+        if not movable(ctx.inputs[0]):
+            return False
+        ctx.same()
+        return True
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,18 @@ class Dropout(Operator):
         x, ratio, mode = (*inputs, None, None)[:3]
         self._refuse_training(ratio, mode)
         return [x, np.ones(x.shape, x.dtype if self.mask == "same" else np.bool_)] if self.mask else [x]
+
+    def lower(self, ctx: Lowering) -> bool:
+        if not movable(ctx.inputs[0]):
+            return False
+        for i, spec in enumerate(ctx.inputs[1:], 1):
+            if spec is not None and ctx.const(i) is None:
+                return False
+        self._refuse_training(*(ctx.const(i) if i < len(ctx.inputs) and ctx.inputs[i] is not None else None for i in (1, 2)))
+        ctx.same()
+        if self.mask:
+            ctx.call("fill", (), (ctx.out_plain(1),), value=1)
+        return True
 
 
 @dataclass(frozen=True)
@@ -207,6 +226,12 @@ class Reshape(Operator):
         wanted = self.shape if self.shape is not None else integers(inputs[1], self.op_type, "shape")
         return [x.reshape(self.resolve(x.shape, wanted))]
 
+    def lower(self, ctx: Lowering) -> bool:
+        if not movable(ctx.inputs[0]) or not ctx.outputs[0].is_concrete:
+            return False
+        ctx.alias()
+        return True
+
 
 @dataclass(frozen=True)
 class Flatten(Operator):
@@ -234,6 +259,12 @@ class Flatten(Operator):
 
     def reference(self, *inputs: Any) -> list[Any]:
         return [inputs[0].reshape(self._shape(inputs[0].shape))]
+
+    def lower(self, ctx: Lowering) -> bool:
+        if not movable(ctx.inputs[0]) or not ctx.outputs[0].is_concrete:
+            return False
+        ctx.alias()
+        return True
 
 
 @dataclass(frozen=True)
@@ -271,6 +302,20 @@ class Transpose(Operator):
                 [inputs[0].shape[p] for p in self.order(inputs[0].ndim)]
             )
         ]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or not movable(x) or not short_enough(x.concrete):
+            return False
+        order = self.order(len(x.concrete))
+        moved = [p for p in order if x.concrete[p] != 1]
+        if moved == sorted(moved):
+            ctx.alias()
+            return True
+        shape = [x.concrete[p] for p in order]
+        strides = strides_of(x.concrete)
+        copy(ctx, ctx.plain(0), ctx.out_plain(), shape, [strides[p] for p in order], strides_of(shape))
+        return True
 
 
 @dataclass(frozen=True)
@@ -311,6 +356,12 @@ class Squeeze(Operator):
             axes = integers(inputs[1], self.op_type, "axes")
         return [inputs[0].reshape(self._shape(inputs[0].shape, axes))]
 
+    def lower(self, ctx: Lowering) -> bool:
+        if not movable(ctx.inputs[0]) or not ctx.outputs[0].is_concrete:
+            return False
+        ctx.alias()
+        return True
+
 
 @dataclass(frozen=True)
 class Unsqueeze(Operator):
@@ -342,6 +393,12 @@ class Unsqueeze(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         axes = self.axes if self.axes is not None else integers(inputs[1], self.op_type, "axes")
         return [inputs[0].reshape(self._shape(inputs[0].shape, axes))]
+
+    def lower(self, ctx: Lowering) -> bool:
+        if not movable(ctx.inputs[0]) or not ctx.outputs[0].is_concrete:
+            return False
+        ctx.alias()
+        return True
 
 
 @dataclass(frozen=True)
@@ -386,6 +443,28 @@ class Concat(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         self.infer([TensorSpec(x.dtype, x.shape) for x in inputs])
         return [np.concatenate(inputs, axis=self.axis)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        specs = [s for s in ctx.inputs if s is not None]
+        if not all(movable(s) and short_enough(s.concrete) for s in specs) or not ctx.outputs[0].is_concrete:
+            return False
+        out = ctx.outputs[0].concrete
+        axis = normal_axis(self.axis, len(out), self.op_type)
+        parts = [i for i, s in enumerate(specs) if 0 not in s.concrete]
+        at = 0
+        if along_channels(ctx, axis, parts) and parts:
+            target = ctx.out_planes()
+            for i in parts:
+                channels = specs[i].concrete[1]
+                ctx.call("copy_planes", (ctx.planes(i),), (target,), channels=channels, y_channel=at)
+                at += channels
+            return True
+        target, strides = ctx.out_plain(), strides_of(out)
+        for i in parts:
+            shape = specs[i].concrete
+            copy(ctx, ctx.plain(i), target, shape, strides_of(shape), strides, 0, at * strides[axis])
+            at += shape[axis]
+        return True
 
 
 @dataclass(frozen=True)
@@ -463,6 +542,23 @@ class Split(Operator):
         if split is None and len(inputs) > 1 and inputs[1] is not None:
             split = integers(inputs[1], self.op_type, "split")
         return np.split(x, np.cumsum(self.sizes(x.shape[axis], split))[:-1], axis=axis)
+
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or not movable(x) or not short_enough(x.concrete) or not all(o.is_concrete for o in ctx.outputs):
+            return False
+        axis = normal_axis(self.axis, len(x.concrete), self.op_type)
+        blocked = along_channels(ctx, axis, (0,)) and math.prod(x.concrete) > 0
+        source = ctx.planes(0) if blocked else ctx.plain(0)
+        strides, at = strides_of(x.concrete), 0
+        for i, spec in enumerate(ctx.outputs):
+            shape = spec.concrete
+            if blocked and shape[axis]:
+                ctx.call("copy_planes", (source,), (ctx.out_planes(i),), channels=shape[axis], x_channel=at)
+            else:
+                copy(ctx, source, ctx.out_plain(i), shape, strides, strides_of(shape), at * strides[axis])
+            at += shape[axis]
+        return True
 
 
 @dataclass(frozen=True)
@@ -561,6 +657,35 @@ class Slice(Operator):
             last = first + step * count
             index.append(slice(first, last if last >= 0 else None, step) if count else slice(0, 0))
         return [x[tuple(index)]]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or not movable(x) or not short_enough(x.concrete):
+            return False
+        values = []
+        for i, (attribute, tensor) in enumerate(
+            ((self.starts, "starts"), (self.ends, "ends"), (self.axes, "axes"), (None, "steps")), 1
+        ):
+            known, value = known_integers(ctx, i, attribute, self.op_type, tensor)
+            if not known:
+                return False
+            values.append(value)
+        starts, ends, axes, steps = values
+        if starts is None or ends is None:
+            return False
+        cut = self.resolve(x.concrete, starts, ends, axes, steps)
+        shape = [count for _, _, count in cut]
+        uncut = [i for i, (part, n) in enumerate(zip(cut, x.concrete, strict=True)) if part == (0, 1, n)]
+        if len(uncut) == len(cut):
+            ctx.same()
+        elif set(range(len(cut))) - set(uncut) == {1} and cut[1][1] == 1 and along_channels(ctx, 1, (0,)) and 0 not in shape:
+            ctx.call("copy_planes", (ctx.planes(0),), (ctx.out_planes(),), channels=shape[1], x_channel=cut[1][0])
+        else:
+            strides = strides_of(x.concrete)
+            first = sum(start * s for (start, _, _), s in zip(cut, strides, strict=True))
+            x_strides = [step * s for (_, step, _), s in zip(cut, strides, strict=True)]
+            copy(ctx, ctx.plain(0), ctx.out_plain(), shape, x_strides, strides_of(shape), first)
+        return True
 
 
 @dataclass(frozen=True)
@@ -667,6 +792,37 @@ class Pad(Operator):
         fill = self.value if value is None else scalar(value, self.op_type, "constant_value")
         return [np.pad(x[cut], grow, constant_values=fill)]
 
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or not movable(x) or not short_enough(x.concrete):
+            return False
+        known, pads = known_integers(ctx, 1, self.pads, self.op_type, "pads")
+        axes_known, axes = known_integers(ctx, 3, None, self.op_type, "axes")
+        value: Any = self.value
+        if len(ctx.inputs) > 2 and ctx.inputs[2] is not None:
+            constant = ctx.const(2)
+            if constant is None:
+                return False
+            value = scalar(constant, self.op_type, "constant_value")
+        if not known or not axes_known or pads is None:
+            return False
+        widths = self.resolve(len(x.concrete), pads, axes)
+        out = self._check(x.concrete, widths)
+        if not any(b or e for b, e in widths):
+            ctx.same()
+        elif self.mode == "constant":
+            pad_constant(ctx, ctx.plain(0), ctx.out_plain(), x.concrete, widths, value)
+        elif 0 in out:
+            ctx.out_plain()
+        else:
+            picks = {}
+            for axis, (n, (b, e)) in enumerate(zip(x.concrete, widths, strict=True)):
+                if b or e:
+                    kept = np.arange(n)[max(-b, 0) : n - max(-e, 0)]
+                    picks[axis] = np.pad(kept, (max(b, 0), max(e, 0)), mode=self.mode)  # type: ignore[call-overload]
+            pick(ctx, ctx.plain(0), ctx.out_plain(), x.concrete, x.dtype, picks)
+        return True
+
 
 @dataclass(frozen=True)
 class Expand(Operator):
@@ -686,6 +842,19 @@ class Expand(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         x, shape = inputs
         return [np.array(np.broadcast_to(x, broadcast_shape(x.shape, integers(shape, self.op_type, "shape"), self.op_type)))]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x, y = ctx.inputs[0], ctx.outputs[0]
+        if x is None or not movable(x) or not y.is_concrete or not short_enough(y.concrete):
+            return False
+        out = y.concrete
+        shape = (1,) * (len(out) - len(x.concrete)) + x.concrete
+        if shape == out:
+            ctx.alias()
+            return True
+        strides = [0 if n == 1 else s for n, s in zip(shape, strides_of(shape), strict=True)]
+        copy(ctx, ctx.plain(0), ctx.out_plain(), out, strides, strides_of(out))
+        return True
 
 
 @dataclass(frozen=True)
@@ -734,6 +903,25 @@ class Tile(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         return [np.tile(inputs[0], self.repeats(inputs[0].ndim, inputs[1], inputs[2] if len(inputs) > 2 else None))]
 
+    def lower(self, ctx: Lowering) -> bool:
+        x, y = ctx.inputs[0], ctx.outputs[0]
+        if x is None or not movable(x) or not y.is_concrete:
+            return False
+        if x.concrete == y.concrete:
+            ctx.same()
+            return True
+        if 0 in y.concrete:
+            ctx.out_plain()
+            return True
+        by = [m // n for m, n in zip(y.concrete, x.concrete, strict=True)]
+        shape = [v for pair in zip(by, x.concrete, strict=True) for v in pair]
+        if not short_enough(shape):
+            return False
+        x_strides = [v for s in strides_of(x.concrete) for v in (0, s)]
+        y_strides = [v for n, s in zip(x.concrete, strides_of(y.concrete), strict=True) for v in (n * s, s)]
+        copy(ctx, ctx.plain(0), ctx.out_plain(), shape, x_strides, y_strides)
+        return True
+
 
 def _parse(text: Any) -> float:
     word = str(text).strip()
@@ -764,6 +952,23 @@ def convert(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return x.astype(dtype)
 
 
+CASTABLE = tuple(np.dtype(t) for t in ("float32", "float64", "int32", "int64", "int8", "uint8", "bool"))
+
+
+def lower_cast(ctx: Lowering, dtype: np.dtype) -> bool:
+    """The kernel `cast` for the common dtypes; the others are left to the host."""
+    x = ctx.inputs[0]
+    if x is None or not movable(x):
+        return False
+    if x.dtype == dtype:
+        ctx.same()
+        return True
+    if x.dtype not in CASTABLE or dtype not in CASTABLE:
+        return False
+    ctx.call("cast", (ctx.plain(0),), (ctx.out_plain(),))
+    return True
+
+
 @dataclass(frozen=True)
 class Cast(Operator):
     """ONNX Cast (1 to 25) between the dtypes that NumPy has; the others are refused."""
@@ -786,6 +991,9 @@ class Cast(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         return [convert(inputs[0], self.to)]
 
+    def lower(self, ctx: Lowering) -> bool:
+        return lower_cast(ctx, self.to)
+
 
 @dataclass(frozen=True)
 class CastLike(Operator):
@@ -799,6 +1007,9 @@ class CastLike(Operator):
 
     def reference(self, *inputs: Any) -> list[Any]:
         return [convert(inputs[0], inputs[1].dtype)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        return ctx.inputs[1] is not None and lower_cast(ctx, ctx.inputs[1].dtype)
 
 
 def _blocks(shape: tuple[int, ...], operator: str) -> tuple[int, int, int, int]:
@@ -841,6 +1052,18 @@ class DepthToSpace(Operator):
             blocks = x.reshape(n, c, b, b, h // b, w // b).transpose(0, 1, 4, 2, 5, 3)
         return [blocks.reshape(n, c, h, w)]
 
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or not movable(x):
+            return False
+        n, c, h, w = self._shape(x.concrete)
+        b = self.blocksize
+        split = (n, b, b, c, h // b, w // b) if self.mode == "DCR" else (n, c, b, b, h // b, w // b)
+        order = (0, 3, 4, 1, 5, 2) if self.mode == "DCR" else (0, 1, 4, 2, 5, 3)
+        shape, strides = [split[i] for i in order], strides_of(split)
+        copy(ctx, ctx.plain(0), ctx.out_plain(), shape, [strides[i] for i in order], strides_of(shape))
+        return True
+
 
 @dataclass(frozen=True)
 class SpaceToDepth(Operator):
@@ -872,3 +1095,15 @@ class SpaceToDepth(Operator):
         n, c, h, w = self._shape(x.shape)
         order = (0, 3, 5, 1, 2, 4) if self.mode == "DCR" else (0, 1, 3, 5, 2, 4)
         return [x.reshape(n, c // (b * b), h, b, w, b).transpose(order).reshape(n, c, h, w)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or not movable(x):
+            return False
+        n, c, h, w = self._shape(x.concrete)
+        b = self.blocksize
+        split = (n, c // (b * b), h, b, w, b)
+        order = (0, 3, 5, 1, 2, 4) if self.mode == "DCR" else (0, 1, 3, 5, 2, 4)
+        shape, strides = [split[i] for i in order], strides_of(split)
+        copy(ctx, ctx.plain(0), ctx.out_plain(), shape, [strides[i] for i in order], strides_of(shape))
+        return True

@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
+from cnnengine._kernels.dispatch import available_isas, lanes, use_isa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnengine._kernels import kernel
-from cnnengine._kernels.dispatch import available_isas, lanes, use_isa
 from cnnengine.runtime.layout import View, aligned_copy, aligned_empty
 
 RNG = np.random.default_rng(20261122)
@@ -51,7 +51,7 @@ def views(shape: tuple[int, ...], groups: tuple[int, ...]) -> list[View]:
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    "shape, groups",
+    ("shape", "groups"),
     [
         ((2, 3), (1, 3)),
         ((1, 40), (1, 2)),
@@ -99,7 +99,8 @@ def test_reorder_stays_inside_its_buffers(isa, direction):
             expected = to_buffer(x, yv)
             specified = ~np.isnan(expected)
             assert np.array_equal(y[32 : 32 + yv.size][specified], expected[specified])
-            assert (y[:32] == 77).all() and (y[32 + yv.size :] == 77).all()
+            assert (y[:32] == 77).all()
+            assert (y[32 + yv.size :] == 77).all()
 
 
 def test_reorder_of_nothing():
@@ -142,7 +143,7 @@ def run_planes(isa, threads, shape_x, shape_y, channels, x_channel, y_channel):
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    "c_x, c_y, channels, x_channel, y_channel",
+    ("c_x", "c_y", "channels", "x_channel", "y_channel"),
     [(16, 48, 16, 0, 16), (32, 64, 32, 0, 32), (64, 32, 32, 32, 0), (20, 36, 20, 0, 16), (40, 20, 20, 16, 0), (24, 50, 24, 0, 13),
      (58, 29, 29, 29, 0), (3, 4, 1, 1, 2), (16, 64, 16, 0, 37), (64, 64, 5, 15, 14)],
 )  # fmt: skip
@@ -170,7 +171,12 @@ def test_copy_planes_writes_the_halo_of_concatenated_inputs():
 
 def test_copy_planes_refuses_ranges_outside():
     v = View.planes((1, 20, 4, 4), lanes())
-    for bad in ({"channels": 21}, {"channels": 5, "x_channel": 16}, {"channels": 5, "y_channel": 16}, {"channels": 1, "x_channel": -1}):
+    for bad in (
+        {"channels": 21},
+        {"channels": 5, "x_channel": 16},
+        {"channels": 5, "y_channel": 16},
+        {"channels": 1, "x_channel": -1},
+    ):
         with pytest.raises(ValueError, match="channels"):
             kernel("copy_planes").build((v,), (v,), **bad)
     with pytest.raises(ValueError, match="one group"):
@@ -335,14 +341,25 @@ def test_copy_nd_of_nothing():
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fill(threads, dtype):
-    for shape, cut in [((3, 4, 9), np.s_[:]), ((3, 4, 9), np.s_[1:, 2:, :3]), ((400, 500), np.s_[3:, 2:]), ((5, 6), np.s_[:, ::2]), ((7,), np.s_[2:3])]:
+    for shape, cut in [
+        ((3, 4, 9), np.s_[:]),
+        ((3, 4, 9), np.s_[1:, 2:, :3]),
+        ((400, 500), np.s_[3:, 2:]),
+        ((5, 6), np.s_[:, ::2]),
+        ((7,), np.s_[2:3]),
+    ]:
         y = values(shape, dtype)
         expected = y.copy()
         expected[cut] = 1
         target = y[cut]
         view = View.plain(shape, dtype)
         launch = kernel("fill").build(
-            (), (view,), value=1, shape=target.shape, y_strides=in_items(target), y_offset=(target.ctypes.data - y.ctypes.data) // y.itemsize
+            (),
+            (view,),
+            value=1,
+            shape=target.shape,
+            y_strides=in_items(target),
+            y_offset=(target.ctypes.data - y.ctypes.data) // y.itemsize,
         )
         buffer = aligned_copy(y)
         kernel("fill").front(launch, buffer.view(np.uint8), threads=threads)
@@ -367,7 +384,9 @@ def test_gather(threads, dtype):
     ]:
         x = values(shape, dtype)
         expected = np.take(x, np.asarray(picked, np.int64), axis)
-        launch = kernel("gather").build((View.plain(shape, dtype),), (View.plain(expected.shape, dtype),), axis=axis, indices=picked)
+        launch = kernel("gather").build(
+            (View.plain(shape, dtype),), (View.plain(expected.shape, dtype),), axis=axis, indices=picked
+        )
         y = aligned_copy(fresh(expected.shape, dtype))
         kernel("gather").front(launch, aligned_copy(x).view(np.uint8), y.view(np.uint8), threads=threads)
         assert np.array_equal(y.reshape(expected.shape), expected)
@@ -383,7 +402,7 @@ CASTS = [np.float32, np.float64, np.int32, np.int64, np.int8, np.uint8, np.bool_
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("source, target", list(itertools.product(CASTS, CASTS)))
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(CASTS, CASTS)))
 def test_cast(threads, source, target):
     for n in (0, 1, 77, 100_003):
         x = RNG.uniform(-130, 250, n)

@@ -1,0 +1,494 @@
+/* Runs every tile of one family against naive C, without a Python: for instruction sets that the build machine lacks.
+ *
+ * Compiled once per family: -DFAMILY_conv (pool, vector, move) -DSOURCE="conv.c", the C file that Cython makes of
+ * cnnengine/_kernels/tiles/conv.pyx. The tiles are static functions of that file, named here by Cython's mangling;
+ * what needs CPython is never called and is dropped by the linker (-ffunction-sections -Wl,--gc-sections).
+ * Prints the number of comparisons; exits with 1 when one differs. */
+#include SOURCE
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define JOIN2(a, b) a##b
+#define JOIN(a, b) JOIN2(a, b)
+#define MODULE __pyx_f_9cnnengine_8_kernels_5tiles_
+#define TYPES __pyx_t_9cnnengine_8_kernels_5tiles_
+#define ENUMS __pyx_e_9cnnengine_8_kernels_5tiles_
+
+static long compared, failed;
+static unsigned long long state = 20261122;
+
+static float uniform(void)
+{
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (float)((double)(state >> 40) / (1 << 23) - 1.0);
+}
+
+static int below(int n) { return (int)((uniform() + 1) * 0.4999 * n); }
+
+static float *floats(size_t n)
+{
+    float *p = malloc((n + 1) * sizeof(float));
+    for (size_t i = 0; i < n; i++)
+        p[i] = uniform();
+    return p;
+}
+
+static float *filled(size_t n, float value)
+{
+    float *p = malloc((n + 1) * sizeof(float));
+    for (size_t i = 0; i < n; i++)
+        p[i] = value;
+    return p;
+}
+
+/* `scale`: what rounding errors are relative to */
+static void check(const char *what, double got, double want, double scale, double tolerance)
+{
+    compared++;
+    if (isnan(want) ? isnan(got) : got == want || fabs(got - want) <= tolerance * scale)
+        return;
+    if (failed++ < 20)
+        printf("%s: %.9g, %.9g expected\n", what, got, want);
+}
+
+/* ------------------------------------------------------------------ convolution */
+#ifdef FAMILY_conv
+#define TILE(name) JOIN(MODULE, 4conv_##name)
+typedef struct JOIN(TYPES, 4conv_conv_tile_t) conv_tile;
+typedef struct JOIN(TYPES, 4conv_depthwise_tile_t) depthwise_tile;
+typedef void (*conv_fn)(int, const conv_tile *);
+
+static void conv(conv_fn fn, int blocks, int stride, int width, int is_plain)
+{
+    char what[100];
+    for (int round = 0; round < 12; round++) {
+        conv_tile t;
+        memset(&t, 0, sizeof t);
+        const int ic = is_plain ? 1 : LANES, step = stride ? stride : 3;
+        const int planes = is_plain ? 1 + round % 3 : round % 3, taps = 1 + round % 4;
+        const int partial = is_plain ? 0 : planes ? (round % 2 ? 1 + below(LANES - 1) : 0) : 1 + below(LANES - 1);
+        const int whole = planes + (partial > 0), pixels = (width - 1) * step + taps * 2;
+        const size_t per_channel = (size_t)blocks * LANES;
+        const long xplane = (long)pixels * ic, yplane = (long)(width + 2) * LANES, rplane = (long)(width + 1) * LANES;
+        Py_ssize_t offsets[4];
+        float *x = floats((size_t)whole * xplane), *bias = floats(per_channel);
+        float *y = floats((size_t)blocks * yplane), *residual = floats((size_t)blocks * rplane);
+        /* weights as [plane][tap][channel][blocks * LANES]; four blocks as two panels of two */
+        size_t rows = (size_t)(planes * ic + partial) * taps;
+        float *w = floats(rows * per_channel), *panel = floats(rows * per_channel), *panel2 = panel;
+        for (int i = 0; i < taps; i++)
+            offsets[i] = (Py_ssize_t)(i * 2 - (i > 0)) * ic;
+        /* lanes that no tile may look at */
+        if (partial)
+            for (int p = 0; p < pixels; p++)
+                for (int c = partial; c < LANES; c++)
+                    x[(size_t)planes * xplane + p * LANES + c] = NAN;
+        if (blocks == 4) {
+            panel2 = panel + rows * 2 * LANES;
+            for (size_t r = 0; r < rows; r++)
+                for (int c = 0; c < 4 * LANES; c++)
+                    (c < 2 * LANES ? panel : panel2)[r * 2 * LANES + c % (2 * LANES)] = w[r * per_channel + c];
+        } else
+            memcpy(panel, w, rows * per_channel * sizeof(float));
+        t.x = x, t.w = panel, t.w2 = panel2, t.bias = bias, t.y = y, t.taps = offsets, t.n_taps = taps;
+        t.planes = planes, t.channels = ic, t.partial = partial, t.xplane = xplane, t.xstep = (Py_ssize_t)step * ic;
+        t.yplane = yplane, t.ystep = LANES, t.rplane = rplane, t.rstep = LANES;
+        t.first = round % 5 != 3, t.last = round % 7 != 2;
+        t.residual = round % 2 ? residual : NULL;
+        t.low = round % 3 ? -INFINITY : 0, t.high = round % 4 ? INFINITY : 0.5f;
+        float *before = malloc(sizeof(float) * blocks * yplane);
+        memcpy(before, y, sizeof(float) * blocks * yplane);
+        fn(width, &t);
+        snprintf(what, sizeof what, "conv %s B=%d S=%d P=%d round %d", is_plain ? "plain" : "blocked", blocks, stride, width, round);
+        for (int b = 0; b < blocks; b++)
+            for (int p = 0; p < width + 2; p++)
+                for (int l = 0; l < LANES; l++) {
+                    const size_t at = (size_t)b * yplane + p * LANES + l;
+                    double sum = t.first ? bias[b * LANES + l] : before[at], size = 1;
+                    if (p >= width) { /* not its own */
+                        check(what, y[at], before[at], 0, 0);
+                        continue;
+                    }
+                    const float *row = w;
+                    for (int c = 0; c < whole; c++)
+                        for (int tap = 0; tap < taps; tap++)
+                            for (int k = 0; k < (c < planes ? ic : partial); k++, row += per_channel) {
+                                double v = (double)row[b * LANES + l] * x[c * xplane + offsets[tap] + (long)p * step * ic + k];
+                                sum += v;
+                                size += fabs(v);
+                            }
+                    if (t.last) {
+                        if (t.residual)
+                            sum += residual[b * rplane + p * LANES + l];
+                        sum = fmin(fmax(sum, t.low), t.high);
+                    }
+                    check(what, y[at], sum, size, 2e-6);
+                }
+        free(x), free(bias), free(y), free(residual), free(w), free(panel), free(before);
+    }
+}
+
+static void depthwise(void (*fn)(const depthwise_tile *), int stride)
+{
+    char what[60];
+    for (int width = 1; width <= 37; width++)
+        for (int round = 0; round < 4; round++) {
+            depthwise_tile t;
+            memset(&t, 0, sizeof t);
+            const int step = stride ? stride : 3, taps = 1 + round * 3;
+            Py_ssize_t offsets[10];
+            float *x = floats(((size_t)width * step + 10) * LANES), *w = floats(10 * LANES), *bias = floats(LANES);
+            float *y = filled((size_t)(width + 1) * LANES, 77), *residual = floats((size_t)width * LANES);
+            for (int i = 0; i < taps; i++)
+                offsets[i] = (Py_ssize_t)(i * 7 % 10) * LANES;
+            t.x = x, t.w = w, t.bias = bias, t.y = y, t.residual = round % 2 ? residual : NULL, t.taps = offsets, t.n_taps = taps;
+            t.width = width, t.xstep = (Py_ssize_t)step * LANES, t.low = round == 2 ? 0 : -INFINITY, t.high = round == 3 ? 1 : INFINITY;
+            fn(&t);
+            snprintf(what, sizeof what, "depthwise S=%d width %d", stride, width);
+            for (int p = 0; p < width; p++)
+                for (int l = 0; l < LANES; l++) {
+                    double sum = bias[l];
+                    for (int i = 0; i < taps; i++)
+                        sum += (double)w[i * LANES + l] * x[(size_t)p * step * LANES + offsets[i] + l];
+                    if (t.residual)
+                        sum += residual[p * LANES + l];
+                    check(what, y[p * LANES + l], fmin(fmax(sum, t.low), t.high), 10, 1e-6);
+                }
+            for (int l = 0; l < LANES; l++)
+                check(what, y[width * LANES + l], 77, 0, 0);
+            free(x), free(w), free(bias), free(y), free(residual);
+        }
+}
+
+static void run(void)
+{
+    const struct { int blocks, stride, is_plain, widest; conv_fn fn; } tiles[] = {
+        {1, 0, 0, WIDTH1, TILE(blocked_1_0)}, {1, 1, 0, WIDTH1, TILE(blocked_1_1)}, {1, 2, 0, WIDTH1, TILE(blocked_1_2)},
+        {2, 0, 0, WIDTH2, TILE(blocked_2_0)}, {2, 1, 0, WIDTH2, TILE(blocked_2_1)}, {2, 2, 0, WIDTH2, TILE(blocked_2_2)},
+        {4, 0, 0, WIDTH4, TILE(blocked_4_0)}, {4, 1, 0, WIDTH4, TILE(blocked_4_1)}, {4, 2, 0, WIDTH4, TILE(blocked_4_2)},
+        {1, 0, 1, WIDTH1, TILE(plain_1_0)},   {1, 1, 1, WIDTH1, TILE(plain_1_1)},   {1, 2, 1, WIDTH1, TILE(plain_1_2)},
+        {2, 0, 1, WIDTH2, TILE(plain_2_0)},   {2, 1, 1, WIDTH2, TILE(plain_2_1)},   {2, 2, 1, WIDTH2, TILE(plain_2_2)},
+    };
+    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
+        for (int width = 1; width <= tiles[i].widest; width++)
+            conv(tiles[i].fn, tiles[i].blocks, tiles[i].stride, width, tiles[i].is_plain);
+    depthwise(TILE(depthwise_0), 0);
+    depthwise(TILE(depthwise_1), 1);
+    depthwise(TILE(depthwise_2), 2);
+    check("fma_loop", TILE(fma_loop)(10), 2.0 * 12 * LANES * 10, 1, 0);
+}
+#endif
+
+/* ------------------------------------------------------------------ pooling */
+#ifdef FAMILY_pool
+#define TILE(name) JOIN(MODULE, 4pool_##name)
+typedef struct JOIN(TYPES, 4pool_pool_tile_t) pool_tile;
+typedef void (*pool_fn)(const pool_tile *);
+enum { MAX, AVG, L1, L2, LP };
+static const char *kinds[] = {"max", "avg", "l1", "l2", "lp"};
+
+static double naive(int kind, const pool_tile *t, const float *x)
+{
+    double acc = kind == MAX ? -INFINITY : 0;
+    for (int z = 0; z < t->kd; z++)
+        for (int r = 0; r < t->kh; r++)
+            for (int k = 0; k < t->kw; k++) {
+                double v = x[z * t->td + r * t->th + k * t->tw];
+                acc = kind == MAX ? (isnan(v) || v > acc ? v : acc)
+                    : acc + (kind == AVG ? v : kind == L1 ? fabs(v) : kind == L2 ? v * v : pow(fabs(v), t->p));
+            }
+    return kind == AVG ? acc / t->count : kind == L2 ? sqrt(acc) : kind == LP ? pow(acc, 1 / t->p) : acc;
+}
+
+static void pool(pool_fn fn, int kind, int is_box)
+{
+    char what[80];
+    for (int kw = 1; kw <= (is_box ? 600 : 6); kw += is_box ? 1 + kw / 3 : 1)
+        for (int step = 1; step <= (is_box ? 1 : 3); step++)
+            for (int gap = 1; gap <= 2; gap++)
+                for (int width = 1; width <= (is_box ? 1 : 9); width++)
+                    for (int tall = 1; tall <= 3; tall++) {
+                        pool_tile t;
+                        memset(&t, 0, sizeof t);
+                        const size_t row = (size_t)((width - 1) * step + (kw - 1) * gap + 1) * LANES, n = row * tall * 2;
+                        float *x = floats(n), *y = filled((size_t)(width + 1) * LANES, 77);
+                        if (kind == MAX)
+                            for (int i = 0; i < 3; i++)
+                                x[below((int)n)] = i ? -INFINITY : NAN;
+                        t.x = x, t.y = y, t.kd = 1 + tall / 2, t.kh = tall, t.kw = kw, t.tw = gap * LANES, t.th = row, t.td = row / 2 / LANES * LANES;
+                        t.width = width, t.step = step * LANES, t.count = (float)(kw * tall), t.p = 3;
+                        fn(&t);
+                        snprintf(what, sizeof what, "%s %s kw=%d step=%d gap=%d width=%d", is_box ? "box" : "row", kinds[kind], kw, step, gap, width);
+                        for (int i = 0; i < width * LANES; i++) {
+                            double want = naive(kind, &t, x + i / LANES * t.step + i % LANES);
+                            check(what, y[i], want, 1 + fabs(want), kind == LP ? 1e-5 : 2e-6);
+                        }
+                        for (int l = 0; l < LANES; l++)
+                            check(what, y[width * LANES + l], 77, 0, 0);
+                        free(x), free(y);
+                    }
+}
+
+static void flat(pool_fn fn, int kind)
+{
+    for (int n = 1; n < 3000; n += 1 + n / 9)
+        for (int with_nan = 0; with_nan < 2; with_nan++) {
+            pool_tile t;
+            memset(&t, 0, sizeof t);
+            float *x = floats(n), y[2] = {77, 77};
+            if (with_nan)
+                x[below(n)] = NAN;
+            t.x = x, t.y = y, t.kd = t.kh = 1, t.kw = n, t.tw = 1, t.width = 1, t.count = (float)n, t.p = 3;
+            fn(&t);
+            double want = naive(kind, &t, x);
+            check(kinds[kind], y[0], want, 1 + fabs(want), 1e-5);
+            check(kinds[kind], y[1], 77, 0, 0);
+            free(x);
+        }
+}
+
+static void run(void)
+{
+    const pool_fn rows[] = {TILE(row_max), TILE(row_avg), TILE(row_l1), TILE(row_l2), TILE(row_lp)};
+    const pool_fn boxes[] = {TILE(box_max), TILE(box_avg), TILE(box_l1), TILE(box_l2), TILE(box_lp)};
+    const pool_fn flats[] = {TILE(flat_max), TILE(flat_avg), TILE(flat_l1), TILE(flat_l2), TILE(flat_lp)};
+    for (int kind = MAX; kind <= LP; kind++) {
+        pool(rows[kind], kind, 0);
+        pool(boxes[kind], kind, 1);
+        flat(flats[kind], kind);
+    }
+}
+#endif
+
+/* ------------------------------------------------------------------ elementwise, reductions, softmax */
+#ifdef FAMILY_vector
+#define TILE(name) JOIN(MODULE, 6vector_##name)
+#define NUMBER(name) JOIN(ENUMS, 6vector_##name)
+
+static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double softplus(double x) { return fmax(x, 0) + log1p(exp(-fabs(x))); }
+
+static double activation(int kind, double x, double a, double b)
+{
+    switch (kind) {
+    case NUMBER(ACT_NONE): return x;
+    case NUMBER(ACT_CLIP): return fmin(fmax(x, a), b);
+    case NUMBER(ACT_LEAKY_RELU): return x < 0 ? a * x : x;
+    case NUMBER(ACT_SIGMOID): return sigmoid(x);
+    case NUMBER(ACT_TANH): return tanh(x);
+    case NUMBER(ACT_SILU): return x * sigmoid(x);
+    case NUMBER(ACT_HARD_SIGMOID): return fmax(0, fmin(1, a * x + b));
+    case NUMBER(ACT_HARD_SWISH): return x * fmax(0, fmin(1, x / 6 + 0.5));
+    case NUMBER(ACT_ELU): return x < 0 ? a * expm1(x) : x;
+    case NUMBER(ACT_SELU): return b * (x < 0 ? a * expm1(x) : x);
+    case NUMBER(ACT_CELU): return x < 0 ? a * expm1(x / a) : x;
+    case NUMBER(ACT_GELU): return 0.5 * x * erfc(-x / sqrt(2));
+    case NUMBER(ACT_GELU_TANH): return x * sigmoid(2 * sqrt(2 / M_PI) * (x + 0.044715 * x * x * x));
+    case NUMBER(ACT_MISH): return x * tanh(softplus(x));
+    case NUMBER(ACT_SOFTPLUS): return softplus(x);
+    case NUMBER(ACT_SOFTSIGN): return x / (1 + fabs(x));
+    case NUMBER(ACT_EXP): return exp(x);
+    case NUMBER(ACT_LOG): return log(x);
+    case NUMBER(ACT_ERF): return erf(x);
+    case NUMBER(ACT_ABS): return fabs(x);
+    case NUMBER(ACT_NEG): return -x;
+    case NUMBER(ACT_SQRT): return sqrt(x);
+    case NUMBER(ACT_RECIPROCAL): return 1 / x;
+    case NUMBER(ACT_SIGN): return (x > 0) - (x < 0);
+    case NUMBER(ACT_FLOOR): return floor(x);
+    case NUMBER(ACT_CEIL): return ceil(x);
+    case NUMBER(ACT_ROUND): return nearbyint(x);
+    case NUMBER(ACT_THRESHOLDED_RELU): return x > a ? x : 0;
+    case NUMBER(ACT_SQUARE): return x * x;
+    case NUMBER(ACT_POW): return pow(x, a);
+    case NUMBER(ACT_AFFINE): return a * x + b;
+    case NUMBER(ACT_SWISH): return x * sigmoid(a * x);
+    case NUMBER(ACT_SHRINK): return x < -a ? x + b : x > a ? x - b : 0;
+    default: return NAN;
+    }
+}
+
+static double operation(int op, double a, double b)
+{
+    switch (op) {
+    case NUMBER(OP_ADD): return a + b;
+    case NUMBER(OP_SUB): return a - b;
+    case NUMBER(OP_MUL): return a * b;
+    case NUMBER(OP_DIV): return a / b;
+    case NUMBER(OP_POW): return pow(a, b);
+    case NUMBER(OP_MIN): return isnan(a) || isnan(b) ? NAN : fmin(a, b);
+    case NUMBER(OP_MAX): return isnan(a) || isnan(b) ? NAN : fmax(a, b);
+    default: return a < 0 ? b * a : a;
+    }
+}
+
+static double reduced(int kind, double acc, double x, double shift)
+{
+    switch (kind) {
+    case NUMBER(RED_SUM): return acc + x;
+    case NUMBER(RED_ABS): return acc + fabs(x);
+    case NUMBER(RED_SQUARE): return acc + x * x;
+    case NUMBER(RED_EXP): return acc + exp(x - shift);
+    case NUMBER(RED_PROD): return acc * x;
+    case NUMBER(RED_MAX): return isnan(x) || x > acc ? x : acc;
+    default: return isnan(x) || x < acc ? x : acc;
+    }
+}
+
+static int element(int mode, int i)
+{
+    return mode == NUMBER(MODE_SCALAR) ? 0 : mode == NUMBER(MODE_FULL) ? i : mode == NUMBER(MODE_VECTOR) ? i % LANES : i / LANES;
+}
+
+static void run(void)
+{
+    char what[80];
+    enum { N = 400 };
+    const int last = NUMBER(ACT_SHRINK);
+    for (int kind = 0; kind <= last; kind++)
+        for (int n = 1; n <= N; n += n < 3 * LANES ? 1 : 37) {
+            float *x = floats(n), *y = filled(n + 1, 77);
+            const float a = kind == NUMBER(ACT_SHRINK) ? 0.75f : kind == NUMBER(ACT_CLIP) ? -1.5f : kind == NUMBER(ACT_POW) ? 2.5f : 0.3f;
+            const float b = kind == NUMBER(ACT_CLIP) ? 2 : 0.5f;
+            for (int i = 0; i < n; i++)
+                x[i] = x[i] * (i % 3 ? 3 : 40);
+            if (n > 5)
+                x[below(n)] = NAN;
+            TILE(activate)(kind, x, y, n, a, b);
+            snprintf(what, sizeof what, "activation %d of %d floats", kind, n);
+            for (int i = 0; i < n; i++) {
+                if (isnan(x[i]) && kind == NUMBER(ACT_THRESHOLDED_RELU))
+                    continue;
+                double want = isnan(x[i]) ? (double)NAN : activation(kind, x[i], a, b);
+                if (isnan(x[i]) && (kind == NUMBER(ACT_SHRINK) || kind == NUMBER(ACT_SIGN)))
+                    continue;
+                /* two of them lose digits by their own form: the sum near -3, and exp of a cubic polynomial */
+                double scale = fabs(want) + (kind == NUMBER(ACT_HARD_SWISH) ? fabs(x[i]) : 0);
+                if (kind == NUMBER(ACT_GELU_TANH))
+                    scale *= 1 + (double)x[i] * x[i];
+                check(what, y[i], want, scale + 1e-30, 4e-6);
+            }
+            check(what, y[n], 77, 0, 0);
+            free(x), free(y);
+        }
+    for (int op = 0; op <= NUMBER(OP_PRELU); op++)
+        for (int mode = 0; mode < 8; mode++)
+            for (int n = LANES; n <= N; n += mode % 4 == NUMBER(MODE_FULL) || mode % 4 == NUMBER(MODE_SCALAR) ? 1 + n / 5 : LANES) {
+                const int a_mode = mode < 4 ? NUMBER(MODE_FULL) : mode - 4, b_mode = mode < 4 ? mode : NUMBER(MODE_FULL);
+                float *a = floats(N), *b = floats(N), *y = filled(n + 1, 77);
+                for (int i = 0; i < N && op == NUMBER(OP_POW); i++)
+                    a[i] = fabsf(a[i]) + 0.1f;
+                if (op == NUMBER(OP_MIN) || op == NUMBER(OP_MAX))
+                    a[n / 2 % (a_mode == NUMBER(MODE_FULL) ? n : 1)] = NAN, b[0] = NAN;
+                TILE(binary)(op, a, a_mode, b, b_mode, y, n);
+                snprintf(what, sizeof what, "binary %d modes %d %d of %d floats", op, a_mode, b_mode, n);
+                for (int i = 0; i < n; i++) {
+                    double want = operation(op, a[element(a_mode, i)], b[element(b_mode, i)]);
+                    check(what, y[i], want, fabs(want), 1e-6);
+                }
+                check(what, y[n], 77, 0, 0);
+                free(a), free(b), free(y);
+            }
+    for (int kind = 0; kind <= NUMBER(RED_MIN); kind++)
+        for (int n = 1; n <= 3000; n += 1 + n / 7)
+            for (int rows = 1; rows <= 3; rows++) {
+                const int stride = n + 5;
+                float *x = floats((size_t)rows * stride), *shift = floats(n);
+                double start = kind == NUMBER(RED_PROD) ? 1 : kind == NUMBER(RED_MAX) ? -INFINITY : kind == NUMBER(RED_MIN) ? INFINITY : 0;
+                double want = start, *acc = malloc(n * sizeof(double)), got;
+                if (kind >= NUMBER(RED_MAX) && n % 2)
+                    x[below(n)] = NAN;
+                for (int r = 0; r < rows; r++)
+                    for (int i = n; i < stride; i++)
+                        x[r * stride + i] = NAN;
+                for (int r = 0; r < rows; r++)
+                    for (int i = 0; i < n; i++)
+                        want = reduced(kind, want, x[r * stride + i], 0.25);
+                got = TILE(reduce_rows)(kind, x, stride, rows, n, start, 0.25f);
+                snprintf(what, sizeof what, "reduce_rows %d, %d x %d", kind, rows, n);
+                check(what, got, want, kind == NUMBER(RED_SUM) ? (double)rows * n : fabs(want), 1e-5);
+                for (int i = 0; i < n; i++)
+                    acc[i] = start;
+                TILE(reduce_columns)(kind, x, stride, rows, n, acc, shift);
+                snprintf(what, sizeof what, "reduce_columns %d, %d x %d", kind, rows, n);
+                for (int i = 0; i < n; i++) {
+                    want = start;
+                    for (int r = 0; r < rows; r++)
+                        want = reduced(kind, want, x[r * stride + i], shift[i]);
+                    check(what, acc[i], want, 1 + fabs(want), 2e-6);
+                }
+                free(x), free(shift), free(acc);
+            }
+    for (int log_of = 0; log_of < 2; log_of++)
+        for (int axis = 1; axis <= 200; axis += 1 + axis / 3)
+            for (int n = 1; n <= 40; n += n < 3 ? 1 : 5) {
+                const int stride = n == 1 ? 1 : n + 3;
+                float *x = floats((size_t)axis * stride + 4), *y = filled((size_t)axis * stride + 4, 77);
+                TILE(softmax)(log_of, x, y, axis, stride, n);
+                snprintf(what, sizeof what, "softmax log=%d, %d x %d", log_of, axis, n);
+                for (int i = 0; i < n; i++) {
+                    double sum = 0;
+                    for (int k = 0; k < axis; k++)
+                        sum += exp(x[k * stride + i]);
+                    for (int k = 0; k < axis; k++)
+                        check(what, y[k * stride + i], log_of ? x[k * stride + i] - log(sum) : exp(x[k * stride + i]) / sum, 1, 4e-6);
+                }
+                check(what, y[(size_t)(axis - 1) * stride + n], 77, 0, 0);
+                free(x), free(y);
+            }
+}
+#endif
+
+/* ------------------------------------------------------------------ moves */
+#ifdef FAMILY_move
+#define TILE(name) JOIN(MODULE, 4move_##name)
+
+static void run(void)
+{
+    char what[80];
+    for (int pixels = 1; pixels <= 3 * LANES + 1; pixels++)
+        for (int channels = 1; channels <= LANES; channels++)
+            for (int room = 0; room <= LANES; room += LANES / 2) {
+                const int xc = pixels + room + 2;
+                float *x = filled((size_t)channels * xc + room, NAN), *y = filled((size_t)(pixels + 1) * LANES, 77);
+                for (int c = 0; c < channels; c++)
+                    for (int p = 0; p < pixels; p++)
+                        x[c * xc + p] = uniform();
+                TILE(pack)(x, xc, pixels + room, y, pixels, channels);
+                snprintf(what, sizeof what, "pack %d pixels of %d channels", pixels, channels);
+                for (int p = 0; p <= pixels; p++)
+                    for (int l = 0; l < LANES; l++)
+                        check(what, y[p * LANES + l], p == pixels ? 77 : l < channels ? x[l * xc + p] : 0, 0, 0);
+                float *back = filled((size_t)channels * xc + room, 77);
+                for (int p = 0; p < pixels; p++)
+                    for (int l = channels; l < LANES; l++)
+                        y[p * LANES + l] = NAN;
+                TILE(unpack)(y, back, xc, pixels + room, pixels, channels);
+                snprintf(what, sizeof what, "unpack %d pixels of %d channels", pixels, channels);
+                for (int c = 0; c < channels; c++)
+                    for (int p = 0; p < xc; p++)
+                        if (p < pixels || p >= pixels + room)
+                            check(what, back[c * xc + p], p < pixels ? x[c * xc + p] : 77, 0, 0);
+                free(x), free(y), free(back);
+            }
+    for (int rows = 1; rows <= 2 * LANES + 3; rows++)
+        for (int columns = 1; columns <= 2 * LANES + 3; columns++) {
+            const int xr = columns + 3, yr = rows + 1;
+            float *x = floats((size_t)rows * xr), *y = filled((size_t)columns * yr, 77);
+            TILE(transpose)(x, xr, y, yr, rows, columns);
+            snprintf(what, sizeof what, "transpose %d x %d", rows, columns);
+            for (int c = 0; c < columns; c++)
+                for (int r = 0; r < yr; r++)
+                    check(what, y[c * yr + r], r < rows ? x[r * xr + c] : 77, 0, 0);
+            free(x), free(y);
+        }
+}
+#endif
+
+int main(void)
+{
+    run();
+    printf("%ld comparisons, %ld wrong, %d lanes\n", compared, failed, (int)LANES);
+    return failed || !compared;
+}
