@@ -76,14 +76,14 @@ AI vi vlt(vf a, vf b) { return (vi)(a < b); }
 AI vi vle(vf a, vf b) { return (vi)(a <= b); }
 AI vi veq(vf a, vf b) { return (vi)(a == b); }
 AI vi vne(vf a, vf b) { return (vi)(a != b); }
-AI vf vabs(vf a) { return (vf)((vi)a & viset(INT32_MAX)); }
+AI vf vf_abs(vf a) { return (vf)((vi)a & viset(INT32_MAX)); }
 AI vf vneg(vf a) { return (vf)((vi)a ^ viset(INT32_MIN)); }
 /* magnitude of a, sign of s */
 AI vf vcopysign(vf a, vf s) { return (vf)(((vi)a & viset(INT32_MAX)) | ((vi)s & viset(INT32_MIN))); }
 /* a NaN in either operand is the result */
 AI vf vmin_nan(vf a, vf b) { return vselect((vi)(a < b) | (vi)(a != a), a, b); }
 AI vf vmax_nan(vf a, vf b) { return vselect((vi)(a > b) | (vi)(a != a), a, b); }
-AI vf vsqrt(vf a)
+AI vf vf_sqrt(vf a)
 {
 #if !defined(__clang__) && defined(__AVX512F__)
     return (vf)__builtin_ia32_sqrtps512_mask(a, a, -1, 4);

@@ -29,8 +29,6 @@ from cnnengine._kernels.tiles.vector cimport (
 
 import math
 
-cimport cython
-
 from cnnengine._kernels import ACTIVATIONS
 
 cdef enum:
@@ -222,7 +220,6 @@ cdef void where_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
         row = row + 1
 
 
-@cython.wraparound(True)
 def broadcast_dims(shapes, out_shape):
     """[(size, strides of the shapes' C-contiguous arrays)] of the axes of `out_shape`; raises ValueError."""
     rank = len(out_shape)
@@ -244,7 +241,6 @@ def broadcast_dims(shapes, out_shape):
     return dims
 
 
-@cython.wraparound(True)
 cdef int set_walk(walk_t *g, list dims, Py_ssize_t run, list extents) except -1:
     """Fill in sizes and strides: `dims` [(size, strides of inputs and output)] outermost first, a run's length and how many
     elements of each operand it spans. Merges what can be merged, then sets the chunks."""
@@ -292,7 +288,6 @@ cdef int set_walk(walk_t *g, list dims, Py_ssize_t run, list extents) except -1:
     return 0
 
 
-@cython.wraparound(True)
 cdef int plain_walk(walk_t *g, list shapes, object out_shape) except -1:
     """The walk of plain operands under NumPy broadcasting."""
     cdef int k

@@ -44,12 +44,12 @@ cdef extern from "simd.h" nogil:
     vi vle(vf, vf) noexcept
     vi veq(vf, vf) noexcept
     vi vne(vf, vf) noexcept
-    vf vabs(vf) noexcept
+    vf vf_abs(vf) noexcept
     vf vneg(vf) noexcept
     vf vcopysign(vf, vf) noexcept
     vf vmin_nan(vf, vf) noexcept
     vf vmax_nan(vf, vf) noexcept
-    vf vsqrt(vf) noexcept
+    vf vf_sqrt(vf) noexcept
     vf vload_fill(const float *, int, float) noexcept
     double vsum_double(vf) noexcept
     float vlane(vf, int) noexcept
@@ -166,7 +166,7 @@ cdef inline vf log1p_unit(vf e) noexcept nogil:
 
 cdef inline vf vsigmoid(vf x) noexcept nogil:
     cdef vf e
-    e = vexp(vneg(vabs(x)))
+    e = vexp(vneg(vf_abs(x)))
     # NaN: e is NaN
     return vselect(vlt(x, vset(0.0)), e, vset(1.0)) / (e + <float>1.0)
 
@@ -177,18 +177,18 @@ cdef inline vf vswish(vf x, vf z) noexcept nogil:
     cdef vi negative
     negative = vlt(z, vset(0.0))
     one = vset(1.0)
-    s = exp_parts(vmax_keep(vneg(vabs(z)), -120.0), vset(0.0), &a)
+    s = exp_parts(vmax_keep(vneg(vf_abs(z)), -120.0), vset(0.0), &a)
     return vselect(negative, x * a, x) / (a * s + <float>1.0) * vselect(negative, s, one)
 
 
 cdef inline vf vtanh(vf x) noexcept nogil:
     cdef vf t
-    t = expm1_negative(vabs(x) * <float>-2.0)
+    t = expm1_negative(vf_abs(x) * <float>-2.0)
     return vcopysign(t / (t + <float>2.0), x)
 
 
 cdef inline vf vsoftplus(vf x) noexcept nogil:
-    return vmax_keep(x, 0.0) + log1p_unit(vexp(vneg(vabs(x))))
+    return vmax_keep(x, 0.0) + log1p_unit(vexp(vneg(vf_abs(x))))
 
 
 cdef inline vf vmish(vf x) noexcept nogil:
@@ -198,7 +198,7 @@ cdef inline vf vmish(vf x) noexcept nogil:
     x = vmax_keep(x, -120.0)
     negative = vlt(x, vset(0.0))
     one = vset(1.0)
-    s = exp_parts(vmax_keep(vneg(vabs(x)), -120.0), vset(0.0), &a)
+    s = exp_parts(vmax_keep(vneg(vf_abs(x)), -120.0), vset(0.0), &a)
     e = a * s
     top = vselect(negative, a * (e + <float>2.0), e * <float>2.0 + <float>1.0)
     bottom = vselect(negative, e * (e + <float>2.0) + <float>2.0, (e * <float>2.0) * (e + <float>1.0) + <float>1.0)
@@ -214,7 +214,7 @@ cdef inline vf vgelu(vf x) noexcept nogil:
     cdef vf t, v, w, rcp, high, low, a, s, tail, one
     cdef vi negative
     x = vmax_keep(x, -15.0)
-    t = vmin_keep(vabs(x), 15.0)
+    t = vmin_keep(vf_abs(x), 15.0)
     rcp = vset(1.0) / (t + <float>4.0)
     v = <float>1.0 - rcp * <float>8.0
     w = v * <float>-0.00013419744209386408 + <float>0.00017465726705268025
@@ -245,7 +245,7 @@ cdef inline vf vgelu_tanh(vf x) noexcept nogil:
 
 cdef inline vf verf(vf x) noexcept nogil:
     cdef vf t, p, s, a, e
-    t = vmin_keep(vabs(x), 4.0)
+    t = vmin_keep(vf_abs(x), 4.0)
     s = t * t
     p = s * <float>7.853857823647559e-05 + <float>-0.0008010192541405559
     p = p * s + <float>0.005188327748328447
@@ -270,7 +270,7 @@ cdef inline vf vround(vf x) noexcept nogil:
     cdef vf big, r
     big = vcopysign(vset(8388608.0), x)
     r = (x + big) - big
-    return vselect(vlt(vabs(x), vset(8388608.0)), vcopysign(r, x), x)
+    return vselect(vlt(vf_abs(x), vset(8388608.0)), vcopysign(r, x), x)
 
 
 cdef inline vf vfloor(vf x) noexcept nogil:
@@ -326,7 +326,7 @@ cdef vf vpow(vf x, vf y) noexcept nogil:
     one = vset(1.0)
     zero = vset(0.0)
     nan = vset(<float>(INFINITY - INFINITY))
-    t = vabs(x)
+    t = vf_abs(x)
     # zero and infinity: any finite logarithm plus an infinite one
     infinite = vselect(veq(t, inf), inf, vselect(veq(t, zero), vneg(inf), zero))
     t = vselect(vne(infinite, zero), one, t)
@@ -338,7 +338,7 @@ cdef vf vpow(vf x, vf y) noexcept nogil:
     r = vselect(negative & odd, vneg(r), r)
     r = vselect(vlt(x, zero) & ~integer & vlt(vneg(inf), x) , nan, r)
     r = vselect(vne(x, x) | vne(y, y), x + y, r)
-    r = vselect(veq(x, vset(-1.0)) & veq(vabs(y), inf), one, r)
+    r = vselect(veq(x, vset(-1.0)) & veq(vf_abs(y), inf), one, r)
     return vselect(veq(y, zero) | veq(x, one), one, r)
 
 
@@ -361,7 +361,7 @@ cdef inline vf apply(const int K, vf x, float alpha, float beta) noexcept nogil:
         # the limit where x is infinite and the sigmoid zero
         t = vmin_keep(vmax_keep(x, -3.4028234663852886e38), 3.4028234663852886e38)
         t = vswish(t, x * alpha)
-        return vselect(veq(vabs(x), vset(INFINITY)) & vne(t, zero), vcopysign(vset(INFINITY), x), t)
+        return vselect(veq(vf_abs(x), vset(INFINITY)) & vne(t, zero), vcopysign(vset(INFINITY), x), t)
     elif K == ACT_HARD_SIGMOID:
         return vmax_keep(vmin_keep(x * alpha + beta, 1.0), 0.0)
     elif K == ACT_HARD_SWISH:
@@ -383,7 +383,7 @@ cdef inline vf apply(const int K, vf x, float alpha, float beta) noexcept nogil:
         return vsoftplus(x)
     elif K == ACT_SOFTSIGN:
         t = vmin_keep(vmax_keep(x, -3.4028234663852886e38), 3.4028234663852886e38)
-        return t / (vabs(t) + <float>1.0)
+        return t / (vf_abs(t) + <float>1.0)
     elif K == ACT_EXP:
         return vexp(x)
     elif K == ACT_LOG:
@@ -391,11 +391,11 @@ cdef inline vf apply(const int K, vf x, float alpha, float beta) noexcept nogil:
     elif K == ACT_ERF:
         return verf(x)
     elif K == ACT_ABS:
-        return vabs(x)
+        return vf_abs(x)
     elif K == ACT_NEG:
         return vneg(x)
     elif K == ACT_SQRT:
-        return vsqrt(x)
+        return vf_sqrt(x)
     elif K == ACT_RECIPROCAL:
         return vset(1.0) / x
     elif K == ACT_SIGN:
@@ -561,7 +561,7 @@ cdef inline vf gather(const int K, vf acc, vf x, vf shift) noexcept nogil:
     if K == RED_SUM:
         return acc + x
     elif K == RED_ABS:
-        return acc + vabs(x)
+        return acc + vf_abs(x)
     elif K == RED_SQUARE:
         return acc + x * x
     elif K == RED_EXP:
