@@ -39,7 +39,7 @@ cdef extern from "simd.h" nogil:
 
 cdef inline void tile(const int P, const int B, const int S, const int IC, const conv_tile_t *t) noexcept nogil:
     """P pixels x B blocks at stride S (0: t.xstep) over planes of IC channels."""
-    cdef vf acc[32]
+    cdef vf acc[56]                     # 14 x 4, though no instance uses more than 28
     cdef vf wv[4]
     cdef int p, b
     cdef Py_ssize_t c, tap, k, ic, planes = t.planes, n_taps = t.n_taps

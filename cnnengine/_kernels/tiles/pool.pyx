@@ -36,8 +36,8 @@ cdef extern from "simd.h" nogil:
     vf vload_part(const float *, int) noexcept
     void vstore(float *, vf) noexcept
     vf take_max(vf, vf) noexcept
-    vf vabs(vf) noexcept
-    vf vsqrt(vf) noexcept
+    vf vabs "vf_abs" (vf) noexcept
+    vf vsqrt "vf_sqrt" (vf) noexcept
     vf vpower(vf, float) noexcept
     float INFINITY
 
