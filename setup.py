@@ -41,11 +41,12 @@ MODULES = [
     "cnnengine._kernels.pool",
     "cnnengine._kernels.vector",
     "cnnengine._kernels.move",
+    "cnnengine._kernels.norm",
     "cnnengine.runtime.threads",
     "cnnengine.runtime.runner",
 ]
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
-TILES = ["conv", "pool", "vector", "move"]
+TILES = ["conv", "pool", "vector", "move", "norm"]
 
 COMMON = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 # What keeps accumulators in registers with gcc; other compilers may not know these.

@@ -18,6 +18,7 @@ from cnnengine.errors import CNNEngineError
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.conv cimport ConvTiles
 from cnnengine._kernels.tiles.move cimport MoveTiles
+from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
 from cnnengine._kernels.tiles.vector cimport VectorTiles
 
@@ -53,6 +54,7 @@ cdef size_t load_table(str isa) except 0:
     table.pool = (<PoolTiles *>PyCapsule_GetPointer(capsule("pool", isa), "cnnengine.tiles.pool"))[0]
     table.vector = (<VectorTiles *>PyCapsule_GetPointer(capsule("vector", isa), "cnnengine.tiles.vector"))[0]
     table.move = (<MoveTiles *>PyCapsule_GetPointer(capsule("move", isa), "cnnengine.tiles.move"))[0]
+    table.norm = (<NormTiles *>PyCapsule_GetPointer(capsule("norm", isa), "cnnengine.tiles.norm"))[0]
     table.lanes = table.conv.lanes
     name = isa.encode()
     strncpy(table.name, name, sizeof(table.name) - 1)

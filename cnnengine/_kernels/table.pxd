@@ -4,6 +4,7 @@
 
 from cnnengine._kernels.tiles.conv cimport ConvTiles
 from cnnengine._kernels.tiles.move cimport MoveTiles
+from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
 from cnnengine._kernels.tiles.vector cimport VectorTiles
 
@@ -25,3 +26,4 @@ cdef struct KernelTable:
     PoolTiles pool
     VectorTiles vector
     MoveTiles move
+    NormTiles norm

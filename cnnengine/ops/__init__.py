@@ -33,6 +33,8 @@ INDEX: dict[str, str] = {
     "InstanceNormalization": "norm",
     "LRN": "norm",
     "LayerNormalization": "norm",
+    "LpNormalization": "norm",
+    "MeanVarianceNormalization": "norm",
     # activations and other functions of one element
     "Abs": "activation",
     "Ceil": "activation",

@@ -1,0 +1,290 @@
+"""Normalisation tiles: affine maps, moments, and local response, compiled once per instruction set.
+
+Layout
+    `planes`, `moments_planes`, `lrn_pixels` read planes [..][pixel][LANES]; the others contiguous runs of a plain tensor.
+
+Means are subtracted before anything is multiplied, never folded into the shift: x * a - mean * a cancels where the mean is
+large against the deviation. Moments take two passes: sums in double, then squares of the deviations, summed in float over
+64 steps and in double beyond. The mean comes as a float and the rest that its rounding left.
+
+Local response: `lrn_run` sums the window's squares for LANES neighbouring positions, channel by channel, reading each input
+`size` times from the first-level cache: a running sum would carry rounding errors of large values along. `lrn_pixels` first
+lays the squares of a pixel's channels side by side in scratch, between zeros, and then adds shifted loads; eight pixels are
+laid out before any is summed, so that no load waits for a store.
+"""
+
+from cpython.pycapsule cimport PyCapsule_New
+
+cdef extern from "simd.h" nogil:
+    """
+    #include <math.h>
+    AI vf vpower(vf a, float p) { for (int i = 0; i < LANES; i++) a[i] = powf(a[i], p); return a; }
+    """
+    ctypedef float vf
+    ctypedef double vd
+    enum: LANES, DLANES
+    vf vset(float) noexcept
+    vf vload(const float *) noexcept
+    vf vload_part(const float *, int) noexcept
+    void vstore(float *, vf) noexcept
+    void vstore_part(float *, vf, int) noexcept
+    vf vmax_keep(vf, float) noexcept
+    vf vmin_keep(vf, float) noexcept
+    vf vsqrt(vf) noexcept
+    vf vpower(vf, float) noexcept
+    vd vdset(double) noexcept
+    void vdstore(double *, vd) noexcept
+    vd vf_low(vf) noexcept
+    vd vf_high(vf) noexcept
+
+cdef enum:
+    PLANES = 0
+    RUN = 1
+    VECTORS = 2
+    EACH = 3
+    SEGMENT = 64                        # squares that are summed in float
+
+
+cdef inline vf part(const float *p, Py_ssize_t i, int n) noexcept nogil:
+    """LANES floats from p[i], or the n that are left."""
+    return vload(p + i) if n == LANES else vload_part(p + i, n)
+
+
+cdef inline vf mapped(const int KIND, const int HAS_REST, const int HAS_SCALE, const int HAS_SHIFT, Py_ssize_t i, int n,
+                      vf mean, vf rest, vf factor, vf shift, const affine_tile_t *t) noexcept nogil:
+    cdef vf v = part(t.x, i, n)
+    if KIND == VECTORS:
+        mean = part(t.mean, i, n)
+        factor = part(t.factor, i, n)
+        shift = part(t.shift, i, n)
+    if KIND == EACH and HAS_SHIFT:
+        shift = part(t.shift, i, n)
+    v = v - mean
+    if HAS_REST:
+        v = v - rest
+    v = v * factor
+    if KIND == EACH and HAS_SCALE:
+        v = v * part(t.scale, i, n)
+    if HAS_SHIFT:
+        v = v + shift
+    return vmin_keep(vmax_keep(v, t.low), t.high)
+
+
+cdef inline void affine(const int KIND, const int HAS_REST, const int HAS_SCALE, const int HAS_SHIFT, const affine_tile_t *t) noexcept nogil:
+    cdef vf mean = vset(0), rest = vset(0), factor = vset(1), shift = vset(0)
+    cdef Py_ssize_t i = 0, n = t.n
+    if KIND == PLANES:
+        n = n * LANES
+        mean = vload(t.mean)
+        factor = vload(t.factor)
+        if HAS_REST:
+            rest = vload(t.rest)
+        if HAS_SHIFT:
+            shift = vload(t.shift)
+    elif KIND != VECTORS:
+        mean = vset(t.mean[0])
+        factor = vset(t.factor[0])
+        if HAS_REST:
+            rest = vset(t.rest[0])
+        if HAS_SHIFT and KIND == RUN:
+            shift = vset(t.shift[0])
+    while n - i >= LANES:
+        vstore(t.y + i, mapped(KIND, HAS_REST, HAS_SCALE, HAS_SHIFT, i, LANES, mean, rest, factor, shift, t))
+        i = i + LANES
+    if KIND != PLANES and n > i:
+        vstore_part(t.y + i, mapped(KIND, HAS_REST, HAS_SCALE, HAS_SHIFT, i, <int>(n - i), mean, rest, factor, shift, t), <int>(n - i))
+
+
+cdef void affine_planes(const affine_tile_t *t) noexcept nogil:
+    if t.rest != NULL: affine(PLANES, 1, 0, 1, t)
+    else: affine(PLANES, 0, 0, 1, t)
+
+
+cdef void affine_run(const affine_tile_t *t) noexcept nogil:
+    if t.rest != NULL: affine(RUN, 1, 0, 1, t)
+    else: affine(RUN, 0, 0, 1, t)
+
+
+cdef void affine_vectors(const affine_tile_t *t) noexcept nogil: affine(VECTORS, 0, 0, 1, t)
+
+
+cdef void affine_each(const affine_tile_t *t) noexcept nogil:
+    if t.scale != NULL and t.shift != NULL: affine(EACH, 1, 1, 1, t)
+    elif t.scale != NULL: affine(EACH, 1, 1, 0, t)
+    elif t.shift != NULL: affine(EACH, 1, 0, 1, t)
+    else: affine(EACH, 1, 0, 0, t)
+
+
+# ---------------------------------------------------------------- moments
+cdef void moments(const float *x, Py_ssize_t n, double *mean, double *squares) noexcept nogil:
+    cdef vd sums[4]
+    cdef vf s[2]
+    cdef vf m, rest, v
+    cdef double lanes[DLANES]
+    cdef double total = 0, mu
+    cdef float high
+    cdef Py_ssize_t i = 0, end
+    cdef int k
+    for k in range(4):
+        sums[k] = vdset(0)
+    while n - i >= 2 * LANES:
+        v = vload(x + i)
+        sums[0] = sums[0] + vf_low(v)
+        sums[1] = sums[1] + vf_high(v)
+        v = vload(x + i + LANES)
+        sums[2] = sums[2] + vf_low(v)
+        sums[3] = sums[3] + vf_high(v)
+        i = i + 2 * LANES
+    vdstore(lanes, (sums[0] + sums[1]) + (sums[2] + sums[3]))
+    for k in range(DLANES):
+        total = total + lanes[k]
+    for i in range(i, n):
+        total = total + x[i]
+    mu = total / <double>n
+    mean[0] = mu
+    high = <float>mu
+    m = vset(high)
+    rest = vset(<float>(mu - high))
+    for k in range(2):
+        sums[k] = vdset(0)
+    i = 0
+    while n - i >= LANES:
+        end = n if n - i < SEGMENT * LANES else i + SEGMENT * LANES
+        for k in range(2):
+            s[k] = vset(0)
+        while end - i >= 2 * LANES:
+            for k in range(2):
+                v = (vload(x + i + k * LANES) - m) - rest
+                s[k] = s[k] + v * v
+            i = i + 2 * LANES
+        while end - i >= LANES:
+            v = (vload(x + i) - m) - rest
+            s[0] = s[0] + v * v
+            i = i + LANES
+        v = s[0] + s[1]
+        sums[0] = sums[0] + vf_low(v)
+        sums[1] = sums[1] + vf_high(v)
+    vdstore(lanes, sums[0] + sums[1])
+    total = 0
+    for k in range(DLANES):
+        total = total + lanes[k]
+    for i in range(i, n):
+        total = total + (x[i] - mu) * (x[i] - mu)
+    squares[0] = total
+
+
+cdef void moments_planes(const float *x, Py_ssize_t d, Py_ssize_t h, Py_ssize_t w, Py_ssize_t sd, Py_ssize_t sh,
+                         double *mean, double *squares) noexcept nogil:
+    cdef vd low = vdset(0), high = vdset(0)
+    cdef vf v, m, rest, s
+    cdef float means[LANES]
+    cdef float rests[LANES]
+    cdef Py_ssize_t z, r, i, end
+    cdef const float *p
+    cdef int k
+    for z in range(d):
+        for r in range(h):
+            p = x + z * sd + r * sh
+            for i in range(w):
+                v = vload(p + i * LANES)
+                low = low + vf_low(v)
+                high = high + vf_high(v)
+    vdstore(mean, low)
+    vdstore(mean + DLANES, high)
+    for k in range(LANES):
+        mean[k] = mean[k] / <double>(d * h * w)
+        means[k] = <float>mean[k]
+        rests[k] = <float>(mean[k] - means[k])
+    m = vload(means)
+    rest = vload(rests)
+    low = vdset(0)
+    high = vdset(0)
+    for z in range(d):
+        for r in range(h):
+            p = x + z * sd + r * sh
+            i = 0
+            while i < w:
+                end = w if w - i < SEGMENT else i + SEGMENT
+                s = vset(0)
+                for i in range(i, end):
+                    v = (vload(p + i * LANES) - m) - rest
+                    s = s + v * v
+                i = end
+                low = low + vf_low(s)
+                high = high + vf_high(s)
+    vdstore(squares, low)
+    vdstore(squares + DLANES, high)
+
+
+# ---------------------------------------------------------------- local response
+cdef inline vf responded(vf v, vf total, const lrn_tile_t *t) noexcept nogil:
+    """v / (bias + alpha * total) ** beta."""
+    cdef vf base = vset(t.bias) + vset(t.alpha) * total
+    if t.beta == <float>0.75:
+        base = vsqrt(base)
+        return v / (base * vsqrt(base))
+    if t.beta == <float>0.5:
+        return v / vsqrt(base)
+    if t.beta == <float>1:
+        return v / base
+    return v / vpower(base, t.beta)
+
+
+cdef inline void lrn_positions(const int WHOLE, const lrn_tile_t *t) noexcept nogil:
+    cdef vf v, total
+    cdef int n = LANES if WHOLE else <int>t.n
+    cdef Py_ssize_t c, k, first, last
+    for c in range(t.channels):
+        first = c - t.before if c > t.before else 0
+        last = c + t.after if c + t.after < t.channels else t.channels - 1
+        total = vset(0)
+        for k in range(first, last + 1):
+            v = part(t.x, k * t.stride, n)
+            total = total + v * v
+        v = responded(part(t.x, c * t.stride, n), total, t)
+        if WHOLE:
+            vstore(t.y + c * t.stride, v)
+        else:
+            vstore_part(t.y + c * t.stride, v, n)
+
+
+cdef void lrn_run(const lrn_tile_t *t) noexcept nogil:
+    if t.n == LANES: lrn_positions(1, t)
+    else: lrn_positions(0, t)
+
+
+cdef void lrn_pixels(const lrn_tile_t *t) noexcept nogil:
+    """t.x and t.y: the first pixel of the first block; t.stride and t.ystride floats between blocks."""
+    cdef Py_ssize_t blocks = (t.channels + LANES - 1) // LANES
+    cdef Py_ssize_t row = t.before + blocks * LANES + t.after, pixel, b, k
+    cdef float *squares
+    cdef vf v, total
+    for pixel in range(t.n):
+        squares = t.scratch + pixel * row
+        for k in range(t.before):
+            squares[k] = 0
+        for b in range(blocks):
+            v = vload(t.x + b * t.stride + pixel * LANES)
+            vstore(squares + t.before + b * LANES, v * v)
+        for k in range(t.before + t.channels, row):
+            squares[k] = 0
+    for b in range(blocks):
+        for pixel in range(t.n):
+            squares = t.scratch + pixel * row + b * LANES
+            total = vset(0)
+            for k in range(t.before + t.after + 1):
+                total = total + vload(squares + k)
+            vstore(t.y + b * t.ystride + pixel * LANES, responded(vload(t.x + b * t.stride + pixel * LANES), total, t))
+
+
+cdef NormTiles tiles
+tiles.lanes = LANES
+tiles.planes = affine_planes
+tiles.run = affine_run
+tiles.vectors = affine_vectors
+tiles.each = affine_each
+tiles.moments = moments
+tiles.moments_planes = moments_planes
+tiles.lrn_run = lrn_run
+tiles.lrn_pixels = lrn_pixels
+capsule = PyCapsule_New(&tiles, "cnnengine.tiles.norm", NULL)
