@@ -152,7 +152,8 @@ def sine(opset: int = 13) -> onnx.ModelProto:
 def test_a_model_with_a_fallback_runs() -> None:
     x = np.linspace(-3, 3, 7, dtype=np.float32)
     graph = import_model(sine())
-    assert isinstance(graph.nodes[0].op, Fallback) and graph.nodes[0].op.version == 7
+    assert isinstance(graph.nodes[0].op, Fallback)
+    assert graph.nodes[0].op.version == 7
     np.testing.assert_allclose(graph.evaluate({"x": x})[0], np.sin(x), rtol=1e-6)
 
 
@@ -163,7 +164,8 @@ def test_fallbacks_can_be_refused() -> None:
 
 def test_equal_nodes_are_equal_operators() -> None:
     a, b = import_model(sine()).nodes[0].op, import_model(sine(9)).nodes[0].op
-    assert a == b and hash(a) == hash(b)
+    assert a == b
+    assert hash(a) == hash(b)
 
 
 def test_wrong_inputs_are_input_errors() -> None:

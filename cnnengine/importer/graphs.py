@@ -64,7 +64,7 @@ def schema_of(op_type: str, domain: str, version: int) -> Schema | None:
     attributes = schema.attributes
     return Schema(
         int(schema.since_version),
-        {name: int(a.type.value) for name, a in attributes.items()},
+        {name: int(a.type.value) for name, a in attributes.items()},  # type: ignore[attr-defined]
         frozenset(name for name, a in attributes.items() if a.required),
         (schema.min_input, schema.max_input),
         (schema.min_output, schema.max_output),
@@ -333,7 +333,7 @@ def _kind_name(kind: int) -> str:
     import onnx
 
     try:
-        return str(onnx.AttributeProto.AttributeType.Name(kind))  # type: ignore[arg-type]
+        return str(onnx.AttributeProto.AttributeType.Name(kind))
     except ValueError:
         return str(kind)
 

@@ -99,7 +99,7 @@ def _bytes_of(model: Any) -> tuple[bytes, str, str | None]:
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
     proto = onnx.ModelProto()
     try:
@@ -169,7 +169,7 @@ def tensor_bytes(tensor: onnx.TensorProto) -> int | None:
     """Bytes that the raw data of a tensor has by its dims, or None for types whose size is not known."""
     import onnx
 
-    bits = {
+    sizes: dict[int, int] = {
         onnx.TensorProto.FLOAT: 32,
         onnx.TensorProto.UINT8: 8,
         onnx.TensorProto.INT8: 8,
@@ -185,7 +185,8 @@ def tensor_bytes(tensor: onnx.TensorProto) -> int | None:
         onnx.TensorProto.COMPLEX64: 64,
         onnx.TensorProto.COMPLEX128: 128,
         onnx.TensorProto.BFLOAT16: 16,
-    }.get(tensor.data_type)
+    }
+    bits = sizes.get(tensor.data_type)
     return None if bits is None else math.prod(tensor.dims) * bits // 8
 
 

@@ -148,7 +148,7 @@ class Loop(Operator):
             i += 1
         if i == 0 and scanned:
             specs = self.infer([None if v is None else TensorSpec(v.dtype, v.shape) for v in inputs])[n:]
-            return [*state, *(np.zeros([0 if d is None else d for d in s.shape or (0,)], s.dtype) for s in specs)]
+            return [*state, *(np.zeros([d if isinstance(d, int) else 0 for d in s.shape or (0,)], s.dtype) for s in specs)]
         return [*state, *(np.stack(column) for column in scanned)]
 
 
@@ -257,7 +257,7 @@ class Scan(Operator):
                 column.append(value)
         if rounds == 0:
             specs = self.infer([None if v is None else TensorSpec(v.dtype, v.shape) for v in inputs])[states:]
-            return [*state, *(np.zeros([0 if d is None else d for d in s.shape or (0,)], s.dtype) for s in specs)]
+            return [*state, *(np.zeros([d if isinstance(d, int) else 0 for d in s.shape or (0,)], s.dtype) for s in specs)]
         joined = [
             np.stack(c[::-1] if d else c, axis=a)
             for c, a, d in zip(stacked, self.output_axes, self.output_directions, strict=True)

@@ -34,11 +34,6 @@ def _known(inputs: Specs, index: int, attribute: tuple[int, ...] | None, operato
     return None if spec is None or spec.value is None else integers(spec.value, operator, tensor)
 
 
-def _rank_of(spec: TensorSpec) -> int:
-    assert spec.shape is not None
-    return len(spec.shape)
-
-
 @dataclass(frozen=True)
 class Identity(Operator):
     """ONNX Identity (1 to 25): the input as it is, tensors and sequences alike."""
@@ -249,9 +244,9 @@ class Flatten(Operator):
                 "there is no such axis", operator=self.op_type, tensor="axis", expected=f"{-rank}..{rank}", received=self.axis
             )
         cut = self.axis + rank if self.axis < 0 else self.axis
-        return tuple(
-            math.prod(part) if all(isinstance(d, int) for d in part) else None for part in (extents[:cut], extents[cut:])
-        )  # type: ignore[misc]
+        halves = ([d for d in part if isinstance(d, int)] for part in (extents[:cut], extents[cut:]))
+        lengths = (cut, rank - cut)
+        return tuple(math.prod(known) if len(known) == n else None for known, n in zip(halves, lengths, strict=True))
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)
@@ -422,22 +417,23 @@ class Concat(Operator):
         for s in specs[1:]:
             if s.dtype != specs[0].dtype:
                 raise InputError("the inputs differ in dtype", operator=self.op_type, expected=specs[0].dtype, received=s.dtype)
-        shapes = [s.shape for s in specs]
-        if any(s is None for s in shapes):
+        shapes = [s.shape for s in specs if s.shape is not None]
+        if len(shapes) < len(specs):
             return [TensorSpec(specs[0].dtype, None)]
-        rank = _rank_of(specs[0])
+        rank = len(shapes[0])
         axis = normal_axis(self.axis, rank, self.op_type)
-        out: list[Dim] = list(shapes[0])  # type: ignore[arg-type]
-        for s in shapes[1:]:
-            if len(s) != rank:  # type: ignore[arg-type]
-                raise ShapeError("the inputs differ in rank", operator=self.op_type, expected=shapes[0], received=s)
-            for i, d in enumerate(s):  # type: ignore[arg-type]
+        out: list[Dim] = list(shapes[0])
+        for shape in shapes[1:]:
+            if len(shape) != rank:
+                raise ShapeError("the inputs differ in rank", operator=self.op_type, expected=shapes[0], received=shape)
+            for i, (a, b) in enumerate(zip(out, shape, strict=True)):
+                both = isinstance(a, int) and isinstance(b, int)
                 if i == axis:
-                    out[i] = out[i] + d if isinstance(out[i], int) and isinstance(d, int) else None  # type: ignore[operator]
-                elif isinstance(out[i], int) and isinstance(d, int) and out[i] != d:
-                    raise ShapeError(f"the inputs differ along axis {i}", operator=self.op_type, expected=shapes[0], received=s)
-                elif not isinstance(out[i], int):
-                    out[i] = d
+                    out[i] = a + b if isinstance(a, int) and isinstance(b, int) else None
+                elif both and a != b:
+                    raise ShapeError(f"axis {i} differs between the inputs", operator=self.op_type, expected=out, received=shape)
+                elif not isinstance(a, int):
+                    out[i] = b
         return [TensorSpec(specs[0].dtype, tuple(out))]
 
     def reference(self, *inputs: Any) -> list[Any]:
@@ -835,8 +831,9 @@ class Expand(Operator):
         x, shape = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
         if shape.value is None or not x.is_concrete:
             length = shape.shape[0] if shape.shape else None
-            known = isinstance(length, int) and x.shape is not None
-            return [TensorSpec(x.dtype, (None,) * max(length, len(x.shape)) if known else None)]  # type: ignore[arg-type,type-var]
+            if not isinstance(length, int) or x.shape is None:
+                return [TensorSpec(x.dtype, None)]
+            return [TensorSpec(x.dtype, (None,) * max(length, len(x.shape)))]
         return [TensorSpec(x.dtype, broadcast_shape(x.concrete, integers(shape.value, self.op_type, "shape"), self.op_type))]
 
     def reference(self, *inputs: Any) -> list[Any]:
@@ -1015,7 +1012,7 @@ class CastLike(Operator):
 def _blocks(shape: tuple[int, ...], operator: str) -> tuple[int, int, int, int]:
     if len(shape) != 4:
         raise ShapeError("the input must be (N, C, H, W)", operator=operator, expected="rank 4", received=shape)
-    return shape  # type: ignore[return-value]
+    return shape
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class Folding:
         changes: dict[str, object] = {}
         if op.op_type == "Gemm":
             new_w = w * (scale[:, None] if op.transB else scale)
-            old = 0.0 if b is None else op.beta * per_channel(b, *channels(node, self.uses))  # type: ignore[operator]
+            old = 0.0 if b is None else op.beta * per_channel(b, *channels(node, self.uses))
             changes["beta"] = 1.0
         else:
             if op.op_type == "Conv":

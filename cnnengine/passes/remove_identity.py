@@ -12,7 +12,7 @@ from .rewrite import Fact, Uses, facts, only_output, substitute
 def remove_identity(graph: Graph) -> Graph:
     """Drop Identity, Dropout, Cast to the same dtype, Transpose and Reshape that keep all axes, Concat of one, Pad by nothing."""
     known, uses = facts(graph), Uses(graph)
-    same = {}
+    same: dict[str, str] = {}
     for node in graph.nodes:
         if node.inputs and node.inputs[0] and node.outputs[0] and only_output(node) and _is_identity(node, known, uses):
             if node.outputs[0] in graph.outputs and isinstance(node.op, Identity) and not _can_rename(graph, node, uses, same):

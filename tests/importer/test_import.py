@@ -56,8 +56,10 @@ def test_inputs_outputs_and_metadata() -> None:
     proto = model([identity()], [value("x", ["N", 3, None, 5])])
     proto.metadata_props.add(key="labels", value="a,b")
     graph = import_model(proto, name="m.onnx")
-    assert graph.name == "m.onnx" and graph.metadata == {"labels": "a,b"}
-    assert graph.inputs["x"].shape == ("N", 3, None, 5) and graph.inputs["x"].dtype == np.float32
+    assert graph.name == "m.onnx"
+    assert graph.metadata == {"labels": "a,b"}
+    assert graph.inputs["x"].shape == ("N", 3, None, 5)
+    assert graph.inputs["x"].dtype == np.float32
     assert list(graph.outputs) == ["y"]
 
 
@@ -65,7 +67,8 @@ def test_dims_of_minus_one_and_missing_shapes() -> None:
     x = value("x", [1, 3])
     x.type.tensor_type.shape.dim[0].dim_value = -1
     graph = import_model(model([identity(), identity("z", "w")], [x, value("z", None)]))
-    assert graph.inputs["x"].shape == (None, 3) and graph.inputs["z"].shape is None
+    assert graph.inputs["x"].shape == (None, 3)
+    assert graph.inputs["z"].shape is None
 
 
 @pytest.mark.parametrize("ir", [3, 4, 8])
@@ -76,8 +79,22 @@ def test_initializers_among_the_inputs(ir: int) -> None:
     np.testing.assert_array_equal(graph.evaluate({"x": X})[0], np.concatenate([X, X]))
 
 
-DTYPES = [np.float16, np.float32, np.float64, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64, np.bool_,
-          np.complex64, np.complex128]  # fmt: skip
+DTYPES = [
+    np.float16,
+    np.float32,
+    np.float64,
+    np.int8,
+    np.int16,
+    np.int32,
+    np.int64,
+    np.uint8,
+    np.uint16,
+    np.uint32,
+    np.uint64,
+    np.bool_,
+    np.complex64,
+    np.complex128,
+]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -117,7 +134,8 @@ def test_constants(attributes: dict[str, Any], expected: np.ndarray) -> None:
     graph = import_model(model([helper.make_node("Constant", [], ["y"], **attributes)], []))
     assert not graph.nodes
     result = graph.constants["y"]
-    assert result.dtype == np.asarray(expected).dtype and result.shape == np.shape(expected)
+    assert result.dtype == np.asarray(expected).dtype
+    assert result.shape == np.shape(expected)
     np.testing.assert_array_equal(result, expected)
 
 
@@ -214,7 +232,8 @@ def test_cycles() -> None:
 def test_broken_graphs(nodes: list[onnx.NodeProto], text: str) -> None:
     with pytest.raises(ModelError, match=text) as caught:
         import_model(model(nodes), name="file.onnx")
-    assert not isinstance(caught.value, UnsupportedOperatorError) and caught.value.model == "file.onnx"
+    assert not isinstance(caught.value, UnsupportedOperatorError)
+    assert caught.value.model == "file.onnx"
 
 
 def test_an_output_listed_twice() -> None:
@@ -235,9 +254,12 @@ def test_all_unsupported_nodes_are_named_at_once() -> None:
         import_model(model(nodes, opsets=[helper.make_opsetid("com.example", 3)]), name="m")
     error = caught.value
     assert [(p.node, p.op_type, p.domain, p.version) for p in error.problems] == [
-        ("first", "Foo", "com.example", 3), ("second", "Bar", "", 17), ("third", "Multinomial", "", 7), ("fourth", "Cast", "", 13),
+        ("first", "Foo", "com.example", 3),
+        ("second", "Bar", "", 17),
+        ("third", "Multinomial", "", 7),
+        ("fourth", "Cast", "", 13),
         ("fifth", "Scatter", "", 11),
-    ]  # fmt: skip
+    ]
     for word in (
         "5 nodes",
         "first",
@@ -252,7 +274,8 @@ def test_all_unsupported_nodes_are_named_at_once() -> None:
         "deprecated",
     ):
         assert word in str(error), word
-    assert isinstance(error, NotImplementedError) and isinstance(error, ModelError)
+    assert isinstance(error, NotImplementedError)
+    assert isinstance(error, ModelError)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
@@ -276,7 +299,8 @@ def test_versions_follow_the_opset() -> None:
     constants = {"axes": np.array([0])}
     new = import_model(model([helper.make_node("Unsqueeze", ["x", "axes"], ["y"])], opset=13, constants=constants))
     old = import_model(model([helper.make_node("Unsqueeze", ["x"], ["y"], axes=[0])], opset=11))
-    assert new.nodes[0].op.axes is None and old.nodes[0].op.axes == (0,)
+    assert new.nodes[0].op.axes is None
+    assert old.nodes[0].op.axes == (0,)
     for graph in (new, old):
         assert graph.evaluate({"x": X})[0].shape == (1, 2, 3)
     with pytest.raises(ModelError, match="does not have"):
@@ -303,11 +327,13 @@ def test_if_reads_outer_values() -> None:
     nodes = [
         identity("x", "outer"),
         helper.make_node(
-            "If", ["c"], ["y"],
+            "If",
+            ["c"],
+            ["y"],
             then_branch=branch([helper.make_node("Concat", ["outer", "w"], ["p"], axis=0)], "p", {"w": X}),
             else_branch=branch([helper.make_node("Concat", ["x", "outer"], ["q"], axis=1)], "q"),
         ),
-    ]  # fmt: skip
+    ]
     proto = model(nodes, [value("x"), value("c", [], TensorProto.BOOL)])
     graph = import_model(proto)
     assert graph.nodes[1].inputs == ("c", "x", "outer")  # the else branch comes first in the file
@@ -355,7 +381,9 @@ def test_loop(limit: bool) -> None:
     np.testing.assert_array_equal(y, np.concatenate([X] * 4))
     np.testing.assert_array_equal(rounds, [0, 1, 2])
     y, rounds = run(model([node], inputs, ("y", "rounds")), x=X, n=0, c=True)
-    assert y.shape == (2, 3) and rounds.shape == (0,) and rounds.dtype == np.int64
+    assert y.shape == (2, 3)
+    assert rounds.shape == (0,)
+    assert rounds.dtype == np.int64
 
 
 # functions
@@ -455,4 +483,5 @@ def test_importing_the_package_does_not_import_onnx() -> None:
 def test_graphs_hold_no_protobufs() -> None:
     graph = import_model(model([helper.make_node("Concat", ["x", "w"], ["y"], axis=0)], constants={"w": X}))
     copy = pickle.loads(pickle.dumps(graph))
-    assert isinstance(copy, Graph) and copy.nodes[0].op == graph.nodes[0].op
+    assert isinstance(copy, Graph)
+    assert copy.nodes[0].op == graph.nodes[0].op

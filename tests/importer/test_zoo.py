@@ -25,9 +25,11 @@ def test_zoo_imports(path: Path) -> None:
             assert size is not None
             tensor.raw_data = bytes(size)
     graph = import_model(proto, name=path.name)
-    assert graph.nodes and graph.outputs
+    assert graph.nodes
+    assert graph.outputs
     initializers = {t.name for t in proto.graph.initializer}
     assert list(graph.inputs) == [v.name for v in proto.graph.input if v.name not in initializers]
     smaller = simplify(graph)
-    assert list(smaller.outputs) == list(graph.outputs) and len(smaller.nodes) <= len(graph.nodes) + len(graph.outputs)
+    assert list(smaller.outputs) == list(graph.outputs)
+    assert len(smaller.nodes) <= len(graph.nodes) + len(graph.outputs)
     assert not {"Identity", "Dropout"} & {n.op.op_type for n in smaller.nodes if n.outputs[0] not in graph.outputs}

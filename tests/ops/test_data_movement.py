@@ -40,7 +40,8 @@ def agree(op: Operator, inputs: list[Any], expected: list[Any]) -> None:
             assert spec.shape is None or all(a is None or a == b for a, b in zip(spec.shape, want.shape, strict=True))
             assert spec.value is None or np.array_equal(spec.value, want)
     for result, want in zip(results, expected, strict=True):
-        assert result.dtype == want.dtype and result.shape == want.shape
+        assert result.dtype == want.dtype
+        assert result.shape == want.shape
         if want.dtype.kind in "fc":
             np.testing.assert_allclose(result, want, rtol=1e-6)
         else:
@@ -120,9 +121,14 @@ OLD_FORMS = [
     ("Shape", 1, {}, [X], [I([2, 3, 4])]),
     ("Flatten", 1, {"axis": 0}, [X], [X.reshape(1, 24)]),
     ("Gather", 1, {"axis": 2}, [X, I([[3, 0]])], [X[:, :, [[3, 0]]]]),
-    ("DepthToSpace", 1, {"blocksize": 2}, [X.reshape(1, 4, 2, 3)],
-     [X.reshape(1, 2, 2, 1, 2, 3).transpose(0, 3, 4, 1, 5, 2).reshape(1, 1, 4, 6)]),
-]  # fmt: skip
+    (
+        "DepthToSpace",
+        1,
+        {"blocksize": 2},
+        [X.reshape(1, 4, 2, 3)],
+        [X.reshape(1, 2, 2, 1, 2, 3).transpose(0, 3, 4, 1, 5, 2).reshape(1, 1, 4, 6)],
+    ),
+]
 
 
 @pytest.mark.parametrize(("op_type", "version", "attributes", "inputs", "expected"), OLD_FORMS)
@@ -161,9 +167,17 @@ def test_dropout_refuses_to_train() -> None:
 
 @pytest.mark.parametrize(
     ("start", "end", "step", "want"),
-    [(0, 2**63 - 1, 1, slice(None)), (-(2**63), 2, 1, slice(0, 2)), (2**63 - 1, -(2**63), -1, slice(None, None, -1)), (3, 0, -2, slice(3, 0, -2)),
-     (5, 9, 1, slice(0, 0)), (-2, -9, -1, slice(2, None, -1)), (0, 0, -1, slice(0, 0)), (1, 3, 5, slice(1, 3, 5))],
-)  # fmt: skip
+    [
+        (0, 2**63 - 1, 1, slice(None)),
+        (-(2**63), 2, 1, slice(0, 2)),
+        (2**63 - 1, -(2**63), -1, slice(None, None, -1)),
+        (3, 0, -2, slice(3, 0, -2)),
+        (5, 9, 1, slice(0, 0)),
+        (-2, -9, -1, slice(2, None, -1)),
+        (0, 0, -1, slice(0, 0)),
+        (1, 3, 5, slice(1, 3, 5)),
+    ],
+)
 def test_slice_bounds(start: int, end: int, step: int, want: slice) -> None:
     agree(record("Slice", 13, {}), [X, I([start]), I([end]), I([2]), I([step])], [X[:, :, want]])
 
@@ -216,7 +230,8 @@ def test_wrong_operands(case: int) -> None:
     op = record(op_type, version, attributes, 2 if op_type == "TopK" else 1, len(inputs))
     with pytest.raises(error) as caught:
         op.reference(*inputs)
-    assert isinstance(caught.value, CNNEngineError) and caught.value.operator == op_type
+    assert isinstance(caught.value, CNNEngineError)
+    assert caught.value.operator == op_type
 
 
 @pytest.mark.parametrize(
@@ -241,9 +256,7 @@ RESIZES = [
 
 
 @pytest.mark.parametrize(("op_type", "version", "mode", "x", "scales", "want"), RESIZES)
-def test_resizes_without_coordinate_modes(
-    op_type: str, version: int, mode: str, x: np.ndarray, scales: tuple[float, float], want: Any
-) -> None:
+def test_resizes_without_coordinate_modes(op_type: str, version: int, mode: str, x: np.ndarray, scales: Any, want: Any) -> None:
     """Before version 11, output pixel i lies at input position i / scale; nearest rounds it down, or up where the axis shrinks."""
     op = record(op_type, version, {"mode": mode}, inputs=2)
     want = np.array(want, np.float32)[None, None]

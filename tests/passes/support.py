@@ -213,7 +213,7 @@ def same(builder: Builder, before: Graph, after: Graph, rtol: float = 2e-5) -> N
     after.check()
     assert list(after.outputs) == list(before.outputs)
     for name, a, b in zip(before.outputs, before.evaluate(builder.feeds), after.evaluate(builder.feeds), strict=True):
-        assert a.dtype == b.dtype and a.shape == b.shape, name
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), name
         np.testing.assert_allclose(
             b, a, rtol=rtol, atol=rtol * max(float(np.abs(a).max(initial=0)), 1e-30) if a.dtype.kind == "f" else 0
         )

@@ -120,7 +120,8 @@ def test_dead_code_goes(b: Builder) -> None:
     y = b.node("Sigmoid", x)
     before = b.graph(y)
     after = dead_code(before)
-    assert kinds(after) == ["Sigmoid"] and not after.constants
+    assert kinds(after) == ["Sigmoid"]
+    assert not after.constants
     same(b, before, after)
     assert dead_code(after) is after
 
@@ -434,7 +435,8 @@ def test_pads_go_into_conv(b: Builder, how: str) -> None:
     y = b.node("Conv", pad(b, b.input(2, 4, 5, 5), how), b.random(6, 4, 3, 3), kernel_shape=(3, 3), pads=(1, 0, 0, 1))
     before = b.graph(y)
     after = dead_code(fuse_pad(before))
-    assert kinds(after) == ["Conv"] and after.nodes[0].op.pads == (2, 2, 0, 2)
+    assert kinds(after) == ["Conv"]
+    assert after.nodes[0].op.pads == (2, 2, 0, 2)
     same(b, before, after)
 
 
@@ -442,7 +444,8 @@ def test_pads_go_into_average_pool(b: Builder) -> None:
     y = b.node("AveragePool", pad(b, b.input(2, 4, 5, 5), "axes"), kernel_shape=(3, 3))
     before = b.graph(y)
     after = dead_code(fuse_pad(before))
-    assert kinds(after) == ["AveragePool"] and after.nodes[0].op.count_include_pad == 1
+    assert kinds(after) == ["AveragePool"]
+    assert after.nodes[0].op.count_include_pad == 1
     same(b, before, after)
 
 
@@ -540,7 +543,8 @@ def test_if_with_a_constant_condition_is_its_branch(b: Builder, condition: bool)
     b.node(If(branch("Add", 4.0), branch("Mul", 5.0)), c, "p", outputs=("r", ""))
     before = b.graph("p", "q", b.node("Tanh", "r"))
     after = inline_if(before)
-    assert "If" not in kinds(after) and kinds(after).count("Add") == 2 * condition
+    assert "If" not in kinds(after)
+    assert kinds(after).count("Add") == 2 * condition
     same(b, before, after)
 
 
@@ -565,7 +569,8 @@ def test_simplify_settles(b: Builder) -> None:
     before = b.graph(b.node("ReduceMean", z, b.constant([-1, -2], np.int64), keepdims=0), y)
     after = simplify(before)
     assert kinds(after) == ["Conv", "Conv", "Add", "GlobalAveragePool", "Flatten"]
-    assert after.nodes[0].op.activation == Activation("silu") and after.nodes[2].op.activation.kind == "clip"
+    assert after.nodes[0].op.activation == Activation("silu")
+    assert after.nodes[2].op.activation.kind == "clip"
     same(b, before, after)
     assert simplify(after) is after
 
@@ -585,5 +590,6 @@ def test_passes_leave_their_input_alone(b: Builder) -> None:
     before = b.graph(b.node("Relu", batchnorm(b, b.node("Conv", x, b.random(6, 4, 3, 3), kernel_shape=(3, 3)), 6)))
     nodes, constants = list(before.nodes), dict(before.constants)
     simplify(before)
-    assert before.nodes == nodes and before.constants == constants
+    assert before.nodes == nodes
+    assert before.constants == constants
     assert all(isinstance(n, Node) for n in before.nodes)
