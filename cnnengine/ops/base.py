@@ -116,7 +116,7 @@ class Lowering(Protocol):
         """A plain intermediate buffer."""
         ...
 
-    def call(self, kernel: str, inputs: Sequence[Operand | None], outputs: Sequence[Operand], **params: Any) -> None:
+    def call(self, kernel: str, inputs: Sequence[Operand | None], outputs: Sequence[Operand], /, **params: Any) -> None:
         """Add a kernel call; its builder gets the final views of the operands and `params`."""
         ...
 

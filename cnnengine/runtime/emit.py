@@ -219,7 +219,7 @@ class NodeContext:
     def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> BufferRef:
         return BufferRef(Buffer("arena", tuple(shape), np.dtype(dtype)), tuple(shape))
 
-    def call(self, kernel: str, inputs: Sequence[Any], outputs: Sequence[Any], **params: Any) -> None:
+    def call(self, kernel: str, inputs: Sequence[Any], outputs: Sequence[Any], /, **params: Any) -> None:
         self._emitter.calls.append(KernelCall(kernel, tuple(inputs), tuple(outputs), params, self._node))
 
 
