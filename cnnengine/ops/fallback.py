@@ -54,7 +54,6 @@ _VERSIONS: dict[str, tuple[int, ...]] = {
     "IsInf": (10, 20),
     "IsNaN": (9, 13, 20),
     "LSTM": (7, 14, 22),
-    "LpNormalization": (1, 22),
     "MatMulInteger": (10,),
     "NonMaxSuppression": (10, 11),
     "QLinearMatMul": (10, 21),

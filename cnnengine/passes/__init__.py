@@ -23,10 +23,12 @@ from .global_pool import global_pool
 from .inline_if import inline_if
 from .merge_activation import merge_activation
 from .remove_identity import remove_identity
+from .resolve_castlike import resolve_castlike
 
 __all__ = ["FINAL", "PASSES", "simplify"]
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    resolve_castlike,
     remove_identity,
     fold_constants,
     inline_if,

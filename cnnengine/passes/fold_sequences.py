@@ -1,4 +1,4 @@
-"""fold_sequences: SplitToSequence whose elements are taken at constant positions is a Split."""
+"""fold_sequences: SplitToSequence whose elements are taken at constant positions is a Split, or a Slice for each."""
 
 from __future__ import annotations
 
@@ -6,23 +6,36 @@ import numpy as np
 
 from ..graph import Graph, Node
 from ..ops.sequence import SequenceAt, SplitToSequence
-from ..ops.shape import Split
+from ..ops.shape import Slice, Split
 from .rewrite import Uses, fresh
 
 
 def fold_sequences(graph: Graph) -> Graph:
-    """Split instead of a sequence, where all sizes are listed and every reader is a SequenceAt with a constant position."""
+    """Split where all sizes are listed, Slice where one size is given; every reader must be a SequenceAt at a constant.
+
+    A position past the last piece, which SequenceAt refuses, becomes an empty slice.
+    """
     uses = Uses(graph)
     constants: dict[str, np.ndarray] = {}
     splits: dict[int, Node] = {}
     gone: set[int] = set()
-    taken: set[str] = set()
     for node in graph.nodes:
         sizes = uses.constant(node, 1)
-        if not isinstance(node.op, SplitToSequence) or sizes is None or sizes.ndim != 1 or node.outputs[0] in graph.outputs:
+        if not isinstance(node.op, SplitToSequence) or sizes is None or node.outputs[0] in graph.outputs:
             continue
         readers = uses.readers.get(node.outputs[0], [])
         positions = [uses.constant(r, 1) if isinstance(r.op, SequenceAt) else None for r in readers]
+        if sizes.ndim == 0:
+            if readers and int(sizes) > 0 and all(p is not None and int(p) >= 0 for p in positions):
+                gone.add(id(node))
+                for position, reader in zip(positions, readers, strict=True):
+                    first = int(position) * int(sizes)  # type: ignore[arg-type]
+                    names = [node.inputs[0]]
+                    for suffix, number in (("start", first), ("end", first + int(sizes)), ("axis", node.op.axis)):
+                        names.append(fresh(graph, f"{reader.name}/{suffix}", constants))
+                        constants[names[-1]] = np.array([number], np.int64)
+                    splits[id(reader)] = Node(Slice(), tuple(names), reader.outputs, reader.name)
+            continue
         if not readers or any(p is None or not -len(sizes) <= int(p) < len(sizes) for p in positions):
             continue
         outputs = [""] * len(sizes)
@@ -32,8 +45,7 @@ def fold_sequences(graph: Graph) -> Graph:
         for place, reader in zip(places, readers, strict=True):
             outputs[place] = reader.outputs[0]
             gone.add(id(reader))
-        name = fresh(graph, f"{node.name}/split", taken)
-        taken.add(name)
+        name = fresh(graph, f"{node.name}/split", constants)
         constants[name] = sizes.astype(np.int64)
         splits[id(node)] = Node(Split(node.op.axis, None, len(sizes), True), (node.inputs[0], name), tuple(outputs), node.name)
     if not splits:

@@ -220,6 +220,8 @@ def _facts_of(node: Node, known: Mapping[str, Fact], graph: Graph) -> list[Fact]
         return [Fact(first.dtype, inputs[1].rank if len(inputs) > 1 and inputs[1].rank is not None else first.rank)]
     if kind == "Gemm":
         return [Fact(first.dtype, 2)]
+    if kind in ("SplitToSequence", "SequenceAt"):  # of a sequence, the facts of its elements
+        return [first if field_of(node.op, "keepdims", 1) else Fact(first.dtype)]
     if kind in _BROADCAST or kind in _COMPARE:
         ranks = [f.rank for f in inputs]
         rank = None if None in ranks else max(ranks, default=0)  # type: ignore[type-var]

@@ -257,7 +257,7 @@ RESIZES = [
 
 @pytest.mark.parametrize(("op_type", "version", "mode", "x", "scales", "want"), RESIZES)
 def test_resizes_without_coordinate_modes(op_type: str, version: int, mode: str, x: np.ndarray, scales: Any, want: Any) -> None:
-    """Before version 11, output pixel i lies at input position i / scale; nearest rounds it down, or up where the axis shrinks."""
+    """Before version 11, output pixel i lies at input position i / scale; nearest rounds down, up where the axis shrinks."""
     op = record(op_type, version, {"mode": mode}, inputs=2)
     want = np.array(want, np.float32)[None, None]
     operands = [x, np.array([1, 1, *scales], np.float32)]

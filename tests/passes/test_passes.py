@@ -13,7 +13,7 @@ from cnnengine.ops.base import Activation
 from cnnengine.ops.constant import ConstantOfShape
 from cnnengine.ops.control import If
 from cnnengine.ops.sequence import SequenceAt, SplitToSequence
-from cnnengine.ops.shape import Cast, Dropout, Identity, Pad, Reshape, Shape, Transpose
+from cnnengine.ops.shape import Cast, CastLike, Dropout, Identity, Pad, Reshape, Shape, Transpose
 from cnnengine.passes import (
     cancel_transposes,
     common_subexpressions,
@@ -29,6 +29,7 @@ from cnnengine.passes import (
     inline_if,
     merge_activation,
     remove_identity,
+    resolve_castlike,
     simplify,
 )
 
@@ -85,6 +86,25 @@ def test_dropout_mask_stays(b: Builder) -> None:
     b.node(Dropout("bool"), x, outputs=("y", "mask"))
     before = b.graph("y", "mask")
     assert remove_identity(before) is before
+
+
+# resolve_castlike
+
+
+def test_castlike_of_a_known_dtype_is_a_cast(b: Builder) -> None:
+    x = b.input(2, 3)
+    c = b.node(CastLike(), b.constant(2, np.int64), x)
+    before = b.graph(b.node("Mul", x, c))
+    assert kinds(resolve_castlike(before)) == ["Cast", "Mul"]
+    after = simplify(before)
+    assert kinds(after) == ["Mul"]
+    same(b, before, after)
+
+
+def test_castlike_of_an_unknown_dtype_stays(b: Builder) -> None:
+    b.inputs["n"] = TensorSpec(np.dtype("V"), None)
+    before = b.graph(b.node(CastLike(), b.input(2, 3), "n"))
+    assert resolve_castlike(before) is before
 
 
 # fold_constants
@@ -518,6 +538,15 @@ def test_split_sequences_are_splits(b: Builder) -> None:
     before = b.graph(b.node("Add", first, last))
     after = fold_sequences(before)
     assert kinds(after) == ["Split", "Add"]
+    same(b, before, after)
+
+
+def test_chunks_of_one_size_are_slices(b: Builder) -> None:
+    x = b.input(2, 7)
+    s = b.node(SplitToSequence(1), x, b.constant(3, np.int64))
+    before = b.graph(*[b.node(SequenceAt(), s, b.constant(i, np.int64)) for i in range(3)])
+    after = fold_sequences(before)
+    assert kinds(after) == ["Slice"] * 3
     same(b, before, after)
 
 
