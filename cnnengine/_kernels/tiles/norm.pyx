@@ -30,7 +30,7 @@ cdef extern from "simd.h" nogil:
     void vstore_part(float *, vf, int) noexcept
     vf vmax_keep(vf, float) noexcept
     vf vmin_keep(vf, float) noexcept
-    vf vsqrt(vf) noexcept
+    vf vsqrt "vf_sqrt" (vf) noexcept
     vf vpower(vf, float) noexcept
     vd vdset(double) noexcept
     void vdstore(double *, vd) noexcept
