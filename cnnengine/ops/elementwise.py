@@ -1,0 +1,677 @@
+"""Operators between tensors of one broadcast shape: arithmetic, comparison, logic, selection, bits."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import InputError, ModelError, ShapeError
+from ..graph import TensorSpec
+from .activation import check_kind, lower_activation, reference_activation
+from .base import EXACT, Activation, Lowering, NodeRecord, Operator
+from .common import FLOAT32, broadcast_shape, required
+
+BOOL = np.dtype(np.bool_)
+
+
+# ---------------------------------------------------------------- lowering
+
+
+def _fits_planes(shape: tuple[int, ...], out: tuple[int, ...]) -> bool:
+    """Whether the kernel takes a plain operand of this shape with an output in planes of shape `out`."""
+    if len(shape) > len(out):
+        return False
+    full = (1,) * (len(out) - len(shape)) + shape
+    if any(s not in (1, o) for s, o in zip(full, out, strict=True)):
+        return False
+    return math.prod(full[2:]) == 1 or (full[1] == 1 and full[2:] == out[2:])
+
+
+def lower_binary(ctx: Lowering, op: str, activation: Activation | None) -> bool:
+    """The kernel call of ``activation(a op b)``: in planes where an operand of the output's shape lies there."""
+    a, b = ctx.inputs[:2]
+    if a is None or b is None or a.dtype != FLOAT32 or b.dtype != FLOAT32:
+        return False
+    out = ctx.outputs[0].concrete
+    shapes = (a.concrete, b.concrete)
+    whole = [s == out for s in shapes]
+    if any(w and ctx.is_planes(i) for i, w in enumerate(whole)) and all(
+        w or _fits_planes(s, out) for s, w in zip(shapes, whole, strict=True)
+    ):
+        operands = []
+        for index, shape in enumerate(shapes):
+            # one number per channel and image may lie in planes too (squeeze and excitation)
+            vector = len(shape) == len(out) and shape[1:2] == out[1:2] and math.prod(shape[2:]) == 1
+            in_planes = whole[index] or (vector and ctx.is_planes(index))
+            operands.append(ctx.planes(index) if in_planes else ctx.plain(index))
+        ctx.call("binary", operands, [ctx.out_planes()], op=op, activation=activation)
+    else:
+        ctx.call("binary", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], op=op, activation=activation)
+    return True
+
+
+# ---------------------------------------------------------------- arithmetic
+
+
+def _same_dtype(inputs: Sequence[TensorSpec | None], operator: str) -> np.dtype:
+    first = required(inputs, 0, operator)
+    for index in range(1, len(inputs)):
+        other = required(inputs, index, operator)
+        if other.dtype != first.dtype:
+            raise InputError(
+                "inputs of different types", operator=operator, tensor=f"input {index}", expected=first.dtype, received=other.dtype
+            )
+    return first.dtype
+
+
+def _old_axis(node: NodeRecord) -> int | None:
+    """The axis of the broadcast of versions before 7; None where the shapes are simply equal or align at the end.
+
+    Raises
+    ------
+    ModelError
+        `axis` without `broadcast`.
+    """
+    if node.version >= 7:
+        return None
+    if not node.attribute("broadcast", 0):
+        return None
+    axis = node.attribute("axis")
+    return None if axis is None else int(axis)
+
+
+@dataclass(frozen=True)
+class _Binary(Operator):
+    """Two inputs that broadcast.
+
+    Attributes
+    ----------
+    axis : int, optional
+        Where the second input's first axis lies in the first input: the broadcast of versions before 7.
+    """
+
+    kinds: ClassVar[str] = "fiu"
+    result: ClassVar[np.dtype | None] = None
+    axis: int | None = None
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Operator:
+        if len(node.inputs) != 2 or not all(node.inputs):
+            raise ModelError("takes two inputs", node=node.name, operator=node.op_type, received=node.inputs)
+        return cls(axis=_old_axis(node), **cls._own_attributes(node))
+
+    @classmethod
+    def _own_attributes(cls, node: NodeRecord) -> dict[str, Any]:
+        return {}
+
+    def _aligned(self, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+        """The second input's shape for NumPy broadcasting."""
+        if self.axis is None:
+            return b
+        start = self.axis + len(a) if self.axis < 0 else self.axis
+        after = len(a) - start - len(b)
+        if start < 0 or after < 0 or any(s not in (1, d) for s, d in zip(b, a[start:], strict=False)):
+            raise ShapeError(
+                "the second input does not fit the first at this axis",
+                operator=self.op_type,
+                tensor="B",
+                expected=f"a part of {a} from axis {self.axis}",
+                received=b,
+            )
+        return b + (1,) * after
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        if len(inputs) != 2:
+            raise ModelError("takes two inputs", operator=self.op_type, received=len(inputs))
+        a, b = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
+        self._check_dtypes(a, b)
+        shape = broadcast_shape(a.concrete, self._aligned(a.concrete, b.concrete), self.op_type)
+        return [TensorSpec(self.result or a.dtype, shape)]
+
+    def _check_dtypes(self, a: TensorSpec, b: TensorSpec) -> None:
+        _same_dtype((a, b), self.op_type)
+        check_kind(a, self.kinds, self.op_type, "A")
+
+    def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The function of arrays that broadcast, in NumPy."""
+        raise NotImplementedError
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        a, b = (np.asarray(i) for i in inputs)
+        with np.errstate(all="ignore"):
+            y = np.asarray(self.compute(a, b.reshape(self._aligned(a.shape, b.shape))))
+        return [y.astype(self.result or a.dtype, copy=False)]
+
+    def _plain_broadcast(self, ctx: Lowering) -> bool:
+        """Whether NumPy's rule broadcasts the shapes as they are."""
+        a, b = ctx.inputs[:2]
+        assert a is not None and b is not None
+        aligned = self._aligned(a.concrete, b.concrete)
+        strip = tuple(aligned)
+        while strip and strip[0] == 1:
+            strip = strip[1:]
+        own = b.concrete
+        while own and own[0] == 1:
+            own = own[1:]
+        return strip == own
+
+
+@dataclass(frozen=True)
+class _Arithmetic(_Binary):
+    """Add, Sub, Mul, Div.
+
+    Attributes
+    ----------
+    activation : Activation, optional
+        Fused by a pass.
+    """
+
+    kernel_op: ClassVar[str] = ""
+    activation: Activation | None = None
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        y = super().reference(*inputs)[0]
+        return [y if self.activation is None else reference_activation(y, self.activation)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        a, b = ctx.inputs[:2]
+        assert a is not None and b is not None
+        if a.dtype != FLOAT32:
+            return False
+        if self._plain_broadcast(ctx):
+            return lower_binary(ctx, self.kernel_op, self.activation)
+        value = ctx.const(1)
+        if value is None:
+            return False
+        shape = self._aligned(a.concrete, b.concrete)
+        packed = ctx.pack(("aligned", ctx.name(1), shape), lambda: np.ascontiguousarray(value.reshape(shape)))
+        if ctx.is_planes(0) and _fits_planes(shape, a.concrete) and a.concrete == ctx.outputs[0].concrete:
+            ctx.call("binary", [ctx.planes(0), packed], [ctx.out_planes()], op=self.kernel_op, activation=self.activation)
+        else:
+            ctx.call("binary", [ctx.plain(0), packed], [ctx.out_plain()], op=self.kernel_op, activation=self.activation)
+        return True
+
+
+@dataclass(frozen=True)
+class Add(_Arithmetic):
+    """``a + b`` (ONNX Add 1, 6, 7, 13, 14)."""
+
+    op_type: ClassVar[str] = "Add"
+    kernel_op: ClassVar[str] = "add"
+
+    def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return a + b
+
+
+@dataclass(frozen=True)
+class Sub(_Arithmetic):
+    """``a - b`` (ONNX Sub 1, 6, 7, 13, 14)."""
+
+    op_type: ClassVar[str] = "Sub"
+    kernel_op: ClassVar[str] = "sub"
+
+    def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return a - b
+
+
+@dataclass(frozen=True)
+class Mul(_Arithmetic):
+    """``a * b`` (ONNX Mul 1, 6, 7, 13, 14)."""
+
+    op_type: ClassVar[str] = "Mul"
+    kernel_op: ClassVar[str] = "mul"
+
+    def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return a * b
+
+
+def _divide_integers(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Quotients toward zero, exact for the whole range; a divisor of zero is an error."""
+    if np.any(b == 0):
+        raise InputError("integer division by zero", operator="Div", tensor="B", expected="no zero", received=b.dtype)
+    quotient = a // b
+    if a.dtype.kind == "i":
+        # floor and truncation differ where the signs differ and something remains
+        quotient = quotient + ((quotient * b != a) & ((a < 0) != (b < 0)))
+    return np.asarray(quotient, dtype=a.dtype)
+
+
+@dataclass(frozen=True)
+class Div(_Arithmetic):
+    """``a / b``, of integers toward zero (ONNX Div 1, 6, 7, 13, 14)."""
+
+    op_type: ClassVar[str] = "Div"
+    kernel_op: ClassVar[str] = "div"
+
+    def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return a / b if a.dtype.kind == "f" else _divide_integers(a, b)
+
+
+@dataclass(frozen=True)
+class Pow(_Binary):
+    """``a ** b`` in the type of a; b may have another (ONNX Pow 1, 7, 12, 13, 15)."""
+
+    op_type: ClassVar[str] = "Pow"
+
+    def _check_dtypes(self, a: TensorSpec, b: TensorSpec) -> None:
+        check_kind(a, "fi", "Pow", "X")
+        check_kind(b, "fiu", "Pow", "Y")
+
+    def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if a.dtype.kind == "f":
+            return np.power(a.astype(np.float64), b.astype(np.float64))
+        if b.dtype.kind == "f" or np.any(b < 0):
+            # the exponent decides: computed as a float and cut off, as C does
+            exact = np.power(a.astype(np.float64), b.astype(np.float64))
+            return np.trunc(np.where(np.isfinite(exact), exact, 0.0))
+        return np.power(a, b.astype(a.dtype))
+
+    def lower(self, ctx: Lowering) -> bool:
+        a, b = ctx.inputs[:2]
+        assert a is not None and b is not None
+        if a.dtype != FLOAT32:
+            return False
+        exponent = ctx.const(1)
+        if exponent is not None and exponent.size == 1 and a.concrete == ctx.outputs[0].concrete:
+            power = float(exponent.reshape(-1)[0])
+            simple = {1.0: Activation("affine", 1.0, 0.0), 2.0: Activation("square"), -1.0: Activation("reciprocal")}
+            return lower_activation(ctx, simple.get(power, Activation("pow", power)))
+        return b.dtype == FLOAT32 and self._plain_broadcast(ctx) and lower_binary(ctx, "pow", None)
+
+
+@dataclass(frozen=True)
+class Mod(_Binary):
+    """Remainder with the sign of the divisor, or with fmod that of the dividend (ONNX Mod 10, 13).
+
+    Attributes
+    ----------
+    fmod : int
+        1 is required for floats.
+    """
+
+    op_type: ClassVar[str] = "Mod"
+    tolerance: ClassVar[str] = EXACT
+    fmod: int = 0
+
+    @classmethod
+    def _own_attributes(cls, node: NodeRecord) -> dict[str, Any]:
+        return {"fmod": int(node.attribute("fmod", 0))}
+
+    def _check_dtypes(self, a: TensorSpec, b: TensorSpec) -> None:
+        super()._check_dtypes(a, b)
+        if a.dtype.kind == "f" and not self.fmod:
+            raise ModelError("floats need fmod", operator="Mod", expected="fmod=1", received=f"fmod=0 with {a.dtype}")
+
+    def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if a.dtype.kind != "f" and np.any(b == 0):
+            raise InputError("integer division by zero", operator="Mod", tensor="B", expected="no zero", received=b.dtype)
+        return np.fmod(a, b) if self.fmod else np.mod(a, b)
+
+
+@dataclass(frozen=True)
+class _Variadic(Operator):
+    """One or more inputs that broadcast to one shape."""
+
+    kinds: ClassVar[str] = "f"
+    kernel_op: ClassVar[str] = ""
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Operator:
+        if not node.inputs or not all(node.inputs):
+            raise ModelError("takes one or more inputs", node=node.name, operator=node.op_type, received=node.inputs)
+        return cls()
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        dtype = _same_dtype(inputs, self.op_type)
+        check_kind(required(inputs, 0, self.op_type), self.kinds, self.op_type)
+        shape: tuple[int, ...] = ()
+        for index in range(len(inputs)):
+            shape = broadcast_shape(shape, required(inputs, index, self.op_type).concrete, self.op_type)
+        return [TensorSpec(dtype, shape)]
+
+    def _finish(self, count: int) -> Activation | None:
+        """What follows the last of `count` inputs."""
+        return None
+
+    def lower(self, ctx: Lowering) -> bool:
+        specs = ctx.inputs
+        if any(s is None or s.dtype != FLOAT32 for s in specs):
+            return False
+        finish = self._finish(len(specs))
+        if len(specs) == 1:
+            return lower_activation(ctx, finish or Activation("affine", 1.0, 0.0))
+        if len(specs) == 2:
+            return lower_binary(ctx, self.kernel_op, finish)
+        # from left to right through plain buffers
+        value, shape = ctx.plain(0), specs[0].concrete  # type: ignore[union-attr]
+        for index in range(1, len(specs)):
+            last = index == len(specs) - 1
+            shape = broadcast_shape(shape, specs[index].concrete, self.op_type)  # type: ignore[union-attr]
+            target = ctx.out_plain() if last else ctx.temp(shape)
+            ctx.call("binary", [value, ctx.plain(index)], [target], op=self.kernel_op, activation=finish if last else None)
+            value = target
+        return True
+
+
+@dataclass(frozen=True)
+class Sum(_Variadic):
+    """Sum of the inputs (ONNX Sum 1, 6, 8, 13)."""
+
+    op_type: ClassVar[str] = "Sum"
+    kernel_op: ClassVar[str] = "add"
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [functools.reduce(np.add, [np.asarray(i) for i in inputs])]
+
+
+@dataclass(frozen=True)
+class Mean(_Variadic):
+    """Mean of the inputs (ONNX Mean 1, 6, 8, 13)."""
+
+    op_type: ClassVar[str] = "Mean"
+    kernel_op: ClassVar[str] = "add"
+
+    def _finish(self, count: int) -> Activation | None:
+        return Activation("affine", 1.0 / count, 0.0)
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        arrays = [np.asarray(i) for i in inputs]
+        total = functools.reduce(np.add, [a.astype(np.float64) for a in arrays])
+        return [np.asarray(total / len(arrays), dtype=arrays[0].dtype)]
+
+
+@dataclass(frozen=True)
+class Min(_Variadic):
+    """The smallest of the inputs; NaN wins (ONNX Min 1, 6, 8, 12, 13)."""
+
+    op_type: ClassVar[str] = "Min"
+    tolerance: ClassVar[str] = EXACT
+    kinds: ClassVar[str] = "fiu"
+    kernel_op: ClassVar[str] = "min"
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [functools.reduce(np.minimum, [np.asarray(i) for i in inputs])]
+
+
+@dataclass(frozen=True)
+class Max(_Variadic):
+    """The largest of the inputs; NaN wins (ONNX Max 1, 6, 8, 12, 13)."""
+
+    op_type: ClassVar[str] = "Max"
+    tolerance: ClassVar[str] = EXACT
+    kinds: ClassVar[str] = "fiu"
+    kernel_op: ClassVar[str] = "max"
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [functools.reduce(np.maximum, [np.asarray(i) for i in inputs])]
+
+
+# ---------------------------------------------------------------- comparison, logic, selection
+
+
+@dataclass(frozen=True)
+class _Compare(_Binary):
+    """A comparison: bool output."""
+
+    tolerance: ClassVar[str] = EXACT
+    result: ClassVar[np.dtype | None] = BOOL
+    kernel_op: ClassVar[str] = ""
+    function: ClassVar[Callable[..., Any]]
+
+    def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        y: np.ndarray = type(self).function(a, b)
+        return y
+
+    def lower(self, ctx: Lowering) -> bool:
+        a, b = ctx.inputs[:2]
+        assert a is not None and b is not None
+        if a.dtype != FLOAT32 or b.dtype != FLOAT32 or not self._plain_broadcast(ctx):
+            return False
+        ctx.call("compare", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], op=self.kernel_op)
+        return True
+
+
+@dataclass(frozen=True)
+class Equal(_Compare):
+    """``a == b`` (ONNX Equal 1, 7, 11, 13, 19)."""
+
+    op_type: ClassVar[str] = "Equal"
+    kinds: ClassVar[str] = "fiubOU"
+    kernel_op: ClassVar[str] = "equal"
+    function: ClassVar[Callable[..., Any]] = np.equal
+
+
+@dataclass(frozen=True)
+class Greater(_Compare):
+    """``a > b`` (ONNX Greater 1, 7, 9, 13)."""
+
+    op_type: ClassVar[str] = "Greater"
+    kernel_op: ClassVar[str] = "greater"
+    function: ClassVar[Callable[..., Any]] = np.greater
+
+
+@dataclass(frozen=True)
+class GreaterOrEqual(_Compare):
+    """``a >= b`` (ONNX GreaterOrEqual 12, 16)."""
+
+    op_type: ClassVar[str] = "GreaterOrEqual"
+    kernel_op: ClassVar[str] = "greater_or_equal"
+    function: ClassVar[Callable[..., Any]] = np.greater_equal
+
+
+@dataclass(frozen=True)
+class Less(_Compare):
+    """``a < b`` (ONNX Less 1, 7, 9, 13)."""
+
+    op_type: ClassVar[str] = "Less"
+    kernel_op: ClassVar[str] = "less"
+    function: ClassVar[Callable[..., Any]] = np.less
+
+
+@dataclass(frozen=True)
+class LessOrEqual(_Compare):
+    """``a <= b`` (ONNX LessOrEqual 12, 16)."""
+
+    op_type: ClassVar[str] = "LessOrEqual"
+    kernel_op: ClassVar[str] = "less_or_equal"
+    function: ClassVar[Callable[..., Any]] = np.less_equal
+
+
+@dataclass(frozen=True)
+class _Logic(_Binary):
+    """Logic of bools, by NumPy."""
+
+    tolerance: ClassVar[str] = EXACT
+    kinds: ClassVar[str] = "b"
+    function: ClassVar[Callable[..., Any]]
+
+    def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        y: np.ndarray = type(self).function(a, b)
+        return y
+
+
+@dataclass(frozen=True)
+class And(_Logic):
+    """Both (ONNX And 1, 7)."""
+
+    op_type: ClassVar[str] = "And"
+    function: ClassVar[Callable[..., Any]] = np.logical_and
+
+
+@dataclass(frozen=True)
+class Or(_Logic):
+    """Either (ONNX Or 1, 7)."""
+
+    op_type: ClassVar[str] = "Or"
+    function: ClassVar[Callable[..., Any]] = np.logical_or
+
+
+@dataclass(frozen=True)
+class Xor(_Logic):
+    """One of the two (ONNX Xor 1, 7)."""
+
+    op_type: ClassVar[str] = "Xor"
+    function: ClassVar[Callable[..., Any]] = np.logical_xor
+
+
+@dataclass(frozen=True)
+class BitwiseAnd(_Logic):
+    """Bits of both (ONNX BitwiseAnd 18)."""
+
+    op_type: ClassVar[str] = "BitwiseAnd"
+    kinds: ClassVar[str] = "iu"
+    function: ClassVar[Callable[..., Any]] = np.bitwise_and
+
+
+@dataclass(frozen=True)
+class BitwiseOr(_Logic):
+    """Bits of either (ONNX BitwiseOr 18)."""
+
+    op_type: ClassVar[str] = "BitwiseOr"
+    kinds: ClassVar[str] = "iu"
+    function: ClassVar[Callable[..., Any]] = np.bitwise_or
+
+
+@dataclass(frozen=True)
+class BitwiseXor(_Logic):
+    """Bits of one of the two (ONNX BitwiseXor 18)."""
+
+    op_type: ClassVar[str] = "BitwiseXor"
+    kinds: ClassVar[str] = "iu"
+    function: ClassVar[Callable[..., Any]] = np.bitwise_xor
+
+
+@dataclass(frozen=True)
+class BitShift(_Binary):
+    """``a << b`` or ``a >> b`` of unsigned integers (ONNX BitShift 11).
+
+    Attributes
+    ----------
+    direction : str
+        "LEFT" or "RIGHT".
+    """
+
+    op_type: ClassVar[str] = "BitShift"
+    tolerance: ClassVar[str] = EXACT
+    kinds: ClassVar[str] = "u"
+    direction: str = "LEFT"
+
+    @classmethod
+    def _own_attributes(cls, node: NodeRecord) -> dict[str, Any]:
+        direction = node.attribute("direction")
+        if direction not in ("LEFT", "RIGHT"):
+            raise ModelError(
+                "an unknown direction", node=node.name, operator="BitShift", expected="'LEFT' or 'RIGHT'", received=direction
+            )
+        return {"direction": direction}
+
+    def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        y: np.ndarray = np.left_shift(a, b) if self.direction == "LEFT" else np.right_shift(a, b)
+        return y
+
+
+@dataclass(frozen=True)
+class _One(Operator):
+    """A function of one element with a result by NumPy."""
+
+    tolerance: ClassVar[str] = EXACT
+    kinds: ClassVar[str] = "b"
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Operator:
+        if len(node.inputs) != 1 or not node.inputs[0]:
+            raise ModelError("takes one input", node=node.name, operator=node.op_type, received=node.inputs)
+        return super().from_onnx(node)
+
+    def _result(self, dtype: np.dtype) -> np.dtype:
+        return BOOL
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        x = required(inputs, 0, self.op_type)
+        check_kind(x, self.kinds, self.op_type)
+        return [TensorSpec(self._result(x.dtype), x.shape)]
+
+
+@dataclass(frozen=True)
+class Not(_One):
+    """Negation (ONNX Not 1)."""
+
+    op_type: ClassVar[str] = "Not"
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [np.asarray(np.logical_not(inputs[0]))]
+
+
+@dataclass(frozen=True)
+class BitwiseNot(_One):
+    """Every bit inverted (ONNX BitwiseNot 18)."""
+
+    op_type: ClassVar[str] = "BitwiseNot"
+    kinds: ClassVar[str] = "iu"
+
+    def _result(self, dtype: np.dtype) -> np.dtype:
+        return dtype
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [np.asarray(np.bitwise_not(inputs[0]))]
+
+
+@dataclass(frozen=True)
+class IsNaN(_One):
+    """Where x is NaN (ONNX IsNaN 9, 13, 20)."""
+
+    op_type: ClassVar[str] = "IsNaN"
+    kinds: ClassVar[str] = "f"
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [np.asarray(np.isnan(inputs[0]))]
+
+
+@dataclass(frozen=True)
+class IsInf(_One):
+    """Where x is infinite, of either or one sign (ONNX IsInf 10, 20)."""
+
+    op_type: ClassVar[str] = "IsInf"
+    kinds: ClassVar[str] = "f"
+    detect_negative: int = 1
+    detect_positive: int = 1
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x = np.asarray(inputs[0])
+        return [np.asarray((np.isposinf(x) & bool(self.detect_positive)) | (np.isneginf(x) & bool(self.detect_negative)))]
+
+
+@dataclass(frozen=True)
+class Where(Operator):
+    """``condition ? a : b`` of three inputs that broadcast (ONNX Where 9, 16)."""
+
+    op_type: ClassVar[str] = "Where"
+    tolerance: ClassVar[str] = EXACT
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Operator:
+        if len(node.inputs) != 3 or not all(node.inputs):
+            raise ModelError("takes three inputs", node=node.name, operator="Where", received=node.inputs)
+        return cls()
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        condition, a, b = (required(inputs, i, "Where") for i in range(3))
+        check_kind(condition, "b", "Where", "condition")
+        dtype = _same_dtype((a, b), "Where")
+        shape = broadcast_shape(condition.concrete, broadcast_shape(a.concrete, b.concrete, "Where"), "Where")
+        return [TensorSpec(dtype, shape)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [np.where(*inputs)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        condition, a, b = ctx.inputs
+        if condition is None or a is None or b is None or a.dtype != FLOAT32 or condition.dtype != BOOL:
+            return False
+        ctx.call("where", [ctx.plain(0), ctx.plain(1), ctx.plain(2)], [ctx.out_plain()])
+        return True
