@@ -5,7 +5,7 @@ Layout
     pool             planes -> planes of the same lanes and groups
     global_pool      planes -> planes or plain; plain -> plain (each channel one contiguous run)
     adaptive_pool    planes -> plain (N, sum over levels of C * bins)
-    max_pool_indices, max_unpool    plain, scalar
+    max_pool_indices, max_unpool    plain
 
 Loop order of a chunk
     pool: a run of output rows of one plane, or several whole planes where planes are small. For every row the taps of the
@@ -17,7 +17,7 @@ Loop order of a chunk
 """
 
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT32_MAX, int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -27,8 +27,33 @@ from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.pool cimport POOL_AVG, POOL_L1, POOL_L2, POOL_LP, POOL_MAX, pool_tile_t
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    /* For n neighbouring windows, `step` floats apart, one more tap: v and its offset where v is larger, or the first NaN.
+       By selects and without branches, which would be a coin's toss; compilers vectorise it. */
+    static inline __attribute__((always_inline)) void keep_larger_step(
+        const float *restrict x, const Py_ssize_t step, int32_t offset, int n, float *restrict best, int32_t *restrict at)
+    {
+        for (int i = 0; i < n; i++) {
+            float v = x[i * step], b = best[i];
+            int32_t take = -((v > b) | ((v != v) & (b == b)));
+            best[i] = take ? v : b;
+            at[i] = (offset & take) | (at[i] & ~take);
+        }
+    }
+    static void keep_larger(const float *x, Py_ssize_t step, int32_t offset, int n, float *best, int32_t *at)
+    {
+        if (step == 1) keep_larger_step(x, 1, offset, n, best, at);
+        else if (step == 2) keep_larger_step(x, 2, offset, n, best, at);
+        else keep_larger_step(x, step, offset, n, best, at);
+    }
+    """
+    void keep_larger(const float *x, Py_ssize_t step, int32_t offset, int n, float *best, int32_t *at) noexcept nogil
+
 cdef enum:
     CHUNK_WORK = 30000                  # registers that a chunk reads, about 20 us
+    INDEX_PIXELS = 64                   # windows that max_pool_indices takes at once
 
 KINDS = {"max": POOL_MAX, "avg": POOL_AVG, "lp": POOL_LP}
 
@@ -501,14 +526,16 @@ cdef struct indices_t:
 cdef void indices_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const indices_t *g = <const indices_t *>geometry
     cdef const axis_t *w = &g.axes[2]
-    cdef Py_ssize_t row = chunk * g.chunk_rows, plane, inside, ox, zi, ri, ci, at, best_at
+    cdef Py_ssize_t row = chunk * g.chunk_rows, plane, inside, ox, zi, ri, ci, at, corner
     cdef Py_ssize_t end = row + g.chunk_rows if row + g.chunk_rows < g.rows else g.rows
     cdef Py_ssize_t plane_rows = g.axes[0].out * g.axes[1].out
     cdef taps_t z, r, c
     cdef const float *x
     cdef float *y
     cdef int64_t *indices
-    cdef float best, value
+    cdef float best[INDEX_PIXELS]
+    cdef int32_t best_at[INDEX_PIXELS]  # offsets from the window's first tap
+    cdef int i, n
     for row in range(row, end):
         plane = row // plane_rows
         inside = row % plane_rows
@@ -517,33 +544,37 @@ cdef void indices_chunk(const void *geometry, void *const *args, Py_ssize_t chun
         x = <const float *>args[0] + plane * g.plane
         y = <float *>args[1] + row * w.out
         indices = <int64_t *>args[2] + row * w.out
-        for ox in range(w.out):
+        ox = 0
+        while ox < w.out:
             if w.inner0 <= ox < w.inner1:
                 c.at = ox * w.s - w.begin
                 c.count = w.k
+                n = <int>(w.inner1 - ox if w.inner1 - ox < INDEX_PIXELS else INDEX_PIXELS)
             else:
                 c = taps_of(w, ox)
+                n = 1
             if z.count == 0 or r.count == 0 or c.count == 0:
                 y[ox] = -INFINITY
                 indices[ox] = -1
+                ox = ox + 1
                 continue
-            best_at = (z.at * g.axes[1].n + r.at) * w.n + c.at
-            best = x[best_at]
+            corner = (z.at * g.axes[1].n + r.at) * w.n + c.at
+            for i in range(n):
+                best[i] = x[corner + i * w.s]
+                best_at[i] = 0
             for zi in range(z.count):
                 for ri in range(r.count):
-                    at = ((z.at + zi * g.axes[0].d) * g.axes[1].n + r.at + ri * g.axes[1].d) * w.n + c.at
+                    at = (zi * g.axes[0].d * g.axes[1].n + ri * g.axes[1].d) * w.n
                     for ci in range(c.count):
-                        value = x[at]
-                        # the first of equals, and the first NaN, stay
-                        if value > best or (value != value and best == best):
-                            best = value
-                            best_at = at
+                        keep_larger(x + corner + at, w.s, <int32_t>at, n, best, best_at)
                         at = at + w.d
-            y[ox] = best
-            if g.steps[2] != 1:
-                at = best_at // w.n
-                best_at = best_at % w.n * g.steps[2] + at % g.axes[1].n * g.steps[1] + at // g.axes[1].n * g.steps[0]
-            indices[ox] = plane * g.plane + best_at
+            for i in range(n):
+                y[ox + i] = best[i]
+                at = corner + i * w.s + best_at[i]
+                if g.steps[2] != 1:
+                    at = at % w.n * g.steps[2] + at // w.n % g.axes[1].n * g.steps[1] + at // w.n // g.axes[1].n * g.steps[0]
+                indices[ox + i] = plane * g.plane + at
+            ox = ox + n
 
 
 def build_max_pool_indices(inputs, outputs, *, kernel, stride, dilation, begins, ends, storage_order=0):
@@ -565,6 +596,8 @@ def build_max_pool_indices(inputs, outputs, *, kernel, stride, dilation, begins,
         raise ValueError(f"max_pool_indices: {xv} -> {yv}, {iv}")
     axes_of(g.axes, xv, yv, kernel, stride, dilation, begins, ends)
     g.plane = g.axes[0].n * g.axes[1].n * g.axes[2].n
+    if g.plane > INT32_MAX:
+        raise ValueError(f"max_pool_indices: planes of {g.plane} elements")
     g.rows = xv.shape[0] * xv.shape[1] * g.axes[0].out * g.axes[1].out
     if storage_order:
         # along the tensor's own first spatial axis first; absent axes are 1 long
