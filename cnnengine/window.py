@@ -91,7 +91,9 @@ class Window:
             When an output extent would be negative or zero while the input is not empty.
         """
         if len(spatial) != self.rank:
-            raise ShapeError("the window and the input differ in rank", expected=f"{self.rank} spatial axes", received=tuple(spatial))
+            raise ShapeError(
+                "the window and the input differ in rank", expected=f"{self.rank} spatial axes", received=tuple(spatial)
+            )
         out, begins, ends = [], [], []
         for i, (n, k, s, e) in enumerate(zip(spatial, self.kernel, self.strides, self.extent, strict=True)):
             if self.auto_pad.startswith("SAME"):
@@ -129,12 +131,18 @@ class Window:
         the smaller half first (ONNX ConvTranspose).
         """
         if len(spatial) != self.rank:
-            raise ShapeError("the window and the input differ in rank", expected=f"{self.rank} spatial axes", received=tuple(spatial))
+            raise ShapeError(
+                "the window and the input differ in rank", expected=f"{self.rank} spatial axes", received=tuple(spatial)
+            )
         output_padding = tuple(output_padding) if output_padding else (0,) * self.rank
         if len(output_padding) != self.rank:
-            raise ShapeError("output_padding has the wrong length", tensor="output_padding", expected=self.rank, received=output_padding)
+            raise ShapeError(
+                "output_padding has the wrong length", tensor="output_padding", expected=self.rank, received=output_padding
+            )
         if output_shape and len(output_shape) != self.rank:
-            raise ShapeError("output_shape has the wrong length", tensor="output_shape", expected=self.rank, received=tuple(output_shape))
+            raise ShapeError(
+                "output_shape has the wrong length", tensor="output_shape", expected=self.rank, received=tuple(output_shape)
+            )
         out, begins, ends = [], [], []
         for i, (n, s, e) in enumerate(zip(spatial, self.strides, self.extent, strict=True)):
             full = (n - 1) * s + output_padding[i] + e
@@ -149,7 +157,9 @@ class Window:
                 begin, end = (0, 0) if self.auto_pad == "VALID" else (self.pads[i], self.pads[self.rank + i])
                 size = full - begin - end
             if size < 1:
-                raise ShapeError(f"ConvTranspose leaves nothing of spatial axis {i}", expected="an output extent >= 1", received=size)
+                raise ShapeError(
+                    f"ConvTranspose leaves nothing of spatial axis {i}", expected="an output extent >= 1", received=size
+                )
             out.append(size)
             begins.append(begin)
             ends.append(end)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,7 +30,9 @@ def _shape_of(inputs: Sequence[TensorSpec | None], operator: str, rank: int) -> 
     if spec is None:
         raise ModelError("a required input is absent", operator=operator, expected="input 0")
     if spec.dtype.kind != "f":
-        raise InputError("cannot normalise this element type", operator=operator, expected="a floating-point tensor", received=spec.dtype)
+        raise InputError(
+            "cannot normalise this element type", operator=operator, expected="a floating-point tensor", received=spec.dtype
+        )
     shape = spec.concrete
     if len(shape) < rank:
         raise ShapeError("the rank is too low", operator=operator, tensor="x", expected=f"rank >= {rank}", received=shape)
@@ -47,6 +50,11 @@ def _check_vector(inputs: Sequence[TensorSpec | None], index: int, name: str, le
 def _over(v: np.ndarray, x: np.ndarray) -> np.ndarray:
     """One value per channel, shaped to broadcast over x."""
     return np.asarray(v).astype(_wide(x)).reshape(-1, *(1,) * (x.ndim - 2))
+
+
+def _spread(v: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """v broadcast to this shape, flat."""
+    return np.ascontiguousarray(np.broadcast_to(v, shape)).reshape(-1)
 
 
 def _all_float32(ctx: Lowering) -> bool:
@@ -110,7 +118,11 @@ class BatchNormalization(Operator):
                 spec = inputs[index] if index < len(inputs) else None
                 if spec is None or spec.shape is None or math.prod(spec.concrete) != math.prod(shape[1:]):
                     raise ShapeError(
-                        "has the wrong shape", operator=self.op_type, tensor=name, expected=shape[1:], received=spec and spec.shape
+                        "has the wrong shape",
+                        operator=self.op_type,
+                        tensor=name,
+                        expected=shape[1:],
+                        received=spec and spec.shape,
                     )
         result = [TensorSpec(inputs[0].dtype, shape)]
         for index in (3, 4)[: self.outputs - 1]:
@@ -219,11 +231,14 @@ class LayerNormalization(Operator):
 
     def _axis(self, rank: int) -> int:
         if not -rank <= self.axis < rank:
-            raise ShapeError("there is no such axis", operator=self.op_type, tensor="axis", expected=f"{-rank}..{rank - 1}", received=self.axis)
+            raise ShapeError(
+                "there is no such axis", operator=self.op_type, tensor="axis", expected=f"{-rank}..{rank - 1}", received=self.axis
+            )
         return self.axis % rank
 
     def _stash(self, dtype: np.dtype) -> np.dtype:
-        return {1: FLOAT32, 11: np.dtype(np.float64), 10: np.dtype(np.float16)}.get(self.stash_type, dtype)
+        stash: dict[int, np.dtype] = {1: FLOAT32, 11: np.dtype(np.float64), 10: np.dtype(np.float16)}
+        return stash.get(self.stash_type, dtype)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         shape = _shape_of(inputs, self.op_type, 1)
@@ -236,7 +251,9 @@ class LayerNormalization(Operator):
             wanted, given = shape[axis:], spec.concrete
             padded = (1,) * (len(wanted) - len(given)) + given
             if len(padded) != len(wanted) or any(g not in (1, w) for g, w in zip(padded, wanted, strict=True)):
-                raise ShapeError("does not broadcast to the axes", operator=self.op_type, tensor=name, expected=wanted, received=given)
+                raise ShapeError(
+                    "does not broadcast to the axes", operator=self.op_type, tensor=name, expected=wanted, received=given
+                )
         statistics = TensorSpec(self._stash(inputs[0].dtype), (*shape[:axis], *(1,) * (len(shape) - axis)))
         result = [TensorSpec(inputs[0].dtype, shape)]
         if any(self.outputs):
@@ -275,7 +292,7 @@ class LayerNormalization(Operator):
                 if value is None:
                     return False
                 key = ("layer_norm", ctx.name(index), wanted)
-                parameters.append(ctx.pack(key, lambda v=value: np.ascontiguousarray(np.broadcast_to(v, wanted)).reshape(-1)))
+                parameters.append(ctx.pack(key, partial(_spread, value, wanted)))
         x = ctx.plain(0)
         outputs: list[Any] = [ctx.out_plain(0)]
         statistics = (*shape[: len(shape) - len(wanted)], *(1,) * len(wanted))
@@ -363,7 +380,9 @@ class LRN(Operator):
         shape = _shape_of(inputs, self.op_type, 2)
         assert inputs[0] is not None
         if self.size < 1:
-            raise ShapeError("the window must be positive", operator=self.op_type, tensor="size", expected=">= 1", received=self.size)
+            raise ShapeError(
+                "the window must be positive", operator=self.op_type, tensor="size", expected=">= 1", received=self.size
+            )
         return [TensorSpec(inputs[0].dtype, shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
@@ -397,7 +416,9 @@ class MeanVarianceNormalization(Operator):
 
     def _axes(self, rank: int) -> tuple[int, ...]:
         if any(not -rank <= a < rank for a in self.axes):
-            raise ShapeError("there is no such axis", operator=self.op_type, tensor="axes", expected=f"{-rank}..{rank - 1}", received=self.axes)
+            raise ShapeError(
+                "there is no such axis", operator=self.op_type, tensor="axes", expected=f"{-rank}..{rank - 1}", received=self.axes
+            )
         return tuple(sorted({a % rank for a in self.axes}))
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
@@ -429,9 +450,13 @@ class LpNormalization(Operator):
         assert inputs[0] is not None
         rank = len(shape)
         if not -rank <= self.axis < rank:
-            raise ShapeError("there is no such axis", operator=self.op_type, tensor="axis", expected=f"{-rank}..{rank - 1}", received=self.axis)
+            raise ShapeError(
+                "there is no such axis", operator=self.op_type, tensor="axis", expected=f"{-rank}..{rank - 1}", received=self.axis
+            )
         if self.p not in (1, 2):
-            raise ModelError("the norm must be of order 1 or 2", operator=self.op_type, tensor="p", expected="1 or 2", received=self.p)
+            raise ModelError(
+                "the norm must be of order 1 or 2", operator=self.op_type, tensor="p", expected="1 or 2", received=self.p
+            )
         return [TensorSpec(inputs[0].dtype, shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:

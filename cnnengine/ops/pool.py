@@ -1,4 +1,4 @@
-"""Pooling: MaxPool, AveragePool, LpPool, the Global pools, MaxUnpool; adaptive and spatial pyramid pooling (no ONNX operators)."""
+"""Pooling: MaxPool, AveragePool, LpPool, the Global pools, MaxUnpool; adaptive and pyramid pooling (domain cnnengine)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,13 @@ def _spatial(spec: TensorSpec | None, operator: str, kinds: str = "f") -> tuple[
         raise ModelError("a required input is absent", operator=operator, expected="input 0")
     shape = spec.concrete
     if spec.dtype.kind not in kinds:
-        raise InputError("cannot pool this element type", operator=operator, expected="a floating-point tensor", received=spec.dtype)
+        raise InputError(
+            "cannot pool this element type", operator=operator, expected="a floating-point tensor", received=spec.dtype
+        )
     if len(shape) < 3:
-        raise ShapeError("needs a batch axis, a channel axis and spatial axes", operator=operator, expected="rank >= 3", received=shape)
+        raise ShapeError(
+            "needs a batch axis, a channel axis and spatial axes", operator=operator, expected="rank >= 3", received=shape
+        )
     return shape
 
 
@@ -60,7 +64,9 @@ class _WindowPool(Operator):
     def _resolve(self, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         window = self.window
         if window.auto_pad == "NOTSET" and min(window.pads) < 0:
-            raise ShapeError("pads must not be negative", operator=self.op_type, tensor="pads", expected=">= 0", received=window.pads)
+            raise ShapeError(
+                "pads must not be negative", operator=self.op_type, tensor="pads", expected=">= 0", received=window.pads
+            )
         return window.resolve(shape[2:])
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
@@ -68,7 +74,7 @@ class _WindowPool(Operator):
         assert inputs[0] is not None
         return [TensorSpec(inputs[0].dtype, (*shape[:2], *self._resolve(shape)[0]))]
 
-    def _taps(self, x: np.ndarray) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    def _taps(self, x: np.ndarray) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
         """Per kernel tap, first axis outermost: where its outputs stand, and the inputs that it brings them."""
         window = self.window
         out, begins, _ = self._resolve(x.shape)
@@ -84,7 +90,7 @@ class _WindowPool(Operator):
                 start = first * window.strides[i] + offset
                 source.append(slice(start, start + (end - first - 1) * window.strides[i] + 1, window.strides[i]))
             else:
-                yield (..., *to), (..., *source)  # type: ignore[misc]
+                yield (..., *to), (..., *source)
 
     def _call(self, ctx: Lowering, kind: str, **params: Any) -> bool:
         spec = ctx.inputs[0]
@@ -357,7 +363,11 @@ class MaxUnpool(Operator):
         if output_shape is None:
             return inferred
         wanted = tuple(int(v) for v in np.asarray(output_shape).reshape(-1))
-        if len(wanted) != len(inferred) or wanted[:2] != inferred[:2] or any(w < i for w, i in zip(wanted, inferred, strict=True)):
+        if (
+            len(wanted) != len(inferred)
+            or wanted[:2] != inferred[:2]
+            or any(w < i for w, i in zip(wanted, inferred, strict=True))
+        ):
             raise ShapeError(
                 "the output shape does not hold the unpooled tensor",
                 operator=self.op_type,
@@ -438,7 +448,9 @@ def _check_mode(mode: str, operator: str) -> None:
 def _poolable(spec: TensorSpec | None, operator: str) -> tuple[int, ...]:
     shape = _spatial(spec, operator)
     if len(shape) > 5 or min(shape[2:]) < 1:
-        raise ShapeError("cannot be pooled", operator=operator, expected="1 to 3 spatial axes, none of them empty", received=shape)
+        raise ShapeError(
+            "cannot be pooled", operator=operator, expected="1 to 3 spatial axes, none of them empty", received=shape
+        )
     return shape
 
 
@@ -463,7 +475,11 @@ class AdaptivePool(Operator):
         _check_mode(self.mode, self.op_type)
         if not self.output_size or min(self.output_size) < 1:
             raise ShapeError(
-                "output sizes must be positive", operator=self.op_type, tensor="output_size", expected=">= 1", received=self.output_size
+                "output sizes must be positive",
+                operator=self.op_type,
+                tensor="output_size",
+                expected=">= 1",
+                received=self.output_size,
             )
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
@@ -506,7 +522,9 @@ class SpatialPyramidPool(Operator):
     def __post_init__(self) -> None:
         _check_mode(self.mode, self.op_type)
         if not self.levels or min(self.levels) < 1:
-            raise ShapeError("levels must be positive", operator=self.op_type, tensor="levels", expected=">= 1", received=self.levels)
+            raise ShapeError(
+                "levels must be positive", operator=self.op_type, tensor="levels", expected=">= 1", received=self.levels
+            )
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         shape = _poolable(inputs[0] if inputs else None, self.op_type)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from cnnengine._kernels.dispatch import lanes
 
 from cnnengine._kernels import kernel
-from cnnengine._kernels.dispatch import lanes
 from cnnengine.runtime.layout import NO_HALO, View, aligned_empty
 
 
@@ -85,7 +85,9 @@ def run(
         out_views.append(view)
         results.append(whole)
     launch = kernel(name).build(in_views, out_views, **params)
-    kernel(name).front(launch, *inputs, *[r[guard : guard + v.size] for r, v in zip(results, out_views, strict=True)], threads=threads)
+    kernel(name).front(
+        launch, *inputs, *[r[guard : guard + v.size] for r, v in zip(results, out_views, strict=True)], threads=threads
+    )
     made = []
     for whole, view in zip(results, out_views, strict=True):
         for edge in (whole[:guard], whole[guard + view.size :]):
@@ -93,4 +95,3 @@ def run(
         data = whole[guard : guard + view.size]
         made.append(data.reshape(view.shape) if view.is_plain else unblocked(view, data))
     return made
-

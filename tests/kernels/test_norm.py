@@ -64,7 +64,9 @@ def test_batch_norm(shape, activation, isa, threads):
 def test_batch_norm_training_reference():
     x, scale, bias, mean, var = data(3, 4, 5, 6), data(4, seed=1), data(4, seed=2), data(4, seed=3), np.square(data(4, seed=4))
     op = ops.BatchNormalization.from_onnx(
-        NodeRecord("BatchNormalization", "", 15, {"training_mode": 1, "momentum": 0.8}, ("x", "s", "b", "m", "v"), ("y", "rm", "rv"))
+        NodeRecord(
+            "BatchNormalization", "", 15, {"training_mode": 1, "momentum": 0.8}, ("x", "s", "b", "m", "v"), ("y", "rm", "rv")
+        )
     )
     y, running_mean, running_var = op.reference(x, scale, bias, mean, var)
     now = x.astype(np.float64)
@@ -90,7 +92,9 @@ def test_instance_norm(shape, offset, isa, threads):
     assert_close(ops.InstanceNormalization().reference(x, scale, bias)[0], want, ROUNDING, magnitude=magnitude)
 
 
-@pytest.mark.parametrize(("shape", "groups"), [((2, 12, 5, 7), 3), ((1, 34, 6), 2), ((2, 64, 28, 28), 32), ((0, 6, 4, 4), 2), ((1, 6, 3, 3, 3), 1)])
+@pytest.mark.parametrize(
+    ("shape", "groups"), [((2, 12, 5, 7), 3), ((1, 34, 6), 2), ((2, 64, 28, 28), 32), ((0, 6, 4, 4), 2), ((1, 6, 3, 3, 3), 1)]
+)
 def test_group_norm(shape, groups, isa, threads):
     x, c = data(*shape) * 3 + 1, shape[1]
     size = c // groups
@@ -106,7 +110,12 @@ def test_group_norm(shape, groups, isa, threads):
     magnitude = np.abs(want - over(one[1], x)) + np.abs(over(one[0], x)) + np.abs(over(one[1], x))
     (got,) = run("row_norm", [x, scale[:groups], bias[:groups]], [shape], threads=threads, length=length, runs=1)
     assert_close(got, want, ROUNDING, magnitude=magnitude, terms=4)
-    assert_close(ops.GroupNormalization(groups, per_group=True).reference(x, scale[:groups], bias[:groups])[0], want, ROUNDING, magnitude=magnitude)
+    assert_close(
+        ops.GroupNormalization(groups, per_group=True).reference(x, scale[:groups], bias[:groups])[0],
+        want,
+        ROUNDING,
+        magnitude=magnitude,
+    )
 
 
 @pytest.mark.parametrize("given", [(), ("scale",), ("bias",), ("scale", "bias")])
@@ -127,7 +136,9 @@ def test_layer_norm(length, given, isa, threads):
         assert_close(a, b.astype(np.float64), ROUNDING, magnitude=np.abs(b) * 4)
 
 
-@pytest.mark.parametrize("kw", [{}, {"alpha": 0.5, "beta": 0.6, "bias": 1.5}, {"alpha": 2.0, "beta": 1.0}, {"alpha": 2.0, "beta": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "kw", [{}, {"alpha": 0.5, "beta": 0.6, "bias": 1.5}, {"alpha": 2.0, "beta": 1.0}, {"alpha": 2.0, "beta": 0.5}], ids=str
+)
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 40])
 def test_lrn(size, kw, isa, threads):
     kw = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0, **kw}
@@ -177,7 +188,9 @@ def test_mean_variance_and_lp_normalisation_references():
     x = data(2, 3, 4, 5) + 1
     wide = x.astype(np.float64)
     mean, deviation = wide.mean(axis=(0, 2, 3), keepdims=True), wide.std(axis=(0, 2, 3), keepdims=True)
-    np.testing.assert_allclose(ops.MeanVarianceNormalization().reference(x)[0], (wide - mean) / (deviation + 1e-9), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        ops.MeanVarianceNormalization().reference(x)[0], (wide - mean) / (deviation + 1e-9), rtol=1e-5, atol=1e-6
+    )
     x[:, 1] = 0
     for p in (1, 2):
         got = ops.LpNormalization(axis=1, p=p).reference(x)[0]

@@ -68,7 +68,10 @@ CASES = [
     ((2, 33, 31), {"kernel": (3,), "stride": (2,), "pads": (1, 1)}),
     ((3, 4, 31), {"kernel": (4,), "stride": (4,), "ceil_mode": True}),
     ((1, 18, 6, 7, 9), {"kernel": (2, 2, 2), "stride": (2, 2, 2)}),
-    ((1, 3, 6, 7, 9), {"kernel": (3, 2, 3), "stride": (1, 2, 2), "dilation": (2, 1, 1), "pads": (1, 0, 1, 1, 1, 2), "ceil_mode": True}),
+    (
+        (1, 3, 6, 7, 9),
+        {"kernel": (3, 2, 3), "stride": (1, 2, 2), "dilation": (2, 1, 1), "pads": (1, 0, 1, 1, 1, 2), "ceil_mode": True},
+    ),
     ((0, 3, 6, 7), {"kernel": (3, 2)}),
     ((1, 64, 4, 4), {"kernel": (2, 2), "stride": (2, 2)}),  # several planes a chunk
     ((1, 3, 90, 100), {"kernel": (7, 7), "pads": (3, 3, 3, 3)}),  # several chunks a plane
@@ -141,7 +144,9 @@ def test_groups(isa, threads):
                  **geometry(operator("max", case), x))  # fmt: skip
     whole = oracle.global_avg_pool(x)
     for out_planes in ((), (0,)):
-        (mean,) = run("global_pool", [x], [whole.shape], planes=(0,), out_planes=out_planes, groups=3, threads=threads, kind="avg")
+        (mean,) = run(
+            "global_pool", [x], [whole.shape], planes=(0,), out_planes=out_planes, groups=3, threads=threads, kind="avg"
+        )
         assert_close(mean, whole, ROUNDING, magnitude=oracle.global_avg_pool(np.abs(x)), terms=63)
     assert_close(got, want, EXACT)
 
@@ -176,7 +181,16 @@ def test_max_indices(shape, case, storage_order, isa, threads):
     np.testing.assert_array_equal(reference[1], where)
 
 
-WHOLE = [(2, 19, 7, 7), (1, 5, 13), (1, 33, 3, 5, 7), (1, 3, 112, 112), (2, 17, 1, 1), (1, 2, 70001), (0, 3, 4, 4), (1, 1, 300, 3)]
+WHOLE = [
+    (2, 19, 7, 7),
+    (1, 5, 13),
+    (1, 33, 3, 5, 7),
+    (1, 3, 112, 112),
+    (2, 17, 1, 1),
+    (1, 2, 70001),
+    (0, 3, 4, 4),
+    (1, 1, 300, 3),
+]
 
 
 @pytest.mark.parametrize("kind", ["max", "avg", 1, 2, 3])
@@ -186,7 +200,12 @@ def test_global(shape, kind, isa, threads):
     if kind == "max":
         op, want, params, mag = ops.GlobalMaxPool(), oracle.global_max_pool(x), {"kind": "max"}, None
     elif kind == "avg":
-        op, want, params, mag = ops.GlobalAveragePool(), oracle.global_avg_pool(x), {"kind": "avg"}, oracle.global_avg_pool(np.abs(x))
+        op, want, params, mag = (
+            ops.GlobalAveragePool(),
+            oracle.global_avg_pool(x),
+            {"kind": "avg"},
+            oracle.global_avg_pool(np.abs(x)),
+        )
     else:
         op, want, params, mag = ops.GlobalLpPool(p=kind), oracle.global_lp_pool(x, p=kind), {"kind": "lp", "p": kind}, None
     for planes, out_planes, halo in itertools.product([(), (0,)], [(), (0,)], [AXIS_HALO[x.ndim - 2], ((0, 0),) * 3]):
@@ -226,7 +245,9 @@ def test_adaptive(shape, size, mode, isa, threads):
     pool = oracle.adaptive_max_pool if mode == "max" else oracle.adaptive_avg_pool
     want, op = pool(x, size), ops.AdaptivePool(size, mode)
     magnitude = None if mode == "max" else pool(np.abs(x), size)
-    (got,) = run("adaptive_pool", [x], [want.shape], planes=(0,), halo=AXIS_HALO[x.ndim - 2], threads=threads, kind=mode, levels=[size])
+    (got,) = run(
+        "adaptive_pool", [x], [want.shape], planes=(0,), halo=AXIS_HALO[x.ndim - 2], threads=threads, kind=mode, levels=[size]
+    )
     kind = EXACT if mode == "max" else ROUNDING
     assert_close(got, want, kind, magnitude=magnitude)
     assert op.infer([TensorSpec.of(x)])[0].shape == want.shape
