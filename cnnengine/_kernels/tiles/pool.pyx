@@ -50,6 +50,13 @@ cdef extern from "simd.h" nogil:
         return (vf)__builtin_shuffle((vi)a, at);
     #endif
     }
+    /* the last n lanes of a, the others from `fill` */
+    AI vf keep_last(vf a, int n, vf fill)
+    {
+        vi at = {0};
+        for (int i = 0; i < LANES; i++) at[i] = i;
+        return vselect((vi)(at >= viset(LANES - n)), a, fill);
+    }
     AI vf vpower(vf a, float p) { for (int i = 0; i < LANES; i++) a[i] = powf(a[i], p); return a; }
     """
     ctypedef float vf
@@ -58,6 +65,7 @@ cdef extern from "simd.h" nogil:
     vf vload(const float *) noexcept
     vf vload_fill(const float *, int, float) noexcept
     float vlane(vf, int) noexcept
+    vf keep_last(vf, int, vf) noexcept
     vf half_down(vf, int) noexcept
     void vstore(float *, vf) noexcept
     vf take_max(vf, vf) noexcept
@@ -230,7 +238,10 @@ cdef inline void flat(const int KIND, const pool_tile_t *t) noexcept nogil:
             middle = start(KIND)
             segments = 0
     total = merge(KIND, total, middle)
-    if at < n:                          # the rest beside neutral values: 0 adds nothing, -inf is never the larger one
+    # the rest beside neutral values (0 adds nothing, -inf is never the larger one); where it can, by a load that ends with it
+    if at < n and n >= LANES:
+        total = combine(KIND, total, keep_last(vload(t.x + n - LANES), <int>(n - at), start(KIND)), t.p)
+    elif at < n:
         total = combine(KIND, total, vload_fill(t.x + at, <int>(n - at), -INFINITY if KIND == POOL_MAX else 0), t.p)
     # fold the lanes: the upper half moves down, again and again
     if LANES == 16:
