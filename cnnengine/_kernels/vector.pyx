@@ -16,7 +16,7 @@ Reductions
     are double between blocks. Softmax is (outer, axis, inner): rows where inner is 1, registers of columns elsewhere.
 """
 
-from libc.math cimport INFINITY, fabs, isfinite, log, sqrt
+from libc.math cimport INFINITY, isfinite, log, sqrt
 
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
@@ -521,4 +521,252 @@ def where(Launch launch, const unsigned char[::1] condition, const float[::1] a,
     args[1] = <void *>&a[0] if a.shape[0] else NULL
     args[2] = <void *>&b[0] if b.shape[0] else NULL
     args[3] = <void *>&y[0] if y.shape[0] else NULL
+    launch.run(args, threads)
+
+
+# ---------------------------------------------------------------- reductions
+
+REDUCE = {
+    # name -> (what is accumulated, how it ends)
+    "sum": (RED_SUM, 0),
+    "mean": (RED_SUM, 1),
+    "l1": (RED_ABS, 0),
+    "l2": (RED_SQUARE, 2),
+    "sum_square": (RED_SQUARE, 0),
+    "log_sum": (RED_SUM, 3),
+    "log_sum_exp": (RED_EXP, 4),
+    "prod": (RED_PROD, 0),
+    "max": (RED_MAX, 0),
+    "min": (RED_MIN, 0),
+}
+
+
+cdef struct reduce_t:
+    const KernelTable *table
+    int kind, finish
+    int rows_inside                     # the innermost axis is reduced
+    Py_ssize_t n_kept, n_reduced        # axes outside the innermost one and the rows
+    Py_ssize_t kept_size[MAX_DIMS]
+    Py_ssize_t kept_stride[MAX_DIMS]
+    Py_ssize_t reduced_size[MAX_DIMS]
+    Py_ssize_t reduced_stride[MAX_DIMS]
+    Py_ssize_t combinations             # of the reduced axes outside the rows
+    Py_ssize_t rows, stride             # the reduced axis next to the innermost one
+    Py_ssize_t inner                    # elements of the innermost axis
+    Py_ssize_t outer                    # kept elements outside the innermost axis
+    Py_ssize_t strips, per_chunk
+    double count                        # elements of one result
+
+
+cdef inline Py_ssize_t offset_of(Py_ssize_t index, Py_ssize_t n, const Py_ssize_t *size, const Py_ssize_t *stride) noexcept nogil:
+    cdef Py_ssize_t d, at = 0
+    for d in range(n - 1, -1, -1):
+        at += index % size[d] * stride[d]
+        index = index // size[d]
+    return at
+
+
+cdef inline double first_of(int kind) noexcept nogil:
+    return 1 if kind == RED_PROD else (-INFINITY if kind == RED_MAX else (INFINITY if kind == RED_MIN else 0))
+
+
+cdef inline double finished(const reduce_t *g, double acc, float shift) noexcept nogil:
+    if g.finish == 1:
+        return acc / g.count
+    if g.finish == 2:
+        return sqrt(acc)
+    if g.finish == 3:
+        return log(acc)
+    if g.finish == 4:
+        return shift + log(acc)
+    return acc
+
+
+cdef double whole_row(const reduce_t *g, int kind, const float *x, float shift) noexcept nogil:
+    """One result of innermost reduced axes, unfinished."""
+    cdef Py_ssize_t k
+    cdef double acc = first_of(kind)
+    for k in range(g.combinations):
+        acc = g.table.vector.reduce_rows(kind, x + offset_of(k, g.n_reduced, g.reduced_size, g.reduced_stride), g.stride, g.rows,
+                                         g.inner, acc, shift)
+    return acc
+
+
+cdef void strip_of(const reduce_t *g, int kind, const float *x, Py_ssize_t n, double *acc, const float *shift) noexcept nogil:
+    """n results side by side, unfinished."""
+    cdef Py_ssize_t k, i
+    for i in range(n):
+        acc[i] = first_of(kind)
+    for k in range(g.combinations):
+        g.table.vector.reduce_columns(kind, x + offset_of(k, g.n_reduced, g.reduced_size, g.reduced_stride), g.stride, g.rows, n,
+                                      acc, shift)
+
+
+cdef void reduce_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const reduce_t *g = <const reduce_t *>geometry
+    cdef const float *x
+    cdef float *y
+    cdef double acc[STRIP]
+    cdef float shift[STRIP]
+    cdef Py_ssize_t strip = chunk % g.strips * STRIP, outer = chunk // g.strips * g.per_chunk
+    cdef Py_ssize_t last = outer + g.per_chunk, n = 1, i
+    if last > g.outer:
+        last = g.outer
+    if not g.rows_inside:
+        n = g.inner - strip if g.inner - strip < STRIP else STRIP
+    while outer < last:
+        x = <const float *>args[0] + offset_of(outer, g.n_kept, g.kept_size, g.kept_stride)
+        y = <float *>args[1] + outer * (1 if g.rows_inside else g.inner) + strip
+        x = x + strip
+        for i in range(n):
+            shift[i] = 0
+        if g.kind == RED_EXP:
+            # exp of differences to the largest; an infinite largest shifts nothing
+            if g.rows_inside:
+                acc[0] = whole_row(g, RED_MAX, x, 0)
+            else:
+                strip_of(g, RED_MAX, x, n, acc, shift)
+            for i in range(n):
+                shift[i] = <float>acc[i] if isfinite(acc[i]) else 0
+        if g.rows_inside:
+            acc[0] = whole_row(g, g.kind, x, shift[0])
+        else:
+            strip_of(g, g.kind, x, n, acc, shift)
+        for i in range(n):
+            y[i] = <float>finished(g, acc[i], shift[i])
+        outer = outer + 1
+
+
+def build_reduce(inputs, outputs, *, op, axes) -> Launch:
+    """Geometry of y = op over `axes` of plain x, `op` a name of REDUCE; y has the kept elements, in order, whatever its rank.
+
+    Nothing to reduce gives the neutral element: 0, 1, an infinity, or NaN for the mean.
+    """
+    cdef reduce_t g
+    cdef int i
+    x, y = inputs[0], outputs[0]
+    if not (x.is_plain and y.is_plain):
+        raise ValueError("reduce: operands must be plain")
+    rank = len(x.shape)
+    reduced_axes = {a + rank if a < 0 else a for a in axes}
+    if not reduced_axes <= set(range(rank)):
+        raise ValueError(f"reduce: axes {axes} of rank {rank}")
+    kept_count = math.prod(s for a, s in enumerate(x.shape) if a not in reduced_axes)
+    reduced_count = math.prod(s for a, s in enumerate(x.shape) if a in reduced_axes)
+    if math.prod(y.shape) != kept_count:
+        raise ValueError(f"reduce: {x.shape} over {axes} does not give {y.shape}")
+    # runs of kept and of reduced axes, outermost first: [size, stride, reduced]
+    dims = []
+    stride = 1
+    for axis in range(rank - 1, -1, -1):
+        size = x.shape[axis]
+        if size != 1:
+            if dims and dims[0][2] == (axis in reduced_axes):
+                dims[0][0] *= size
+            else:
+                dims.insert(0, [size, stride, axis in reduced_axes])
+        stride *= size
+    if len(dims) > MAX_DIMS:
+        raise ValueError(f"reduce: more than {MAX_DIMS} runs of axes")
+    g.table = current_table()
+    g.kind, g.finish = REDUCE[op]
+    g.count = reduced_count
+    inner = dims.pop() if dims else [1, 1, False]
+    g.rows_inside = inner[2]
+    g.inner = inner[0]
+    kept = [d for d in dims if not d[2]]
+    reduced = [d for d in dims if d[2]]
+    if reduced:
+        g.rows, g.stride = reduced[-1][:2]
+        reduced.pop()
+    else:
+        g.rows, g.stride = 1, 0
+    g.n_kept = len(kept)
+    g.n_reduced = len(reduced)
+    for i, (size, stride, _) in enumerate(kept):
+        g.kept_size[i] = size
+        g.kept_stride[i] = stride
+    for i, (size, stride, _) in enumerate(reduced):
+        g.reduced_size[i] = size
+        g.reduced_stride[i] = stride
+    g.combinations = math.prod(d[0] for d in reduced)
+    g.outer = math.prod(d[0] for d in kept)
+    if reduced_count == 0:
+        g.combinations = 0
+    g.strips = 1 if g.rows_inside else (g.inner + STRIP - 1) // STRIP
+    work = max(1, reduced_count) * (1 if g.rows_inside else min(g.inner, STRIP))
+    g.per_chunk = max(1, 2 * TARGET // work) if g.inner or g.rows_inside else 1
+    chunks = (g.outer + g.per_chunk - 1) // g.per_chunk * g.strips if kept_count else 0
+    total = math.prod(x.shape)
+    return make_launch(f"reduce {op}", reduce_chunk, &g, sizeof(g), chunks, 0, (x.nbytes, y.nbytes), total,
+                       float(x.nbytes + y.nbytes))
+
+
+def reduce(Launch launch, const float[::1] x, float[::1] y, int threads=1) -> None:
+    """y = x reduced."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, x.shape[0] * 4)
+    launch.check(1, y.shape[0] * 4)
+    args[0] = <void *>&x[0] if x.shape[0] else NULL
+    args[1] = <void *>&y[0] if y.shape[0] else NULL
+    launch.run(args, threads)
+
+
+# ---------------------------------------------------------------- softmax
+
+cdef struct softmax_t:
+    const KernelTable *table
+    int log_of
+    Py_ssize_t outer, axis, inner
+    Py_ssize_t strip, strips, per_chunk
+
+
+cdef void softmax_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const softmax_t *g = <const softmax_t *>geometry
+    cdef Py_ssize_t start = chunk % g.strips * g.strip, outer = chunk // g.strips * g.per_chunk
+    cdef Py_ssize_t last = outer + g.per_chunk, at
+    cdef Py_ssize_t n = g.inner - start if g.inner - start < g.strip else g.strip
+    if last > g.outer:
+        last = g.outer
+    while outer < last:
+        at = outer * g.axis * g.inner + start
+        g.table.vector.softmax(g.log_of, <const float *>args[0] + at, <float *>args[1] + at, g.axis, g.inner, n)
+        outer = outer + 1
+
+
+def build_softmax(inputs, outputs, *, axis, log=False, flatten=False) -> Launch:
+    """Geometry of softmax (or its logarithm) of plain x along `axis`, or with `flatten` along all axes from there on as one.
+
+    x and y may be one buffer.
+    """
+    cdef softmax_t g
+    x, y = inputs[0], outputs[0]
+    if not (x.is_plain and y.is_plain) or x.shape != y.shape:
+        raise ValueError("softmax: operands must be plain and of one shape")
+    rank = len(x.shape)
+    at = axis + rank if axis < 0 else axis
+    if not 0 <= at < rank + (1 if flatten else 0):
+        raise ValueError(f"softmax: axis {axis} of rank {rank}")
+    g.table = current_table()
+    g.log_of = bool(log)
+    g.outer = math.prod(x.shape[:at])
+    g.axis = math.prod(x.shape[at:]) if flatten else x.shape[at]
+    g.inner = 1 if flatten else math.prod(x.shape[at + 1:])
+    lanes = g.table.lanes
+    g.strip = max(lanes, TARGET // max(g.axis, 1) // lanes * lanes) if g.inner > 1 else 1
+    g.strips = (g.inner + g.strip - 1) // g.strip
+    g.per_chunk = max(1, TARGET // max(1, g.axis * min(g.strip, g.inner)))
+    chunks = (g.outer + g.per_chunk - 1) // g.per_chunk * g.strips if g.axis else 0
+    total = math.prod(x.shape)
+    return make_launch("log_softmax" if log else "softmax", softmax_chunk, &g, sizeof(g), chunks, 0, (x.nbytes, y.nbytes), 5.0 * total,
+                       float(x.nbytes + y.nbytes))
+
+
+def softmax(Launch launch, const float[::1] x, float[::1] y, int threads=1) -> None:
+    """y = softmax(x)."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, x.shape[0] * 4)
+    launch.check(1, y.shape[0] * 4)
+    args[0] = <void *>&x[0] if x.shape[0] else NULL
+    args[1] = <void *>&y[0] if y.shape[0] else NULL
     launch.run(args, threads)

@@ -270,6 +270,8 @@ class Swish(_Unary):
     alpha: float = 1.0
 
     def kernel_activation(self) -> Activation:
+        if self.alpha == 0.0:
+            return Activation("affine", 0.5, 0.0)
         return Activation("silu") if self.alpha == 1.0 else Activation("swish", self.alpha)
 
 
