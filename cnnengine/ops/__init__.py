@@ -119,6 +119,8 @@ INDEX: dict[str, str] = {
     "Tile": "shape",
     "Transpose": "shape",
     "Unsqueeze": "shape",
+    "Resize": "resize",
+    "Upsample": "resize",
     "ConstantOfShape": "constant",
     "Range": "constant",
     "CumSum": "gather",
