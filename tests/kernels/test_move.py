@@ -425,3 +425,53 @@ def test_cast(threads, source, target):
 def test_cast_refuses_other_dtypes():
     with pytest.raises(ValueError, match="float16"):
         kernel("cast").build((View.plain((3,), np.float16),), (View.plain((3,)),))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("shape", "out"),
+    [
+        ((2, 5, 9), (17,)),
+        ((1, 20, 7, 6), (14, 13)),
+        ((2, 17, 5, 8), (3, 2)),
+        ((1, 33, 3, 4, 5), (6, 4, 11)),
+        ((1, 3, 40, 50), (160, 200)),
+    ],
+)
+def test_resize(isa, threads, shape, out):
+    """Against the same mixtures in float64; a second pixel of weight zero along d and h is not read."""
+    with use_isa(isa):
+        for linear, (xh, yh) in itertools.product((False, True), itertools.product(HALOS[:2], repeat=2)):
+            tail = len(out)
+            cut = [tuple(p if a >= 3 - tail else (0, 0) for a, p in enumerate(h)) for h in (xh, yh)]
+            xv, yv = View.planes(shape, lanes(), cut[0]), View.planes((*shape[:2], *out), lanes(), cut[1])
+            x = RNG.standard_normal(shape).astype(np.float32)
+            expected, tables = x.astype(np.float64), []
+            for axis, (n, m) in enumerate(zip(shape[2:], out, strict=True), 2):
+                first, second = RNG.integers(0, n, m), RNG.integers(0, n, m)
+                weight = (RNG.integers(0, 5, m) / 4 if linear else np.zeros(m)).astype(np.float32)
+                tables.append((first, second, weight))
+                w = weight.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+                expected = expected.take(first, axis) * (1 - w) + expected.take(second, axis) * w
+            launch = kernel("resize").build((xv,), (yv,), tables=tuple(tables))
+            y = aligned_empty(yv.size)
+            y[:] = np.nan
+            kernel("resize").front(launch, to_buffer(x, xv), y, threads=threads)
+            wanted = to_buffer(expected.astype(np.float32), yv)
+            specified = ~np.isnan(wanted)
+            if linear:
+                np.testing.assert_allclose(y[specified], wanted[specified], rtol=0, atol=2e-6)
+            else:
+                assert np.array_equal(y[specified], wanted[specified])
+
+
+def test_resize_refuses_tables_that_do_not_fit():
+    v = View.planes((1, 4, 3, 5), lanes())
+    ok = [(np.arange(n), np.arange(n), np.zeros(n, np.float32)) for n in (3, 5)]
+    kernel("resize").build((v,), (v,), tables=ok)
+    for index, match in ((np.arange(4), "a table of"), (np.array([0, 1, 3]), "outside"), (np.array([0, -1, 1]), "outside")):
+        with pytest.raises(ValueError, match=match):
+            kernel("resize").build((v,), (v,), tables=[(index, index, np.zeros(len(index), np.float32)), ok[1]])
+    with pytest.raises(ValueError, match="per spatial axis"):
+        kernel("resize").build((v,), (v,), tables=ok[:1])

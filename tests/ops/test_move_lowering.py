@@ -28,7 +28,7 @@ class Buffer:
         self.memory.view(np.uint8)[...] = 0xFF  # NaN in floats
 
     def bytes(self, front: str) -> np.ndarray:
-        return self.memory if front in ("reorder", "copy_planes") else self.memory.view(np.uint8)
+        return self.memory if front in ("reorder", "copy_planes", "resize") else self.memory.view(np.uint8)
 
 
 def reorder(source: Buffer, view: View) -> Buffer:
@@ -306,3 +306,41 @@ def test_cast():
         check("CastLike", 15, {}, [x, np.zeros(1, target)], known=())
     with warnings.catch_warnings():
         check("Cast", 13, {"to": 10}, [random((3,))], lowers=False)
+
+
+def check_resize(shape, attributes, *, version=19, scales=None, sizes=None, lowers=True, op_type="Resize", exact=False):
+    """Lowered against the reference, which the conformance suite pins."""
+    x = RNG.standard_normal(shape).astype(np.float32)
+    scales = None if scales is None else np.array(scales, np.float32)
+    inputs = [x, scales] if version < 11 else [x, None, scales, None if sizes is None else np.array(sizes, I64)]
+    op = lookup(op_type).from_onnx(NodeRecord(op_type, "", version, attributes, tuple("abcd"[: len(inputs)]), ("y",)))
+    expected = op.reference(*inputs)[0]
+    specs = [None if v is None else TensorSpec.of(v) for v in inputs]
+    assert op.infer([TensorSpec(x.dtype, x.shape), *specs[1:]])[0].shape == expected.shape
+    ctx = OneNode(inputs, [TensorSpec(expected.dtype, expected.shape)], range(1, len(inputs)), halo=HALO)
+    assert op.lower(ctx) is lowers
+    if lowers:
+        got = ctx.finish(2)[0]
+        if exact:
+            assert np.array_equal(got, expected)
+        else:
+            np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_resize(isa, mode):
+    with use_isa(isa):
+        for coordinates in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"):
+            attributes = {"mode": mode, "coordinate_transformation_mode": coordinates}
+            for rounding in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil") if mode == "nearest" else ("floor",):
+                attributes["nearest_mode"] = rounding
+                check_resize((2, 19, 7, 9), attributes, scales=[1, 1, 2, 2], exact=mode == "nearest")
+                check_resize((1, 5, 8, 6), attributes, scales=[1, 1, 0.6, 1.7], exact=mode == "nearest")
+                check_resize((1, 17, 5), attributes, sizes=[1, 17, 13], exact=mode == "nearest")
+                check_resize((1, 3, 4, 3, 5), attributes, sizes=[1, 3, 7, 1, 10], exact=mode == "nearest")
+        check_resize((1, 3, 4, 5), {"mode": mode}, version=10, scales=[1, 1, 3, 0.5], exact=mode == "nearest")
+        check_resize((1, 3, 4, 5), {"mode": mode}, version=9, scales=[1, 1, 2, 2], op_type="Upsample", exact=mode == "nearest")
+        check_resize((2, 3, 4, 5), {"mode": mode}, scales=[2, 1, 1, 1], lowers=False)
+    check_resize((1, 3, 4, 5), {"mode": "cubic"}, scales=[1, 1, 2, 2], lowers=False)
+    check_resize((1, 3, 4, 5), {"mode": "linear", "antialias": 1}, scales=[1, 1, 0.5, 0.5], lowers=False)
