@@ -106,7 +106,8 @@ class Resize(Operator):
         out, factors = list(shape), [1.0] * rank
         if wanted is None:
             for axis, v in zip(axes, values, strict=True):
-                out[axis], factors[axis] = math.floor(shape[axis] * v), v
+                # in float32, as the scales are: 10 * 0.7 is 7
+                out[axis], factors[axis] = math.floor(np.float32(shape[axis]) * np.float32(v)), v
             return tuple(out), tuple(factors)
         if any(shape[a] == 0 for a in axes):
             raise ShapeError("an empty axis has no scale", operator=self.op_type, expected="extents >= 1", received=tuple(shape))
@@ -122,24 +123,28 @@ class Resize(Operator):
 
     def positions(self, n: int, out: int, scale: float, begin: float, end: float) -> np.ndarray:
         """Where the centre of every output pixel falls among n input pixels."""
-        x = np.arange(out, dtype=np.float64)
+        x = np.arange(out, dtype=np.float32)  # float32 throughout: which pixel is nearest depends on it
+        one, half, factor = np.float32(1), np.float32(0.5), np.float32(scale)
         kind = self.coordinates
         if kind == "align_corners":
             # the conformance suite divides by the exact length, n * scale, not by the output's extent
             length = out if abs(n * scale - out) < 1e-4 else n * scale
-            return x * (n - 1) / (length - 1) if length > 1 else np.zeros(out)
-        if kind == "asymmetric":
-            return x / scale
-        if kind == "tf_half_pixel_for_nn":
-            return (x + 0.5) / scale
-        if kind == "tf_crop_and_resize":
+            x = x * np.float32(n - 1) / np.float32(length - 1) if length > 1 else np.zeros_like(x)
+        elif kind == "asymmetric":
+            x = x / factor
+        elif kind == "tf_half_pixel_for_nn":
+            x = (x + half) / factor
+        elif kind == "tf_crop_and_resize":
             if out > 1:
-                return begin * (n - 1) + x * (end - begin) * (n - 1) / (out - 1)
-            return np.full(out, 0.5 * (begin + end) * (n - 1))
-        if kind == "pytorch_half_pixel" and out <= 1:
-            return np.zeros(out)
-        shift = n / 2 * (1 - out / (scale * n)) if kind == "half_pixel_symmetric" else 0.0
-        return shift + (x + 0.5) / scale - 0.5
+                x = np.float32(begin * (n - 1)) + x * np.float32((end - begin) * (n - 1)) / np.float32(out - 1)
+            else:
+                x = np.full_like(x, 0.5 * (begin + end) * (n - 1))
+        elif kind == "pytorch_half_pixel" and out <= 1:
+            x = np.zeros_like(x)
+        else:
+            shift = np.float32(n / 2) * (one - np.float32(out) / np.float32(scale * n)) if kind == "half_pixel_symmetric" else 0
+            x = shift + (x + half) / factor - half
+        return x.astype(np.float64)
 
     def taps(self, n: int, out: int, scale: float, begin: float = 0.0, end: float = 1.0) -> Taps:
         """Indices and weights along one axis; an index outside stands for the nearest pixel."""
@@ -275,4 +280,4 @@ class Upsample(Resize):
         if node.version < 9 and scales is None:
             raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected="scales")
         factors = None if scales is None else tuple(float(s) for s in scales)
-        return cls("nearest" if mode == "nearest" else "linear", "asymmetric", "floor", first=1, factors=factors)
+        return cls("nearest" if mode == "nearest" else "linear", "asymmetric", "simple", first=1, factors=factors)

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from cnnengine._kernels.dispatch import available_isas, lanes, use_isa
+from cnnengine._kernels.dispatch import lanes
 
 from cnnengine._kernels import kernel
 from cnnengine.graph import TensorSpec
@@ -162,7 +162,6 @@ def random(shape, dtype=np.float32):
 
 
 I64 = np.int64
-ISAS = available_isas()
 DTYPES = [np.float32, np.int64, np.bool_, np.float16, np.uint8, np.float64]
 
 
@@ -190,15 +189,13 @@ def test_dropout_writes_its_mask():
     check("Dropout", 12, {}, [random((2, 5)), np.float32(0.0), np.bool_(True)], known=(1,), lowers=False)
 
 
-@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_transpose(isa, dtype):
-    with use_isa(isa):
-        x = random((2, 19, 6, 33), dtype)
-        for perm in itertools.permutations(range(4)):
-            check("Transpose", 13, {"perm": list(perm)}, [x], kernels=() if perm == (0, 1, 2, 3) else ("copy_nd",), threads=2)
-        check("Transpose", 13, {}, [x], kernels=("copy_nd",))
-        check("Transpose", 13, {}, [random((0, 3), dtype)])
+    x = random((2, 19, 6, 33), dtype)
+    for perm in itertools.permutations(range(4)):
+        check("Transpose", 13, {"perm": list(perm)}, [x], kernels=() if perm == (0, 1, 2, 3) else ("copy_nd",), threads=2)
+    check("Transpose", 13, {}, [x], kernels=("copy_nd",))
+    check("Transpose", 13, {}, [random((0, 3), dtype)])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -215,24 +212,23 @@ def test_concat_and_split_plain(dtype):
     check("Split", 13, {}, [random((1,), dtype)], n_outputs=1)
 
 
-@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("halo", [NO_HALO, HALO])
 @pytest.mark.parametrize("tail", [(), (9,), (5, 7), (2, 3, 5)])
 def test_channels_stay_in_planes(isa, halo, tail):
-    with use_isa(isa):
-        for channels in ((16, 32, 5), (3, 20, 16), (1, 1), (48,)):
-            xs = [random((2, c, *tail)) for c in channels]
-            ctx = check("Concat", 13, {"axis": 1}, xs, known=(), blocked=range(9), halo=halo, kernels=("copy_planes",) * len(xs))
-            whole = np.concatenate(xs, 1)
-            check("Split", 13, {"axis": 1}, [whole, np.array(channels, I64)], n_outputs=len(xs), blocked=(0,), halo=halo,
-                  kernels=("copy_planes",) * len(xs))  # fmt: skip
-            if len(xs) > 1:
-                check("Slice", 10, {}, [whole, np.array([channels[0]], I64), np.array([10**9], I64), np.array([1], I64)], blocked=(0,),
-                      halo=halo, kernels=("copy_planes",))  # fmt: skip
-            assert ctx.results[0].view.lanes == lanes()
-        # one input that does not lie in planes, another axis, another dtype: plain
-        check("Concat", 13, {"axis": 1}, xs + xs, known=(), blocked=(0,), kernels=("copy_nd",) * 2)
-        check("Concat", 13, {"axis": 0}, xs, known=(), blocked=(0,), kernels=("copy_nd",))
+    for channels in ((16, 32, 5), (3, 20, 16), (1, 1), (48,)):
+        xs = [random((2, c, *tail)) for c in channels]
+        ctx = check("Concat", 13, {"axis": 1}, xs, known=(), blocked=range(9), halo=halo, kernels=("copy_planes",) * len(xs))
+        whole = np.concatenate(xs, 1)
+        check("Split", 13, {"axis": 1}, [whole, np.array(channels, I64)], n_outputs=len(xs), blocked=(0,), halo=halo,
+              kernels=("copy_planes",) * len(xs))  # fmt: skip
+        if len(xs) > 1:
+            cut = [np.array(v, I64) for v in ([channels[0]], [10**9], [1])]
+            check("Slice", 10, {}, [whole, *cut], blocked=(0,),
+                  halo=halo, kernels=("copy_planes",))  # fmt: skip
+        assert ctx.results[0].view.lanes == lanes()
+    # one input that does not lie in planes, another axis, another dtype: plain
+    check("Concat", 13, {"axis": 1}, xs + xs, known=(), blocked=(0,), kernels=("copy_nd",) * 2)
+    check("Concat", 13, {"axis": 0}, xs, known=(), blocked=(0,), kernels=("copy_nd",))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -327,20 +323,18 @@ def check_resize(shape, attributes, *, version=19, scales=None, sizes=None, lowe
             np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_resize(isa, mode):
-    with use_isa(isa):
-        for coordinates in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"):
-            attributes = {"mode": mode, "coordinate_transformation_mode": coordinates}
-            for rounding in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil") if mode == "nearest" else ("floor",):
-                attributes["nearest_mode"] = rounding
-                check_resize((2, 19, 7, 9), attributes, scales=[1, 1, 2, 2], exact=mode == "nearest")
-                check_resize((1, 5, 8, 6), attributes, scales=[1, 1, 0.6, 1.7], exact=mode == "nearest")
-                check_resize((1, 17, 5), attributes, sizes=[1, 17, 13], exact=mode == "nearest")
-                check_resize((1, 3, 4, 3, 5), attributes, sizes=[1, 3, 7, 1, 10], exact=mode == "nearest")
-        check_resize((1, 3, 4, 5), {"mode": mode}, version=10, scales=[1, 1, 3, 0.5], exact=mode == "nearest")
-        check_resize((1, 3, 4, 5), {"mode": mode}, version=9, scales=[1, 1, 2, 2], op_type="Upsample", exact=mode == "nearest")
-        check_resize((2, 3, 4, 5), {"mode": mode}, scales=[2, 1, 1, 1], lowers=False)
+    for coordinates in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"):
+        attributes = {"mode": mode, "coordinate_transformation_mode": coordinates}
+        for rounding in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil") if mode == "nearest" else ("floor",):
+            attributes["nearest_mode"] = rounding
+            check_resize((2, 19, 7, 9), attributes, scales=[1, 1, 2, 2], exact=mode == "nearest")
+            check_resize((1, 5, 8, 6), attributes, scales=[1, 1, 0.6, 1.7], exact=mode == "nearest")
+            check_resize((1, 17, 5), attributes, sizes=[1, 17, 13], exact=mode == "nearest")
+            check_resize((1, 3, 4, 3, 5), attributes, sizes=[1, 3, 7, 1, 10], exact=mode == "nearest")
+    check_resize((1, 3, 4, 5), {"mode": mode}, version=10, scales=[1, 1, 3, 0.5], exact=mode == "nearest")
+    check_resize((1, 3, 4, 5), {"mode": mode}, version=9, scales=[1, 1, 2, 2], op_type="Upsample", exact=mode == "nearest")
+    check_resize((2, 3, 4, 5), {"mode": mode}, scales=[2, 1, 1, 1], lowers=False)
     check_resize((1, 3, 4, 5), {"mode": "cubic"}, scales=[1, 1, 2, 2], lowers=False)
     check_resize((1, 3, 4, 5), {"mode": "linear", "antialias": 1}, scales=[1, 1, 0.5, 0.5], lowers=False)
