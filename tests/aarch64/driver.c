@@ -363,8 +363,10 @@ static void run(void)
                 double want = isnan(x[i]) ? (double)NAN : activation(kind, x[i], a, b);
                 if (isnan(x[i]) && (kind == NUMBER(ACT_SHRINK) || kind == NUMBER(ACT_SIGN)))
                     continue;
-                /* two of them lose digits by their own form: the sum near -3, and exp of a cubic polynomial */
-                double scale = fabs(want) + (kind == NUMBER(ACT_HARD_SWISH) ? fabs(x[i]) : 0);
+                /* some lose digits by their own form: sums that cancel, and exp of a cubic polynomial */
+                double scale = fabs(want);
+                if (kind == NUMBER(ACT_HARD_SWISH) || kind == NUMBER(ACT_HARD_SIGMOID) || kind == NUMBER(ACT_AFFINE))
+                    scale += fabs(x[i]) + b;
                 if (kind == NUMBER(ACT_GELU_TANH))
                     scale *= 1 + (double)x[i] * x[i];
                 check(what, y[i], want, scale + 1e-30, 4e-6);
