@@ -290,12 +290,12 @@ class Pow(_Binary):
 
 @dataclass(frozen=True)
 class Mod(_Binary):
-    """Remainder with the sign of the divisor, or with fmod that of the dividend (ONNX Mod 10, 13).
+    """Remainder with the sign of the divisor, or with fmod that of the dividend (ONNX Mod 10, 13, 28).
 
     Attributes
     ----------
     fmod : int
-        1 is required for floats.
+        Floats without it are defined from version 28 on, and taken in the same way before.
     """
 
     op_type: ClassVar[str] = "Mod"
@@ -305,11 +305,6 @@ class Mod(_Binary):
     @classmethod
     def _own_attributes(cls, node: NodeRecord) -> dict[str, Any]:
         return {"fmod": int(node.attribute("fmod", 0))}
-
-    def _check_dtypes(self, a: TensorSpec, b: TensorSpec) -> None:
-        super()._check_dtypes(a, b)
-        if a.dtype.kind == "f" and not self.fmod:
-            raise ModelError("floats need fmod", operator="Mod", expected="fmod=1", received=f"fmod=0 with {a.dtype}")
 
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if a.dtype.kind != "f" and np.any(b == 0):
@@ -552,7 +547,7 @@ class BitwiseXor(_Logic):
 
 @dataclass(frozen=True)
 class BitShift(_Binary):
-    """``a << b`` or ``a >> b`` of unsigned integers (ONNX BitShift 11).
+    """``a << b`` or ``a >> b``; a shift by less than 0 or by all bits leaves the sign alone (ONNX BitShift 11, 28).
 
     Attributes
     ----------
@@ -562,7 +557,7 @@ class BitShift(_Binary):
 
     op_type: ClassVar[str] = "BitShift"
     tolerance: ClassVar[str] = EXACT
-    kinds: ClassVar[str] = "u"
+    kinds: ClassVar[str] = "iu"
     direction: str = "LEFT"
 
     @classmethod
@@ -575,8 +570,13 @@ class BitShift(_Binary):
         return {"direction": direction}
 
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        y: np.ndarray = np.left_shift(a, b) if self.direction == "LEFT" else np.right_shift(a, b)
-        return y
+        a, b = np.broadcast_arrays(a, b)
+        inside = (b >= 0) & (b < a.dtype.itemsize * 8)
+        by = np.where(inside, b, 0).astype(a.dtype)
+        if self.direction == "RIGHT":
+            return np.where(inside, np.right_shift(a, by), np.where(a < 0, -1, 0)).astype(a.dtype)
+        bits = np.dtype(f"u{a.dtype.itemsize}")
+        return np.where(inside, np.left_shift(a.astype(bits), by.astype(bits)), 0).astype(a.dtype)
 
 
 @dataclass(frozen=True)

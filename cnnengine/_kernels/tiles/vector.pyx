@@ -52,10 +52,15 @@ cdef extern from "simd.h" nogil:
     vf vf_sqrt(vf) noexcept
     vf vload_fill(const float *, int, float) noexcept
     double vsum_double(vf) noexcept
+    double vd_product(vd) noexcept
+    vf vall_sum(vf) noexcept
+    vf vall_max(vf) noexcept
+    vf vall_min(vf) noexcept
     float vlane(vf, int) noexcept
     vd vdset(double) noexcept
     vd vdload(const double *) noexcept
     void vdstore(double *, vd) noexcept
+    vd vh_load(const float *) noexcept
     vd vf_low(vf) noexcept
     vd vf_high(vf) noexcept
     vf vd_join(vd, vd) noexcept
@@ -582,12 +587,11 @@ cdef inline double merge(const int K, double acc, double x) noexcept nogil:
 
 cdef inline double fold(const int K, double acc, vf v) noexcept nogil:
     """acc combined with every lane of v."""
-    cdef int i
-    if K < RED_PROD:
-        return acc + vsum_double(v)
-    for i in range(LANES):
-        acc = merge(K, acc, vlane(v, i))
-    return acc
+    if K == RED_MAX:
+        return merge(K, acc, vlane(vall_max(v), 0))
+    elif K == RED_MIN:
+        return merge(K, acc, vlane(vall_min(v), 0))
+    return acc + vsum_double(v)
 
 
 cdef inline double reduce_rows_of(const int K, const float *x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, double acc,
@@ -595,6 +599,7 @@ cdef inline double reduce_rows_of(const int K, const float *x, Py_ssize_t stride
     """Every row in pieces of at most BLOCK x 4 registers, whose four accumulators then enter the double."""
     cdef Py_ssize_t r, i, end
     cdef vf a0, a1, a2, a3, m
+    cdef vd p0, p1
     cdef float none = vlane(neutral(K), 0) if K != RED_EXP else -INFINITY
     cdef int left
     m = vset(shift)
@@ -602,8 +607,17 @@ cdef inline double reduce_rows_of(const int K, const float *x, Py_ssize_t stride
         i = 0
         if K == RED_PROD:
             # in double from the start: partial products may leave float's range
-            for i in range(n):
+            p0 = p1 = vdset(1.0)
+            while i + 2 * LANES <= n:
+                a0 = vload(x + i)
+                a1 = vload(x + i + LANES)
+                p0 = p0 * (vf_low(a0) * vf_high(a0))
+                p1 = p1 * (vf_low(a1) * vf_high(a1))
+                i = i + 2 * LANES
+            acc = acc * vd_product(p0 * p1)
+            while i < n:
                 acc = acc * x[i]
+                i = i + 1
             x = x + stride
             continue
         while i < n:
@@ -668,12 +682,21 @@ cdef inline void reduce_columns_of(const int K, const float *x, Py_ssize_t strid
     cdef Py_ssize_t i = 0, r, k, top
     cdef const float *p
     cdef vf a0, a1, a2, a3, m
+    cdef vd d
     cdef int left
     m = vset(0.0)
     if K == RED_PROD:
-        for r in range(rows):
-            for i in range(n):
+        # a register of doubles at a time, over all rows
+        while i + DLANES <= n:
+            d = vdload(acc + i)
+            for r in range(rows):
+                d = d * vh_load(x + r * stride + i)
+            vdstore(acc + i, d)
+            i = i + DLANES
+        while i < n:
+            for r in range(rows):
                 acc[i] = acc[i] * x[r * stride + i]
+            i = i + 1
         return
     while K != RED_EXP and i + 4 * LANES <= n:
         r = 0
@@ -725,9 +748,23 @@ cdef inline void softmax_row(const int LOG, const float *x, float *y, Py_ssize_t
     cdef Py_ssize_t i = 0, end
     cdef int left = <int>(n % LANES)
     cdef Py_ssize_t whole = n - left
-    cdef double total = 0
-    cdef vf m, e, sums
-    m = vset(<float>reduce_rows_of(RED_MAX, x, 0, 1, n, -INFINITY, 0.0))
+    cdef vf m, e, sums, total
+    # the largest of the row, in every lane
+    m = vset(-INFINITY)
+    sums = m
+    while i + 2 * LANES <= whole:
+        m = vmax_nan(vload(x + i), m)
+        sums = vmax_nan(vload(x + i + LANES), sums)
+        i = i + 2 * LANES
+    if i < whole:
+        m = vmax_nan(vload(x + i), m)
+        i = i + LANES
+    if left:
+        sums = vmax_nan(vload_fill(x + i, left, -INFINITY), sums)
+    m = vall_max(vmax_nan(m, sums))
+    # exponentials and their sum: blocks, then the sum of those, then the lanes
+    total = vset(0.0)
+    i = 0
     while i < whole:
         sums = vset(0.0)
         end = i + BLOCK * LANES
@@ -739,16 +776,14 @@ cdef inline void softmax_row(const int LOG, const float *x, float *y, Py_ssize_t
                 vstore(y + i, e)
             sums = sums + e
             i = i + LANES
-        total = total + vsum_double(sums)
+        total = total + sums
     if left:
         e = vexp(vload_fill(x + i, left, -INFINITY) - m)
         if not LOG:
             vstore_part(y + i, e, left)
-        total = total + vsum_double(e)
-    if LOG:
-        e = vlog(vset(<float>total))
-    else:
-        e = vset(<float>(1.0 / total))
+        total = total + e
+    total = vall_sum(total)
+    e = vlog(total) if LOG else vset(1.0) / total
     i = 0
     while i < whole:
         vstore(y + i, (vload(x + i) - m) - e if LOG else vload(y + i) * e)
