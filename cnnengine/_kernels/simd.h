@@ -101,24 +101,40 @@ AI vf vf_sqrt(vf a)
 /* n of LANES floats, the rest `fill` */
 AI vf vload_fill(const float *p, int n, float fill) { vf v = vset(fill); memcpy(&v, p, (size_t)n * 4); return v; }
 /* lanes k further on, around the end; k is a constant */
+#if defined(__clang__)
 AI vf vrotate(vf v, int k)
 {
-#if defined(__clang__)
     float t[2 * LANES];
     memcpy(t, &v, VBYTES);
     memcpy(t + LANES, &v, VBYTES);
     return vload(t + k);
-#else
-    vi m;
-    for (int i = 0; i < LANES; i++)
-        m[i] = (i + k) % LANES;
-    return __builtin_shuffle(v, m);
-#endif
 }
+#else
+#  if LANES == 16
+#    define VIOTA {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+#  elif LANES == 8
+#    define VIOTA {0, 1, 2, 3, 4, 5, 6, 7}
+#  else
+#    define VIOTA {0, 1, 2, 3}
+#  endif
+AI vf vrotate(vf v, int k) { const vi lane = VIOTA; return __builtin_shuffle(v, (lane + k) & (LANES - 1)); }
+#endif
 /* all lanes combined, pairwise, in every lane */
-AI vf vall_sum(vf v) { for (int k = LANES / 2; k > 0; k /= 2) v = v + vrotate(v, k); return v; }
-AI vf vall_max(vf v) { for (int k = LANES / 2; k > 0; k /= 2) v = vmax_nan(v, vrotate(v, k)); return v; }
-AI vf vall_min(vf v) { for (int k = LANES / 2; k > 0; k /= 2) v = vmin_nan(v, vrotate(v, k)); return v; }
+#define VALL(name, f)              \
+    AI vf name(vf v)               \
+    {                              \
+        if (LANES > 8)             \
+            v = f(v, vrotate(v, 8)); \
+        if (LANES > 4)             \
+            v = f(v, vrotate(v, 4)); \
+        v = f(v, vrotate(v, 2));   \
+        return f(v, vrotate(v, 1)); \
+    }
+AI vf vadd(vf a, vf b) { return a + b; }
+VALL(vall_sum, vadd)
+VALL(vall_max, vmax_nan)
+VALL(vall_min, vmin_nan)
+#undef VALL
 AI float vlane(vf v, int i) { return v[i]; }
 
 /* registers of double: half as many lanes */
