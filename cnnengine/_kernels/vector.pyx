@@ -445,15 +445,20 @@ def activation(Launch launch, const float[::1] x, float[::1] y, int threads=1) -
     launch.run(args, threads)
 
 
-def build_binary(inputs, outputs, *, op, activation=None) -> Launch:
+def build_binary(inputs, outputs, *, op, activation=None, b_shape=None) -> Launch:
     """Geometry of y = activation(a op b), `op` a name of BINARY.
 
     Plain outputs take plain operands of any shapes that broadcast. An output in planes takes planes of its shape, and plain
-    scalars, channels (C, 1, 1), (N, C, 1, 1) (also in planes) and pixels (N or 1, 1, spatial...). y may be an operand of its view.
+    scalars, channels (C, 1, 1), (N, C, 1, 1) (also in planes) and pixels (N or 1, 1, spatial...). y may be an operand of its view. `b_shape` is the shape
+    that a plain b counts as.
     """
     cdef walk_t g
     a, b = inputs
     y = outputs[0]
+    if b_shape is not None:
+        if not b.is_plain or math.prod(b_shape) != math.prod(b.shape):
+            raise ValueError(f"binary: an operand of shape {b.shape} does not count as {b_shape}")
+        b = type(b).plain(b_shape)
     clear(&g)
     g.op = BINARY[op]
     set_activation(&g, activation)
