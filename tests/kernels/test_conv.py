@@ -12,8 +12,7 @@ import pytest
 from oracle import ROUNDING, assert_close, assert_same_bits
 
 from cnnengine._kernels import conv as kernels
-from cnnengine._kernels import kernel
-from cnnengine._kernels.dispatch import lanes
+from cnnengine._kernels import dispatch, kernel
 from cnnengine.ops.base import Activation
 from cnnengine.runtime.layout import NO_HALO, View, aligned_copy, aligned_empty, merge_halos, spatial3
 
@@ -43,9 +42,22 @@ def among_nan(array: np.ndarray, fill: bool = True) -> tuple[np.ndarray, np.ndar
 
 
 def launch_conv(
-    name, x, w, bias, *, stride=1, pads=0, dilation=1, groups=1, residual=None, activation=None, in_lanes=None, in_halo=NO_HALO,
-    out_halo=NO_HALO, threads=1,
-):  # fmt: skip
+    name,
+    x,
+    w,
+    bias,
+    *,
+    stride=1,
+    pads=0,
+    dilation=1,
+    groups=1,
+    residual=None,
+    activation=None,
+    in_lanes=None,
+    in_halo=NO_HALO,
+    out_halo=NO_HALO,
+    threads=1,
+):
     """Run kernel `name` on arrays (N, C, ...) as `Conv.lower`."""
     rank = x.ndim - 2
     pad = (pads,) * (2 * rank) if isinstance(pads, int) else tuple(pads)
@@ -61,22 +73,23 @@ def launch_conv(
     ]
     size, extent = spatial3(x.shape), spatial3((0, 0, *shape))
     halo = tuple(
-        (max(0, -min(t[a] for t in taps)), max(0, max(t[a] for t in taps) + (extent[a] - 1) * step[a] - size[a] + 1)) for a in range(3)
+        (max(0, -min(t[a] for t in taps)), max(0, max(t[a] for t in taps) + (extent[a] - 1) * step[a] - size[a] + 1))
+        for a in range(3)
     )
     depthwise = name == "depthwise"
-    layout_groups = 1 if depthwise or x.shape[1] // groups % lanes() == 0 else groups
-    xv = View.planes(x.shape, in_lanes or lanes(), merge_halos(halo, in_halo), layout_groups)
-    y_groups = 1 if depthwise or w.shape[0] // groups % lanes() == 0 else groups
-    yv = View.planes((x.shape[0], w.shape[0], *shape), lanes(), out_halo, y_groups)
+    layout_groups = 1 if depthwise or x.shape[1] // groups % dispatch.lanes() == 0 else groups
+    xv = View.planes(x.shape, in_lanes or dispatch.lanes(), merge_halos(halo, in_halo), layout_groups)
+    y_groups = 1 if depthwise or w.shape[0] // groups % dispatch.lanes() == 0 else groups
+    yv = View.planes((x.shape[0], w.shape[0], *shape), dispatch.lanes(), out_halo, y_groups)
     if depthwise:
         packed = kernels.pack_depthwise(w)
         bias_packed = kernels.pack_bias(bias, w.shape[0])
         params: dict[str, Any] = {}
     else:
-        packed = kernels.pack_conv(w, groups, in_lanes or lanes())
+        packed = kernels.pack_conv(w, groups, in_lanes or dispatch.lanes())
         bias_packed = kernels.pack_bias(bias, w.shape[0], groups)
         params = {"groups": groups}
-    rv = None if residual is None else View.planes(yv.shape, lanes(), in_halo, y_groups)
+    rv = None if residual is None else View.planes(yv.shape, dispatch.lanes(), in_halo, y_groups)
     launch = kernel(name).build([xv, None, None, rv], [yv], taps=taps, stride=step, activation=activation, **params)
     arrays = [among_nan(blocked(xv, x))[1], among_nan(packed)[1], among_nan(bias_packed)[1]]
     arrays.append(None if rv is None else among_nan(blocked(rv, residual))[1])
@@ -140,18 +153,40 @@ def test_conv(xs, ws, kw, isa, threads):
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 @pytest.mark.parametrize(("c", "o", "k"), [(1, 8, 5), (3, 64, 7), (3, 40, 3), (4, 17, 1), (3, 33, 11)])
 def test_plain_planes(c, o, k, stride, isa, threads):
-    check("conv", data(2, c, 19, 61), data(o, c, k, k, seed=1), data(o, seed=2), stride=stride, pads=k // 2, in_lanes=1,
-          out_halo=OUT_HALO[2], threads=threads)  # fmt: skip
+    check(
+        "conv",
+        data(2, c, 19, 61),
+        data(o, c, k, k, seed=1),
+        data(o, seed=2),
+        stride=stride,
+        pads=k // 2,
+        in_lanes=1,
+        out_halo=OUT_HALO[2],
+        threads=threads,
+    )
 
 
-@pytest.mark.parametrize(("groups", "cg", "og"), [(2, 16, 16), (4, 4, 4), (8, 8, 8), (3, 5, 7), (2, 20, 33), (32, 4, 8), (5, 1, 3), (4, 32, 16)])
+@pytest.mark.parametrize(
+    ("groups", "cg", "og"), [(2, 16, 16), (4, 4, 4), (8, 8, 8), (3, 5, 7), (2, 20, 33), (32, 4, 8), (5, 1, 3), (4, 32, 16)]
+)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_groups(groups, cg, og, stride, isa, threads):
-    check("conv", data(1, groups * cg, 9, 15), data(groups * og, cg, 3, 3, seed=1), data(groups * og, seed=2), groups=groups, pads=1,
-          stride=stride, threads=threads, out_halo=OUT_HALO[2])  # fmt: skip
+    check(
+        "conv",
+        data(1, groups * cg, 9, 15),
+        data(groups * og, cg, 3, 3, seed=1),
+        data(groups * og, seed=2),
+        groups=groups,
+        pads=1,
+        stride=stride,
+        threads=threads,
+        out_halo=OUT_HALO[2],
+    )
 
 
-@pytest.mark.parametrize("activation", [None, Activation("clip", 0.0, math.inf), Activation("clip", -0.5, 0.75), Activation("leaky_relu", 0.1)])
+@pytest.mark.parametrize(
+    "activation", [None, Activation("clip", 0.0, math.inf), Activation("clip", -0.5, 0.75), Activation("leaky_relu", 0.1)]
+)
 @pytest.mark.parametrize(("c", "o", "k"), [(32, 72, 1), (150, 40, 3), (10, 20, 3)])
 @pytest.mark.parametrize("kind", ["conv", "depthwise"])
 def test_residual_and_activation(kind, c, o, k, activation, isa, threads):
@@ -163,8 +198,19 @@ def test_residual_and_activation(kind, c, o, k, activation, isa, threads):
         side = 10 + 2 * pads - k + 1
         residual = data(2, o, side, side, seed=3)
         for halo in (NO_HALO, OUT_HALO[2]):
-            check(kind, data(2, c, 10, 10), w, data(o, seed=2), residual=residual, activation=activation, pads=pads, in_halo=halo,
-                  out_halo=halo, threads=threads, **kw)  # fmt: skip
+            check(
+                kind,
+                data(2, c, 10, 10),
+                w,
+                data(o, seed=2),
+                residual=residual,
+                activation=activation,
+                pads=pads,
+                in_halo=halo,
+                out_halo=halo,
+                threads=threads,
+                **kw,
+            )
 
 
 @pytest.mark.parametrize("k", [1, 3, 5, 7, (1, 3), (4, 2)])
@@ -174,12 +220,24 @@ def test_depthwise(c, width, stride, k, isa, threads):
     kernel_shape = (k, k) if isinstance(k, int) else k
     pads = tuple(n // 2 for n in kernel_shape) * 2
     for dilation, rows in ((1, 9), (2, 14)):
-        check("depthwise", data(2, c, rows, width), data(c, 1, *kernel_shape, seed=1), data(c, seed=2), groups=c, stride=stride, pads=pads,
-              dilation=dilation, out_halo=OUT_HALO[2], threads=threads)  # fmt: skip
+        check(
+            "depthwise",
+            data(2, c, rows, width),
+            data(c, 1, *kernel_shape, seed=1),
+            data(c, seed=2),
+            groups=c,
+            stride=stride,
+            pads=pads,
+            dilation=dilation,
+            out_halo=OUT_HALO[2],
+            threads=threads,
+        )
 
 
 def test_depthwise_1d_and_3d(isa):
-    check("depthwise", data(1, 19, 50), data(19, 1, 9, seed=1), data(19, seed=2), groups=19, pads=4, stride=2, out_halo=OUT_HALO[1])
+    check(
+        "depthwise", data(1, 19, 50), data(19, 1, 9, seed=1), data(19, seed=2), groups=19, pads=4, stride=2, out_halo=OUT_HALO[1]
+    )
     check("depthwise", data(1, 19, 5, 6, 16), data(19, 1, 3, 3, 3, seed=1), None, groups=19, pads=1, out_halo=OUT_HALO[3])
 
 
@@ -191,8 +249,8 @@ def test_phases_of_a_transposed_convolution(c, o, k, stride, isa, threads):
     want = oracle.conv_transpose(x, w, bias, stride=stride)
     magnitude = oracle.conv_transpose(abs(x), abs(w), abs(bias), stride=stride)
     reach = -(-k // stride)
-    xv = View.planes(x.shape, lanes(), ((0, 0), (reach, reach), (reach, reach)))
-    yv = View.planes(want.shape, lanes(), OUT_HALO[2])
+    xv = View.planes(x.shape, dispatch.lanes(), ((0, 0), (reach, reach), (reach, reach)))
+    yv = View.planes(want.shape, dispatch.lanes(), OUT_HALO[2])
     y = aligned_empty(yv.size)
     y[:] = np.nan
     bias_packed = aligned_copy(kernels.pack_bias(bias, o))
@@ -201,12 +259,20 @@ def test_phases_of_a_transposed_convolution(c, o, k, stride, isa, threads):
         used = [(i, j) for i in range(a, k, stride) for j in range(b, k, stride)]
         taps = [(0, (a - i) // stride, (b - j) // stride) for i, j in used]
         extent = (1, -(-(want.shape[2] - a) // stride), -(-(want.shape[3] - b) // stride))
-        picked = np.ascontiguousarray(np.stack([w[:, :, i, j] for i, j in used], -1) if used else w[:, :, :0, 0]).transpose(1, 0, 2)
+        picked = np.ascontiguousarray(np.stack([w[:, :, i, j] for i, j in used], -1) if used else w[:, :, :0, 0]).transpose(
+            1, 0, 2
+        )
         before = pixels(yv, y).copy()
         launch = kernel("conv").build(
-            [xv, None, None, None], [yv], taps=taps, start=(0, a, b), step=(1, stride, stride), extent=extent, write_halo=index + 1 == len(phases)
+            [xv, None, None, None],
+            [yv],
+            taps=taps,
+            start=(0, a, b),
+            step=(1, stride, stride),
+            extent=extent,
+            write_halo=index + 1 == len(phases),
         )
-        packed = aligned_copy(kernels.pack_conv(picked, 1, lanes())) if used else aligned_empty(0)
+        packed = aligned_copy(kernels.pack_conv(picked, 1, dispatch.lanes())) if used else aligned_empty(0)
         kernel("conv").front(launch, blocked(xv, x), packed, bias_packed, None, y, threads=threads)
         after = pixels(yv, y)
         others = np.ones(after.shape, bool)
@@ -216,7 +282,7 @@ def test_phases_of_a_transposed_convolution(c, o, k, stride, isa, threads):
 
 
 def test_a_convolution_that_does_not_fit_is_refused(isa):
-    xv, yv = View.planes((1, 16, 8, 8), lanes()), View.planes((1, 16, 8, 8), lanes())
+    xv, yv = View.planes((1, 16, 8, 8), dispatch.lanes()), View.planes((1, 16, 8, 8), dispatch.lanes())
     taps = [(0, i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
     with pytest.raises(ValueError, match="taps reach"):
         kernel("conv").build([xv, None, None, None], [yv], taps=taps)
