@@ -38,8 +38,22 @@ AI void vstore(float *p, vf v) { *(vf *)p = v; }
 /* lane-wise m ? a : b; every lane of m is 0 or -1 */
 AI vf vselect(vi m, vf a, vf b) { return (vf)((m & (vi)a) | (~m & (vi)b)); }
 /* NaN in `a` passes through: the comparison is false and a is kept (ONNX Relu, Clip, Max) */
+#if defined(__AVX512F__) && defined(__clang__)
+#  define X86_MINMAX(op, a, b) (vf)__builtin_ia32_##op##ps512(a, b, 4)
+#elif defined(__AVX512F__)
+#  define X86_MINMAX(op, a, b) (vf)__builtin_ia32_##op##ps512_mask(a, b, a, -1, 4)
+#elif defined(__AVX__)
+#  define X86_MINMAX(op, a, b) (vf)__builtin_ia32_##op##ps256(a, b)
+#elif defined(__SSE2__)
+#  define X86_MINMAX(op, a, b) (vf)__builtin_ia32_##op##ps(a, b)
+#endif
+#ifdef X86_MINMAX /* these instructions give their second operand where one is NaN, and where both are zeros */
+AI vf vmax_keep(vf a, float low) { return X86_MINMAX(max, vset(low), a); }
+AI vf vmin_keep(vf a, float high) { return X86_MINMAX(min, vset(high), a); }
+#else
 AI vf vmax_keep(vf a, float low) { vf l = vset(low); return vselect(l > a, l, a); }
 AI vf vmin_keep(vf a, float high) { vf h = vset(high); return vselect(h < a, h, a); }
+#endif
 /* bits as the other type, no conversion; and conversions by value (float to int truncates) */
 AI vi vf_bits(vf a) { return (vi)a; }
 AI vf vi_bits(vi a) { return (vf)a; }
