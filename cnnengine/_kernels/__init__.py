@@ -72,6 +72,7 @@ KERNELS: dict[str, str] = {
     "copy_nd": "move",
     "fill": "move",
     "gather": "move",
+    "resize": "move",
     "cast": "move",
     "activation": "vector",
     "binary": "vector",

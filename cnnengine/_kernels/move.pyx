@@ -15,7 +15,8 @@ starts within a block, the run of lanes of every pixel.
 Loops: unit = (n, block of the many-laned side, rows). Planes whose rows touch on both sides count as one row, cut into rows
 of equal length, so that small images fill registers. Units are a piece of a plane, or many small planes make a chunk.
 
-`copy_nd` copies any item size with strides, `fill` writes a constant, `gather` picks slices by constant indices, `cast` converts.
+`copy_nd` copies any item size with strides, `fill` writes a constant, `gather` picks slices by constant indices, `resize` mixes
+pixels in planes, `cast` converts.
 `copy_nd` sorts the axes by the output's strides, joins those that lie together on both sides, and treats the innermost one, or
 the innermost two, in one of four ways:
 
@@ -711,6 +712,124 @@ def build_gather(inputs, outputs, *, axis, indices) -> Launch:
 def gather(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
     """Run a `build_gather` launch: x and y are the buffers as bytes."""
     copy_nd(launch, x, y, threads)
+
+
+# ---------------------------------------------------------------- resize
+
+cdef struct resize_t:
+    const KernelTable *table
+    planes_t x, y
+    Py_ssize_t unit_rows, units, n_units, chunk_units
+    bint blend                          # some pixel along w is a mixture
+    # tables follow: first and second index of d, h, w (w in floats), then the second's weight of d, h, w
+
+
+cdef void resize_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const resize_t *g = <const resize_t *>geometry
+    cdef Py_ssize_t axes = g.y.d + g.y.h + g.y.w
+    cdef const Py_ssize_t *first = <const Py_ssize_t *>(<const char *>geometry + sizeof(resize_t))
+    cdef const Py_ssize_t *second = first + axes
+    cdef const float *weight = <const float *>(second + axes)
+    cdef const float *x
+    cdef const float *row
+    cdef const float *other
+    cdef float *y
+    cdef float *a = <float *>scratch
+    cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
+    cdef Py_ssize_t plane, n, block, r, r0, r1, z, h, n_row = g.x.w * g.x.lanes
+    while unit < end:
+        plane = unit // g.units
+        n = plane // g.y.blocks
+        block = plane % g.y.blocks
+        r0 = unit % g.units * g.unit_rows
+        r1 = min(r0 + g.unit_rows, g.y.d * g.y.h)
+        unit = unit + 1
+        if r0 == 0:
+            fill_halo(&g.y, <float *>args[1], n, block)
+        x = <const float *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
+        y = <float *>args[1] + g.y.offset + n * g.y.sn + block * g.y.sp
+        for r in range(r0, r1):
+            z = r // g.y.h
+            h = g.y.d + r % g.y.h
+            row = x + first[z] * g.x.sd + first[h] * g.x.sh
+            # a weight of zero leaves its row unread: infinities there do not count
+            if weight[h] != 0:
+                g.table.move.blend_rows(row, x + first[z] * g.x.sd + second[h] * g.x.sh, weight[h], a, n_row)
+                row = a
+            if weight[z] != 0:
+                other = x + second[z] * g.x.sd + first[h] * g.x.sh
+                if weight[h] != 0:
+                    g.table.move.blend_rows(other, x + second[z] * g.x.sd + second[h] * g.x.sh, weight[h], a + n_row, n_row)
+                    other = a + n_row
+                g.table.move.blend_rows(row, other, weight[z], a, n_row)
+                row = a
+            g.table.move.blend_pixels(row, first + g.y.d + g.y.h, second + g.y.d + g.y.h,
+                                      weight + g.y.d + g.y.h if g.blend else NULL, y + z * g.y.sd + r % g.y.h * g.y.sh, g.y.w)
+
+
+def build_resize(inputs, outputs, *, tables) -> Launch:
+    """Every output pixel a mixture of two input pixels per spatial axis: nearest and linear Resize.
+
+    Parameters
+    ----------
+    inputs, outputs : tuple of one View
+        In planes of the instruction set's lanes, one group; any halo. The output's halo is written.
+    tables : sequence of (first, second, weight), one per spatial axis
+        Output i of the axis is input[first[i]] * (1 - weight[i]) + input[second[i]] * weight[i]; where the weight is 0 the
+        second is not read, but along the last axis.
+
+    Raises
+    ------
+    ValueError
+        The views do not fit, or a table has another length than the output or an index outside the input.
+    """
+    (x_view,), (y_view,) = inputs, outputs
+    cdef resize_t g
+    cdef Py_ssize_t i, at = 0, total, nbytes
+    cdef char *whole
+    if x_view.is_plain or y_view.is_plain or x_view.groups != 1 or y_view.groups != 1 or x_view.shape[:2] != y_view.shape[:2]:
+        raise ValueError("resize: both sides must be planes in one group, of one batch size and channel count")
+    memset(&g, 0, sizeof(g))
+    g.table = current_table()
+    g.x = planes_of(x_view)
+    g.y = planes_of(y_view)
+    if g.x.lanes != g.table.lanes or g.y.lanes != g.table.lanes or len(tables) != len(x_view.shape) - 2:
+        raise ValueError("resize: planes of the instruction set's lanes and a table per spatial axis are needed")
+    one = (np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, np.float32))
+    every = [one] * (3 - len(tables)) + [tuple(np.asarray(v) for v in t) for t in tables]
+    for (first, second, weight), n, m in zip(every, x_view.dhw, y_view.dhw):
+        if not first.shape == second.shape == weight.shape == (m,):
+            raise ValueError(f"resize: a table of {first.shape} for an axis of {m} outputs")
+        if m and (min(first.min(), second.min()) < 0 or max(first.max(), second.max()) >= n):
+            raise ValueError(f"resize: an index outside of the {n} inputs of an axis")
+    total = g.y.d + g.y.h + g.y.w
+    g.blend = bool(every[2][2].any())
+    g.unit_rows = max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, g.y.w * g.y.lanes * 8))
+    g.units = ceil_div(g.y.d * g.y.h, g.unit_rows)
+    g.n_units = g.y.n * g.y.blocks * g.units if g.y.w else 0
+    g.chunk_units = max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, min(g.unit_rows, g.y.d * g.y.h) * g.y.w * g.y.lanes * 8))
+    nbytes = sizeof(g) + total * (2 * sizeof(Py_ssize_t) + sizeof(float))
+    whole = <char *>malloc(nbytes)
+    if whole == NULL:
+        raise MemoryError("resize")
+    try:
+        memcpy(whole, &g, sizeof(g))
+        for axis, (first, second, weight) in enumerate(every):
+            step = g.x.lanes if axis == 2 else 1
+            for i in range(len(first)):
+                (<Py_ssize_t *>(whole + sizeof(g)))[at] = first[i] * step
+                (<Py_ssize_t *>(whole + sizeof(g)))[total + at] = second[i] * step
+                (<float *>(whole + sizeof(g) + 2 * total * sizeof(Py_ssize_t)))[at] = weight[i]
+                at += 1
+        return make_launch("resize", resize_chunk, whole, nbytes, ceil_div(g.n_units, g.chunk_units),
+                           2 * g.x.w * g.x.lanes * sizeof(float), (x_view.nbytes, y_view.nbytes), 0.0, x_view.nbytes + y_view.nbytes)
+    finally:
+        free(whole)
+
+
+def resize(Launch launch, const float[::1] x, float[::1] y, int threads=1):
+    """Run a `build_resize` launch: x and y are the buffers of the two views."""
+    reorder(launch, x, y, threads)
 
 
 # ---------------------------------------------------------------- cast

@@ -1,7 +1,4 @@
-"""Resize before version 11 and Upsample: output pixel i lies at input position i / scale, without further modes.
-
-onnx.reference misreads these versions; it is right for Resize from 11 on, which therefore runs as a checked fallback.
-"""
+"""Resize and Upsample: every output pixel is a weighted sum of a few input pixels per axis."""
 
 from __future__ import annotations
 
@@ -12,93 +9,275 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ModelError, ShapeError, UnsupportedOperatorError
+from ..errors import ModelError, ShapeError
 from ..graph import TensorSpec
-from .base import NodeRecord, Operator
-from .common import required, spec_at
+from .base import ROUNDING, Lowering, NodeRecord, Operator
+from .common import FLOAT32, integers, normal_axes, required, spec_at
+
+Specs = Sequence[TensorSpec | None]
+Taps = tuple[np.ndarray, np.ndarray]
+"""Input indices and weights, both (outputs, taps)."""
+
+COORDINATES = (
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+    "tf_half_pixel_for_nn",
+    "tf_crop_and_resize",
+)
+ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
 
 
 @dataclass(frozen=True)
-class Upsample(Operator):
-    """ONNX Upsample (7, 9): nearest or multilinear.
+class Resize(Operator):
+    """ONNX Resize (10 to 19): nearest, linear and cubic, along any axes.
 
     Attributes
     ----------
-    mode : {"nearest", "linear"}
-    scales : tuple of float, optional
-        One per axis, where they are an attribute (version 7).
+    mode : {"nearest", "linear", "cubic"}
+    coordinates, rounding : str
+        coordinate_transformation_mode and nearest_mode; "simple" is version 10's: down when enlarging, up when shrinking.
+    first : int
+        Index of the input `scales`; `sizes` follows it, and roi stands before it from version 11 on.
+    axes : tuple of int, optional
+        Which axes roi, scales and sizes name (18).
+    policy : {"stretch", "not_larger", "not_smaller"}
     """
 
     mode: str = "nearest"
-    scales: tuple[float, ...] | None = None
+    coordinates: str = "half_pixel"
+    rounding: str = "round_prefer_floor"
+    cubic_a: float = -0.75
+    exclude_outside: int = 0
+    extrapolation: float = 0.0
+    antialias: int = 0
+    axes: tuple[int, ...] | None = None
+    policy: str = "stretch"
+    first: int = 2
+    factors: tuple[float, ...] | None = None
+
+    op_type: ClassVar[str] = "Resize"
+    min_version: ClassVar[int] = 10
+    tolerance: ClassVar[str] = ROUNDING
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Resize:
+        def one_of(name: str, allowed: Sequence[str], default: str) -> str:
+            value = node.attribute(name, default)
+            if value not in allowed:
+                raise ModelError(
+                    f"unknown {name}", node=node.name, operator=node.op_type, expected=tuple(allowed), received=value
+                )
+            return str(value)
+
+        if node.version < 11:
+            mode = one_of("mode", ("nearest", "linear", "bilinear"), "nearest")
+            return cls("linear" if mode == "bilinear" else mode, "asymmetric", "simple", first=1)
+        axes = node.attribute("axes")
+        return cls(
+            one_of("mode", ("nearest", "linear", "cubic"), "nearest"),
+            one_of("coordinate_transformation_mode", COORDINATES, "half_pixel"),
+            one_of("nearest_mode", ROUNDINGS[:4], "round_prefer_floor"),
+            float(node.attribute("cubic_coeff_a", -0.75)),
+            int(node.attribute("exclude_outside", 0)),
+            float(node.attribute("extrapolation_value", 0.0)),
+            int(node.attribute("antialias", 0)),
+            None if axes is None else tuple(int(a) for a in axes),
+            one_of("keep_aspect_ratio_policy", ("stretch", "not_larger", "not_smaller"), "stretch"),
+        )
+
+    # ---------------------------------------------------------------- geometry
+
+    def resolve(self, shape: Sequence[int], scales: Any, sizes: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Output shape and scale of every axis."""
+        rank = len(shape)
+        axes = tuple(range(rank)) if self.axes is None else normal_axes(self.axes, rank, self.op_type)
+        given = None if scales is None or np.size(scales) == 0 else [float(v) for v in np.asarray(scales).reshape(-1)]
+        wanted = None if sizes is None or np.size(sizes) == 0 else list(integers(sizes, self.op_type, "sizes"))
+        if (given is None) == (wanted is None):
+            raise ShapeError("exactly one of scales and sizes must be given", operator=self.op_type, expected="scales or sizes")
+        values: Sequence[float] = given if given is not None else wanted  # type: ignore[assignment]
+        if len(values) != len(axes) or not all(math.isfinite(v) and v > 0 for v in values):
+            raise ShapeError(
+                "scales or sizes do not fit", operator=self.op_type, expected=f"{len(axes)} numbers > 0", received=tuple(values)
+            )
+        out, factors = list(shape), [1.0] * rank
+        if wanted is None:
+            for axis, v in zip(axes, values, strict=True):
+                # in float32, as the scales are: 10 * 0.7 is 7
+                out[axis], factors[axis] = math.floor(np.float32(shape[axis]) * np.float32(v)), v
+            return tuple(out), tuple(factors)
+        if any(shape[a] == 0 for a in axes):
+            raise ShapeError("an empty axis has no scale", operator=self.op_type, expected="extents >= 1", received=tuple(shape))
+        if self.policy != "stretch":
+            every = [v / shape[a] for a, v in zip(axes, values, strict=True)]
+            factor = min(every) if self.policy == "not_larger" else max(every)
+            for axis in axes:
+                out[axis], factors[axis] = math.floor(shape[axis] * factor + 0.5), factor
+            return tuple(out), tuple(factors)
+        for axis, v in zip(axes, wanted, strict=True):
+            out[axis], factors[axis] = v, v / shape[axis]
+        return tuple(out), tuple(factors)
+
+    def positions(self, n: int, out: int, scale: float, begin: float, end: float) -> np.ndarray:
+        """Where the centre of every output pixel falls among n input pixels."""
+        x = np.arange(out, dtype=np.float32)  # float32 throughout: which pixel is nearest depends on it
+        one, half, factor = np.float32(1), np.float32(0.5), np.float32(scale)
+        kind = self.coordinates
+        if kind == "align_corners":
+            # the conformance suite divides by the exact length, n * scale, not by the output's extent
+            length = out if abs(n * scale - out) < 1e-4 else n * scale
+            x = x * np.float32(n - 1) / np.float32(length - 1) if length > 1 else np.zeros_like(x)
+        elif kind == "asymmetric":
+            x = x / factor
+        elif kind == "tf_half_pixel_for_nn":
+            x = (x + half) / factor
+        elif kind == "tf_crop_and_resize":
+            if out > 1:
+                x = np.float32(begin * (n - 1)) + x * np.float32((end - begin) * (n - 1)) / np.float32(out - 1)
+            else:
+                x = np.full_like(x, 0.5 * (begin + end) * (n - 1))
+        elif kind == "pytorch_half_pixel" and out <= 1:
+            x = np.zeros_like(x)
+        else:
+            shift = np.float32(n / 2) * (one - np.float32(out) / np.float32(scale * n)) if kind == "half_pixel_symmetric" else 0
+            x = shift + (x + half) / factor - half
+        return x.astype(np.float64)
+
+    def taps(self, n: int, out: int, scale: float, begin: float = 0.0, end: float = 1.0) -> Taps:
+        """Indices and weights along one axis; an index outside stands for the nearest pixel."""
+        x = self.positions(n, out, scale, begin, end)
+        if self.mode == "nearest":
+            kind = self.rounding if self.rounding != "simple" else "ceil" if scale < 1 else "floor"
+            if kind == "round_prefer_floor":
+                index = np.ceil(x - 0.5)
+            elif kind == "round_prefer_ceil":
+                index = np.floor(x + 0.5)
+            else:
+                index = np.floor(x) if kind == "floor" else np.ceil(x)
+            return np.clip(index, 0, n - 1).astype(np.int64)[:, None], np.ones((out, 1))
+        shrink = min(scale, 1.0) if self.antialias else 1.0
+        reach = 1 if self.mode == "linear" else 2
+        start = math.floor(-reach / shrink) + 1
+        base = np.floor(x).astype(np.int64)
+        steps = np.arange(start, start + 2 * reach - 2 * start) if shrink < 1 else np.arange(1 - reach, reach + 1)
+        index = base[:, None] + steps
+        t = np.abs((index - x[:, None]) * shrink)
+        if self.mode == "linear":
+            weights = np.clip(1 - t, 0, 1)
+        else:
+            a = self.cubic_a
+            near = ((a + 2) * t - (a + 3)) * t * t + 1
+            far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+            weights = np.where(t <= 1, near, np.where(t < 2, far, 0.0))
+        if self.exclude_outside:
+            weights = np.where((index >= 0) & (index < n), weights, 0.0)
+        if self.exclude_outside or shrink < 1:
+            total = weights.sum(1, keepdims=True)
+            weights = weights / np.where(total == 0, 1, total)
+        return np.clip(index, 0, n - 1), weights
+
+    # ---------------------------------------------------------------- operator
+
+    def _values(self, inputs: Sequence[Any]) -> tuple[Any, Any, Any]:
+        """roi, scales, sizes."""
+        padded = (*inputs, None, None, None, None)
+        if self.factors is not None:
+            return None, np.array(self.factors), None
+        return (None, padded[1], None) if self.first == 1 else (padded[1], padded[2], padded[3])
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x = required(inputs, 0, self.op_type)
+        specs = [spec_at(inputs, i) for i in range(4)]
+        values = [None if s is None else s.value for s in specs]
+        unknown = any(specs[i] is not None and values[i] is None for i in range(self.first, 4)) and self.factors is None
+        if x.shape is None:
+            return [TensorSpec(x.dtype, None)]
+        if unknown or not x.is_concrete:
+            return [TensorSpec(x.dtype, (None,) * len(x.shape))]
+        _, scales, sizes = self._values(values)
+        return [TensorSpec(x.dtype, self.resolve(x.concrete, scales, sizes)[0])]
+
+    def _regions(self, rank: int, roi: Any) -> list[tuple[float, float]]:
+        regions = [(0.0, 1.0)] * rank
+        if self.coordinates == "tf_crop_and_resize" and roi is not None and np.size(roi):
+            axes = tuple(range(rank)) if self.axes is None else normal_axes(self.axes, rank, self.op_type)
+            flat = np.asarray(roi, np.float64).reshape(-1)
+            if flat.size != 2 * len(axes):
+                raise ShapeError(
+                    "roi has the wrong length", operator=self.op_type, tensor="roi", expected=2 * len(axes), received=flat.size
+                )
+            for i, axis in enumerate(axes):
+                regions[axis] = (float(flat[i]), float(flat[len(axes) + i]))
+        return regions
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x = inputs[0]
+        roi, scales, sizes = self._values(inputs)
+        out, factors = self.resolve(x.shape, scales, sizes)
+        regions = self._regions(x.ndim, roi)
+        y = x if self.mode == "nearest" else x.astype(np.float64)
+        outside = np.zeros(out, bool)
+        for axis, (n, m, scale, region) in enumerate(zip(x.shape, out, factors, regions, strict=True)):
+            if n == m and scale == 1.0 and region == (0.0, 1.0) and self.coordinates != "tf_half_pixel_for_nn":
+                continue
+            index, weights = self.taps(n, m, scale, *region)
+            shape = [-1 if a == axis else 1 for a in range(x.ndim)]
+            if self.mode == "nearest":
+                y = y.take(index[:, 0], axis)
+            else:
+                y = sum(y.take(index[:, k], axis) * weights[:, k].reshape(shape) for k in range(index.shape[1]))
+            if self.coordinates == "tf_crop_and_resize":
+                at = self.positions(n, m, scale, *region)
+                outside |= ((at < 0) | (at > n - 1)).reshape(shape)
+        if x.dtype.kind in "iu" and self.mode != "nearest":
+            limits = np.iinfo(x.dtype)
+            y = np.clip(np.rint(y), limits.min, limits.max)
+        y = np.asarray(y).astype(x.dtype)
+        if outside.any():
+            y = np.where(outside, np.asarray(self.extrapolation, x.dtype), y)
+        return [y]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or x.dtype != FLOAT32 or not 3 <= len(x.concrete) <= 5 or 0 in x.concrete:
+            return False
+        if self.mode == "cubic" or self.coordinates == "tf_crop_and_resize" or (self.antialias and self.mode != "nearest"):
+            return False
+        values = [None if i >= len(ctx.inputs) or ctx.inputs[i] is None else ctx.const(i) for i in range(1, 4)]
+        if self.factors is None and any(
+            i < len(ctx.inputs) and ctx.inputs[i] is not None and values[i - 1] is None for i in range(self.first, 4)
+        ):
+            return False
+        _, scales, sizes = self._values((None, *values))
+        out, factors = self.resolve(x.concrete, scales, sizes)
+        if out[:2] != x.concrete[:2] or factors[:2] != (1.0, 1.0) or 0 in out or self.exclude_outside:
+            return False
+        tables = []
+        for n, m, scale in zip(x.concrete[2:], out[2:], factors[2:], strict=True):
+            index, weights = self.taps(n, m, scale)
+            second = weights[:, 1] if weights.shape[1] > 1 else np.zeros(m)
+            tables.append((index[:, 0], index[:, -1], second.astype(np.float32)))
+        ctx.call("resize", (ctx.planes(0),), (ctx.out_planes(),), tables=tuple(tables))
+        return True
+
+
+@dataclass(frozen=True)
+class Upsample(Resize):
+    """ONNX Upsample (7, 9): enlarges by scales, an attribute in version 7."""
 
     op_type: ClassVar[str] = "Upsample"
     min_version: ClassVar[int] = 7
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Upsample:
-        mode = {"bilinear": "linear"}.get(node.attribute("mode", "nearest"), node.attribute("mode", "nearest"))
-        if mode not in ("nearest", "linear"):
+        mode = node.attribute("mode", "nearest")
+        if mode not in ("nearest", "linear", "bilinear"):
             raise ModelError("unknown mode", node=node.name, operator=node.op_type, expected=("nearest", "linear"), received=mode)
         scales = node.attribute("scales") if node.version < 9 else None
-        return cls(mode, None if scales is None else tuple(float(s) for s in scales))
-
-    def _scales(self, rank: int, given: Any) -> tuple[float, ...]:
-        scales = self.scales if self.scales is not None else tuple(float(s) for s in np.asarray(given).reshape(-1))
-        if len(scales) != rank or not all(math.isfinite(s) and s > 0 for s in scales):
-            raise ShapeError(
-                "scales does not fit the input",
-                operator=self.op_type,
-                tensor="scales",
-                expected=f"{rank} numbers > 0",
-                received=scales,
-            )
-        return scales
-
-    def sizes(self, extents: Sequence[int], given: Any) -> tuple[int, ...]:
-        """Extents of the output."""
-        return tuple(
-            math.floor(np.float32(n) * np.float32(s)) for n, s in zip(extents, self._scales(len(extents), given), strict=True)
-        )
-
-    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        x, scales = required(inputs, 0, self.op_type), spec_at(inputs, 1)
-        if x.shape is None:
-            return [TensorSpec(x.dtype, None)]
-        if not x.is_concrete or (self.scales is None and (scales is None or scales.value is None)):
-            return [TensorSpec(x.dtype, (None,) * len(x.shape))]
-        return [TensorSpec(x.dtype, self.sizes(x.concrete, None if scales is None else scales.value))]
-
-    def reference(self, *inputs: Any) -> list[Any]:
-        x, given = inputs[0], inputs[1] if len(inputs) > 1 else None
-        sizes, y = self.sizes(x.shape, given), x
-        for axis, (size, scale) in enumerate(zip(sizes, self._scales(x.ndim, given), strict=True)):
-            last = x.shape[axis] - 1
-            if scale == 1 or last < 0:
-                continue
-            position = (np.arange(size, dtype=np.float32) / np.float32(scale)).astype(np.float64)
-            if self.mode == "nearest":
-                index = np.floor(position) if scale > 1 else np.ceil(position)
-                y = y.take(np.clip(index, 0, last).astype(np.intp), axis=axis)
-                continue
-            low = np.clip(np.floor(position), 0, last).astype(np.intp)
-            share = np.clip(position - low, 0, 1).reshape(-1, *(1,) * (x.ndim - 1 - axis))
-            a, b = y.take(low, axis=axis), y.take(np.minimum(low + 1, last), axis=axis)
-            y = a * (1 - share) + b * share
-        return [y.astype(x.dtype)]
-
-
-@dataclass(frozen=True)
-class Resize(Upsample):
-    """ONNX Resize (10): Upsample that also makes smaller; its nearest rounds up there."""
-
-    op_type: ClassVar[str] = "Resize"
-    min_version: ClassVar[int] = 10
-
-    @classmethod
-    def from_onnx(cls, node: NodeRecord) -> Upsample:
-        if node.version > 10:
-            raise UnsupportedOperatorError(
-                "versions from 11 on have no class", node=node.name, operator=node.op_type, received=node.version
-            )
-        return super().from_onnx(node)
+        if node.version < 9 and scales is None:
+            raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected="scales")
+        factors = None if scales is None else tuple(float(s) for s in scales)
+        return cls("nearest" if mode == "nearest" else "linear", "asymmetric", "simple", first=1, factors=factors)

@@ -483,6 +483,28 @@ static void run(void)
                     check(what, y[c * yr + r], r < rows ? x[r * xr + c] : 77, 0, 0);
             free(x), free(y);
         }
+    for (int pixels = 1; pixels <= 40; pixels += 3)
+        for (int linear = 0; linear < 2; linear++) {
+            const int n = pixels * LANES;
+            Py_ssize_t first[40], second[40];
+            float t[40], *x = floats((size_t)2 * n), *y = filled((size_t)n + 1, 77);
+            for (int p = 0; p < pixels; p++)
+                first[p] = below(pixels) * LANES, second[p] = below(pixels) * LANES, t[p] = uniform();
+            TILE(blend_pixels)(x, first, second, linear ? t : NULL, y, pixels);
+            snprintf(what, sizeof what, "blend_pixels %d linear %d", pixels, linear);
+            for (int i = 0; i < n; i++) {
+                const int p = i / LANES, l = i % LANES;
+                double want = x[first[p] + l];
+                if (linear)
+                    want = want * (1 - t[p]) + (double)x[second[p] + l] * t[p];
+                check(what, y[i], want, 4, linear ? 1e-6 : 0);
+            }
+            TILE(blend_rows)(x, x + n, t[0], y, n);
+            for (int i = 0; i < n; i++)
+                check("blend_rows", y[i], x[i] * (1 - (double)t[0]) + x[n + i] * (double)t[0], 4, 1e-6);
+            check("blend", y[n], 77, 0, 0);
+            free(x), free(y);
+        }
 }
 #endif
 

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from cnnengine._kernels.dispatch import available_isas, lanes, use_isa
+from cnnengine._kernels.dispatch import lanes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +14,6 @@ from cnnengine._kernels import kernel
 from cnnengine.runtime.layout import View, aligned_copy, aligned_empty
 
 RNG = np.random.default_rng(20261122)
-ISAS = available_isas()
 HALOS = [((0, 0), (0, 0), (0, 0)), ((0, 0), (1, 1), (1, 1)), ((1, 0), (0, 2), (3, 1))]
 
 
@@ -48,8 +47,6 @@ def views(shape: tuple[int, ...], groups: tuple[int, ...]) -> list[View]:
     return made
 
 
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     ("shape", "groups"),
     [
@@ -67,40 +64,37 @@ def views(shape: tuple[int, ...], groups: tuple[int, ...]) -> list[View]:
     ],
 )
 def test_reorder_between_all_layouts(isa, threads, shape, groups):
-    with use_isa(isa):
-        x = RNG.standard_normal(shape).astype(np.float32)
-        for xv, yv in itertools.product(views(shape, groups), repeat=2):
-            launch = kernel("reorder").build((xv,), (yv,))
-            y = aligned_empty(yv.size)
-            y[:] = np.nan
-            kernel("reorder").front(launch, to_buffer(x, xv), y, threads=threads)
-            expected = to_buffer(x, yv)
-            specified = ~np.isnan(expected)
-            assert np.array_equal(y[specified], expected[specified]), (launch.kernel, xv, yv)
-            if "rows" not in launch.kernel:  # lanes beyond the last channel
-                assert not y[~specified].any(), (launch.kernel, xv, yv)
+    x = RNG.standard_normal(shape).astype(np.float32)
+    for xv, yv in itertools.product(views(shape, groups), repeat=2):
+        launch = kernel("reorder").build((xv,), (yv,))
+        y = aligned_empty(yv.size)
+        y[:] = np.nan
+        kernel("reorder").front(launch, to_buffer(x, xv), y, threads=threads)
+        expected = to_buffer(x, yv)
+        specified = ~np.isnan(expected)
+        assert np.array_equal(y[specified], expected[specified]), (launch.kernel, xv, yv)
+        if "rows" not in launch.kernel:  # lanes beyond the last channel
+            assert not y[~specified].any(), (launch.kernel, xv, yv)
 
 
-@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("direction", ["pack", "unpack", "rows"])
 def test_reorder_stays_inside_its_buffers(isa, direction):
     """Canaries around both buffers survive, and values before and behind the input do not matter."""
-    with use_isa(isa):
-        for w, c in itertools.product((1, 7, 15, 16, 17, 30), (1, 3, 16, 19)):
-            plain, planes = View.plain((2, c, 3, w)), View.planes((2, c, 3, w), lanes())
-            xv, yv = {"pack": (plain, planes), "unpack": (planes, plain), "rows": (planes, planes)}[direction]
-            x = RNG.standard_normal((2, c, 3, w)).astype(np.float32)
-            around = aligned_empty(xv.size + 64)
-            around[:] = np.nan
-            around[32 : 32 + xv.size] = to_buffer(x, xv)
-            y = aligned_empty(yv.size + 64)
-            y[:] = 77
-            kernel("reorder").front(kernel("reorder").build((xv,), (yv,)), around[32 : 32 + xv.size], y[32 : 32 + yv.size])
-            expected = to_buffer(x, yv)
-            specified = ~np.isnan(expected)
-            assert np.array_equal(y[32 : 32 + yv.size][specified], expected[specified])
-            assert (y[:32] == 77).all()
-            assert (y[32 + yv.size :] == 77).all()
+    for w, c in itertools.product((1, 7, 15, 16, 17, 30), (1, 3, 16, 19)):
+        plain, planes = View.plain((2, c, 3, w)), View.planes((2, c, 3, w), lanes())
+        xv, yv = {"pack": (plain, planes), "unpack": (planes, plain), "rows": (planes, planes)}[direction]
+        x = RNG.standard_normal((2, c, 3, w)).astype(np.float32)
+        around = aligned_empty(xv.size + 64)
+        around[:] = np.nan
+        around[32 : 32 + xv.size] = to_buffer(x, xv)
+        y = aligned_empty(yv.size + 64)
+        y[:] = 77
+        kernel("reorder").front(kernel("reorder").build((xv,), (yv,)), around[32 : 32 + xv.size], y[32 : 32 + yv.size])
+        expected = to_buffer(x, yv)
+        specified = ~np.isnan(expected)
+        assert np.array_equal(y[32 : 32 + yv.size][specified], expected[specified])
+        assert (y[:32] == 77).all()
+        assert (y[32 + yv.size :] == 77).all()
 
 
 def test_reorder_of_nothing():
@@ -126,22 +120,19 @@ def test_reorder_refuses_what_does_not_fit():
 
 
 def run_planes(isa, threads, shape_x, shape_y, channels, x_channel, y_channel):
-    with use_isa(isa):
-        x = RNG.standard_normal(shape_x).astype(np.float32)
-        for xh, yh, n in itertools.product(HALOS[:2], HALOS[:2], (1, lanes())):
-            xv, yv = View.planes(shape_x, n, xh), View.planes(shape_y, n, yh)
-            launch = kernel("copy_planes").build((xv,), (yv,), channels=channels, x_channel=x_channel, y_channel=y_channel)
-            before = RNG.standard_normal(shape_y).astype(np.float32)
-            y = to_buffer(before, yv, 0)
-            kernel("copy_planes").front(launch, to_buffer(x, xv), y, threads=threads)
-            before[:, y_channel : y_channel + channels] = x[:, x_channel : x_channel + channels]
-            expected = to_buffer(before, yv)
-            specified = ~np.isnan(expected)
-            assert np.array_equal(y[specified], expected[specified]), (launch.kernel, xv, yv)
+    x = RNG.standard_normal(shape_x).astype(np.float32)
+    for xh, yh, n in itertools.product(HALOS[:2], HALOS[:2], (1, lanes())):
+        xv, yv = View.planes(shape_x, n, xh), View.planes(shape_y, n, yh)
+        launch = kernel("copy_planes").build((xv,), (yv,), channels=channels, x_channel=x_channel, y_channel=y_channel)
+        before = RNG.standard_normal(shape_y).astype(np.float32)
+        y = to_buffer(before, yv, 0)
+        kernel("copy_planes").front(launch, to_buffer(x, xv), y, threads=threads)
+        before[:, y_channel : y_channel + channels] = x[:, x_channel : x_channel + channels]
+        expected = to_buffer(before, yv)
+        specified = ~np.isnan(expected)
+        assert np.array_equal(y[specified], expected[specified]), (launch.kernel, xv, yv)
 
 
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     ("c_x", "c_y", "channels", "x_channel", "y_channel"),
     [(16, 48, 16, 0, 16), (32, 64, 32, 0, 32), (64, 32, 32, 32, 0), (20, 36, 20, 0, 16), (40, 20, 20, 16, 0), (24, 50, 24, 0, 13),
@@ -233,24 +224,20 @@ def fresh(shape, dtype) -> np.ndarray:
     return np.full(shape, 7 if dtype != np.bool_ else 1, dtype)
 
 
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_copy_nd_transposes(isa, threads, dtype):
-    with use_isa(isa):
-        seen = set()
-        for shape in [(3, 5), (16, 16), (17, 33), (100, 3), (3, 100), (64, 257), (1, 9), (300, 700)]:
-            seen.add(check_copy(values(shape, dtype).T, fresh(shape[::-1], dtype), threads))
-        for perm in itertools.permutations(range(4)):
-            x = values((2, 19, 6, 17), dtype)
-            seen.add(check_copy(x.transpose(perm), fresh([x.shape[p] for p in perm], dtype), threads))
-        for perm in [(4, 0, 3, 1, 2), (0, 2, 4, 3, 1), (3, 1, 4, 0, 2)]:
-            x = values((3, 2, 5, 4, 18), dtype)
-            seen.add(check_copy(x.transpose(perm), fresh([x.shape[p] for p in perm], dtype), threads))
-        assert {v.split("[")[1] for v in seen} >= {"rows]", "transpose]"}
+    seen = set()
+    for shape in [(3, 5), (16, 16), (17, 33), (100, 3), (3, 100), (64, 257), (1, 9), (300, 700)]:
+        seen.add(check_copy(values(shape, dtype).T, fresh(shape[::-1], dtype), threads))
+    for perm in itertools.permutations(range(4)):
+        x = values((2, 19, 6, 17), dtype)
+        seen.add(check_copy(x.transpose(perm), fresh([x.shape[p] for p in perm], dtype), threads))
+    for perm in [(4, 0, 3, 1, 2), (0, 2, 4, 3, 1), (3, 1, 4, 0, 2)]:
+        x = values((3, 2, 5, 4, 18), dtype)
+        seen.add(check_copy(x.transpose(perm), fresh([x.shape[p] for p in perm], dtype), threads))
+    assert {v.split("[")[1] for v in seen} >= {"rows]", "transpose]"}
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_copy_nd_slices_expands_and_parts(threads, dtype):
     x = values((3, 12, 20, 22), dtype)
@@ -276,7 +263,6 @@ def test_copy_nd_slices_expands_and_parts(threads, dtype):
     assert {v.split("[")[1] for v in variants} == {"rows]", "spread]", "transpose]", "strided]"}
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 def test_copy_nd_of_large_arrays_in_pieces(threads):
     x = RNG.standard_normal((1000, 1100)).astype(np.float32)
     assert check_copy(x, fresh(x.shape, np.float32), threads) == "copy_nd[rows]"
@@ -338,7 +324,6 @@ def test_copy_nd_of_nothing():
     kernel("copy_nd").front(launch, np.empty(0, np.uint8), np.empty(0, np.uint8))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fill(threads, dtype):
     for shape, cut in [
@@ -370,7 +355,6 @@ def test_fill(threads, dtype):
         kernel("fill").build((), (View.plain((4,), dtype),), value=0, shape=(5,), y_strides=(1,))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gather(threads, dtype):
     for shape, axis, picked in [
@@ -401,7 +385,6 @@ def test_gather_refuses_indices_out_of_range():
 CASTS = [np.float32, np.float64, np.int32, np.int64, np.int8, np.uint8, np.bool_]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("source", "target"), list(itertools.product(CASTS, CASTS)))
 def test_cast(threads, source, target):
     for n in (0, 1, 77, 100_003):
@@ -425,3 +408,50 @@ def test_cast(threads, source, target):
 def test_cast_refuses_other_dtypes():
     with pytest.raises(ValueError, match="float16"):
         kernel("cast").build((View.plain((3,), np.float16),), (View.plain((3,)),))
+
+
+@pytest.mark.parametrize(
+    ("shape", "out"),
+    [
+        ((2, 5, 9), (17,)),
+        ((1, 20, 7, 6), (14, 13)),
+        ((2, 17, 5, 8), (3, 2)),
+        ((1, 33, 3, 4, 5), (6, 4, 11)),
+        ((1, 3, 40, 50), (160, 200)),
+    ],
+)
+def test_resize(isa, threads, shape, out):
+    """Against the same mixtures in float64; a second pixel of weight zero along d and h is not read."""
+    for linear, (xh, yh) in itertools.product((False, True), itertools.product(HALOS[:2], repeat=2)):
+        tail = len(out)
+        cut = [tuple(p if a >= 3 - tail else (0, 0) for a, p in enumerate(h)) for h in (xh, yh)]
+        xv, yv = View.planes(shape, lanes(), cut[0]), View.planes((*shape[:2], *out), lanes(), cut[1])
+        x = RNG.standard_normal(shape).astype(np.float32)
+        expected, tables = x.astype(np.float64), []
+        for axis, (n, m) in enumerate(zip(shape[2:], out, strict=True), 2):
+            first, second = RNG.integers(0, n, m), RNG.integers(0, n, m)
+            weight = (RNG.integers(0, 5, m) / 4 if linear else np.zeros(m)).astype(np.float32)
+            tables.append((first, second, weight))
+            w = weight.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+            expected = expected.take(first, axis) * (1 - w) + expected.take(second, axis) * w
+        launch = kernel("resize").build((xv,), (yv,), tables=tuple(tables))
+        y = aligned_empty(yv.size)
+        y[:] = np.nan
+        kernel("resize").front(launch, to_buffer(x, xv), y, threads=threads)
+        wanted = to_buffer(expected.astype(np.float32), yv)
+        specified = ~np.isnan(wanted)
+        if linear:
+            np.testing.assert_allclose(y[specified], wanted[specified], rtol=0, atol=2e-6)
+        else:
+            assert np.array_equal(y[specified], wanted[specified])
+
+
+def test_resize_refuses_tables_that_do_not_fit():
+    v = View.planes((1, 4, 3, 5), lanes())
+    ok = [(np.arange(n), np.arange(n), np.zeros(n, np.float32)) for n in (3, 5)]
+    kernel("resize").build((v,), (v,), tables=ok)
+    for index, match in ((np.arange(4), "a table of"), (np.array([0, 1, 3]), "outside"), (np.array([0, -1, 1]), "outside")):
+        with pytest.raises(ValueError, match=match):
+            kernel("resize").build((v,), (v,), tables=[(index, index, np.zeros(len(index), np.float32)), ok[1]])
+    with pytest.raises(ValueError, match="per spatial axis"):
+        kernel("resize").build((v,), (v,), tables=ok[:1])

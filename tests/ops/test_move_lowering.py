@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from cnnengine._kernels.dispatch import available_isas, lanes, use_isa
+from cnnengine._kernels.dispatch import lanes
 
 from cnnengine._kernels import kernel
 from cnnengine.graph import TensorSpec
@@ -28,7 +28,7 @@ class Buffer:
         self.memory.view(np.uint8)[...] = 0xFF  # NaN in floats
 
     def bytes(self, front: str) -> np.ndarray:
-        return self.memory if front in ("reorder", "copy_planes") else self.memory.view(np.uint8)
+        return self.memory if front in ("reorder", "copy_planes", "resize") else self.memory.view(np.uint8)
 
 
 def reorder(source: Buffer, view: View) -> Buffer:
@@ -162,7 +162,6 @@ def random(shape, dtype=np.float32):
 
 
 I64 = np.int64
-ISAS = available_isas()
 DTYPES = [np.float32, np.int64, np.bool_, np.float16, np.uint8, np.float64]
 
 
@@ -190,15 +189,13 @@ def test_dropout_writes_its_mask():
     check("Dropout", 12, {}, [random((2, 5)), np.float32(0.0), np.bool_(True)], known=(1,), lowers=False)
 
 
-@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_transpose(isa, dtype):
-    with use_isa(isa):
-        x = random((2, 19, 6, 33), dtype)
-        for perm in itertools.permutations(range(4)):
-            check("Transpose", 13, {"perm": list(perm)}, [x], kernels=() if perm == (0, 1, 2, 3) else ("copy_nd",), threads=2)
-        check("Transpose", 13, {}, [x], kernels=("copy_nd",))
-        check("Transpose", 13, {}, [random((0, 3), dtype)])
+    x = random((2, 19, 6, 33), dtype)
+    for perm in itertools.permutations(range(4)):
+        check("Transpose", 13, {"perm": list(perm)}, [x], kernels=() if perm == (0, 1, 2, 3) else ("copy_nd",), threads=2)
+    check("Transpose", 13, {}, [x], kernels=("copy_nd",))
+    check("Transpose", 13, {}, [random((0, 3), dtype)])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -215,24 +212,23 @@ def test_concat_and_split_plain(dtype):
     check("Split", 13, {}, [random((1,), dtype)], n_outputs=1)
 
 
-@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("halo", [NO_HALO, HALO])
 @pytest.mark.parametrize("tail", [(), (9,), (5, 7), (2, 3, 5)])
 def test_channels_stay_in_planes(isa, halo, tail):
-    with use_isa(isa):
-        for channels in ((16, 32, 5), (3, 20, 16), (1, 1), (48,)):
-            xs = [random((2, c, *tail)) for c in channels]
-            ctx = check("Concat", 13, {"axis": 1}, xs, known=(), blocked=range(9), halo=halo, kernels=("copy_planes",) * len(xs))
-            whole = np.concatenate(xs, 1)
-            check("Split", 13, {"axis": 1}, [whole, np.array(channels, I64)], n_outputs=len(xs), blocked=(0,), halo=halo,
-                  kernels=("copy_planes",) * len(xs))  # fmt: skip
-            if len(xs) > 1:
-                check("Slice", 10, {}, [whole, np.array([channels[0]], I64), np.array([10**9], I64), np.array([1], I64)], blocked=(0,),
-                      halo=halo, kernels=("copy_planes",))  # fmt: skip
-            assert ctx.results[0].view.lanes == lanes()
-        # one input that does not lie in planes, another axis, another dtype: plain
-        check("Concat", 13, {"axis": 1}, xs + xs, known=(), blocked=(0,), kernels=("copy_nd",) * 2)
-        check("Concat", 13, {"axis": 0}, xs, known=(), blocked=(0,), kernels=("copy_nd",))
+    for channels in ((16, 32, 5), (3, 20, 16), (1, 1), (48,)):
+        xs = [random((2, c, *tail)) for c in channels]
+        ctx = check("Concat", 13, {"axis": 1}, xs, known=(), blocked=range(9), halo=halo, kernels=("copy_planes",) * len(xs))
+        whole = np.concatenate(xs, 1)
+        check("Split", 13, {"axis": 1}, [whole, np.array(channels, I64)], n_outputs=len(xs), blocked=(0,), halo=halo,
+              kernels=("copy_planes",) * len(xs))  # fmt: skip
+        if len(xs) > 1:
+            cut = [np.array(v, I64) for v in ([channels[0]], [10**9], [1])]
+            check("Slice", 10, {}, [whole, *cut], blocked=(0,),
+                  halo=halo, kernels=("copy_planes",))  # fmt: skip
+        assert ctx.results[0].view.lanes == lanes()
+    # one input that does not lie in planes, another axis, another dtype: plain
+    check("Concat", 13, {"axis": 1}, xs + xs, known=(), blocked=(0,), kernels=("copy_nd",) * 2)
+    check("Concat", 13, {"axis": 0}, xs, known=(), blocked=(0,), kernels=("copy_nd",))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -306,3 +302,39 @@ def test_cast():
         check("CastLike", 15, {}, [x, np.zeros(1, target)], known=())
     with warnings.catch_warnings():
         check("Cast", 13, {"to": 10}, [random((3,))], lowers=False)
+
+
+def check_resize(shape, attributes, *, version=19, scales=None, sizes=None, lowers=True, op_type="Resize", exact=False):
+    """Lowered against the reference, which the conformance suite pins."""
+    x = RNG.standard_normal(shape).astype(np.float32)
+    scales = None if scales is None else np.array(scales, np.float32)
+    inputs = [x, scales] if version < 11 else [x, None, scales, None if sizes is None else np.array(sizes, I64)]
+    op = lookup(op_type).from_onnx(NodeRecord(op_type, "", version, attributes, tuple("abcd"[: len(inputs)]), ("y",)))
+    expected = op.reference(*inputs)[0]
+    specs = [None if v is None else TensorSpec.of(v) for v in inputs]
+    assert op.infer([TensorSpec(x.dtype, x.shape), *specs[1:]])[0].shape == expected.shape
+    ctx = OneNode(inputs, [TensorSpec(expected.dtype, expected.shape)], range(1, len(inputs)), halo=HALO)
+    assert op.lower(ctx) is lowers
+    if lowers:
+        got = ctx.finish(2)[0]
+        if exact:
+            assert np.array_equal(got, expected)
+        else:
+            np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_resize(isa, mode):
+    for coordinates in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"):
+        attributes = {"mode": mode, "coordinate_transformation_mode": coordinates}
+        for rounding in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil") if mode == "nearest" else ("floor",):
+            attributes["nearest_mode"] = rounding
+            check_resize((2, 19, 7, 9), attributes, scales=[1, 1, 2, 2], exact=mode == "nearest")
+            check_resize((1, 5, 8, 6), attributes, scales=[1, 1, 0.6, 1.7], exact=mode == "nearest")
+            check_resize((1, 17, 5), attributes, sizes=[1, 17, 13], exact=mode == "nearest")
+            check_resize((1, 3, 4, 3, 5), attributes, sizes=[1, 3, 7, 1, 10], exact=mode == "nearest")
+    check_resize((1, 3, 4, 5), {"mode": mode}, version=10, scales=[1, 1, 3, 0.5], exact=mode == "nearest")
+    check_resize((1, 3, 4, 5), {"mode": mode}, version=9, scales=[1, 1, 2, 2], op_type="Upsample", exact=mode == "nearest")
+    check_resize((2, 3, 4, 5), {"mode": mode}, scales=[2, 1, 1, 1], lowers=False)
+    check_resize((1, 3, 4, 5), {"mode": "cubic"}, scales=[1, 1, 2, 2], lowers=False)
+    check_resize((1, 3, 4, 5), {"mode": "linear", "antialias": 1}, scales=[1, 1, 0.5, 0.5], lowers=False)

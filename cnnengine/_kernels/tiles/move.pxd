@@ -11,8 +11,17 @@ ctypedef void (*unpack_fn)(const float *x, float *y, Py_ssize_t yc, Py_ssize_t w
 # y[c * yr + r] = x[r * xr + c] for r < rows and c < columns.
 ctypedef void (*transpose_fn)(const float *x, Py_ssize_t xr, float *y, Py_ssize_t yr, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
 
+# y[i] = a[i] * (1 - t) + b[i] * t for i < n; n is a multiple of LANES; y may be a or b.
+ctypedef void (*blend_rows_fn)(const float *a, const float *b, float t, float *y, Py_ssize_t n) noexcept nogil
+
+# y[p * LANES + l] = x[first[p] + l] * (1 - t[p]) + x[second[p] + l] * t[p] for p < pixels; x[first[p] + l] alone where t is NULL.
+ctypedef void (*blend_pixels_fn)(const float *x, const Py_ssize_t *first, const Py_ssize_t *second, const float *t, float *y,
+                                 Py_ssize_t pixels) noexcept nogil
+
 cdef struct MoveTiles:
     int lanes
     pack_fn pack
     unpack_fn unpack
     transpose_fn transpose
+    blend_rows_fn blend_rows
+    blend_pixels_fn blend_pixels

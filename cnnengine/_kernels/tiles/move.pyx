@@ -105,9 +105,29 @@ cdef void transpose(const float *x, Py_ssize_t xr, float *y, Py_ssize_t yr, Py_s
         c = c + LANES
 
 
+cdef void blend_rows(const float *a, const float *b, float t, float *y, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef vf near = vset(<float>1 - t), far = vset(t)
+    for i in range(n // LANES):
+        vstore(y + i * LANES, vload(a + i * LANES) * near + vload(b + i * LANES) * far)
+
+
+cdef void blend_pixels(const float *x, const Py_ssize_t *first, const Py_ssize_t *second, const float *t, float *y,
+                       Py_ssize_t pixels) noexcept nogil:
+    cdef Py_ssize_t p
+    if t == NULL:
+        for p in range(pixels):
+            vstore(y + p * LANES, vload(x + first[p]))
+        return
+    for p in range(pixels):
+        vstore(y + p * LANES, vload(x + first[p]) * (<float>1 - t[p]) + vload(x + second[p]) * t[p])
+
+
 cdef MoveTiles tiles
 tiles.lanes = LANES
 tiles.pack = pack
 tiles.unpack = unpack
 tiles.transpose = transpose
+tiles.blend_rows = blend_rows
+tiles.blend_pixels = blend_pixels
 capsule = PyCapsule_New(&tiles, "cnnengine.tiles.move", NULL)
