@@ -28,12 +28,12 @@ _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     e = np.exp(-np.abs(x))
-    return np.where(x < 0, e, 1.0) / (1.0 + e)
+    return np.asarray(np.where(x < 0, e, 1.0) / (1.0 + e))
 
 
 def _gate(x: np.ndarray, gate: np.ndarray) -> np.ndarray:
     """x * gate, where an infinite x times a gate of zero is the limit, zero."""
-    return np.where(gate == 0, 0.0 * np.sign(x), x * gate)
+    return np.asarray(np.where(gate == 0, 0.0 * np.sign(x), x * gate))
 
 
 def _elu(x: np.ndarray, alpha: float) -> np.ndarray:
@@ -41,7 +41,7 @@ def _elu(x: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def _softsign(x: np.ndarray) -> np.ndarray:
-    return np.where(np.isinf(x), np.sign(x), x / (1 + np.abs(x)))
+    return np.asarray(np.where(np.isinf(x), np.sign(x), x / (1 + np.abs(x))))
 
 
 def _mish(x: np.ndarray) -> np.ndarray:

@@ -64,7 +64,11 @@ def _same_dtype(inputs: Sequence[TensorSpec | None], operator: str) -> np.dtype:
         other = required(inputs, index, operator)
         if other.dtype != first.dtype:
             raise InputError(
-                "inputs of different types", operator=operator, tensor=f"input {index}", expected=first.dtype, received=other.dtype
+                "inputs of different types",
+                operator=operator,
+                tensor=f"input {index}",
+                expected=first.dtype,
+                received=other.dtype,
             )
     return first.dtype
 
@@ -205,7 +209,7 @@ class Add(_Arithmetic):
     kernel_op: ClassVar[str] = "add"
 
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a + b
+        return np.asarray(a + b)
 
 
 @dataclass(frozen=True)
@@ -216,7 +220,7 @@ class Sub(_Arithmetic):
     kernel_op: ClassVar[str] = "sub"
 
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a - b
+        return np.asarray(a - b)
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,7 @@ class Mul(_Arithmetic):
     kernel_op: ClassVar[str] = "mul"
 
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a * b
+        return np.asarray(a * b)
 
 
 def _divide_integers(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -249,7 +253,7 @@ class Div(_Arithmetic):
     kernel_op: ClassVar[str] = "div"
 
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a / b if a.dtype.kind == "f" else _divide_integers(a, b)
+        return np.asarray(a / b) if a.dtype.kind == "f" else _divide_integers(a, b)
 
 
 @dataclass(frozen=True)
@@ -264,12 +268,12 @@ class Pow(_Binary):
 
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if a.dtype.kind == "f":
-            return np.power(a.astype(np.float64), b.astype(np.float64))
+            return np.asarray(np.power(a.astype(np.float64), b.astype(np.float64)))
         if b.dtype.kind == "f" or np.any(b < 0):
             # the exponent decides: computed as a float and cut off, as C does
             exact = np.power(a.astype(np.float64), b.astype(np.float64))
-            return np.trunc(np.where(np.isfinite(exact), exact, 0.0))
-        return np.power(a, b.astype(a.dtype))
+            return np.asarray(np.trunc(np.where(np.isfinite(exact), exact, 0.0)))
+        return np.asarray(np.power(a, b.astype(a.dtype)))
 
     def lower(self, ctx: Lowering) -> bool:
         a, b = ctx.inputs[:2]
@@ -310,7 +314,7 @@ class Mod(_Binary):
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if a.dtype.kind != "f" and np.any(b == 0):
             raise InputError("integer division by zero", operator="Mod", tensor="B", expected="no zero", received=b.dtype)
-        return np.fmod(a, b) if self.fmod else np.mod(a, b)
+        return np.asarray(np.fmod(a, b) if self.fmod else np.mod(a, b))
 
 
 @dataclass(frozen=True)
