@@ -49,9 +49,11 @@ MODULES = [
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
 TILES = ["conv", "pool", "vector", "move", "norm"]
 
-COMMON = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+COMMON = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+MODULE_FLAGS = ["-O2"]
 # What keeps accumulators in registers with gcc; other compilers may not know these.
 TILE_FLAGS = [
+    "-O3",
     "-fno-predictive-commoning",
     "--param=max-completely-peeled-insns=4000",
     "--param=max-completely-peel-times=64",
@@ -96,9 +98,11 @@ def extensions() -> list[Extension]:
         common += extra
         link += ["-fsanitize=address,undefined"]
     else:
+        common += ["-g0"]
         link += ["-s"]
     macros = [("CNNENGINE_SANITIZE", "1")] if SANITIZE else []
-    macros += [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
+    # constant arguments of inline functions act as template parameters in tiles
+    tile_macros = [*macros, ("CYTHON_INLINE", "inline __attribute__((always_inline))")]
     include = ["cnnengine/_kernels"]
     depends = sorted(str(p) for p in Path("cnnengine").rglob("*") if p.suffix in (".h", ".pxd"))
     build = Path("build")
@@ -110,7 +114,7 @@ def extensions() -> list[Extension]:
             include_dirs=[*include, "cnnengine/runtime"],
             depends=depends,
             define_macros=macros,
-            extra_compile_args=[*common, *openmp],
+            extra_compile_args=[*MODULE_FLAGS, *common, *openmp],
             extra_link_args=link,
         )
         for name in MODULES
@@ -138,9 +142,9 @@ def extensions() -> list[Extension]:
                     f"cnnengine._kernels.tiles._{short}_{isa}",
                     [str(stub)],
                     include_dirs=include,
-                    depends=[*depends, str(source)],
-                    define_macros=macros,
-                    extra_compile_args=[*common, *tile_flags, *ISAS[isa]],
+                    depends=[str(source), "cnnengine/_kernels/simd.h"],
+                    define_macros=tile_macros,
+                    extra_compile_args=[*tile_flags, *common, *ISAS[isa]],
                     extra_link_args=link if SANITIZE else ["-s"],
                 )
             )

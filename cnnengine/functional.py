@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError, ShapeError
+from .errors import CNNEngineError, InputError, ShapeError
 from .ops import activation as _act
 from .ops import norm as _norm
 from .ops import pool as _pool
@@ -777,7 +777,12 @@ def _max_unpool(
         if len(sizes) == rank:
             sizes = (*xa.shape[:2], *sizes)
         shape = np.array(sizes, np.int64)
-    return cast(Array, _run(op, [xa, ia, shape], threads, out)[0])
+    try:
+        return cast(Array, _run(op, [xa, ia, shape], threads, out)[0])
+    except CNNEngineError:
+        raise
+    except ValueError as error:  # the kernel's front checks every index
+        raise InputError(str(error), tensor="indices", expected="positions in the result of the pooling") from None
 
 
 def max_unpool1d(

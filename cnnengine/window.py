@@ -158,7 +158,10 @@ class Window:
                 size = full - begin - end
             if size < 1:
                 raise ShapeError(
-                    f"ConvTranspose leaves nothing of spatial axis {i}", expected="an output extent >= 1", received=size
+                    f"the pads of ConvTranspose leave nothing of spatial axis {i}",
+                    tensor="pads",
+                    expected=f"pads {begin} and {end} to be less than the full extent {full}",
+                    received=f"an output extent of {size}",
                 )
             out.append(size)
             begins.append(begin)

@@ -32,7 +32,7 @@ static double cpu_seconds(void)
 #ifdef CNNENGINE_SANITIZE
 static int planted(void)
 {
-    volatile char *p = (volatile char *)__builtin_malloc(8);
+    volatile char *volatile p = (volatile char *)__builtin_malloc(8); /* volatile: the size must not be known */
     volatile int i = 8;
     p[i] = 1; /* one past the end, on purpose */
     return p[0];

@@ -92,7 +92,7 @@ def _execute(emitter: Emitter, refs: list[BufferRef], data: np.ndarray, threads:
         array = array.reshape(ref.shape)
         if ref.buffer.kind in ("input", "constant"):
             array = array.copy()
-        if i == 0 and out is not None and array.base is not out and array is not out:
+        if i == 0 and out is not None:
             if not np.shares_memory(array, out):
                 out[...] = array
             array = out

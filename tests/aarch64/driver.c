@@ -1,6 +1,6 @@
 /* Runs every tile of one family against naive C, without a Python: for instruction sets that the build machine lacks.
  *
- * Compiled once per family: -DFAMILY_conv (pool, vector, move) -DSOURCE="conv.c", the C file that Cython makes of
+ * Compiled once per family: -DFAMILY_conv (pool, vector, norm, move) -DSOURCE="conv.c", the C file that Cython makes of
  * cnnengine/_kernels/tiles/conv.pyx. The tiles are static functions of that file, named here by Cython's mangling;
  * what needs CPython is never called and is dropped by the linker (-ffunction-sections -Wl,--gc-sections).
  * Prints the number of comparisons; exits with 1 when one differs. */
@@ -363,8 +363,10 @@ static void run(void)
                 double want = isnan(x[i]) ? (double)NAN : activation(kind, x[i], a, b);
                 if (isnan(x[i]) && (kind == NUMBER(ACT_SHRINK) || kind == NUMBER(ACT_SIGN)))
                     continue;
-                /* two of them lose digits by their own form: the sum near -3, and exp of a cubic polynomial */
-                double scale = fabs(want) + (kind == NUMBER(ACT_HARD_SWISH) ? fabs(x[i]) : 0);
+                /* some lose digits by their own form: sums that cancel, and exp of a cubic polynomial */
+                double scale = fabs(want);
+                if (kind == NUMBER(ACT_HARD_SWISH) || kind == NUMBER(ACT_HARD_SIGMOID) || kind == NUMBER(ACT_AFFINE))
+                    scale += fabs(x[i]) + b;
                 if (kind == NUMBER(ACT_GELU_TANH))
                     scale *= 1 + (double)x[i] * x[i];
                 check(what, y[i], want, scale + 1e-30, 4e-6);
@@ -437,6 +439,136 @@ static void run(void)
                 check(what, y[(size_t)(axis - 1) * stride + n], 77, 0, 0);
                 free(x), free(y);
             }
+}
+#endif
+
+/* ------------------------------------------------------------------ normalisation */
+#ifdef FAMILY_norm
+#define TILE(name) JOIN(MODULE, 4norm_##name)
+typedef struct JOIN(TYPES, 4norm_affine_tile_t) affine_tile;
+typedef struct JOIN(TYPES, 4norm_lrn_tile_t) lrn_tile;
+enum { PLANES, RUN, VECTORS, EACH };
+
+static void affine(void (*fn)(const affine_tile *), int kind)
+{
+    char what[80];
+    for (int n = 1; n <= 70; n++)
+        for (int options = 0; options < 8; options++) {
+            affine_tile t;
+            memset(&t, 0, sizeof t);
+            const int total = kind == PLANES ? n * LANES : n;
+            float *x = floats(total), *y = filled(total + 1, 77), *values[5];
+            for (int i = 0; i < 5; i++)
+                values[i] = floats(total + LANES);
+            t.x = x, t.y = y, t.n = n, t.mean = values[0], t.factor = values[1];
+            t.rest = kind == EACH || (kind != VECTORS && options & 1) ? values[2] : NULL;
+            t.scale = kind == EACH && options & 1 ? values[3] : NULL;
+            t.shift = kind != EACH || options & 2 ? values[4] : NULL;
+            t.low = options & 4 ? -0.25f : -INFINITY, t.high = options & 4 ? 0.5f : INFINITY;
+            fn(&t);
+            snprintf(what, sizeof what, "affine %d of %d, options %d", kind, n, options);
+            for (int i = 0; i < total; i++) {
+                const int at = kind == PLANES ? i % LANES : kind == VECTORS ? i : 0;
+                double want = (double)x[i] - t.mean[at] - (t.rest ? t.rest[at] : 0);
+                want *= t.factor[at];
+                if (t.scale)
+                    want *= t.scale[i];
+                if (t.shift)
+                    want += t.shift[kind == EACH ? i : at];
+                check(what, y[i], fmin(fmax(want, t.low), t.high), 4, 1e-6);
+            }
+            check(what, y[total], 77, 0, 0);
+            for (int i = 0; i < 5; i++)
+                free(values[i]);
+            free(x), free(y);
+        }
+}
+
+static void two_passes(const float *x, long n, long step, double *mean, double *squares)
+{
+    *mean = *squares = 0;
+    for (long i = 0; i < n; i++)
+        *mean += x[i * step];
+    *mean /= n;
+    for (long i = 0; i < n; i++)
+        *squares += (x[i * step] - *mean) * (x[i * step] - *mean);
+}
+
+static void lrn(int in_planes)
+{
+    char what[80];
+    for (int channels = 1; channels <= 2 * LANES + 3; channels += channels < LANES + 2 ? 1 : 3)
+        for (int n = 1; n <= (in_planes ? 8 : LANES); n++)
+            for (int kind = 0; kind < 4; kind++) {
+                lrn_tile t;
+                memset(&t, 0, sizeof t);
+                const float betas[] = {0.75f, 0.5f, 1, 0.6f};
+                const int blocks = (channels + LANES - 1) / LANES, stride = (in_planes ? 8 * LANES : n) + 2 * LANES;
+                const size_t size = (size_t)(in_planes ? blocks : channels) * stride + LANES;
+                float *x = floats(size), *y = filled(size, 77);
+                t.x = x, t.y = y, t.channels = channels, t.stride = t.ystride = stride, t.n = n;
+                t.before = kind, t.after = kind / 2 + 1, t.alpha = 0.3f, t.beta = betas[kind], t.bias = 1.5f;
+                t.scratch = floats(8 * (size_t)(t.before + blocks * LANES + t.after));
+                if (in_planes)
+                    for (int c = channels; c < blocks * LANES; c++)
+                        for (int p = 0; p < n; p++)
+                            x[c / LANES * stride + p * LANES + c % LANES] = NAN;
+                (in_planes ? TILE(lrn_pixels) : TILE(lrn_run))(&t);
+                snprintf(what, sizeof what, "lrn planes=%d channels %d n %d beta %g", in_planes, channels, n, t.beta);
+                for (int c = 0; c < channels; c++)
+                    for (int p = 0; p < n; p++) {
+                        double total = 0;
+                        for (int k = c - (int)t.before; k <= c + (int)t.after; k++)
+                            if (k >= 0 && k < channels) {
+                                double v = x[in_planes ? k / LANES * stride + p * LANES + k % LANES : k * stride + p];
+                                total += v * v;
+                            }
+                        const size_t at = in_planes ? (size_t)(c / LANES * stride + p * LANES + c % LANES) : (size_t)(c * stride + p);
+                        check(what, y[at], x[at] / pow(t.bias + (double)t.alpha * total, t.beta), 1, 2e-6);
+                    }
+                check(what, y[in_planes ? n * LANES : n], 77, 0, 0);
+                free(x), free(y), free(t.scratch);
+            }
+}
+
+static void run(void)
+{
+    affine(TILE(affine_planes), PLANES);
+    affine(TILE(affine_run), RUN);
+    affine(TILE(affine_vectors), VECTORS);
+    affine(TILE(affine_each), EACH);
+    for (int n = 1; n < 4000; n += 1 + n / 11) {
+        float *x = floats(n);
+        double mean, squares, want_mean, want_squares;
+        for (int i = 0; i < n; i++)
+            x[i] += 30;
+        TILE(moments)(x, n, &mean, &squares);
+        two_passes(x, n, 1, &want_mean, &want_squares);
+        check("moments: mean", mean, want_mean, 30, 1e-12);
+        check("moments: squares", squares, want_squares, 1e-6 + want_squares, 1e-5);
+        free(x);
+    }
+    for (int w = 1; w < 200; w += 1 + w / 4)
+        for (int h = 1; h <= 3; h++)
+            for (int d = 1; d <= 2; d++) {
+                /* rows of w pixels and a gap that nobody may look at; d planes of h such rows */
+                const long sh = (w + 1) * LANES, sd = (h + 1) * sh;
+                float *x = filled((size_t)d * sd, NAN), *dense = malloc(sizeof(float) * d * h * w);
+                double mean[LANES], squares[LANES], want_mean, want_squares;
+                for (int i = 0; i < d * h * w * LANES; i++)
+                    x[i / LANES / w / h * sd + i / LANES / w % h * sh + i / LANES % w * LANES + i % LANES] = uniform() - 5;
+                TILE(moments_planes)(x, d, h, w, sd, sh, mean, squares);
+                for (int l = 0; l < LANES; l++) {
+                    for (int i = 0; i < d * h * w; i++)
+                        dense[i] = x[i / w / h * sd + i / w % h * sh + i % w * LANES + l];
+                    two_passes(dense, (long)d * h * w, 1, &want_mean, &want_squares);
+                    check("moments_planes: mean", mean[l], want_mean, 5, 1e-12);
+                    check("moments_planes: squares", squares[l], want_squares, 1e-6 + want_squares, 1e-5);
+                }
+                free(x), free(dense);
+            }
+    lrn(0);
+    lrn(1);
 }
 #endif
 
