@@ -84,6 +84,9 @@ KERNELS: dict[str, str] = {
     "softmax": "vector",
 }
 
+BYTE_FRONTS = frozenset({"cast", "copy_nd", "fill", "gather"})
+"""Kernels of any element type: their fronts take the buffers as bytes."""
+
 
 class Kernel(NamedTuple):
     """Builder and front of one kernel."""
