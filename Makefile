@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test lint sanitize aarch64 bench clean
+.PHONY: demo test zoo lint sanitize aarch64 bench clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
@@ -14,6 +14,12 @@ test:
 	$(PYTHON) -m venv $(ENVS).venv-test
 	$(ENVS).venv-test/bin/pip install '.[test]'
 	$(ENVS).venv-test/bin/pytest $(PYTEST_ARGS)
+
+# Every exported graph of tests/zoo, and of the folder CNNENGINE_ZOO: a table, and how many agree.
+zoo:
+	$(PYTHON) -m venv $(ENVS).venv-zoo
+	$(ENVS).venv-zoo/bin/pip install .
+	$(ENVS).venv-zoo/bin/python tests/run_zoo.py $(ZOO_ARGS)
 
 lint:
 	$(PYTHON) -m venv $(ENVS).venv-lint
@@ -43,4 +49,4 @@ bench:
 	$(ENVS).venv-bench/bin/python benchmarks/compare.py resnet18.ts mobilenet_v2.ts --against onnxruntime --threads 1
 
 clean:
-	rm -rf build .venv-demo .venv-test .venv-lint .venv-sanitize .venv-bench
+	rm -rf build .venv-demo .venv-test .venv-zoo .venv-lint .venv-sanitize .venv-bench

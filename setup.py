@@ -38,6 +38,7 @@ MODULES = [
     "cnnengine._kernels.dispatch",
     "cnnengine._kernels.launch",
     "cnnengine._kernels.conv",
+    "cnnengine._kernels.matmul",
     "cnnengine._kernels.pool",
     "cnnengine._kernels.vector",
     "cnnengine._kernels.move",

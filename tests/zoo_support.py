@@ -24,11 +24,25 @@ if TYPE_CHECKING:
 
 ZOO = Path(__file__).resolve().parent / "zoo"
 
-NETWORKS = ("lenet5", "sppnet", "nin_lppool", "resnet18", "mobilenet_v2", "unet_convt", "audio_m5_1d", "c3d_small")
-"""The networks of which every variant runs on compiled kernels alone."""
-
 TOLERANCE = 2e-4
 """Largest accepted difference from expected.json, relative to the output's absolute maximum."""
+
+BATCH_TOLERANCE = 1e-5
+"""Largest accepted difference between a batch and its samples run one by one, relative to the output's absolute maximum."""
+
+WIDER = {"k_resnet50v2.tf": 1e-3}
+"""Other tolerances: weights without a scale of their own, where the frameworks themselves differ by 3.6e-4."""
+
+EXCEPTED = {
+    "efficientnet_v2_s.dy": (
+        5e-4,
+        "the seeded weights saturate its gates: expected.json is 2.5e-4 away from the result in float64, as far as the engine is",
+    ),
+}
+"""Files that may miss the tolerance: by how much, and why."""
+
+IMPURE = ("ssdlite320.ts",)
+"""Files with operators whose output shapes depend on data: the only ones with nodes on the host."""
 
 
 @cache
@@ -55,14 +69,9 @@ def names() -> list[str]:
     return sorted({path.name.removesuffix(".onnx") for folder in folders() for path in folder.glob("*.onnx")})
 
 
-def network_names() -> list[str]:
-    """The variants of `NETWORKS`."""
-    return [name for name in names() if name.split(".")[0] in NETWORKS]
-
-
-def other_names() -> list[str]:
-    """All the others."""
-    return [name for name in names() if name.split(".")[0] not in NETWORKS]
+def tolerance(name: str) -> float:
+    """Largest accepted difference for this file."""
+    return EXCEPTED[name][0] if name in EXCEPTED else WIDER.get(name, TOLERANCE)
 
 
 def skeleton(name: str) -> Path:
@@ -198,7 +207,18 @@ def check_outputs(name: str, outputs: Sequence[np.ndarray] | Mapping[str, np.nda
 
 
 def batch_is_dynamic(model: onnx.ModelProto) -> bool:
-    """Whether axis 0 of the first real input is not a fixed number."""
+    """Whether axis 0 of the first real input is not a fixed number (exporters write nothing, a name or -1)."""
     constants = {tensor.name for tensor in model.graph.initializer}
     value = next(v for v in model.graph.input if v.name not in constants)
-    return not value.type.tensor_type.shape.dim[0].dim_value
+    return value.type.tensor_type.shape.dim[0].dim_value <= 0
+
+
+def batch_difference(together: Sequence[np.ndarray], single: Sequence[Sequence[np.ndarray]]) -> float:
+    """The largest difference between a batch's outputs and those of its samples, relative to the output's absolute maximum."""
+    worst = 0.0
+    for position, value in enumerate(together):
+        apart = np.concatenate([outputs[position] for outputs in single])
+        assert value.shape == apart.shape, f"output {position}: {value.shape} as a batch, {apart.shape} one by one"
+        assert not np.array_equal(apart[0], apart[1]), f"output {position}: different inputs give the same output"
+        worst = max(worst, float(np.abs(value - apart).max() / (np.abs(apart).max() or 1.0)))
+    return worst

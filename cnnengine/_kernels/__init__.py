@@ -58,6 +58,7 @@ KERNELS: dict[str, str] = {
     "conv": "conv",
     "depthwise": "conv",
     "dense": "conv",
+    "matmul": "matmul",
     "reorder": "move",
     "pool": "pool",
     "global_pool": "pool",
@@ -77,10 +78,14 @@ KERNELS: dict[str, str] = {
     "activation": "vector",
     "binary": "vector",
     "compare": "vector",
+    "logic": "vector",
     "where": "vector",
     "reduce": "vector",
     "softmax": "vector",
 }
+
+BYTE_FRONTS = frozenset({"cast", "copy_nd", "fill", "gather"})
+"""Kernels of any element type: their fronts take the buffers as bytes."""
 
 
 class Kernel(NamedTuple):

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Elementwise functions, reductions and softmax over the tiles of the instruction set.
 
-Elementwise kernels (activation, binary, compare, where)
+Elementwise kernels (activation, binary, compare, logic, where)
     All are one walk (`walk_t`): runs of `run` contiguous output elements, found by up to 8 outer dimensions with one stride per
     operand. A plain output's runs are its trailing axes, as many as every operand crosses in one stride (NumPy broadcasting: an
     operand's stride is 0 along the axes that it lacks). An output in planes walks [n][block][d][h], a run being the pixels of a
@@ -42,6 +42,7 @@ BINARY = {
     "add": OP_ADD, "sub": OP_SUB, "mul": OP_MUL, "div": OP_DIV, "pow": OP_POW, "min": OP_MIN, "max": OP_MAX, "prelu": OP_PRELU,
 }
 COMPARE = {"equal": 0, "greater": 1, "greater_or_equal": 2, "less": 3, "less_or_equal": 4}
+LOGIC = {"and": 0, "or": 1, "xor": 2}
 
 
 # ---------------------------------------------------------------- the walk
@@ -200,6 +201,35 @@ cdef inline void select(const unsigned char *m, Py_ssize_t sm, const uint32_t *a
     for i in range(n):
         k = <uint32_t>0 - <uint32_t>(m[i * sm] != 0)
         y[i] = (a[i * sa] & k) | (b[i * sb] & ~k)
+
+
+cdef void logic_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const walk_t *g = <const walk_t *>geometry
+    cdef Py_ssize_t start = chunk % g.parts * g.part, row = chunk // g.parts * g.rows_per_chunk
+    cdef Py_ssize_t last = row + g.rows_per_chunk, n = g.part, i
+    cdef Py_ssize_t sa = g.mode[0] == MODE_FULL, sb = g.mode[1] == MODE_FULL
+    cdef const unsigned char *a
+    cdef const unsigned char *b
+    cdef unsigned char *y
+    cdef cursor_t c
+    if last > g.rows:
+        last = g.rows
+    if start + n > g.run:
+        n = g.run - start
+    seek(g, &c, row)
+    while row < last:
+        a = <const unsigned char *>args[0] + c.at[0] + start * sa
+        b = <const unsigned char *>args[1] + c.at[1] + start * sb
+        y = <unsigned char *>args[2] + c.at[3] + start
+        # any byte but 0 is true
+        if g.op == 0:
+            for i in range(n): y[i] = (a[i * sa] != 0) & (b[i * sb] != 0)
+        elif g.op == 1:
+            for i in range(n): y[i] = (a[i * sa] != 0) | (b[i * sb] != 0)
+        else:
+            for i in range(n): y[i] = (a[i * sa] != 0) ^ (b[i * sb] != 0)
+        advance(g, &c)
+        row = row + 1
 
 
 cdef void where_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
@@ -505,6 +535,33 @@ def compare(Launch launch, const float[::1] a, const float[::1] b, unsigned char
     cdef void *args[MAX_ARGS]
     launch.check(0, a.shape[0] * 4)
     launch.check(1, b.shape[0] * 4)
+    launch.check(2, y.shape[0])
+    args[0] = <void *>&a[0] if a.shape[0] else NULL
+    args[1] = <void *>&b[0] if b.shape[0] else NULL
+    args[2] = <void *>&y[0] if y.shape[0] else NULL
+    launch.run(args, threads)
+
+
+def build_logic(inputs, outputs, *, op) -> Launch:
+    """Geometry of y = a op b of bools, `op` a name of LOGIC; plain operands of any shapes that broadcast."""
+    cdef walk_t g
+    a, b = inputs
+    y = outputs[0]
+    clear(&g)
+    g.op = LOGIC[op]
+    if not (a.is_plain and b.is_plain and y.is_plain) or any(v.dtype.itemsize != 1 for v in (a, b, y)):
+        raise ValueError("logic: operands must be plain bools")
+    plain_walk(&g, [a.shape, b.shape], y.shape)
+    count = math.prod(y.shape)
+    return make_launch(f"logic {op}", logic_chunk, &g, sizeof(g), chunks_of(&g), 0, (a.nbytes, b.nbytes, y.nbytes), count,
+                       float(a.nbytes + b.nbytes + y.nbytes))
+
+
+def logic(Launch launch, const unsigned char[::1] a, const unsigned char[::1] b, unsigned char[::1] y, int threads=1) -> None:
+    """y = a op b."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, a.shape[0])
+    launch.check(1, b.shape[0])
     launch.check(2, y.shape[0])
     args[0] = <void *>&a[0] if a.shape[0] else NULL
     args[1] = <void *>&b[0] if b.shape[0] else NULL

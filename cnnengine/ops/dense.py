@@ -1,4 +1,4 @@
-"""Dense layers: Gemm, and MatMul by a constant matrix."""
+"""Dense layers and products of matrices: Gemm and MatMul, by constant weights (packed once) or of two run-time operands."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
 from .base import Activation, Lowering, NodeRecord, Operator
 from .conv import activate
+from .copies import copy
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -81,16 +82,27 @@ class Gemm(Operator):
         return [activate(y.astype(a.dtype), self.activation)]
 
     def lower(self, ctx: Lowering) -> bool:
-        a, b = ctx.inputs[0], ctx.const(1)
+        a, b = ctx.inputs[:2]
+        assert a is not None and b is not None
+        if a.dtype != FLOAT32:
+            return False
+        if ctx.const(1) is None or self.transA or not self._bias_is_known(ctx):
+            self._lower_general(ctx)
+        else:
+            self._lower_dense(ctx)
+        return True
+
+    def _bias_is_known(self, ctx: Lowering) -> bool:
+        """Whether C is absent or a constant that is the same for every row."""
+        if len(ctx.inputs) < 3 or ctx.inputs[2] is None:
+            return True
         c = ctx.const(2)
-        assert a is not None
-        if b is None or a.dtype != FLOAT32 or self.transA:
-            return False
-        if c is None and len(ctx.inputs) > 2 and ctx.inputs[2] is not None:
-            return False
+        return c is not None and c.size in (1, ctx.outputs[0].concrete[1]) and c.shape[:-1] == (1,) * (c.ndim - 1)
+
+    def _lower_dense(self, ctx: Lowering) -> None:
+        b, c = ctx.const(1), ctx.const(2)
+        assert b is not None
         n = b.shape[0] if self.transB else b.shape[1]
-        if c is not None and (c.size not in (1, n) or c.shape[:-1] != (1,) * (c.ndim - 1)):
-            return False
 
         def weights() -> np.ndarray:
             w = b if self.transB else b.T
@@ -109,12 +121,32 @@ class Gemm(Operator):
             [ctx.out_plain()],
             activation=self.activation,
         )
-        return True
+
+    def _lower_general(self, ctx: Lowering) -> None:
+        """The product of what is only known at run time, and C added behind it."""
+        a = ctx.inputs[0]
+        assert a is not None
+        left = ctx.plain(0)
+        if self.transA:
+            k, m = a.concrete
+            left = ctx.temp((m, k))
+            copy(ctx, ctx.plain(0), left, (m, k), (1, m), (k, 1))
+        c = ctx.inputs[2] if len(ctx.inputs) > 2 else None
+        product = ctx.out_plain() if c is None else ctx.temp(ctx.outputs[0].concrete)
+        last = self.activation if c is None else None
+        ctx.call("matmul", [left, ctx.plain(1)], [product], transposed=bool(self.transB), scale=self.alpha, activation=last)
+        if c is not None:
+            addend = ctx.plain(2)
+            if self.beta != 1:
+                scaled = ctx.temp(c.concrete)
+                ctx.call("activation", [addend], [scaled], activation=Activation("affine", self.beta, 0.0))
+                addend = scaled
+            ctx.call("binary", [product, addend], [ctx.out_plain()], op="add", activation=self.activation)
 
 
 @dataclass(frozen=True)
 class MatMul(Operator):
-    """ONNX MatMul (versions 1, 9, 13): NumPy's matmul; compiled where B is a constant matrix.
+    """ONNX MatMul (versions 1, 9, 13): NumPy's matmul.
 
     Attributes
     ----------
@@ -160,8 +192,11 @@ class MatMul(Operator):
     def lower(self, ctx: Lowering) -> bool:
         a, b = ctx.inputs[0], ctx.const(1)
         assert a is not None
-        if b is None or b.ndim != 2 or a.dtype != FLOAT32 or len(a.shape) < 2:  # type: ignore[arg-type]
+        if a.dtype != FLOAT32:
             return False
+        if b is None or b.ndim != 2 or len(a.concrete) < 2:
+            ctx.call("matmul", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], activation=self.activation)
+            return True
         name = ctx.name(1)
         ctx.call(
             "dense",

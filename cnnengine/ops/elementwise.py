@@ -466,15 +466,22 @@ class LessOrEqual(_Compare):
 
 @dataclass(frozen=True)
 class _Logic(_Binary):
-    """Logic of bools, by NumPy."""
+    """Logic of bools."""
 
     tolerance: ClassVar[str] = EXACT
     kinds: ClassVar[str] = "b"
+    kernel_op: ClassVar[str] = ""
     function: ClassVar[Callable[..., Any]]
 
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         y: np.ndarray = type(self).function(a, b)
         return y
+
+    def lower(self, ctx: Lowering) -> bool:
+        if not self.kernel_op or not self._plain_broadcast(ctx):
+            return False
+        ctx.call("logic", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], op=self.kernel_op)
+        return True
 
 
 @dataclass(frozen=True)
@@ -482,6 +489,7 @@ class And(_Logic):
     """Both (ONNX And 1, 7)."""
 
     op_type: ClassVar[str] = "And"
+    kernel_op: ClassVar[str] = "and"
     function: ClassVar[Callable[..., Any]] = np.logical_and
 
 
@@ -490,6 +498,7 @@ class Or(_Logic):
     """Either (ONNX Or 1, 7)."""
 
     op_type: ClassVar[str] = "Or"
+    kernel_op: ClassVar[str] = "or"
     function: ClassVar[Callable[..., Any]] = np.logical_or
 
 
@@ -498,6 +507,7 @@ class Xor(_Logic):
     """One of the two (ONNX Xor 1, 7)."""
 
     op_type: ClassVar[str] = "Xor"
+    kernel_op: ClassVar[str] = "xor"
     function: ClassVar[Callable[..., Any]] = np.logical_xor
 
 
@@ -592,6 +602,11 @@ class Not(_One):
 
     def reference(self, *inputs: Any) -> list[Any]:
         return [np.asarray(np.logical_not(inputs[0]))]
+
+    def lower(self, ctx: Lowering) -> bool:
+        true = ctx.pack("true", lambda: np.ones(1, np.bool_))
+        ctx.call("logic", [ctx.plain(0), true], [ctx.out_plain()], op="xor")
+        return True
 
 
 @dataclass(frozen=True)

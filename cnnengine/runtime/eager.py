@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._kernels import dispatch, kernel
+from .._kernels import BYTE_FRONTS, dispatch, kernel
 from ..graph import TensorSpec
 from .emit import Buffer, BufferRef, Emitter
 from .layout import NO_HALO, aligned_empty
@@ -84,7 +84,8 @@ def _execute(emitter: Emitter, refs: list[BufferRef], data: np.ndarray, threads:
     for call in emitter.calls:
         build, front = kernel(call.kernel)
         launch = build([None if r is None else r.view() for r in call.inputs], [r.view() for r in call.outputs], **call.params)
-        front(launch, *[flat(r) for r in call.inputs], *[flat(r) for r in call.outputs], threads=threads)
+        buffers = [flat(r) for r in (*call.inputs, *call.outputs)]
+        front(launch, *[_as_bytes(b, call.kernel in BYTE_FRONTS) for b in buffers], threads=threads)
     values = []
     for i, ref in enumerate(refs):
         array = flat(ref)
@@ -98,3 +99,10 @@ def _execute(emitter: Emitter, refs: list[BufferRef], data: np.ndarray, threads:
             array = out
         values.append(array)
     return values
+
+
+def _as_bytes(buffer: np.ndarray | None, always: bool) -> np.ndarray | None:
+    """The buffer as its front takes it: bools are bytes to all of them."""
+    if buffer is None or not (always or buffer.dtype == np.bool_):
+        return buffer
+    return buffer.view(np.uint8)

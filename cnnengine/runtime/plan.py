@@ -137,7 +137,11 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
         launch = kernel(item.kernel).build(
             [None if r is None else views[r] for r in item.inputs], [views[r] for r in item.outputs], **item.params
         )
-        steps.append((launch, [_slot(r, offsets) for r in (*item.inputs, *item.outputs)]))
+        slots = [_slot(r, offsets) for r in (*item.inputs, *item.outputs)]
+        if any(launch.extents[len(slots) :]):
+            raise ValueError(f"{launch.kernel}: {len(slots)} operands for {launch.n_args}")
+        slots += [("null", 0)] * (launch.n_args - len(slots))  # outputs that may be absent and are
+        steps.append((launch, slots))
         reports.append(StepReport(item.node, launch.kernel, launch.flops, launch.nbytes, launch.n_chunks))
     if len(steps) > first:
         pieces.append((first, len(steps) - first))

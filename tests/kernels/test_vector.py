@@ -441,6 +441,15 @@ def test_compare_and_where(isa: str, threads: int, shapes: tuple[tuple[int, ...]
         np.testing.assert_array_equal(got, np.where(a > 0, b, np.float32(7)))
 
 
+@pytest.mark.parametrize("shapes", BROADCASTS)
+def test_logic(isa: str, threads: int, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    rng = np.random.default_rng(3)
+    a, b = (np.asarray(rng.integers(0, 2, s), bool) for s in shapes)
+    for op, function in {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}.items():
+        want = function(a, b)
+        np.testing.assert_array_equal(run("logic", [a, b], want.shape, threads, dtype=bool, op=op), want)
+
+
 REDUCTIONS = {
     "sum": lambda x, a: x.sum(axis=a),
     "mean": lambda x, a: x.mean(axis=a),
