@@ -30,7 +30,11 @@ def _spatial(spec: TensorSpec | None, operator: str, kinds: str = "f") -> tuple[
         )
     if len(shape) < 3:
         raise ShapeError(
-            "needs a batch axis, a channel axis and spatial axes", operator=operator, tensor="x", expected="rank >= 3", received=shape
+            "needs a batch axis, a channel axis and spatial axes",
+            operator=operator,
+            tensor="x",
+            expected="rank >= 3",
+            received=shape,
         )
     return shape
 

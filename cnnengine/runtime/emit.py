@@ -136,7 +136,9 @@ class Emitter:
             ref.buffer.halo = merge_halos(ref.buffer.halo, halo)
         return ref
 
-    def context(self, node: str, operator: str, names: Sequence[str], outputs: Sequence[str], specs: Sequence[Any]) -> NodeContext:
+    def context(
+        self, node: str, operator: str, names: Sequence[str], outputs: Sequence[str], specs: Sequence[Any]
+    ) -> NodeContext:
         """The `Lowering` of one node; `specs` are those of its outputs."""
         return NodeContext(self, node, operator, tuple(names), tuple(outputs), tuple(specs))
 
@@ -221,5 +223,3 @@ class NodeContext:
 
     def call(self, kernel: str, inputs: Sequence[Any], outputs: Sequence[Any], /, **params: Any) -> None:
         self._emitter.calls.append(KernelCall(kernel, tuple(inputs), tuple(outputs), params, self._node))
-
-
