@@ -38,8 +38,6 @@ from cnnengine._kernels.conv import pack_conv
 cdef enum:
     PASS_CHANNELS = 128                 # output channels of a pass
 
-G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24.0
-
 
 cdef struct winograd_t:
     const KernelTable *table
@@ -229,14 +227,48 @@ def winograd(Launch launch, const float[::1] x, const float[::1] w, const float[
     run_five(launch, x, w, bias, residual, y, threads)
 
 
+cdef inline void transform_three(const double *g, Py_ssize_t step, double *u, Py_ssize_t u_step) noexcept nogil:
+    """G times three values, `step` apart."""
+    cdef double a = g[0], b = g[step], c = g[2 * step], even = a + c, quarter = a + 4 * c
+    u[0] = a / 4
+    u[u_step] = -(even + b) / 6
+    u[2 * u_step] = -(even - b) / 6
+    u[3 * u_step] = (quarter + 2 * b) / 24
+    u[4 * u_step] = (quarter - 2 * b) / 24
+    u[5 * u_step] = c
+
+
+cdef void transform_weights(const float *w, float *u, Py_ssize_t size) noexcept nogil:
+    """`size` kernels, tap by tap, to G g G^T, element by element."""
+    cdef double g[9]
+    cdef double half[18]
+    cdef double whole[36]
+    cdef Py_ssize_t at
+    cdef int i
+    for at in range(size):
+        for i in range(9):
+            g[i] = w[i * size + at]
+        for i in range(3):
+            transform_three(g + i, 3, half + i, 3)
+        for i in range(6):
+            transform_three(half + 3 * i, 1, whole + 6 * i, 1)
+        for i in range(36):
+            u[i * size + at] = <float>whole[i]
+
+
 def pack_winograd(w):
     """Weights (O, C, 3, 3) as `build_winograd` reads them."""
-    o, c = w.shape[:2]
-    # packed first, transformed after: one product with the Kronecker square of G, a piece at a time
+    cdef Py_ssize_t size
+    cdef const float[:, ::1] taps
+    cdef float[:, ::1] out
+    # packed first, transformed after
     lanes = current_table().lanes
-    taps = np.stack([pack_conv(np.ascontiguousarray(w[:, :, i, j, None]), 1, lanes) for i in range(3) for j in range(3)])
-    both = np.kron(G, G)
-    out = np.empty((WINOGRAD_ELEMENTS, taps.shape[1]), np.float32)
-    for at in range(0, taps.shape[1], 65536):
-        out[:, at : at + 65536] = both @ taps[:, at : at + 65536].astype(np.float64)
-    return out.ravel()
+    packed = np.stack([pack_conv(np.ascontiguousarray(w[:, :, i, j, None]), 1, lanes) for i in range(3) for j in range(3)])
+    made = np.empty(WINOGRAD_ELEMENTS * packed.shape[1], np.float32)
+    if packed.size:
+        taps = packed
+        out = made.reshape(WINOGRAD_ELEMENTS, -1)
+        size = taps.shape[1]
+        with nogil:
+            transform_weights(&taps[0, 0], &out[0, 0], size)
+    return made
