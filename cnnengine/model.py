@@ -89,7 +89,7 @@ class Model:
         self.threads = threads if threads is not None else default_threads()
         self._declared = dict(graph.outputs)
         self._graph: Graph = simplify(graph)
-        self._program = Program(self._graph)
+        self._program = Program(self._graph, winograd=winograd)
         self._workspaces: list[Workspace] = []
         self._closed = False
         self.metadata = dict(graph.metadata)

@@ -59,6 +59,7 @@ KERNELS: dict[str, str] = {
     "depthwise": "conv",
     "dense": "conv",
     "matmul": "matmul",
+    "winograd": "winograd",
     "reorder": "move",
     "pool": "pool",
     "global_pool": "pool",

@@ -89,9 +89,12 @@ class Program:
     ----------
     graph : Graph
         After the passes.
+    winograd : bool
+        Whether convolutions may use Winograd's algorithm.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, winograd: bool = False) -> None:
+        self.winograd = winograd
         self.graph = graph
         self.isa = dispatch.current_isa()
         self.lanes = dispatch.lanes()
@@ -155,7 +158,7 @@ class Program:
             tail = Tail(tail_node, tail_node.inputs)
         nodes = fuse_residuals(self._needed(nodes, specs, wanted), specs, wanted)
 
-        emitter = Emitter(self.lanes, self._packed)
+        emitter = Emitter(self.lanes, self._packed, self.winograd)
         slots: list[str] = []
         hosts: list[str] = []
         host_steps: list[tuple[int, HostStep]] = []

@@ -69,6 +69,8 @@ class Lowering(Protocol):
 
     lanes: int
     """Channels of one plane on the chosen instruction set."""
+    winograd: bool
+    """Whether convolutions may use Winograd's algorithm, which rounds more."""
 
     @property
     def inputs(self) -> tuple[TensorSpec | None, ...]:

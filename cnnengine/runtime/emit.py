@@ -73,10 +73,13 @@ class Emitter:
         SIMD width of the instruction set.
     packed : dict
         Packed constants by key, shared by all plans of a program.
+    winograd : bool
+        Whether convolutions may use Winograd's algorithm.
     """
 
-    def __init__(self, lanes: int, packed: dict[Hashable, np.ndarray]) -> None:
+    def __init__(self, lanes: int, packed: dict[Hashable, np.ndarray], winograd: bool = False) -> None:
         self.lanes = lanes
+        self.winograd = winograd
         self.packed = packed
         self.calls: list[KernelCall] = []
         self.values: dict[str, Value] = {}
@@ -155,6 +158,7 @@ class NodeContext:
         self._names = names
         self._output_names = outputs
         self.lanes = emitter.lanes
+        self.winograd = emitter.winograd
         self.outputs = specs
 
     @property
