@@ -64,7 +64,9 @@ class Gemm(Operator):
             except ValueError:
                 fits = False
             if not fits:
-                raise ShapeError("C does not broadcast to the product", operator=self.op_type, tensor="C", expected=shape, received=c.concrete)
+                raise ShapeError(
+                    "C does not broadcast to the product", operator=self.op_type, tensor="C", expected=shape, received=c.concrete
+                )
         for name, spec in (("B", b), ("C", c)):
             if spec is not None and spec.dtype != a.dtype:
                 raise InputError("has the wrong dtype", operator=self.op_type, tensor=name, expected=a.dtype, received=spec.dtype)
@@ -106,18 +108,24 @@ class Gemm(Operator):
 
         def weights() -> np.ndarray:
             w = b if self.transB else b.T
-            return pack_dense(np.ascontiguousarray(w if self.alpha == 1 else (w * np.float32(self.alpha))))
+            packed: np.ndarray = pack_dense(np.ascontiguousarray(w if self.alpha == 1 else (w * np.float32(self.alpha))))
+            return packed
 
         def bias() -> np.ndarray:
             values = None
             if c is not None:
                 values = np.broadcast_to(c.reshape(-1), (n,)) * (1 if self.beta == 1 else np.float32(self.beta))
-            return pack_bias(values, n)
+            packed: np.ndarray = pack_bias(values, n)
+            return packed
 
         names = (ctx.name(1), ctx.name(2) if c is not None else "")
         ctx.call(
             "dense",
-            [ctx.plain(0), ctx.pack(("dense", *names, self.alpha, self.transB), weights), ctx.pack(("dense bias", *names, self.beta), bias)],
+            [
+                ctx.plain(0),
+                ctx.pack(("dense", *names, self.alpha, self.transB), weights),
+                ctx.pack(("dense bias", *names, self.beta), bias),
+            ],
             [ctx.out_plain()],
             activation=self.activation,
         )
@@ -169,11 +177,15 @@ class MatMul(Operator):
         assert a is not None and b is not None
         sa, sb = a.concrete, b.concrete
         if not sa or not sb:
-            raise ShapeError("scalars cannot be multiplied", operator=self.op_type, expected="one axis or more", received=f"{sa} and {sb}")
+            raise ShapeError(
+                "scalars cannot be multiplied", operator=self.op_type, expected="one axis or more", received=f"{sa} and {sb}"
+            )
         left = sa if len(sa) > 1 else (1, *sa)
         right = sb if len(sb) > 1 else (*sb, 1)
         if left[-1] != right[-2]:
-            raise ShapeError("A and B do not fit", operator=self.op_type, tensor="B", expected=f"inner extent {left[-1]}", received=sb)
+            raise ShapeError(
+                "A and B do not fit", operator=self.op_type, tensor="B", expected=f"inner extent {left[-1]}", received=sb
+            )
         try:
             batch = np.broadcast_shapes(left[:-2], right[:-2])
         except ValueError:

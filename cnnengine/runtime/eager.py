@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def run_operator(
-    op: Operator, inputs: Sequence[np.ndarray | None], *, threads: int = 1, out: np.ndarray | None = None, outputs: int | None = None
+    op: Operator,
+    inputs: Sequence[np.ndarray | None],
+    *,
+    threads: int = 1,
+    out: np.ndarray | None = None,
+    outputs: int | None = None,
 ) -> list[Any]:
     """The outputs of `op` on these arrays.
 
@@ -35,9 +40,7 @@ def run_operator(
     outputs : int, optional
         How many outputs are wanted; all that the operator infers when left out.
     """
-    specs = [
-        None if a is None else TensorSpec(a.dtype, a.shape) if i == 0 else TensorSpec.of(a) for i, a in enumerate(inputs)
-    ]
+    specs = [None if a is None else TensorSpec(a.dtype, a.shape) if i == 0 else TensorSpec.of(a) for i, a in enumerate(inputs)]
     results = op.infer(specs)[:outputs]
     if all(s.is_concrete for s in results):
         emitter = Emitter(dispatch.lanes(), {})

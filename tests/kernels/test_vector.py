@@ -232,7 +232,28 @@ def test_exact(isa: str, name: str) -> None:
 def pow_cases() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(9)
     special = np.float32(
-        [0.0, -0.0, 1, -1, 2, -2, 3, 0.5, -0.5, INF, -INF, np.nan, 1e-45, 3e38, -3e38, 16777217, 8388609, -3, 1.0000001, 0.9999999]
+        [
+            0.0,
+            -0.0,
+            1,
+            -1,
+            2,
+            -2,
+            3,
+            0.5,
+            -0.5,
+            INF,
+            -INF,
+            np.nan,
+            1e-45,
+            3e38,
+            -3e38,
+            16777217,
+            8388609,
+            -3,
+            1.0000001,
+            0.9999999,
+        ]
     )
     x, y = (a.reshape(-1) for a in np.meshgrid(special, special))
     any_bits = rng.integers(0, 2**32, (2, 20000), dtype=np.uint64).astype(np.uint32).view(np.float32)

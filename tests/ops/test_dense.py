@@ -22,7 +22,11 @@ def check(op_type: str, attributes: dict, arrays: list[np.ndarray], constant: tu
     graph = helper.make_graph(
         [helper.make_node(op_type, names, ["y"], name="node", **attributes)],
         "graph",
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, a.shape) for k, (n, a) in enumerate(zip(names, arrays, strict=True)) if k not in constant],
+        [
+            helper.make_tensor_value_info(n, TensorProto.FLOAT, a.shape)
+            for k, (n, a) in enumerate(zip(names, arrays, strict=True))
+            if k not in constant
+        ],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(arrays[k], names[k]) for k in constant],
     )
@@ -32,7 +36,11 @@ def check(op_type: str, attributes: dict, arrays: list[np.ndarray], constant: tu
     op = cls.from_onnx(NodeRecord(op_type, "", 13, attributes, tuple(names), ("y",)))
     wide = [a.astype(np.float64) for a in arrays]
     want = op.reference(*wide)[0]
-    size = op.reference(*[np.abs(a) for a in wide])[0] if attributes.get("alpha", 1) > 0 and attributes.get("beta", 1) > 0 else np.abs(want)
+    size = (
+        op.reference(*[np.abs(a) for a in wide])[0]
+        if attributes.get("alpha", 1) > 0 and attributes.get("beta", 1) > 0
+        else np.abs(want)
+    )
     feeds = {n: a for k, (n, a) in enumerate(zip(names, arrays, strict=True)) if k not in constant}
     with cnnengine.load(model) as engine:
         one = engine.run(None, feeds, threads=1)[0]
