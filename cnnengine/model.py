@@ -286,6 +286,8 @@ class Model:
 
     def close(self) -> None:
         """Give up weights, plans and workspaces; every later use raises ClosedError."""
+        if self._closed:
+            return
         self._closed = True
         self._program.clear()
         self._workspaces.clear()

@@ -63,6 +63,7 @@ cdef struct conv_t:
     planes_t x, y, r
     Py_ssize_t groups, x_blocks, y_blocks           # blocks per group
     Py_ssize_t channels, partial                    # of a whole input plane, of the last one (0: whole)
+    Py_ssize_t run                                  # planes of one channel: neighbouring taps read as one
     Py_ssize_t whole                                # whole input planes per group
     Py_ssize_t rows_h, rows, width, last_width      # output grid: rows per depth, rows, pixels of a row, of the last row
     Py_ssize_t x0, xd, xh, xw                       # floats: first pixel, steps of the output grid in x
@@ -73,7 +74,7 @@ cdef struct conv_t:
     Py_ssize_t chunk_rows, row_chunks
     int units_outside, stride_index, has_residual, write_halo
     activation_t act
-    # Py_ssize_t taps[n_taps] follows
+    # Py_ssize_t taps[n_taps] follows; those that start a run come first
 
 
 cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
@@ -129,8 +130,8 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
 
     t.bias = bias
     t.taps = <const Py_ssize_t *>(g + 1)
-    t.n_taps = g.n_taps
-    t.channels = g.channels
+    t.n_taps = g.n_taps // g.run
+    t.channels = g.channels * g.run
     t.xplane = g.x.sp
     t.xstep = g.xw
     t.yplane = g.y.sp
@@ -248,6 +249,11 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     if start[0] + (od - 1) * step[0] >= g.y.d or start[1] + (oh - 1) * step[1] >= g.y.h or start[2] + (ow - 1) * step[2] >= g.y.w:
         raise ValueError("conv: the output grid leaves y")
     g.n_taps = n_taps
+    g.run = 1
+    if g.channels == 1 and n_taps:
+        # the longest run of neighbouring taps that divides them all
+        g.run = next(r for r in range(n_taps, 0, -1) if n_taps % r == 0 and all(
+            tuple(taps[i]) == (taps[i - i % r][0], taps[i - i % r][1], taps[i - i % r][2] + i % r) for i in range(n_taps)))
     g.write_halo = write_halo
     g.act = activation_of(activation)
     if rv is not None:
@@ -304,7 +310,8 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         memcpy(block, &g, sizeof(g))
         for i in range(n_taps):
             offset = taps[i][0] * g.x.sd + taps[i][1] * g.x.sh + taps[i][2] * g.x.lanes
-            (<Py_ssize_t *>(<char *>block + sizeof(conv_t)))[i] = offset
+            if i % g.run == 0:
+                (<Py_ssize_t *>(<char *>block + sizeof(conv_t)))[i // g.run] = offset
             lowest = offset if offset < lowest or i == 0 else lowest
             highest = offset if offset > highest or i == 0 else highest
         if g.rows and ow and xv.n and n_taps and g.x.blocks:

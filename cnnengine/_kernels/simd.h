@@ -38,8 +38,22 @@ AI void vstore(float *p, vf v) { *(vf *)p = v; }
 /* lane-wise m ? a : b; every lane of m is 0 or -1 */
 AI vf vselect(vi m, vf a, vf b) { return (vf)((m & (vi)a) | (~m & (vi)b)); }
 /* NaN in `a` passes through: the comparison is false and a is kept (ONNX Relu, Clip, Max) */
+#if defined(__AVX512F__) && defined(__clang__)
+#  define X86_MINMAX(op, a, b) (vf)__builtin_ia32_##op##ps512(a, b, 4)
+#elif defined(__AVX512F__)
+#  define X86_MINMAX(op, a, b) (vf)__builtin_ia32_##op##ps512_mask(a, b, a, -1, 4)
+#elif defined(__AVX__)
+#  define X86_MINMAX(op, a, b) (vf)__builtin_ia32_##op##ps256(a, b)
+#elif defined(__SSE2__)
+#  define X86_MINMAX(op, a, b) (vf)__builtin_ia32_##op##ps(a, b)
+#endif
+#ifdef X86_MINMAX /* these instructions give their second operand where one is NaN, and where both are zeros */
+AI vf vmax_keep(vf a, float low) { return X86_MINMAX(max, vset(low), a); }
+AI vf vmin_keep(vf a, float high) { return X86_MINMAX(min, vset(high), a); }
+#else
 AI vf vmax_keep(vf a, float low) { vf l = vset(low); return vselect(l > a, l, a); }
 AI vf vmin_keep(vf a, float high) { vf h = vset(high); return vselect(h < a, h, a); }
+#endif
 /* bits as the other type, no conversion; and conversions by value (float to int truncates) */
 AI vi vf_bits(vf a) { return (vi)a; }
 AI vf vi_bits(vi a) { return (vf)a; }
@@ -100,7 +114,41 @@ AI vf vf_sqrt(vf a)
 }
 /* n of LANES floats, the rest `fill` */
 AI vf vload_fill(const float *p, int n, float fill) { vf v = vset(fill); memcpy(&v, p, (size_t)n * 4); return v; }
-AI float vsum(vf v) { float s[LANES], t = 0; memcpy(s, &v, VBYTES); for (int i = 0; i < LANES; i++) t += s[i]; return t; }
+/* lanes k further on, around the end; k is a constant */
+#if defined(__clang__)
+AI vf vrotate(vf v, int k)
+{
+    float t[2 * LANES];
+    memcpy(t, &v, VBYTES);
+    memcpy(t + LANES, &v, VBYTES);
+    return vload(t + k);
+}
+#else
+#  if LANES == 16
+#    define VIOTA {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+#  elif LANES == 8
+#    define VIOTA {0, 1, 2, 3, 4, 5, 6, 7}
+#  else
+#    define VIOTA {0, 1, 2, 3}
+#  endif
+AI vf vrotate(vf v, int k) { const vi lane = VIOTA; return __builtin_shuffle(v, (lane + k) & (LANES - 1)); }
+#endif
+/* all lanes combined, pairwise, in every lane */
+#define VALL(name, f)              \
+    AI vf name(vf v)               \
+    {                              \
+        if (LANES > 8)             \
+            v = f(v, vrotate(v, 8)); \
+        if (LANES > 4)             \
+            v = f(v, vrotate(v, 4)); \
+        v = f(v, vrotate(v, 2));   \
+        return f(v, vrotate(v, 1)); \
+    }
+AI vf vadd(vf a, vf b) { return a + b; }
+VALL(vall_sum, vadd)
+VALL(vall_max, vmax_nan)
+VALL(vall_min, vmin_nan)
+#undef VALL
 AI float vlane(vf v, int i) { return v[i]; }
 
 /* registers of double: half as many lanes */
@@ -111,6 +159,7 @@ typedef float vh __attribute__((vector_size(VBYTES / 2), aligned(4), may_alias))
 AI vd vdset(double a) { vd z = {0}; return z + a; }
 AI vd vdload(const double *p) { vd v; memcpy(&v, p, VBYTES); return v; }
 AI void vdstore(double *p, vd v) { memcpy(p, &v, VBYTES); }
+AI vd vh_load(const float *p) { vh h; memcpy(&h, p, VBYTES / 2); return __builtin_convertvector(h, vd); }
 AI vd vf_low(vf a) { vh h; memcpy(&h, &a, VBYTES / 2); return __builtin_convertvector(h, vd); }
 AI vd vf_high(vf a) { vh h; memcpy(&h, (const char *)&a + VBYTES / 2, VBYTES / 2); return __builtin_convertvector(h, vd); }
 AI vf vd_join(vd a, vd b)
@@ -121,16 +170,25 @@ AI vf vd_join(vd a, vd b)
     memcpy((char *)&r + VBYTES / 2, &high, VBYTES / 2);
     return r;
 }
-AI double vsum_double(vf v)
+AI double vd_sum(vd v)
 {
-    vd d = vf_low(v) + vf_high(v);
     double t[DLANES];
-    memcpy(t, &d, VBYTES);
+    memcpy(t, &v, VBYTES);
     for (int i = DLANES / 2; i > 0; i /= 2)
         for (int j = 0; j < i; j++)
             t[j] += t[j + i];
     return t[0];
 }
+AI double vd_product(vd v)
+{
+    double t[DLANES];
+    memcpy(t, &v, VBYTES);
+    for (int i = DLANES / 2; i > 0; i /= 2)
+        for (int j = 0; j < i; j++)
+            t[j] *= t[j + i];
+    return t[0];
+}
+AI double vsum_double(vf v) { return vd_sum(vf_low(v) + vf_high(v)); }
 AI vl vd_bits(vd a) { return (vl)a; }
 AI vd vl_bits(vl a) { return (vd)a; }
 AI vd vd_clamp(vd a, double low, double high)

@@ -17,6 +17,7 @@ Reductions
 """
 
 from libc.math cimport INFINITY, isfinite, log, sqrt
+from libc.stdint cimport uint32_t
 
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
@@ -192,6 +193,16 @@ cdef void compare_chunk(const void *geometry, void *const *args, Py_ssize_t chun
         row = row + 1
 
 
+cdef inline void select(const unsigned char *m, Py_ssize_t sm, const uint32_t *a, Py_ssize_t sa, const uint32_t *b, Py_ssize_t sb,
+                        uint32_t *y, Py_ssize_t n) noexcept nogil:
+    """y = m ? a : b of 32-bit patterns, without branches."""
+    cdef Py_ssize_t i
+    cdef uint32_t k
+    for i in range(n):
+        k = <uint32_t>0 - <uint32_t>(m[i * sm] != 0)
+        y[i] = (a[i * sa] & k) | (b[i * sb] & ~k)
+
+
 cdef void logic_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const walk_t *g = <const walk_t *>geometry
     cdef Py_ssize_t start = chunk % g.parts * g.part, row = chunk // g.parts * g.rows_per_chunk
@@ -227,10 +238,9 @@ cdef void where_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     cdef Py_ssize_t last = row + g.rows_per_chunk, n = g.part, i
     cdef Py_ssize_t sc = g.mode[0] == MODE_FULL, sa = g.mode[1] == MODE_FULL, sb = g.mode[2] == MODE_FULL
     cdef const unsigned char *m
-    cdef const float *a
-    cdef const float *b
-    cdef float *y
-    cdef float u, v
+    cdef const uint32_t *a
+    cdef const uint32_t *b
+    cdef uint32_t *y
     cdef cursor_t c
     if last > g.rows:
         last = g.rows
@@ -239,13 +249,15 @@ cdef void where_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     seek(g, &c, row)
     while row < last:
         m = <const unsigned char *>args[0] + c.at[0] + start * sc
-        a = <const float *>args[1] + c.at[1] + start * sa
-        b = <const float *>args[2] + c.at[2] + start * sb
-        y = <float *>args[3] + c.at[3] + start
-        for i in range(n):
-            u = a[i * sa]
-            v = b[i * sb]
-            y[i] = u if m[i * sc] else v
+        a = <const uint32_t *>args[1] + c.at[1] + start * sa
+        b = <const uint32_t *>args[2] + c.at[2] + start * sb
+        y = <uint32_t *>args[3] + c.at[3] + start
+        # strides as constants, for the compiler to vectorise
+        if not sc: select(m, 0, a, sa, b, sb, y, n)
+        elif sa and sb: select(m, 1, a, 1, b, 1, y, n)
+        elif sa: select(m, 1, a, 1, b, 0, y, n)
+        elif sb: select(m, 1, a, 0, b, 1, y, n)
+        else: select(m, 1, a, 0, b, 0, y, n)
         advance(g, &c)
         row = row + 1
 
@@ -463,15 +475,20 @@ def activation(Launch launch, const float[::1] x, float[::1] y, int threads=1) -
     launch.run(args, threads)
 
 
-def build_binary(inputs, outputs, *, op, activation=None) -> Launch:
+def build_binary(inputs, outputs, *, op, activation=None, b_shape=None) -> Launch:
     """Geometry of y = activation(a op b), `op` a name of BINARY.
 
     Plain outputs take plain operands of any shapes that broadcast. An output in planes takes planes of its shape, and plain
-    scalars, channels (C, 1, 1), (N, C, 1, 1) (also in planes) and pixels (N or 1, 1, spatial...). y may be an operand of its view.
+    scalars, channels (C, 1, 1), (N, C, 1, 1) (also in planes) and pixels (N or 1, 1, spatial...). y may be an operand of its view. `b_shape` is the shape
+    that a plain b counts as.
     """
     cdef walk_t g
     a, b = inputs
     y = outputs[0]
+    if b_shape is not None:
+        if not b.is_plain or math.prod(b_shape) != math.prod(b.shape):
+            raise ValueError(f"binary: an operand of shape {b.shape} does not count as {b_shape}")
+        b = type(b).plain(b_shape)
     clear(&g)
     g.op = BINARY[op]
     set_activation(&g, activation)

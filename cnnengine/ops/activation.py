@@ -440,18 +440,7 @@ class PRelu(Operator):
         assert x is not None and slope is not None
         if x.dtype != FLOAT32:
             return False
-        shape = self._slope_shape(x.concrete, slope.concrete)
-        if shape != slope.concrete:
-            value = ctx.const(1)
-            if value is None:
-                return False
-            packed = ctx.pack(("prelu", ctx.name(1), len(shape)), lambda: np.ascontiguousarray(value.reshape(shape)))
-            if ctx.is_planes(0):
-                ctx.call("binary", [ctx.planes(0), packed], [ctx.out_planes()], op="prelu")
-            else:
-                ctx.call("binary", [ctx.plain(0), packed], [ctx.out_plain()], op="prelu")
-            return True
-        return lower_binary(ctx, "prelu", None)
+        return lower_binary(ctx, "prelu", None, self._slope_shape(x.concrete, slope.concrete))
 
 
 def _simple(name: str, kind: str, text: str, kinds: str = "f", tolerance: str | None = None) -> type[_Unary]:

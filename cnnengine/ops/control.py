@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import InputError, ModelError
+from ..errors import CNNEngineError, InputError, ModelError
 from ..graph import Graph, TensorSpec
 from .base import NodeRecord, Operator
 from .common import normal_axis, required, scalar
@@ -82,8 +82,18 @@ class If(Operator):
         condition = required(inputs, 0, self.op_type)
         if condition.value is not None:
             return infer_graph(self.branch(condition.value), inputs[1:])
-        pairs = zip(infer_graph(self.then_branch, inputs[1:]), infer_graph(self.else_branch, inputs[1:]), strict=True)
-        return [_merged(a, b) for a, b in pairs]
+        found: list[list[TensorSpec]] = []
+        failures: list[CNNEngineError] = []
+        for branch in (self.then_branch, self.else_branch):
+            try:
+                found.append(infer_graph(branch, inputs[1:]))
+            except CNNEngineError as error:
+                failures.append(error)
+        if not found:
+            raise failures[0]
+        if failures:  # the condition may keep these shapes out of that branch (a network per sampling rate): running decides
+            return [TensorSpec(s.dtype, None) for s in found[0]]
+        return [_merged(a, b) for a, b in zip(*found, strict=True)]
 
     def reference(self, *inputs: Any) -> list[Any]:
         branch = self.branch(inputs[0])

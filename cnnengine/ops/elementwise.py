@@ -32,14 +32,20 @@ def _fits_planes(shape: tuple[int, ...], out: tuple[int, ...]) -> bool:
     return math.prod(full[2:]) == 1 or (full[1] == 1 and full[2:] == out[2:])
 
 
-def lower_binary(ctx: Lowering, op: str, activation: Activation | None) -> bool:
-    """The kernel call of ``activation(a op b)``: in planes where an operand of the output's shape lies there."""
+def lower_binary(ctx: Lowering, op: str, activation: Activation | None, b_shape: tuple[int, ...] | None = None) -> bool:
+    """The kernel call of ``activation(a op b)``: in planes where an operand of the output's shape lies there.
+
+    `b_shape` is what the second input counts as where NumPy's rule would align it elsewhere.
+    """
     a, b = ctx.inputs[:2]
     if a is None or b is None or a.dtype != FLOAT32 or b.dtype != FLOAT32:
         return False
     out = ctx.outputs[0].concrete
-    shapes = (a.concrete, b.concrete)
+    shapes = (a.concrete, b.concrete if b_shape is None else b_shape)
+    aligned = {} if b_shape in (None, b.concrete) else {"b_shape": b_shape}
     whole = [s == out for s in shapes]
+    if aligned:
+        whole[1] = False  # its own layout is of another shape
     if any(w and ctx.is_planes(i) for i, w in enumerate(whole)) and all(
         w or _fits_planes(s, out) for s, w in zip(shapes, whole, strict=True)
     ):
@@ -47,11 +53,11 @@ def lower_binary(ctx: Lowering, op: str, activation: Activation | None) -> bool:
         for index, shape in enumerate(shapes):
             # one number per channel and image may lie in planes too (squeeze and excitation)
             vector = len(shape) == len(out) and shape[1:2] == out[1:2] and math.prod(shape[2:]) == 1
-            in_planes = whole[index] or (vector and ctx.is_planes(index))
+            in_planes = whole[index] or (vector and not (index and aligned) and ctx.is_planes(index))
             operands.append(ctx.planes(index) if in_planes else ctx.plain(index))
-        ctx.call("binary", operands, [ctx.out_planes()], op=op, activation=activation)
+        ctx.call("binary", operands, [ctx.out_planes()], op=op, activation=activation, **aligned)
     else:
-        ctx.call("binary", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], op=op, activation=activation)
+        ctx.call("binary", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], op=op, activation=activation, **aligned)
     return True
 
 
@@ -151,19 +157,6 @@ class _Binary(Operator):
             y = np.asarray(self.compute(a, b.reshape(self._aligned(a.shape, b.shape))))
         return [y.astype(self.result or a.dtype, copy=False)]
 
-    def _plain_broadcast(self, ctx: Lowering) -> bool:
-        """Whether NumPy's rule broadcasts the shapes as they are."""
-        a, b = ctx.inputs[:2]
-        assert a is not None and b is not None
-        aligned = self._aligned(a.concrete, b.concrete)
-        strip = tuple(aligned)
-        while strip and strip[0] == 1:
-            strip = strip[1:]
-        own = b.concrete
-        while own and own[0] == 1:
-            own = own[1:]
-        return strip == own
-
 
 @dataclass(frozen=True)
 class _Arithmetic(_Binary):
@@ -187,18 +180,8 @@ class _Arithmetic(_Binary):
         assert a is not None and b is not None
         if a.dtype != FLOAT32:
             return False
-        if self._plain_broadcast(ctx):
-            return lower_binary(ctx, self.kernel_op, self.activation)
-        value = ctx.const(1)
-        if value is None:
-            return False
         shape = self._aligned(a.concrete, b.concrete)
-        packed = ctx.pack(("aligned", ctx.name(1), shape), lambda: np.ascontiguousarray(value.reshape(shape)))
-        if ctx.is_planes(0) and _fits_planes(shape, a.concrete) and a.concrete == ctx.outputs[0].concrete:
-            ctx.call("binary", [ctx.planes(0), packed], [ctx.out_planes()], op=self.kernel_op, activation=self.activation)
-        else:
-            ctx.call("binary", [ctx.plain(0), packed], [ctx.out_plain()], op=self.kernel_op, activation=self.activation)
-        return True
+        return lower_binary(ctx, self.kernel_op, self.activation, shape)
 
 
 @dataclass(frozen=True)
@@ -285,17 +268,17 @@ class Pow(_Binary):
             power = float(exponent.reshape(-1)[0])
             simple = {1.0: Activation("affine", 1.0, 0.0), 2.0: Activation("square"), -1.0: Activation("reciprocal")}
             return lower_activation(ctx, simple.get(power, Activation("pow", power)))
-        return b.dtype == FLOAT32 and self._plain_broadcast(ctx) and lower_binary(ctx, "pow", None)
+        return lower_binary(ctx, "pow", None, self._aligned(a.concrete, b.concrete))
 
 
 @dataclass(frozen=True)
 class Mod(_Binary):
-    """Remainder with the sign of the divisor, or with fmod that of the dividend (ONNX Mod 10, 13).
+    """Remainder with the sign of the divisor, or with fmod that of the dividend (ONNX Mod 10, 13, 28).
 
     Attributes
     ----------
     fmod : int
-        1 is required for floats.
+        Floats without it are defined from version 28 on, and taken in the same way before.
     """
 
     op_type: ClassVar[str] = "Mod"
@@ -305,11 +288,6 @@ class Mod(_Binary):
     @classmethod
     def _own_attributes(cls, node: NodeRecord) -> dict[str, Any]:
         return {"fmod": int(node.attribute("fmod", 0))}
-
-    def _check_dtypes(self, a: TensorSpec, b: TensorSpec) -> None:
-        super()._check_dtypes(a, b)
-        if a.dtype.kind == "f" and not self.fmod:
-            raise ModelError("floats need fmod", operator="Mod", expected="fmod=1", received=f"fmod=0 with {a.dtype}")
 
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if a.dtype.kind != "f" and np.any(b == 0):
@@ -434,7 +412,7 @@ class _Compare(_Binary):
     def lower(self, ctx: Lowering) -> bool:
         a, b = ctx.inputs[:2]
         assert a is not None and b is not None
-        if a.dtype != FLOAT32 or b.dtype != FLOAT32 or not self._plain_broadcast(ctx):
+        if a.dtype != FLOAT32 or b.dtype != FLOAT32 or self._aligned(a.concrete, b.concrete) != b.concrete:
             return False
         ctx.call("compare", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], op=self.kernel_op)
         return True
@@ -562,7 +540,7 @@ class BitwiseXor(_Logic):
 
 @dataclass(frozen=True)
 class BitShift(_Binary):
-    """``a << b`` or ``a >> b`` of unsigned integers (ONNX BitShift 11).
+    """``a << b`` or ``a >> b``; a shift by less than 0 or by all bits leaves the sign alone (ONNX BitShift 11, 28).
 
     Attributes
     ----------
@@ -572,7 +550,7 @@ class BitShift(_Binary):
 
     op_type: ClassVar[str] = "BitShift"
     tolerance: ClassVar[str] = EXACT
-    kinds: ClassVar[str] = "u"
+    kinds: ClassVar[str] = "iu"
     direction: str = "LEFT"
 
     @classmethod
@@ -585,8 +563,13 @@ class BitShift(_Binary):
         return {"direction": direction}
 
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        y: np.ndarray = np.left_shift(a, b) if self.direction == "LEFT" else np.right_shift(a, b)
-        return y
+        a, b = np.broadcast_arrays(a, b)
+        inside = (b >= 0) & (b < a.dtype.itemsize * 8)
+        by = np.where(inside, b, 0).astype(a.dtype)
+        if self.direction == "RIGHT":
+            return np.where(inside, np.right_shift(a, by), np.where(a < 0, -1, 0)).astype(a.dtype)
+        bits = np.dtype(f"u{a.dtype.itemsize}")
+        return np.where(inside, np.left_shift(a.astype(bits), by.astype(bits)), 0).astype(a.dtype)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..graph import Graph, Node
 from ..ops.shape import Cast, Concat, Dropout, Identity, Pad, Reshape, Transpose
-from .rewrite import Fact, Uses, facts, only_output, substitute
+from .rewrite import Fact, Uses, facts, substitute
 
 
 def remove_identity(graph: Graph) -> Graph:
@@ -14,11 +14,16 @@ def remove_identity(graph: Graph) -> Graph:
     known, uses = facts(graph), Uses(graph)
     same: dict[str, str] = {}
     for node in graph.nodes:
-        if node.inputs and node.inputs[0] and node.outputs[0] and only_output(node) and _is_identity(node, known, uses):
+        if node.inputs and node.inputs[0] and node.outputs[0] and _one_output(graph, node, uses) and _is_identity(node, known, uses):
             if node.outputs[0] in graph.outputs and isinstance(node.op, Identity) and not _can_rename(graph, node, uses, same):
                 continue
             same[node.outputs[0]] = node.inputs[0]
     return substitute(graph, same) if same else graph
+
+
+def _one_output(graph: Graph, node: Node, uses: Uses) -> bool:
+    """Whether nothing needs the node's other outputs (old Dropouts name a mask that nobody reads)."""
+    return not any(o and (o in uses.readers or o in graph.outputs) for o in node.outputs[1:])
 
 
 def _can_rename(graph: Graph, node: Node, uses: Uses, same: dict[str, str]) -> bool:

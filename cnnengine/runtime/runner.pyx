@@ -51,6 +51,7 @@ cdef class NativePlan:
     ----------
     steps : list of (Launch, list of slots)
         A slot is (kind, where): ("null", 0), ("arena", byte offset), ("constant", ndarray), ("input", n), ("output", n).
+        Absent operands at the end may be left out.
     arena_bytes : int
     """
 
@@ -59,14 +60,15 @@ cdef class NativePlan:
         cdef Launch launch
         kinds = {"null": SLOT_NULL, "arena": SLOT_ARENA, "constant": SLOT_CONSTANT, "input": SLOT_INPUT, "output": SLOT_OUTPUT}
         self.n_steps = len(steps)
-        self.n_slots = sum(len(slots) for _, slots in steps)
+        self.n_slots = sum((<Launch>one).n_args for one, _ in steps)
         self.arena_bytes = arena_bytes
         self.keep = [steps]
         self.steps = <step_t *>allocate(sizeof(step_t) * self.n_steps)
         self.slots = <slot_t *>allocate(sizeof(slot_t) * self.n_slots)
         for launch, slots in steps:
-            if len(slots) != launch.n_args:
+            if len(slots) > launch.n_args or any(launch.extents[len(slots):]):
                 raise ValueError(f"{launch.kernel}: {len(slots)} operands for {launch.n_args}")
+            slots = [*slots, *[("null", 0)] * (launch.n_args - len(slots))]
             self.steps[i].fn = launch.fn
             self.steps[i].geometry = launch.geometry
             self.steps[i].n_chunks = launch.n_chunks

@@ -10,7 +10,7 @@ cdef struct conv_tile_t:
     const Py_ssize_t *taps              # offset of every kernel tap from x, in floats
     Py_ssize_t n_taps
     Py_ssize_t planes                   # whole input planes of this K block
-    Py_ssize_t channels                 # channels of a whole plane: lanes, or 1 (not a constant: see tiles/conv.pyx)
+    Py_ssize_t channels                 # floats read per tap: lanes, or with planes of one channel the neighbouring taps of a run
     Py_ssize_t partial                  # channels of one more plane, or 0
     Py_ssize_t xplane, xstep            # floats between planes; between neighbouring pixels of the tile (run-time stride)
     Py_ssize_t yplane, ystep            # floats between output blocks, between output pixels

@@ -15,6 +15,10 @@ What the compiler needs
     With 32 registers the channel count must be unknown to gcc: a constant one is unrolled and spills (1x1: 122 -> 52 GFLOP/s).
     With 16 registers it must be known and unrolled: it saves the loop's own instructions. Hence `UNROLL`.
     Only the last plane may have fewer channels: lanes beyond them are never read, whatever lies there.
+
+Planes of one channel
+    Kernel taps that are neighbours in a row of x lie side by side as the channels of a pixel do, and their weights too: a run of
+    them is one tap of `channels` channels, of which neighbouring pixels share all but S.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -49,7 +53,6 @@ cdef inline void tile(const int P, const int B, const int S, const int IC, const
     cdef const float *w = t.w
     cdef const float *w2 = t.w2
     cdef const Py_ssize_t *taps = t.taps
-    cdef Py_ssize_t full = LANES if UNROLL and IC > 1 else t.channels
     if t.first:
         for p in range(P):
             for b in range(B):
@@ -58,39 +61,11 @@ cdef inline void tile(const int P, const int B, const int S, const int IC, const
         for p in range(P):
             for b in range(B):
                 acc[p * B + b] = vload(t.y + b * t.yplane + p * t.ystep)
-    if IC == 1:
+    if UNROLL and IC > 1:
         for c in range(planes):
             for tap in range(n_taps):
                 xi = xc + taps[tap]
-                for b in range(B):
-                    wv[b] = vload(w + b * LANES)
-                for p in range(P):
-                    for b in range(B):
-                        acc[p * B + b] = acc[p * B + b] + wv[b] * xi[p * step]
-                w = w + B * LANES
-            xc = xc + t.xplane
-    else:
-        if UNROLL:
-            for c in range(planes):
-                for tap in range(n_taps):
-                    xi = xc + taps[tap]
-                    for k in range(LANES):
-                        for b in range(B):
-                            wv[b] = vload(w + b * LANES) if b < 2 else vload(w2 + (b - 2) * LANES)
-                        for p in range(P):
-                            for b in range(B):
-                                acc[p * B + b] = acc[p * B + b] + wv[b] * xi[p * step + k]
-                        w = w + (2 if B > 2 else B) * LANES
-                        if B > 2:
-                            w2 = w2 + 2 * LANES
-                xc = xc + t.xplane
-            planes = 0
-        # whole planes where they are not unrolled, then the partial one
-        for c in range(planes + (1 if t.partial else 0)):
-            ic = full if c < planes else t.partial
-            for tap in range(n_taps):
-                xi = xc + taps[tap]
-                for k in range(ic):
+                for k in range(LANES):
                     for b in range(B):
                         wv[b] = vload(w + b * LANES) if b < 2 else vload(w2 + (b - 2) * LANES)
                     for p in range(P):
@@ -100,13 +75,31 @@ cdef inline void tile(const int P, const int B, const int S, const int IC, const
                     if B > 2:
                         w2 = w2 + 2 * LANES
             xc = xc + t.xplane
+        planes = 0
+    # whole planes where they are not unrolled, then the partial one
+    for c in range(planes + (1 if t.partial else 0)):
+        ic = t.channels if c < planes else t.partial
+        for tap in range(n_taps):
+            xi = xc + taps[tap]
+            for k in range(ic):
+                for b in range(B):
+                    wv[b] = vload(w + b * LANES) if b < 2 else vload(w2 + (b - 2) * LANES)
+                for p in range(P):
+                    for b in range(B):
+                        acc[p * B + b] = acc[p * B + b] + wv[b] * xi[p * step + k]
+                w = w + (2 if B > 2 else B) * LANES
+                if B > 2:
+                    w2 = w2 + 2 * LANES
+        xc = xc + t.xplane
     if t.last:
         if t.residual != NULL:
             for p in range(P):
                 for b in range(B):
                     acc[p * B + b] = acc[p * B + b] + vload(t.residual + b * t.rplane + p * t.rstep)
-        for p in range(P * B):
-            acc[p] = vmin_keep(vmax_keep(acc[p], t.low), t.high)
+        # two loops: gcc does not unroll one of P * B, and then `acc` lies in memory all along
+        for p in range(P):
+            for b in range(B):
+                acc[p * B + b] = vmin_keep(vmax_keep(acc[p * B + b], t.low), t.high)
     for p in range(P):
         for b in range(B):
             vstore(t.y + b * t.yplane + p * t.ystep, acc[p * B + b])

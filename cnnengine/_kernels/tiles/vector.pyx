@@ -11,8 +11,7 @@ Functions
     included, except where a comment says otherwise; NaN gives NaN, infinities give the limit.
 
     What would lose digits is avoided by form: sigmoid, softplus, mish and silu use exp(-|x|) alone, which neither overflows
-    nor cancels; products with exp in the denormal range take its power of two in two halves (`exp_parts`), the second after
-    the product; Gelu multiplies by the normal distribution's tail instead of subtracting erf from one.
+    nor cancels; products with exp in the denormal range take it times 2 ** 60 (`exp_scaled`), which goes after the product; Gelu multiplies by the normal distribution's tail instead of subtracting erf from one.
 
 Accumulation
     Sums run in several registers over at most BLOCK registers each, then go on in double: the error does not grow with n.
@@ -52,16 +51,27 @@ cdef extern from "simd.h" nogil:
     vf vf_sqrt(vf) noexcept
     vf vload_fill(const float *, int, float) noexcept
     double vsum_double(vf) noexcept
+    double vd_product(vd) noexcept
+    vf vall_sum(vf) noexcept
+    vf vall_max(vf) noexcept
+    vf vall_min(vf) noexcept
     float vlane(vf, int) noexcept
     vd vdset(double) noexcept
     vd vdload(const double *) noexcept
     void vdstore(double *, vd) noexcept
+    vd vh_load(const float *) noexcept
     vd vf_low(vf) noexcept
     vd vf_high(vf) noexcept
     vf vd_join(vd, vd) noexcept
     vl vd_bits(vd) noexcept
     vd vl_bits(vl) noexcept
     vd vd_clamp(vd, double, double) noexcept
+
+cdef extern from *:
+    """
+    #define TINY 0x1p-60f
+    """
+    const float TINY                    # undoes exp_scaled(..., 60)
 
 cdef enum:
     BLOCK = 32                          # registers that one float accumulator sums before it goes on in double
@@ -85,26 +95,36 @@ cdef inline vf exp_reduced(vf r) noexcept nogil:
     return (q * r) * r + r
 
 
-cdef inline vf exp_parts(vf x, vf low, vf *a) noexcept nogil:
-    """exp(x + low) = a * result for -170 <= x <= 89 and a small `low`: both factors are normal numbers."""
+cdef inline vf exp_scaled(vf x, vf low, const int up) noexcept nogil:
+    """exp(x + low) * 2 ** up for x <= 0 and a small `low`, as long as that is a normal number."""
     cdef vf t, n, r
-    cdef vi k, half
     t = x * <float>1.44269504088896341 + <float>12582912.0
-    k = vf_bits(t) - 0x4B400000
     n = t - <float>12582912.0
     # log(2) in two parts, the first short enough for an exact product without FMA
     r = x - n * <float>0.693359375
     r = r - n * <float>-2.12194440e-4
     r = r + low
-    half = k >> 1
-    a[0] = (exp_reduced(r) + <float>1.0) * two_to(half)
-    return two_to(k - half)
+    # the integer stands in the low bits of t; the shift drops all above
+    return (exp_reduced(r) + <float>1.0) * vi_bits((vf_bits(t) + (127 + up)) << 23)
 
 
 cdef inline vf vexp(vf x) noexcept nogil:
-    cdef vf a, s
-    s = exp_parts(vmin_keep(vmax_keep(x, -104.0), 89.0), vset(0.0), &a)
-    return a * s
+    """The power of two in two halves: all of the range, to the last denormal."""
+    cdef vf t, n, r
+    cdef vi k, half
+    x = vmin_keep(vmax_keep(x, -104.0), 89.0)
+    t = x * <float>1.44269504088896341 + <float>12582912.0
+    k = vf_bits(t) - 0x4B400000
+    n = t - <float>12582912.0
+    r = x - n * <float>0.693359375
+    r = r - n * <float>-2.12194440e-4
+    half = k >> 1
+    return (exp_reduced(r) + <float>1.0) * two_to(half) * two_to(k - half)
+
+
+cdef inline vf exp_negative(vf x) noexcept nogil:
+    """exp(x) for x <= 0."""
+    return exp_scaled(vmax_keep(x, -104.0), vset(0.0), 60) * TINY
 
 
 cdef inline vf expm1_negative(vf x) noexcept nogil:
@@ -166,20 +186,19 @@ cdef inline vf log1p_unit(vf e) noexcept nogil:
 
 cdef inline vf vsigmoid(vf x) noexcept nogil:
     cdef vf e
-    e = vexp(vneg(vf_abs(x)))
+    e = exp_negative(vneg(vf_abs(x)))
     # NaN: e is NaN
     return vselect(vlt(x, vset(0.0)), e, vset(1.0)) / (e + <float>1.0)
 
 
 cdef inline vf vswish(vf x, vf z) noexcept nogil:
     """x * sigmoid(z); 0 where z is below -120."""
-    cdef vf a, s, one
+    cdef vf a
     cdef vi negative
     negative = vlt(z, vset(0.0))
-    one = vset(1.0)
     x = vselect(vlt(z, vset(-120.0)), vcopysign(vset(0.0), x), x)
-    s = exp_parts(vmax_keep(vneg(vf_abs(z)), -120.0), vset(0.0), &a)
-    return vselect(negative, x * a, x) / (a * s + <float>1.0) * vselect(negative, s, one)
+    a = exp_scaled(vmax_keep(vneg(vf_abs(z)), -120.0), vset(0.0), 60)
+    return vselect(negative, x * a, x) / (a * TINY + <float>1.0) * vselect(negative, vset(TINY), vset(1.0))
 
 
 cdef inline vf vtanh(vf x) noexcept nogil:
@@ -189,21 +208,20 @@ cdef inline vf vtanh(vf x) noexcept nogil:
 
 
 cdef inline vf vsoftplus(vf x) noexcept nogil:
-    return vmax_keep(x, 0.0) + log1p_unit(vexp(vneg(vf_abs(x))))
+    return vmax_keep(x, 0.0) + log1p_unit(exp_negative(vneg(vf_abs(x))))
 
 
 cdef inline vf vmish(vf x) noexcept nogil:
     """x * tanh(softplus(x)): with e = exp(-|x|), tanh is (1 + 2e) / (1 + 2e + 2e^2), below zero (e^2 + 2e) / (e^2 + 2e + 2)."""
-    cdef vf a, s, e, top, bottom, one
+    cdef vf a, e, top, bottom
     cdef vi negative
     x = vmax_keep(x, -120.0)
     negative = vlt(x, vset(0.0))
-    one = vset(1.0)
-    s = exp_parts(vmax_keep(vneg(vf_abs(x)), -120.0), vset(0.0), &a)
-    e = a * s
+    a = exp_scaled(vmax_keep(vneg(vf_abs(x)), -120.0), vset(0.0), 60)
+    e = a * TINY
     top = vselect(negative, a * (e + <float>2.0), e * <float>2.0 + <float>1.0)
     bottom = vselect(negative, e * (e + <float>2.0) + <float>2.0, (e * <float>2.0) * (e + <float>1.0) + <float>1.0)
-    return x * (top / bottom) * vselect(negative, s, one)
+    return x * (top / bottom) * vselect(negative, vset(TINY), vset(1.0))
 
 
 cdef inline vf vgelu(vf x) noexcept nogil:
@@ -212,7 +230,7 @@ cdef inline vf vgelu(vf x) noexcept nogil:
     The tail is exp(-t^2 / 2) * w(t), t = |x|; w(t) * (t + 2.5) is a polynomial in (t - 2.5) / (t + 2.5). The square is split, its
     first part exact, since an error of t^2 / 2 is a relative error of the result.
     """
-    cdef vf t, v, w, rcp, high, low, a, s, tail, one
+    cdef vf t, v, w, rcp, high, low, tail
     cdef vi negative
     x = vmax_keep(x, -15.0)
     t = vmin_keep(vf_abs(x), 15.0)
@@ -229,11 +247,9 @@ cdef inline vf vgelu(vf x) noexcept nogil:
     w = w * v + <float>0.7066566348075867
     high = vi_bits(vf_bits(t) & -4096)
     low = (t - high) * (t + high) * <float>-0.5
-    s = exp_parts(high * high * <float>-0.5, low, &a)
-    tail = w * rcp * a
+    tail = w * rcp * exp_scaled(high * high * <float>-0.5, low, 60)
     negative = vlt(x, vset(0.0))
-    one = vset(1.0)
-    return x * vselect(negative, tail, one - tail * s) * vselect(negative, s, one)
+    return x * vselect(negative, tail, vset(1.0) - tail * TINY) * vselect(negative, vset(TINY), vset(1.0))
 
 
 cdef inline vf vgelu_tanh(vf x) noexcept nogil:
@@ -245,7 +261,7 @@ cdef inline vf vgelu_tanh(vf x) noexcept nogil:
 
 
 cdef inline vf verf(vf x) noexcept nogil:
-    cdef vf t, p, s, a, e
+    cdef vf t, p, s, e
     t = vmin_keep(vf_abs(x), 4.0)
     s = t * t
     p = s * <float>7.853857823647559e-05 + <float>-0.0008010192541405559
@@ -262,8 +278,8 @@ cdef inline vf verf(vf x) noexcept nogil:
     e = e * t + <float>-0.6381447315216064
     e = e * t + <float>-1.127089262008667
     e = e * t + <float>-0.00034151258296333253
-    s = exp_parts(e, vset(0.0), &a)
-    return vcopysign(vselect(vlt(vset(1.0), t), <float>1.0 - a * s, p), x)
+    e = exp_scaled(e, vset(0.0), 0)
+    return vcopysign(vselect(vlt(vset(1.0), t), vset(1.0) - e, p), x)
 
 
 cdef inline vf vround(vf x) noexcept nogil:
@@ -582,12 +598,11 @@ cdef inline double merge(const int K, double acc, double x) noexcept nogil:
 
 cdef inline double fold(const int K, double acc, vf v) noexcept nogil:
     """acc combined with every lane of v."""
-    cdef int i
-    if K < RED_PROD:
-        return acc + vsum_double(v)
-    for i in range(LANES):
-        acc = merge(K, acc, vlane(v, i))
-    return acc
+    if K == RED_MAX:
+        return merge(K, acc, vlane(vall_max(v), 0))
+    elif K == RED_MIN:
+        return merge(K, acc, vlane(vall_min(v), 0))
+    return acc + vsum_double(v)
 
 
 cdef inline double reduce_rows_of(const int K, const float *x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, double acc,
@@ -595,6 +610,7 @@ cdef inline double reduce_rows_of(const int K, const float *x, Py_ssize_t stride
     """Every row in pieces of at most BLOCK x 4 registers, whose four accumulators then enter the double."""
     cdef Py_ssize_t r, i, end
     cdef vf a0, a1, a2, a3, m
+    cdef vd p0, p1
     cdef float none = vlane(neutral(K), 0) if K != RED_EXP else -INFINITY
     cdef int left
     m = vset(shift)
@@ -602,8 +618,17 @@ cdef inline double reduce_rows_of(const int K, const float *x, Py_ssize_t stride
         i = 0
         if K == RED_PROD:
             # in double from the start: partial products may leave float's range
-            for i in range(n):
+            p0 = p1 = vdset(1.0)
+            while i + 2 * LANES <= n:
+                a0 = vload(x + i)
+                a1 = vload(x + i + LANES)
+                p0 = p0 * (vf_low(a0) * vf_high(a0))
+                p1 = p1 * (vf_low(a1) * vf_high(a1))
+                i = i + 2 * LANES
+            acc = acc * vd_product(p0 * p1)
+            while i < n:
                 acc = acc * x[i]
+                i = i + 1
             x = x + stride
             continue
         while i < n:
@@ -668,12 +693,21 @@ cdef inline void reduce_columns_of(const int K, const float *x, Py_ssize_t strid
     cdef Py_ssize_t i = 0, r, k, top
     cdef const float *p
     cdef vf a0, a1, a2, a3, m
+    cdef vd d
     cdef int left
     m = vset(0.0)
     if K == RED_PROD:
-        for r in range(rows):
-            for i in range(n):
+        # a register of doubles at a time, over all rows
+        while i + DLANES <= n:
+            d = vdload(acc + i)
+            for r in range(rows):
+                d = d * vh_load(x + r * stride + i)
+            vdstore(acc + i, d)
+            i = i + DLANES
+        while i < n:
+            for r in range(rows):
                 acc[i] = acc[i] * x[r * stride + i]
+            i = i + 1
         return
     while K != RED_EXP and i + 4 * LANES <= n:
         r = 0
@@ -725,30 +759,42 @@ cdef inline void softmax_row(const int LOG, const float *x, float *y, Py_ssize_t
     cdef Py_ssize_t i = 0, end
     cdef int left = <int>(n % LANES)
     cdef Py_ssize_t whole = n - left
-    cdef double total = 0
-    cdef vf m, e, sums
-    m = vset(<float>reduce_rows_of(RED_MAX, x, 0, 1, n, -INFINITY, 0.0))
+    cdef vf m, e, sums, total
+    # the largest of the row, in every lane
+    m = vset(-INFINITY)
+    sums = m
+    while i + 2 * LANES <= whole:
+        m = vmax_nan(vload(x + i), m)
+        sums = vmax_nan(vload(x + i + LANES), sums)
+        i = i + 2 * LANES
+    if i < whole:
+        m = vmax_nan(vload(x + i), m)
+        i = i + LANES
+    if left:
+        sums = vmax_nan(vload_fill(x + i, left, -INFINITY), sums)
+    m = vall_max(vmax_nan(m, sums))
+    # exponentials and their sum: blocks, then the sum of those, then the lanes
+    total = vset(0.0)
+    i = 0
     while i < whole:
         sums = vset(0.0)
         end = i + BLOCK * LANES
         if end > whole:
             end = whole
         while i < end:
-            e = vexp(vload(x + i) - m)
+            e = exp_negative(vload(x + i) - m)
             if not LOG:
                 vstore(y + i, e)
             sums = sums + e
             i = i + LANES
-        total = total + vsum_double(sums)
+        total = total + sums
     if left:
-        e = vexp(vload_fill(x + i, left, -INFINITY) - m)
+        e = exp_negative(vload_fill(x + i, left, -INFINITY) - m)
         if not LOG:
             vstore_part(y + i, e, left)
-        total = total + vsum_double(e)
-    if LOG:
-        e = vlog(vset(<float>total))
-    else:
-        e = vset(<float>(1.0 / total))
+        total = total + e
+    total = vall_sum(total)
+    e = vlog(total) if LOG else vset(1.0) / total
     i = 0
     while i < whole:
         vstore(y + i, (vload(x + i) - m) - e if LOG else vload(y + i) * e)
@@ -772,7 +818,7 @@ cdef inline void softmax_columns(const int LOG, const float *x, float *y, Py_ssi
         end = j + BLOCK if j + BLOCK < axis else axis
         sums = vset(0.0)
         for k in range(j, end):
-            e = vexp(part(x + k * stride, left) - m)
+            e = exp_negative(part(x + k * stride, left) - m)
             if not LOG:
                 if left:
                     vstore_part(y + k * stride, e, left)
