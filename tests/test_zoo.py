@@ -46,7 +46,16 @@ def test_the_committed_files_are_there() -> None:
     for path in zoo_support.ZOO.glob("*.onnx"):
         network = path.name.split(".")[0]
         counts[network] = counts.get(network, 0) + 1
-    whole = {"lenet5": 4, "sppnet": 2, "nin_lppool": 2, "resnet18": 7, "mobilenet_v2": 6, "unet_convt": 3, "audio_m5_1d": 3, "c3d_small": 3}
+    whole = {
+        "lenet5": 4,
+        "sppnet": 2,
+        "nin_lppool": 2,
+        "resnet18": 7,
+        "mobilenet_v2": 6,
+        "unet_convt": 3,
+        "audio_m5_1d": 3,
+        "c3d_small": 3,
+    }
     assert {name: counts.get(name) for name in whole} == whole
     assert sum(counts.values()) >= 55
     assert {path.name.removesuffix(".onnx") for path in zoo_support.ZOO.glob("*.onnx")} <= set(zoo_support.names())

@@ -31,7 +31,9 @@ def check(a: np.ndarray, b: np.ndarray, threads: int, *, transposed: bool = Fals
 
 # rows around the tile heights, columns around one, two and three panels of every instruction set, k around the lanes
 @pytest.mark.parametrize("m", [1, 2, 6, 7, 13, 14, 15, 29, 64])
-@pytest.mark.parametrize(("k", "n"), [(1, 1), (3, 5), (4, 8), (16, 32), (17, 33), (31, 16), (36, 64), (40, 47), (144, 49), (5, 100)])
+@pytest.mark.parametrize(
+    ("k", "n"), [(1, 1), (3, 5), (4, 8), (16, 32), (17, 33), (31, 16), (36, 64), (40, 47), (144, 49), (5, 100)]
+)
 @pytest.mark.parametrize("transposed", [False, True])
 def test_shapes_around_the_tiles(isa, m, k, n, transposed):
     check(normal(m, k), normal(*((n, k) if transposed else (k, n)), seed=1), 1, transposed=transposed)
