@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ClosedError, InputError, ShapeError
-from .graph import Dim, Graph, TensorSpec
+from .graph import Dim, Graph, TensorSpec, check_size
 from .lowering import Program, Segment
 from .runtime.runner import Workspace
 from .runtime.threads import default_threads
@@ -251,7 +251,14 @@ class Model:
             info = self._by_name.get(name)
             if info is None:
                 raise InputError("no such input", model=self._name, tensor=name, expected=list(self._by_name))
-            feeds[name] = np.broadcast_to(np.zeros((), info.dtype), tuple(int(d) for d in shape))
+            extents = tuple(int(d) for d in shape)
+            if any(d < 0 for d in extents):
+                raise ShapeError("not a shape", model=self._name, tensor=name, expected="extents >= 0", received=extents)
+            try:
+                check_size(extents, info.dtype, name)
+            except ShapeError as error:
+                raise error.locate(model=self._name) from None
+            feeds[name] = np.broadcast_to(np.zeros((), info.dtype), extents)
         values = self._check_feeds(feeds, copies=False)
         self._program.segment(0, values)
         return self

@@ -25,7 +25,14 @@ def key_of(node: Any) -> Key:
 
 def opsets_of(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     """Domain -> version; "ai.onnx" is another name of the default domain."""
-    return {"" if o.domain == "ai.onnx" else o.domain: int(o.version) for o in imports}
+    versions: dict[str, int] = {}
+    for o in imports:
+        domain = "" if o.domain == "ai.onnx" else o.domain
+        if versions.setdefault(domain, int(o.version)) != int(o.version):
+            raise ModelError(
+                f"two opset versions of domain {o.domain or 'ai.onnx'!r}", expected="one", received=(versions[domain], int(o.version))
+            )
+    return versions
 
 
 class Inliner:

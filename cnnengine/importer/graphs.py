@@ -96,12 +96,14 @@ def import_model(proto: onnx.ModelProto, *, name: str = "", fallback: str = "che
             "unknown fallback", model=name or None, tensor="fallback", expected=("checked", "error"), received=fallback
         )
     name = name or proto.graph.name or "model"
-    importer = _Importer(proto, fallback == "checked")
     try:
+        importer = _Importer(proto, fallback == "checked")
         graph = importer.graph(proto.graph, importer.opsets, name)
         if importer.problems:
             raise _unsupported(importer.problems, name)
         graph.check()
+        if not graph.outputs:
+            raise ModelError("the graph has no outputs")
     except CNNEngineError as error:
         raise error.locate(model=name) from None
     graph.metadata.update({p.key: p.value for p in proto.metadata_props})
@@ -140,10 +142,12 @@ class _Importer:
         """A graph or subgraph; `inner` ones get the outer values that they read as further inputs."""
         constants: dict[str, np.ndarray] = {}
         for tensor in proto.initializer:
-            if not tensor.name:
-                raise ModelError("an initializer has no name", model=name)
+            if not tensor.name or tensor.name in constants:
+                raise ModelError("an initializer has no name of its own", model=name, tensor=tensor.name)
             constants[tensor.name] = array_of(tensor)
         for sparse in proto.sparse_initializer:
+            if not sparse.values.name or sparse.values.name in constants:
+                raise ModelError("an initializer has no name of its own", model=name, tensor=sparse.values.name)
             constants[sparse.values.name] = dense(sparse)
         inputs: dict[str, TensorSpec] = {}
         for value in proto.input:

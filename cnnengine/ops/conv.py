@@ -95,9 +95,12 @@ class _Convolution(Operator):
                 "kernel_shape differs from the weights", operator=self.op_type, tensor="w", expected=self.kernel_shape, received=kernel
             )
         try:
-            return Window.of(kernel, self.strides, self.dilations, self.pads, self.auto_pad)
+            window = Window.of(kernel, self.strides, self.dilations, self.pads, self.auto_pad)
         except ShapeError as error:
             raise error.locate(operator=self.op_type) from None
+        if window.auto_pad == "NOTSET" and min(window.pads, default=0) < 0:
+            raise ShapeError("pads must not be negative", operator=self.op_type, tensor="pads", expected=">= 0", received=window.pads)
+        return window
 
     def _check(self, inputs: Sequence[TensorSpec | None], out_channels: int, in_channels: int) -> None:
         x, w = inputs[0], inputs[1]

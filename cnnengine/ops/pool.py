@@ -138,6 +138,15 @@ class MaxPool(_WindowPool):
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Self:
         op = super().from_onnx(node)
+        if node.attribute("storage_order", 0) not in (0, 1):
+            raise ModelError(
+                "unknown storage_order",
+                node=node.name,
+                operator=cls.op_type,
+                tensor="storage_order",
+                expected=(0, 1),
+                received=node.attribute("storage_order"),
+            )
         return cls(**{**op.__dict__, "indices": len(node.outputs) > 1 and bool(node.outputs[1])})
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
@@ -381,6 +390,16 @@ class MaxUnpool(Operator):
             )
         return wanted
 
+    def _check_indices(self, indices: np.ndarray, size: int) -> None:
+        if indices.size and (indices.min() < 0 or indices.max() >= size):
+            raise InputError(
+                "an index is out of range",
+                operator=self.op_type,
+                tensor="indices",
+                expected=f"0..{size - 1}",
+                received=f"{indices.min()}..{indices.max()}",
+            )
+
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         shape = _spatial(inputs[0] if inputs else None, self.op_type, "fiu")
         indices = inputs[1] if len(inputs) > 1 else None
@@ -394,6 +413,8 @@ class MaxUnpool(Operator):
                 expected=shape,
                 received=f"{indices.dtype} {indices.shape}",
             )
+        if indices.value is not None:
+            self._check_indices(indices.value, math.prod(self._inferred(shape)))
         wanted = inputs[2] if len(inputs) > 2 else None
         if wanted is not None and wanted.value is None:
             return [TensorSpec(inputs[0].dtype, (None,) * len(shape))]
@@ -405,14 +426,7 @@ class MaxUnpool(Operator):
         output = self._output(x.shape, inputs[2] if len(inputs) > 2 else None)
         y = np.zeros(math.prod(inferred), x.dtype)
         flat = np.asarray(indices).reshape(-1)
-        if flat.size and (flat.min() < 0 or flat.max() >= y.size):
-            raise InputError(
-                "an index is out of range",
-                operator=self.op_type,
-                tensor="indices",
-                expected=f"0..{y.size - 1}",
-                received=f"{flat.min()}..{flat.max()}",
-            )
+        self._check_indices(flat, y.size)
         y[flat] = x.reshape(-1)
         result = np.zeros(output, x.dtype)
         result[tuple(slice(0, n) for n in inferred)] = y.reshape(inferred)
