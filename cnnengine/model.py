@@ -320,9 +320,10 @@ class Model:
         if len(self.inputs) != 1:
             raise InputError("images go to models of one input", model=self._name, expected=1, received=len(self.inputs))
         (info,) = self.inputs
-        unknown = sorted(set(settings) - {f.name for f in fields(Preprocess)})
-        if unknown:
-            raise InputError("no such setting", model=self._name, tensor=unknown[0], expected=[f.name for f in fields(Preprocess)])
+        known = [f.name for f in fields(Preprocess)]
+        for name in settings:
+            if name not in known:
+                raise InputError("no such setting", model=self._name, tensor=name, expected=known)
         try:
             return Preprocess.of_model(self.metadata, info.shape, info.dtype, **settings).apply(as_image(image), info.dtype)
         except CNNEngineError as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 from .ops.base import Operator
@@ -212,10 +212,10 @@ def _essence(function: onnx.FunctionProto) -> object:
         return sorted(result)
 
     inputs = [number(n) for n in function.input]
-    nodes = [
-        (n.op_type, "" if n.domain == "ai.onnx" else n.domain, [number(i) for i in n.input], [number(o) for o in n.output], attributes(n))
-        for n in function.node
-    ]
+    nodes = []
+    for node in function.node:
+        operator = (node.op_type, "" if node.domain == "ai.onnx" else node.domain)
+        nodes.append((operator, [number(i) for i in node.input], [number(o) for o in node.output], attributes(node)))
     defaults = (list(function.attribute), len(function.attribute_proto))
     return (inputs, nodes, [number(n) for n in function.output], defaults)
 
@@ -229,7 +229,7 @@ class _Body:
         self._nodes: list[onnx.NodeProto] = []
         self._known: dict[object, str] = {}
 
-    def node(self, op_type: str, inputs: list[str], output: str = "", **attributes: object) -> str:
+    def node(self, op_type: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
         import onnx
 
         output = output or f"{op_type.lower()}_{len(self._nodes)}"

@@ -210,7 +210,8 @@ class TestWhatTheFileSays:
             assert network.preprocess(np.zeros((11, 9), np.uint8)).shape == (1, 1, 11, 9)
 
     @pytest.mark.parametrize(
-        "image", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8), np.zeros((0, 4), np.uint8), 7]
+        "image",
+        [np.zeros((4, 4), np.float32), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8), np.zeros((0, 4), np.uint8), 7],
     )
     def test_what_is_no_image(self, model: cnnengine.Model, image: object) -> None:
         with pytest.raises(cnnengine.InputError):

@@ -169,7 +169,10 @@ class TestRecognition:
             [helper.make_node("Outer", ["x"], ["t"], domain="mine")], "then", [], [helper.make_tensor_value_info("t", 1, None)]
         )
         other = helper.make_graph(
-            [helper.make_node(inner.name, ["x"], ["e"], domain="cnnengine")], "else", [], [helper.make_tensor_value_info("e", 1, None)]
+            [helper.make_node(inner.name, ["x"], ["e"], domain="cnnengine")],
+            "else",
+            [],
+            [helper.make_tensor_value_info("e", 1, None)],
         )
         graph = helper.make_graph(
             [helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other)],

@@ -47,7 +47,7 @@ class Inliner:
         self._model = model
 
     def expand(self, nodes: Iterable[onnx.NodeProto], opsets: Opsets, depth: int = 0) -> Iterator[tuple[onnx.NodeProto, Opsets]]:
-        """The nodes with calls replaced, but for those that `operators` has, each with the opset versions that it was written for."""
+        """The nodes with calls replaced, each with the opset versions that it was written for; calls of `operators` stay."""
         for node in nodes:
             function = self.functions.get(key_of(node)) if self.functions else None
             if function is None or key_of(node) in self.operators:
