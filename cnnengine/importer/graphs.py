@@ -17,7 +17,7 @@ from ..ops.base import NodeRecord
 from ..ops.common import DTYPES
 from ..ops.fallback import Fallback, is_allowed
 from .attributes import array_of, constant_value, dense, kind_of, value_of
-from .functions import Inliner, Opsets, opsets_of
+from .functions import Inliner, Opsets, key_of, opsets_of
 
 if TYPE_CHECKING:
     import onnx
@@ -221,6 +221,17 @@ class _Importer:
         import onnx
 
         name, domain = self._unique(node), "" if node.domain == "ai.onnx" else node.domain
+        own = self.inliner.operators.get(key_of(node))
+        if own is not None:
+            if len(node.input) != 1 or len(node.output) != 1 or not node.input[0] or node.attribute:
+                raise ModelError(
+                    "a call does not fit its function",
+                    node=name,
+                    operator=node.op_type,
+                    expected="one input, one output, no attribute",
+                    received=f"{list(node.input)}, {list(node.output)}, {[a.name for a in node.attribute]}",
+                )
+            return Node(own, tuple(node.input), tuple(node.output), name)
         opset = opsets.get(domain, self.opsets.get(domain))
         schema = None if opset is None else schema_of(node.op_type, domain, opset)
         if schema is None or schema.deprecated:

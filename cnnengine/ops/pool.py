@@ -463,8 +463,8 @@ def _check_mode(mode: str, operator: str) -> None:
         raise InputError("unknown mode", operator=operator, tensor="mode", expected=" or ".join(MODES), received=mode)
 
 
-def _poolable(spec: TensorSpec | None, operator: str) -> tuple[int, ...]:
-    shape = _spatial(spec, operator)
+def _poolable(spec: TensorSpec | None, operator: str, mode: str) -> tuple[int, ...]:
+    shape = _spatial(spec, operator, "fiu" if mode == "max" else "f")
     if len(shape) > 5 or min(shape[2:]) < 1:
         raise ShapeError(
             "cannot be pooled", operator=operator, expected="1 to 3 spatial axes, none of them empty", received=shape
@@ -501,7 +501,7 @@ class AdaptivePool(Operator):
             )
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _poolable(inputs[0] if inputs else None, self.op_type)
+        shape = _poolable(inputs[0] if inputs else None, self.op_type, self.mode)
         assert inputs[0] is not None
         if len(self.output_size) != len(shape) - 2:
             raise ShapeError(
@@ -529,10 +529,18 @@ class SpatialPyramidPool(Operator):
     """Spatial pyramid pooling (He et al. 2014, arXiv:1406.4729): any spatial extents to a vector of fixed length.
 
     Every level l is an adaptive pool into l bins per spatial axis, flattened in C order; levels are joined in their order.
+
+    Attributes
+    ----------
+    levels : tuple of int
+    mode : {"max", "avg"}
+    rank : int
+        Number of spatial axes that the input must have; 0 for any.
     """
 
     levels: tuple[int, ...] = (4, 2, 1)
     mode: str = "max"
+    rank: int = 0
 
     op_type: ClassVar[str] = "SpatialPyramidPool"
     domain: ClassVar[str] = "cnnengine"
@@ -545,8 +553,10 @@ class SpatialPyramidPool(Operator):
             )
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _poolable(inputs[0] if inputs else None, self.op_type)
+        shape = _poolable(inputs[0] if inputs else None, self.op_type, self.mode)
         assert inputs[0] is not None
+        if self.rank and self.rank != len(shape) - 2:
+            raise ShapeError("the rank is another", operator=self.op_type, expected=f"{self.rank} spatial axes", received=shape)
         return [TensorSpec(inputs[0].dtype, (shape[0], shape[1] * sum(v ** (len(shape) - 2) for v in self.levels)))]
 
     def reference(self, *inputs: Any) -> list[Any]:
