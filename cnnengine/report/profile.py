@@ -415,13 +415,20 @@ def _plot(report: Profile) -> Figure:
             zorder=2,
             label=f"{family} ({taken[family] / total:.0%} of the time)",
         )
-    for step in sorted(shown, key=lambda s: -s.seconds_min)[:LABELLED]:
-        text = f"{step.node or step.operator} {step.seconds_min / total:.0%}"
-        axes.annotate(text, (step.intensity, step.gflops), xytext=(7, -11), textcoords="offset points", fontsize=7.5, zorder=3)
+    named = []
+    for number, step in enumerate(sorted(shown, key=lambda s: -s.seconds_min)[:LABELLED], 1):
+        side = (-9, 4) if number % 2 else (4, -11)
+        axes.annotate(str(number), (step.intensity, step.gflops), xytext=side, textcoords="offset points", fontsize=9, zorder=3)
+        name = step.node if len(step.node) <= 40 else f"...{step.node[-37:]}"
+        named.append(f"{number}  {name}: {step.seconds_min / total:.0%}, {step.roofline:.0%} of its limit")
+    box = {"facecolor": "white", "edgecolor": "0.8", "boxstyle": "round"}
+    axes.text(0.012, 0.985, "\n".join(named), transform=axes.transAxes, va="top", fontsize=8, bbox=box, zorder=4)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=10)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
     axes.set_xlim(low, high)
-    axes.set_ylim(floor, report.peak_gflops * 2)
+    axes.set_ylim(floor, report.peak_gflops * 8)
     axes.set_xlabel("operations per byte of the operands")
     axes.set_ylabel("GFLOP/s, fastest round")
     shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in report.shapes.items())
