@@ -608,7 +608,7 @@ class TestProcess:
     @pytest.mark.skipif(os.name != "posix", reason="terminals of POSIX")
     def test_progress_on_a_real_terminal_leaves_the_results_alone(self) -> None:
         terminal, stderr = os.openpty()
-        code = "import sys, cnnengine.cli as cli; from cnnengine.cli import progress; progress.PAUSE = 0; sys.exit(cli.main(sys.argv[1:]))"
+        code = "import sys; from cnnengine.cli import main, progress; progress.PAUSE = 0; sys.exit(main(sys.argv[1:]))"
         command = [sys.executable, "-c", code, "predict", MODEL, str(SAMPLES), "--top", "1"]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=120, check=False)
         os.close(stderr)
