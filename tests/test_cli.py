@@ -463,6 +463,15 @@ class TestInfo:
         assert data["layers"][0]["outputs"] == [{"shape": [2, 6, 28, 28], "dtype": "float32"}]
         assert data["metadata"]["cnnengine.output"] == "logits"
 
+    def test_many_runs_of_one_kernel_are_counted(self, cnn, tmp_path: Path) -> None:
+        nodes = [helper.make_node("Concat", ["x"] * 5, ["y"], axis=1)]
+        model = save_model(tmp_path / "m.onnx", nodes, {"x": [1, 3, 4, 4]}, {"y": [1, 15, 4, 4]})
+        (layer,) = json.loads(cnn("info", model, "--json").out[0])["layers"]
+        assert len(layer["kernels"]) == 5
+        assert len(set(layer["kernels"])) == 1
+        (line,) = (line for line in cnn("info", model).out if "Concat" in line)
+        assert line.endswith(f"5 x {layer['kernels'][0]}")
+
     def test_a_dynamic_size(self, cnn) -> None:
         without = cnn("info", SPP)
         assert without.status == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -91,11 +92,17 @@ def _print_layers(summary: Summary) -> None:
 def _row(layer: LayerSummary) -> list[str]:
     operator = " + ".join([layer.operator, *layer.fused])
     outputs = " ".join("?" if output is None else shape_text(output[0]) for output in layer.outputs)
-    kernel = {"kernel": ", ".join(layer.kernels), "free": "-", "unknown": "?"}.get(layer.runs, layer.runs)
+    kernel = {"kernel": _counted(layer.kernels), "free": "-", "unknown": "?"}.get(layer.runs, layer.runs)
     if layer.runs == "host" and layer.kernels:
-        kernel = ", ".join(["host", *layer.kernels])
+        kernel = f"host, {_counted(layer.kernels)}"
     macs = "?" if layer.macs is None else f"{layer.macs:,}" if layer.macs else ""
     return [shortened(layer.name), operator, outputs, f"{layer.parameters:,}" if layer.parameters else "", macs, kernel]
+
+
+def _counted(kernels: Sequence[str]) -> str:
+    """Names of kernels, each run of the same one with its length."""
+    runs = [(name, len(list(group))) for name, group in itertools.groupby(kernels)]
+    return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in runs)
 
 
 def _as_json(model: Model, summary: Summary) -> dict[str, Any]:
