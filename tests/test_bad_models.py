@@ -224,7 +224,6 @@ CASES: dict[str, Case] = {
     "where: a condition of floats": shaped(
         "Where", "'condition': an input of a type that the operator does not take", zeros(8), zeros(8)
     ),
-    "mod: floats without fmod": shaped("Mod", "floats need fmod", zeros(8)),
     "not: floats": Case("Not", "'X': an input of a type that the operator does not take"),
     "softmax: no such axis": Case("Softmax", "'axis': there is no such axis", {}, {"axis": 4}),
     "softmax: integers": Case(
