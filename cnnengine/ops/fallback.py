@@ -55,7 +55,6 @@ _VERSIONS: dict[str, tuple[int, ...]] = {
     "IsNaN": (9, 13, 20),
     "LSTM": (7, 14, 22),
     "MatMulInteger": (10,),
-    "NonMaxSuppression": (10, 11),
     "QLinearMatMul": (10, 21),
     "QuantizeLinear": (10, 13, 19, 21, 23, 24, 25, 28),
     "RMSNormalization": (23,),
