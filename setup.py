@@ -39,6 +39,7 @@ MODULES = [
     "cnnengine._kernels.launch",
     "cnnengine._kernels.conv",
     "cnnengine._kernels.matmul",
+    "cnnengine._kernels.winograd",
     "cnnengine._kernels.pool",
     "cnnengine._kernels.vector",
     "cnnengine._kernels.move",

@@ -27,7 +27,7 @@ def measure(design: str, step_us: float, runs: int, pause_ms: float) -> list[flo
     count, openmp = DESIGNS[design]
     chunks = CHUNKS if step_us else 2
     times: list[float] = []
-    end = time.monotonic() + 5      # on a machine whose CPUs are taken a prange can take seconds
+    end = time.monotonic() + 5  # on a machine whose CPUs are taken a prange can take seconds
     while len(times) < runs and time.monotonic() < end:
         result = threads._probe(STEPS, chunks, 1000 * step_us / chunks, count, runs=10, openmp=openmp, pause_ms=pause_ms)
         assert result["counts"] == [[10] * chunks] * STEPS
@@ -38,7 +38,9 @@ def measure(design: str, step_us: float, runs: int, pause_ms: float) -> list[flo
 
 def in_own_process(*arguments: object) -> list[float]:
     command = [sys.executable, __file__, "--case", json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
     return json.loads(done.stdout)
 
 
@@ -62,7 +64,9 @@ def main() -> None:
     from cnnengine.runtime import threads
 
     info = threads.thread_info()
-    print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; team: {info['team']}, clock: {info['clock']}, OpenMP {info['openmp']}")
+    print(
+        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; team: {info['team']}, clock: {info['clock']}, OpenMP {info['openmp']}"
+    )
     print("\nempty steps (2 chunks without work), us a step:      min   median      p95")
     for design in DESIGNS:
         print(f"{design:>48} {line(in_own_process(design, 0, 300, 0), 1e-6 * STEPS)}")
@@ -76,7 +80,9 @@ def main() -> None:
                     runs = options.runs or max(20, min(200, int(1e6 / (step_us * STEPS))))
                     times = in_own_process(design, step_us, runs, options.pause)
                     base = base or statistics.median(times)
-                    print(f"busy {busy}, {step_us:5g} us a step, {design:>20} {line(times, 1e-3)} {statistics.median(times) / base:8.2f}")
+                    print(
+                        f"busy {busy}, {step_us:5g} us a step, {design:>20} {line(times, 1e-3)} {statistics.median(times) / base:8.2f}"
+                    )
         finally:
             for spinner in spinners:
                 spinner.kill()

@@ -134,12 +134,16 @@ def _pads(value: Any, rank: int) -> tuple[int, ...]:
     except ShapeError as error:
         if "length" not in error.message:
             raise
-        raise ShapeError("has the wrong length", tensor="pads", expected=f"an int, {rank} or {2 * rank}", received=value) from None
+        raise ShapeError(
+            "has the wrong length", tensor="pads", expected=f"an int, {rank} or {2 * rank}", received=value
+        ) from None
 
 
 def _auto_pad(value: Any) -> str:
     if value not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
-        raise InputError("unknown auto_pad", tensor="auto_pad", expected="NOTSET, SAME_UPPER, SAME_LOWER or VALID", received=value)
+        raise InputError(
+            "unknown auto_pad", tensor="auto_pad", expected="NOTSET, SAME_UPPER, SAME_LOWER or VALID", received=value
+        )
     return cast(str, value)
 
 
@@ -157,12 +161,18 @@ def _run(op: Operator, inputs: Sequence[np.ndarray | None], threads: int | None,
     if out is not None:
         shape = _result_shape(op, inputs)
         if not isinstance(out, np.ndarray) or out.dtype != FLOAT32:
-            raise InputError("must be a float32 array", tensor="out", expected="float32", received=getattr(out, "dtype", type(out)))
+            raise InputError(
+                "must be a float32 array", tensor="out", expected="float32", received=getattr(out, "dtype", type(out))
+            )
         if out.shape != shape:
             raise ShapeError("has the wrong shape", tensor="out", expected=shape, received=out.shape)
         if not out.flags.writeable:
             raise InputError("must be writable", tensor="out", expected="a writable array", received="a read-only one")
-        direct = out.flags.c_contiguous and out.flags.aligned and not any(a is not None and np.may_share_memory(a, out) for a in inputs)
+        direct = (
+            out.flags.c_contiguous
+            and out.flags.aligned
+            and not any(a is not None and np.may_share_memory(a, out) for a in inputs)
+        )
         target = out if direct else None
     results = run_operator(op, inputs, threads=workers, out=target, outputs=count)
     if out is not None and target is None:
@@ -496,7 +506,9 @@ def max_pool3d(
     return _max_pool(3, x, _window(3, kernel, stride, pads, dilation, ceil_mode, auto_pad), return_indices, threads, out)
 
 
-def _avg_pool(rank: int, x: Any, window: dict[str, Any], count_include_pad: bool, threads: int | None, out: Array | None) -> Array:
+def _avg_pool(
+    rank: int, x: Any, window: dict[str, Any], count_include_pad: bool, threads: int | None, out: Array | None
+) -> Array:
     op = _pool.AveragePool(**window, count_include_pad=int(bool(count_include_pad)))
     return cast(Array, _run(op, [_array(x, "x", rank + 2)], threads, out)[0])
 
@@ -673,27 +685,37 @@ def _adaptive(rank: int, mode: str, x: Any, output_size: IntOrInts, threads: int
     return cast(Array, _run(op, [_array(x, "x", rank + 2)], threads, out)[0])
 
 
-def adaptive_max_pool1d(x: npt.ArrayLike, output_size: IntOrInts, *, threads: int | None = None, out: Array | None = None) -> Array:
+def adaptive_max_pool1d(
+    x: npt.ArrayLike, output_size: IntOrInts, *, threads: int | None = None, out: Array | None = None
+) -> Array:
     """Largest value of each of `output_size` bins: (N, C, L) -> (N, C, l). See `adaptive_avg_pool2d`."""
     return _adaptive(1, "max", x, output_size, threads, out)
 
 
-def adaptive_max_pool2d(x: npt.ArrayLike, output_size: IntOrInts, *, threads: int | None = None, out: Array | None = None) -> Array:
+def adaptive_max_pool2d(
+    x: npt.ArrayLike, output_size: IntOrInts, *, threads: int | None = None, out: Array | None = None
+) -> Array:
     """Largest value of each bin: (N, C, H, W) -> (N, C, h, w). See `adaptive_avg_pool2d`."""
     return _adaptive(2, "max", x, output_size, threads, out)
 
 
-def adaptive_max_pool3d(x: npt.ArrayLike, output_size: IntOrInts, *, threads: int | None = None, out: Array | None = None) -> Array:
+def adaptive_max_pool3d(
+    x: npt.ArrayLike, output_size: IntOrInts, *, threads: int | None = None, out: Array | None = None
+) -> Array:
     """Largest value of each bin: (N, C, D, H, W) -> (N, C, d, h, w). See `adaptive_avg_pool2d`."""
     return _adaptive(3, "max", x, output_size, threads, out)
 
 
-def adaptive_avg_pool1d(x: npt.ArrayLike, output_size: IntOrInts, *, threads: int | None = None, out: Array | None = None) -> Array:
+def adaptive_avg_pool1d(
+    x: npt.ArrayLike, output_size: IntOrInts, *, threads: int | None = None, out: Array | None = None
+) -> Array:
     """Mean of each of `output_size` bins: (N, C, L) -> (N, C, l). See `adaptive_avg_pool2d`."""
     return _adaptive(1, "avg", x, output_size, threads, out)
 
 
-def adaptive_avg_pool2d(x: npt.ArrayLike, output_size: IntOrInts, *, threads: int | None = None, out: Array | None = None) -> Array:
+def adaptive_avg_pool2d(
+    x: npt.ArrayLike, output_size: IntOrInts, *, threads: int | None = None, out: Array | None = None
+) -> Array:
     """Mean of each bin, as PyTorch's AdaptiveAvgPool2d cuts them: bin i of o over n covers floor(i*n/o) to ceil((i+1)*n/o).
 
     Parameters
@@ -714,7 +736,9 @@ def adaptive_avg_pool2d(x: npt.ArrayLike, output_size: IntOrInts, *, threads: in
     return _adaptive(2, "avg", x, output_size, threads, out)
 
 
-def adaptive_avg_pool3d(x: npt.ArrayLike, output_size: IntOrInts, *, threads: int | None = None, out: Array | None = None) -> Array:
+def adaptive_avg_pool3d(
+    x: npt.ArrayLike, output_size: IntOrInts, *, threads: int | None = None, out: Array | None = None
+) -> Array:
     """Mean of each bin: (N, C, D, H, W) -> (N, C, d, h, w). See `adaptive_avg_pool2d`."""
     return _adaptive(3, "avg", x, output_size, threads, out)
 
@@ -911,7 +935,7 @@ def dense(
 def _channels(x: np.ndarray) -> int:
     if x.ndim < 2:
         raise ShapeError("needs a channel axis", tensor="x", expected="(N, C, ...)", received=x.shape)
-    return x.shape[1]
+    return int(x.shape[1])
 
 
 def batch_norm(

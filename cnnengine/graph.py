@@ -6,19 +6,47 @@ by `Graph.evaluate` with the operators' plain NumPy references, so that a pass i
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import ModelError
+from .errors import ModelError, ShapeError
 
 if TYPE_CHECKING:
     from .ops.base import Operator
 
 Dim = int | str | None
 """One extent: a number, the name of a symbolic dimension, or None where nothing is known."""
+
+
+MAX_RANK = 32
+"""Axes that NumPy has in every version."""
+
+
+def _memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not every system tells
+        return 1 << 40
+
+
+MAX_BYTES = _memory()
+"""Bytes of one tensor: the machine's memory. A file of a hundred bytes can ask for more than any machine has."""
+
+
+def check_size(shape: Sequence[int], dtype: np.dtype, tensor: str | None = None) -> None:
+    """Raise ShapeError for a tensor that no memory can hold."""
+    if len(shape) > MAX_RANK or math.prod(shape) * dtype.itemsize > MAX_BYTES:
+        raise ShapeError(
+            "a tensor of this size cannot be held",
+            tensor=tensor,
+            expected=f"at most {MAX_BYTES} bytes and {MAX_RANK} axes",
+            received=tuple(shape),
+        )
 
 
 @dataclass(frozen=True, eq=False)

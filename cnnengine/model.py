@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from .errors import ClosedError, InputError, ShapeError
-from .graph import Dim, Graph, TensorSpec
+from .errors import ClosedError, CNNEngineError, InputError, ShapeError
+from .graph import Dim, Graph, TensorSpec, check_size
 from .lowering import Program, Segment
+from .preprocess import Preprocess, as_image, labels_of_model
 from .runtime.runner import Workspace
 from .runtime.threads import default_threads
 
@@ -90,7 +90,7 @@ class Model:
         self.threads = threads if threads is not None else default_threads()
         self._declared = dict(graph.outputs)
         self._graph: Graph = simplify(graph)
-        self._program = Program(self._graph)
+        self._program = Program(self._graph, winograd=winograd)
         self._workspaces: list[Workspace] = []
         self._closed = False
         self.metadata = dict(graph.metadata)
@@ -252,7 +252,14 @@ class Model:
             info = self._by_name.get(name)
             if info is None:
                 raise InputError("no such input", model=self._name, tensor=name, expected=list(self._by_name))
-            feeds[name] = np.broadcast_to(np.zeros((), info.dtype), tuple(int(d) for d in shape))
+            extents = tuple(int(d) for d in shape)
+            if any(d < 0 for d in extents):
+                raise ShapeError("not a shape", model=self._name, tensor=name, expected="extents >= 0", received=extents)
+            try:
+                check_size(extents, info.dtype, name)
+            except ShapeError as error:
+                raise error.locate(model=self._name) from None
+            feeds[name] = np.broadcast_to(np.zeros((), info.dtype), extents)
         values = self._check_feeds(feeds, copies=False)
         self._program.segment(0, values)
         return self
@@ -278,6 +285,55 @@ class Model:
                 array = np.require(array, info.dtype, ("C", "ALIGNED")).reshape(array.shape)
             values[name] = array
         return values
+
+    # ------------------------------------------------------------ what the file says of itself
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The classes' names in the file's metadata (docs/metadata.md), in the order of the output; None without them.
+
+        Raises
+        ------
+        ModelError
+            The metadata are not a list of strings.
+        """
+        try:
+            return labels_of_model(self.metadata)
+        except CNNEngineError as error:
+            raise error.locate(model=self._name) from None
+
+    def preprocess(self, image: Any, **settings: Any) -> np.ndarray:
+        """An image as the model's input: resized, scaled and normalised as the file's metadata say (docs/metadata.md).
+
+        Parameters
+        ----------
+        image : path, PIL.Image.Image, or uint8 ndarray (H, W) or (H, W, 3)
+            Needs Pillow (the extra ``image``). Channels of an array are red, green, blue.
+        **settings
+            Fields of `cnnengine.preprocess.Preprocess` that go before what the file says, as ``size=(224, 224)``.
+
+        Returns
+        -------
+        ndarray, (1, C, H, W) or (1, H, W, C), of the input's dtype
+            Join several along axis 0 for a batch.
+
+        Raises
+        ------
+        InputError
+            The model has several inputs or none for images, the image cannot be read, or a setting is invalid.
+        ModelError
+            The metadata are not what docs/metadata.md says.
+        """
+        if len(self.inputs) != 1:
+            raise InputError("images go to models of one input", model=self._name, expected=1, received=len(self.inputs))
+        (info,) = self.inputs
+        known = [f.name for f in fields(Preprocess)]
+        for name in settings:
+            if name not in known:
+                raise InputError("no such setting", model=self._name, tensor=name, expected=known)
+        try:
+            return Preprocess.of_model(self.metadata, info.shape, info.dtype, **settings).apply(as_image(image), info.dtype)
+        except CNNEngineError as error:
+            raise error.locate(model=self._name) from None
 
     # ------------------------------------------------------------ life
     def _check_open(self) -> None:

@@ -1,7 +1,7 @@
-"""From an image file to a model's input: size, channels, layout and scaling, in NumPy and Pillow.
+"""What a model's file says of its input and classes, and the way from an image file to that input, in NumPy and Pillow.
 
-A model's file can say what it wants under the metadata key `cnnengine.preprocess` (docs/metadata.md). The value of an
-element is `(pixel * scale - mean) / std` with pixels 0..255, computed in float32.
+The metadata key `cnnengine.preprocess` holds size, channels, layout and scaling, `cnnengine.labels` the classes
+(docs/metadata.md). The value of an element is `(pixel * scale - mean) / std` with pixels 0..255, computed in float32.
 """
 
 from __future__ import annotations
@@ -20,9 +20,19 @@ from .errors import InputError, ModelError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["METADATA_KEY", "Preprocess", "read_image", "require_pillow"]
+__all__ = [
+    "LABELS_KEY",
+    "METADATA_KEY",
+    "Preprocess",
+    "as_image",
+    "labels_of_model",
+    "list_of_strings",
+    "read_image",
+    "require_pillow",
+]
 
 METADATA_KEY = "cnnengine.preprocess"
+LABELS_KEY = "cnnengine.labels"
 LAYOUTS = ("NCHW", "NHWC")
 RESAMPLES = ("nearest", "bilinear", "bicubic", "lanczos")
 MAX_EXTENT = 1 << 16
@@ -148,6 +158,62 @@ class Preprocess:
         x_hwc: np.ndarray = (pixels * scale - mean) / std
         x = x_hwc.transpose(2, 0, 1) if self.layout == "NCHW" else x_hwc
         return _cast(np.ascontiguousarray(x[None]), np.dtype(dtype))
+
+
+def labels_of_model(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The labels in a model's metadata, or None.
+
+    Raises
+    ------
+    ModelError
+        They are not a JSON list of strings.
+    """
+    text = metadata.get(LABELS_KEY)
+    if text is None:
+        return None
+    try:
+        return list_of_strings(text)
+    except ValueError as error:
+        raise ModelError(f"not a JSON list of strings: {error}", tensor=LABELS_KEY) from None
+
+
+def list_of_strings(text: str) -> tuple[str, ...]:
+    """A JSON list of strings; raises ValueError for anything else."""
+    labels = json.loads(text)
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError("it holds something else")
+    return tuple(labels)
+
+
+def as_image(image: str | os.PathLike[str] | np.ndarray | Image) -> Image:
+    """A path, a Pillow image, or pixels as an array, as a Pillow image.
+
+    Parameters
+    ----------
+    image : path, PIL.Image.Image, or uint8 ndarray (H, W), (H, W, 1) or (H, W, 3)
+        Channels of an array are red, green, blue.
+
+    Raises
+    ------
+    InputError
+        Pillow is not installed, the file cannot be read, or the array is of another kind.
+    """
+    require_pillow()
+    from PIL import Image as pillow
+
+    if isinstance(image, pillow.Image):
+        return image
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image)
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))) or not pixels.size:
+        raise InputError(
+            "not pixels of an image",
+            tensor="image",
+            expected="a path, a Pillow image, or uint8 (H, W) or (H, W, 3)",
+            received=f"{pixels.dtype} {pixels.shape}",
+        )
+    return pillow.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels))
 
 
 def require_pillow() -> None:

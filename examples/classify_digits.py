@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 import cnnengine
-from cnnengine.preprocess import Preprocess, read_image
 
 MODEL = Path(__file__).resolve().parent.parent / "models" / "digits_lenet.onnx"
 
@@ -22,11 +20,9 @@ MODEL = Path(__file__).resolve().parent.parent / "models" / "digits_lenet.onnx"
 def classify(paths: Sequence[str | Path]) -> list[str]:
     """The label of each image."""
     with cnnengine.load(MODEL) as model:
-        preprocess = Preprocess.of_model(model.metadata, model.inputs[0].shape)
-        x_nchw = np.concatenate([preprocess.apply(read_image(path)) for path in paths])
-        logits = model(x_nchw)
-        labels = json.loads(model.metadata["cnnengine.labels"])
-    return [labels[i] for i in logits.argmax(axis=1)]
+        assert model.labels is not None  # the file carries them, and how images are to be prepared
+        logits = model(np.concatenate([model.preprocess(path) for path in paths]))
+        return [model.labels[i] for i in logits.argmax(axis=1)]
 
 
 if __name__ == "__main__":

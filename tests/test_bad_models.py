@@ -105,197 +105,247 @@ def shaped(operator: str, words: str, *values: Any, x: Any = IMAGE, opset: int =
 
 CASES: dict[str, Case] = {
     # convolution
-    "conv: weights of a rank too low": conv("rank|shape", zeros(6, 4, 3)),
-    "conv: weights of other channels": conv("channels|w", zeros(6, 3, 3, 3)),
-    "conv: an image without space": Case("Conv", "rank|shape", {"w": zeros(6, 4)}, {}, zeros(2, 4)),
-    "conv: groups that do not divide the channels": conv("group", zeros(6, 1, 3, 3), group=3),
-    "conv: groups that do not divide the outputs": conv("group", zeros(5, 2, 3, 3), group=2),
-    "conv: no groups": conv("group", group=0),
-    "conv: negative groups": conv("group", group=-1),
-    "conv: huge groups": conv("group", group=2**62),
-    "conv: strides of zero": conv("stride", strides=[0, 1]),
-    "conv: negative strides": conv("stride", strides=[1, -2]),
-    "conv: too many strides": conv("stride", strides=[1, 1, 1]),
-    "conv: dilations of zero": conv("dilation", dilations=[1, 0]),
-    "conv: huge dilations": conv("kernel|window", dilations=[2**62, 1]),
-    "conv: negative pads": conv("pads", pads=[-1, 0, 0, 0]),
-    "conv: three pads": conv("pads", pads=[1, 1, 1]),
-    "conv: huge pads": conv("pads|memory|size|large|bytes", pads=[HUGE, 0, 0, 0]),
-    "conv: pads beyond 64 bits": conv("pads|memory|size|large|bytes", pads=[2**62, 2**62, 2**62, 2**62]),
-    "conv: a kernel larger than the image": conv("kernel|window|input", zeros(6, 4, 9, 9)),
-    "conv: an unknown auto_pad": conv("auto_pad", auto_pad="SAME"),
-    "conv: a kernel_shape that is not the weights'": conv("kernel_shape", kernel_shape=[5, 5]),
-    "conv: a bias too short": conv("bias|b", b=zeros(5)),
-    "conv: a bias of rank 2": conv("bias|b", b=zeros(6, 1)),
-    "conv: weights of doubles": conv("float64", zeros(6, 4, 3, 3, dtype=np.float64)),
-    "conv: an image of integers": Case("Conv", "int64|dtype", {"w": W}, {}, zeros(2, 4, 8, 8, dtype=np.int64)),
-    "conv: an empty kernel": conv("kernel", zeros(6, 4, 0, 3)),
-    "conv: weights fed with other channels": Case("Conv", "channels|w", {"w": zeros(6, 3, 3, 3)}, fed=("w",)),
+    "conv: weights of a rank too low": conv("'w': w has another rank than x", zeros(6, 4, 3)),
+    "conv: weights of other channels": conv("'w': w does not fit the channels of x", zeros(6, 3, 3, 3)),
+    "conv: an image without space": Case("Conv", "'x': x has the wrong rank", {"w": zeros(6, 4)}, {}, zeros(2, 4)),
+    "conv: groups that do not divide the channels": conv(
+        "'groups': groups do not divide the channels", zeros(6, 1, 3, 3), group=3
+    ),
+    "conv: groups that do not divide the outputs": conv(
+        "'groups': groups do not divide the channels", zeros(5, 2, 3, 3), group=2
+    ),
+    "conv: no groups": conv("'groups': groups do not divide the channels", group=0),
+    "conv: negative groups": conv("'groups': groups do not divide the channels", group=-1),
+    "conv: huge groups": conv("'groups': groups do not divide the channels", group=2**62),
+    "conv: strides of zero": conv("'strides': strides must be positive", strides=[0, 1]),
+    "conv: negative strides": conv("'strides': strides must be positive", strides=[1, -2]),
+    "conv: too many strides": conv("'strides': strides has the wrong length", strides=[1, 1, 1]),
+    "conv: dilations of zero": conv("'dilations': dilations must be positive", dilations=[1, 0]),
+    "conv: huge dilations": conv("'x': the window does not fit into spatial axis 0", dilations=[2**62, 1]),
+    "conv: negative pads": conv("'pads': pads must not be negative", pads=[-1, 0, 0, 0]),
+    "conv: three pads": conv("'pads': pads has the wrong length", pads=[1, 1, 1]),
+    "conv: huge pads": conv("'y0': a tensor of this size cannot be held", pads=[HUGE, 0, 0, 0]),
+    "conv: pads beyond 64 bits": conv("'y0': a tensor of this size cannot be held", pads=[2**62, 2**62, 2**62, 2**62]),
+    "conv: a kernel larger than the image": conv("'x': the window does not fit into spatial axis 0", zeros(6, 4, 9, 9)),
+    "conv: huge pads and strides": conv("no memory holds the intermediate results", pads=[HUGE, HUGE] * 2, strides=[HUGE, HUGE]),
+    "conv: an unknown auto_pad": conv("'auto_pad': unknown auto_pad", auto_pad="SAME"),
+    "conv: a kernel_shape that is not the weights'": conv("'w': kernel_shape differs from the weights", kernel_shape=[5, 5]),
+    "conv: a bias too short": conv("'bias': the bias has the wrong shape", b=zeros(5)),
+    "conv: a bias of rank 2": conv("'bias': the bias has the wrong shape", b=zeros(6, 1)),
+    "conv: weights of doubles": conv("'w': has the wrong dtype", zeros(6, 4, 3, 3, dtype=np.float64)),
+    "conv: an image of integers": Case("Conv", "'x': has the wrong dtype", {"w": W}, {}, zeros(2, 4, 8, 8, dtype=np.int64)),
+    "conv: an empty kernel": conv("'kernel': kernel must be positive", zeros(6, 4, 0, 3)),
+    "conv: weights fed with other channels": Case(
+        "Conv", "'w': w does not fit the channels of x", {"w": zeros(6, 3, 3, 3)}, fed=("w",)
+    ),
     # transposed convolution
-    "transposed: weights of other channels": transposed("channels|w", zeros(3, 6, 3, 3)),
-    "transposed: groups that do not divide": transposed("group", group=3),
-    "transposed: strides of zero": transposed("stride", strides=[0, 0]),
-    "transposed: output_padding as large as the stride": transposed("output_padding", output_padding=[1, 1], strides=[1, 1]),
-    "transposed: negative output_padding": transposed("output_padding", output_padding=[-1, 0]),
-    "transposed: an output_shape of one axis": transposed("output_shape", output_shape=[8]),
-    "transposed: a negative output_shape": transposed("output_shape|output|pads", output_shape=[-8, 8]),
-    "transposed: pads that leave nothing": transposed("pads|output", pads=[9, 9, 9, 9]),
-    "transposed: huge strides": transposed("stride|memory|size|large|bytes", strides=[HUGE, HUGE]),
-    "transposed: a huge output_shape": transposed("memory|size|large|bytes|output", output_shape=[2**40, 2**40]),
+    "transposed: weights of other channels": transposed("'w': w does not fit the channels of x", zeros(3, 6, 3, 3)),
+    "transposed: groups that do not divide": transposed("'groups': groups do not divide the channels", group=3),
+    "transposed: strides of zero": transposed("'strides': strides must be positive", strides=[0, 0]),
+    "transposed: output_padding as large as the stride": transposed(
+        "'output_padding': output_padding must be smaller than stride or dilation", output_padding=[1, 1], strides=[1, 1]
+    ),
+    "transposed: negative output_padding": transposed(
+        "'output_padding': output_padding must be smaller than stride or dilation", output_padding=[-1, 0]
+    ),
+    "transposed: an output_shape of one axis": transposed("'output_shape': output_shape has the wrong length", output_shape=[8]),
+    "transposed: a negative output_shape": transposed(
+        "'pads': the pads of ConvTranspose leave nothing of spatial axis 0", output_shape=[-8, 8]
+    ),
+    "transposed: pads that leave nothing": transposed(
+        "'pads': the pads of ConvTranspose leave nothing of spatial axis 0", pads=[9, 9, 9, 9]
+    ),
+    "transposed: huge strides": transposed("'y0': a tensor of this size cannot be held", strides=[HUGE, HUGE]),
+    "transposed: a huge output_shape": transposed("'y0': a tensor of this size cannot be held", output_shape=[2**40, 2**40]),
     # pooling
-    "pool: a kernel of zero": pool("MaxPool", "kernel", kernel_shape=[0, 2]),
-    "pool: a negative kernel": pool("AveragePool", "kernel", kernel_shape=[2, -2]),
-    "pool: a kernel of one axis": pool("MaxPool", "kernel", kernel_shape=[2]),
-    "pool: pads as large as the kernel": pool("AveragePool", "pads", pads=[2, 2, 2, 2]),
-    "pool: negative pads": pool("MaxPool", "pads", pads=[-1, 0, 0, 0]),
-    "pool: strides of zero": pool("LpPool", "stride", strides=[1, 0]),
-    "pool: a kernel larger than the image": pool("MaxPool", "kernel|window|input", kernel_shape=[9, 9]),
-    "pool: dilations of zero": pool("MaxPool", "dilation", dilations=[0, 1]),
-    "pool: an image without space": pool("MaxPool", "rank|shape|kernel", zeros(2, 4)),
-    "pool: a power of zero": pool("LpPool", "p", p=0),
-    "pool: an unknown storage order": pool("MaxPool", "storage_order", storage_order=2),
-    "pool: doubles": pool("MaxPool", "float64|dtype", zeros(2, 4, 8, 8, dtype=np.float64), auto_pad="SAME"),
-    "global pool: no channels": Case("GlobalAveragePool", "rank|shape", x=zeros(4)),
+    "pool: a kernel of zero": pool("MaxPool", "'kernel': kernel must be positive", kernel_shape=[0, 2]),
+    "pool: a negative kernel": pool("AveragePool", "'kernel': kernel must be positive", kernel_shape=[2, -2]),
+    "pool: a kernel of one axis": pool("MaxPool", "the window and the input differ in rank", kernel_shape=[2]),
+    "pool: negative pads": pool("MaxPool", "'pads': pads must not be negative", pads=[-1, 0, 0, 0]),
+    "pool: strides of zero": pool("LpPool", "'strides': strides must be positive", strides=[1, 0]),
+    "pool: a kernel larger than the image": pool("MaxPool", "the window does not fit into spatial axis 0", kernel_shape=[9, 9]),
+    "pool: dilations of zero": pool("MaxPool", "'dilations': dilations must be positive", dilations=[0, 1]),
+    "pool: an image without space": pool("MaxPool", "'x': needs a batch axis, a channel axis and spatial axes", zeros(2, 4)),
+    "pool: a power of zero": pool("LpPool", "'p': p must be positive", p=0),
+    "pool: an unknown storage order": pool("MaxPool", "'storage_order': unknown storage_order", storage_order=2),
+    "pool: an unknown auto_pad": pool("MaxPool", "'auto_pad': unknown auto_pad", auto_pad="SAME"),
+    "global pool: no channels": Case("GlobalAveragePool", "'x': needs a batch axis, a channel axis and spatial axes", x=zeros(4)),
     "unpool: indices outside": shaped(
-        "MaxUnpool", "indices|index", np.full((2, 4, 8, 8), HUGE), kernel_shape=[2, 2], strides=[2, 2]
+        "MaxUnpool", "'indices': an index is out of range", np.full((2, 4, 8, 8), HUGE), kernel_shape=[2, 2], strides=[2, 2]
     ),
-    "unpool: negative indices": shaped("MaxUnpool", "indices|index", np.full((2, 4, 8, 8), -1), kernel_shape=[2, 2]),
+    "unpool: negative indices": shaped(
+        "MaxUnpool", "'indices': an index is out of range", np.full((2, 4, 8, 8), -1), kernel_shape=[2, 2]
+    ),
     "unpool: indices of another shape": shaped(
-        "MaxUnpool", "indices|shape", zeros(2, 4, 8, 7, dtype=np.int64), kernel_shape=[2, 2]
+        "MaxUnpool",
+        "'indices': indices must be int64 of the input's shape",
+        zeros(2, 4, 8, 7, dtype=np.int64),
+        kernel_shape=[2, 2],
     ),
-    "unpool: indices of floats": shaped("MaxUnpool", "indices|int64", zeros(2, 4, 8, 8), kernel_shape=[2, 2]),
+    "unpool: indices of floats": shaped(
+        "MaxUnpool", "'indices': indices must be int64 of the input's shape", zeros(2, 4, 8, 8), kernel_shape=[2, 2]
+    ),
     # dense
-    "gemm: inner extents that differ": shaped("Gemm", "inner|shape|w|b|columns", zeros(9, 5), x=zeros(3, 8)),
-    "gemm: rank 3": shaped("Gemm", "rank|shape|matri", zeros(8, 5), x=zeros(3, 8, 1)),
-    "gemm: a bias that does not broadcast": shaped("Gemm", "broadcast|bias|c|C", zeros(8, 5), zeros(4), x=zeros(3, 8)),
-    "gemm: doubles and floats": shaped("Gemm", "float64|dtype", zeros(8, 5, dtype=np.float64), x=zeros(3, 8)),
-    "matmul: inner extents that differ": shaped("MatMul", "inner|shape|broadcast|fit", zeros(9, 5)),
-    "matmul: batches that do not broadcast": shaped("MatMul", "broadcast|shape|batch", zeros(3, 8, 5)),
-    "matmul: a scalar": shaped("MatMul", "scalar|rank|axis|shape", np.float32(1)),
+    "gemm: inner extents that differ": shaped("Gemm", "'B': A and B do not fit", zeros(9, 5), x=zeros(3, 8)),
+    "gemm: rank 3": shaped("Gemm", "A and B must be matrices", zeros(8, 5), x=zeros(3, 8, 1)),
+    "gemm: a bias that does not broadcast": shaped(
+        "Gemm", "'C': C does not broadcast to the product", zeros(8, 5), zeros(4), x=zeros(3, 8)
+    ),
+    "gemm: doubles and floats": shaped("Gemm", "'B': has the wrong dtype", zeros(8, 5, dtype=np.float64), x=zeros(3, 8)),
+    "matmul: inner extents that differ": shaped("MatMul", "'B': A and B do not fit", zeros(9, 5)),
+    "matmul: batches that do not broadcast": shaped("MatMul", "'B': A and B do not broadcast", zeros(3, 8, 5)),
+    "matmul: a scalar": shaped("MatMul", "scalars cannot be multiplied", np.float32(1)),
     # normalisation
-    "batch norm: too few scales": shaped("BatchNormalization", "scale|shape|channels", *[zeros(3)] * 4),
+    "batch norm: too few scales": shaped("BatchNormalization", "'scale': has the wrong shape", *[zeros(3)] * 4),
     "batch norm: means of another length": shaped(
-        "BatchNormalization", "mean|shape|channels", zeros(4), zeros(4), zeros(5), zeros(4)
+        "BatchNormalization", "'mean': has the wrong shape", zeros(4), zeros(4), zeros(5), zeros(4)
     ),
-    "batch norm: an image without channels": shaped("BatchNormalization", "rank|shape|channels", *[zeros(4)] * 4, x=zeros(3)),
-    "instance norm: too few scales": shaped("InstanceNormalization", "scale|shape|channels", zeros(3), zeros(3)),
-    "group norm: groups that do not divide": shaped("GroupNormalization", "group", zeros(4), zeros(4), opset=21, num_groups=3),
-    "group norm: no groups": shaped("GroupNormalization", "group", zeros(4), zeros(4), opset=21, num_groups=0),
-    "layer norm: no such axis": shaped("LayerNormalization", "axis", zeros(8), axis=7),
-    "layer norm: scales of another shape": shaped("LayerNormalization", "scale|shape|broadcast", zeros(7)),
-    "lrn: a size of zero": Case("LRN", "size", {}, {"size": 0}),
-    "lrn: a negative size": Case("LRN", "size", {}, {"size": -3}),
-    "lrn: a huge size": Case("LRN", "size", {}, {"size": 2**62}, x=zeros(4)),
+    "batch norm: an image without channels": shaped(
+        "BatchNormalization", "'x': the rank is too low", *[zeros(4)] * 4, x=zeros(3)
+    ),
+    "instance norm: too few scales": shaped("InstanceNormalization", "'scale': has the wrong shape", zeros(3), zeros(3)),
+    "group norm: groups that do not divide": shaped(
+        "GroupNormalization", "'groups': groups do not divide the channels", zeros(4), zeros(4), opset=21, num_groups=3
+    ),
+    "group norm: no groups": shaped(
+        "GroupNormalization", "'groups': groups do not divide the channels", zeros(4), zeros(4), opset=21, num_groups=0
+    ),
+    "layer norm: no such axis": shaped("LayerNormalization", "'axis': there is no such axis", zeros(8), axis=7),
+    "layer norm: scales of another shape": shaped("LayerNormalization", "'scale': does not broadcast to the axes", zeros(7)),
+    "lrn: a size of zero": Case("LRN", "'size': the window must be positive", {}, {"size": 0}),
+    "lrn: a negative size": Case("LRN", "'size': the window must be positive", {}, {"size": -3}),
+    "lrn: an image without channels": Case("LRN", "'x': the rank is too low", {}, {"size": 3}, x=zeros(4)),
     # elementwise and reductions
-    "add: shapes that do not broadcast": shaped("Add", "broadcast", zeros(3)),
-    "add: doubles and floats": shaped("Add", "float64|dtype", zeros(8, dtype=np.float64)),
-    "prelu: slopes that do not broadcast": shaped("PRelu", "slope|broadcast", zeros(3)),
-    "clip: a minimum of two elements": shaped("Clip", "min|scalar|element", zeros(2)),
-    "clip: a minimum of integers": shaped("Clip", "min|int64|dtype", np.int64(0)),
-    "where: a condition of floats": shaped("Where", "condition|bool|float32", zeros(8), zeros(8)),
-    "mod: floats without fmod": shaped("Mod", "fmod", zeros(8)),
-    "not: floats": Case("Not", "bool|float32"),
-    "softmax: no such axis": Case("Softmax", "axis", {}, {"axis": 4}),
-    "softmax: integers": Case("Softmax", "int64|float", {}, {}, zeros(2, 3, dtype=np.int64)),
-    "reduce: no such axis": Case("ReduceMean", "axis|axes", {}, {"axes": [5]}),
-    "reduce: an axis twice": Case("ReduceMax", "axis|axes", {}, {"axes": [1, -3]}),
-    "reduce: axes that are NaN": shaped("ReduceSum", "axes|axis|integer", floats(NAN)),
-    "reduce: nothing to compare": Case(
-        "ReduceMax", "empty|extent|identity|element", {}, {"axes": [0], "keepdims": 0}, zeros(0, 3)
+    "add: shapes that do not broadcast": shaped("Add", "the shapes do not broadcast", zeros(3)),
+    "add: doubles and floats": shaped("Add", "'input 1': inputs of different types", zeros(8, dtype=np.float64)),
+    "prelu: slopes that do not broadcast": shaped("PRelu", "'slope': the slope does not broadcast to x", zeros(3)),
+    "clip: a minimum of two elements": shaped("Clip", "'min': a bound must be a scalar", zeros(2)),
+    "clip: a minimum of integers": shaped("Clip", "'min': a bound of another type", np.int64(0)),
+    "where: a condition of floats": shaped(
+        "Where", "'condition': an input of a type that the operator does not take", zeros(8), zeros(8)
     ),
-    "argmax: no such axis": Case("ArgMax", "axis", {}, {"axis": -5}),
-    "argmax: nothing to compare": Case("ArgMax", "empty|extent|element", {}, {"axis": 0}, zeros(0, 3)),
-    "cumsum: axes that are NaN": shaped("CumSum", "axis|integer", np.float32(NAN)),
-    "cumsum: no such axis": shaped("CumSum", "axis", np.int64(4)),
+    "mod: floats without fmod": shaped("Mod", "floats need fmod", zeros(8)),
+    "not: floats": Case("Not", "'X': an input of a type that the operator does not take"),
+    "softmax: no such axis": Case("Softmax", "'axis': there is no such axis", {}, {"axis": 4}),
+    "softmax: integers": Case(
+        "Softmax", "'X': an input of a type that the operator does not take", {}, {}, zeros(2, 3, dtype=np.int64)
+    ),
+    "reduce: no such axis": Case("ReduceMean", "'axis': there is no such axis", {}, {"axes": [5]}),
+    "reduce: an axis twice": Case("ReduceMax", "'axes': an axis is named twice", {}, {"axes": [1, -3]}),
+    "reduce: axes that are NaN": shaped("ReduceSum", "'axes': must be a list of integers", floats(NAN)),
+    "argmax: no such axis": Case("ArgMax", "'axis': there is no such axis", {}, {"axis": -5}),
+    "argmax: nothing to compare": Case("ArgMax", "'data': no extreme of nothing", {}, {"axis": 0}, zeros(0, 3)),
+    "cumsum: axes that are NaN": shaped("CumSum", "'axis': the axis must be an integer", np.float32(NAN)),
+    "cumsum: no such axis": shaped("CumSum", "'axis': there is no such axis", np.int64(4)),
     # shapes
-    "reshape: another number of elements": shaped("Reshape", "shape|element", ints(3, 5)),
-    "reshape: two open extents": shaped("Reshape", "-1|shape|one", ints(-1, -1)),
-    "reshape: an extent of -2": shaped("Reshape", "-2|shape|extent", ints(-2, 4)),
-    "reshape: an open extent that does not divide": shaped("Reshape", "shape|element|divide", ints(-1, 7)),
-    "reshape: a copied extent that is not there": shaped("Reshape", "shape|0|axis", ints(2, 4, 8, 8, 0)),
-    "reshape: an overflowing product": shaped("Reshape", "shape|element", ints(2**32, 2**32)),
-    "reshape: an overflowing product that wraps to the right one": shaped("Reshape", "shape|element", ints(2**62, 4, 512)),
-    "reshape: a shape of floats": shaped("Reshape", "shape|integer|int64", floats(2, 256)),
-    "reshape: a shape that is a matrix": shaped("Reshape", "shape|1-D|rank", ints(2, 256).reshape(1, 2)),
-    "reshape: a shape fed that does not fit": Case("Reshape", "shape|element", {"s": ints(3, 5)}, fed=("s",)),
-    "flatten: no such axis": Case("Flatten", "axis", {}, {"axis": 5}),
-    "squeeze: an extent that is not 1": shaped("Squeeze", "axis|axes|extent", ints(1)),
-    "unsqueeze: an axis twice": shaped("Unsqueeze", "axis|axes", ints(1, 1)),
-    "unsqueeze: huge axes": shaped("Unsqueeze", "axis|axes", ints(2**62)),
-    "transpose: an axis twice": Case("Transpose", "perm|axis", {}, {"perm": [0, 0, 1, 2]}),
-    "transpose: too few axes": Case("Transpose", "perm|axis|rank", {}, {"perm": [1, 0]}),
-    "concat: no such axis": shaped("Concat", "axis", zeros(2, 4, 8, 8), axis=4),
-    "concat: other extents": shaped("Concat", "extent|shape|fit", zeros(2, 4, 7, 8), axis=1),
-    "concat: other ranks": shaped("Concat", "rank|shape", zeros(2, 4, 8), axis=1),
-    "concat: other types": shaped("Concat", "float64|dtype|type", zeros(2, 4, 8, 8, dtype=np.float64), axis=1),
-    "split: parts that do not sum up": shaped("Split", "split|sum|extent", ints(1, 2), axis=1, outputs=2),
-    "split: negative parts": shaped("Split", "split|extent", ints(-1, 5), axis=1, outputs=2),
-    "split: more outputs than parts": shaped("Split", "split|output|parts", ints(2, 2), axis=1, outputs=3),
-    "split: more parts than extents": Case(
-        "Split", "split|num_outputs|parts|extent", {}, {"axis": 1, "num_outputs": 9}, opset=18, outputs=9
+    "reshape: another number of elements": shaped("Reshape", "the elements do not fit", ints(3, 5)),
+    "reshape: two open extents": shaped("Reshape", "'shape': not a shape", ints(-1, -1)),
+    "reshape: an extent of -2": shaped("Reshape", "'shape': not a shape", ints(-2, 4)),
+    "reshape: an open extent that does not divide": shaped("Reshape", "the elements do not fit", ints(-1, 7)),
+    "reshape: a copied extent that is not there": shaped(
+        "Reshape", "'shape': 0 copies an extent that the input does not have", ints(2, 4, 8, 8, 0)
     ),
-    "slice: steps of zero": shaped("Slice", "step", ints(0), ints(2), ints(1), ints(0)),
-    "slice: more starts than ends": shaped("Slice", "starts|ends|length", ints(0, 0), ints(1)),
-    "slice: an axis twice": shaped("Slice", "axis|axes", ints(0, 0), ints(1, 1), ints(1, 1)),
-    "slice: no such axis": shaped("Slice", "axis|axes", ints(0), ints(1), ints(9)),
-    "slice: starts that are NaN": shaped("Slice", "starts|integer", floats(NAN), ints(1)),
-    "pad: too few pads": shaped("Pad", "pads", ints(1, 1)),
-    "pad: crops more than there is": shaped("Pad", "pads|extent|negative", ints(0, 0, -9, 0, 0, 0, 0, 0)),
-    "pad: reflects more than there is": shaped("Pad", "pads|reflect", ints(0, 0, 9, 0, 0, 0, 9, 0), mode="reflect"),
-    "pad: an unknown mode": shaped("Pad", "mode", ints(0, 0, 1, 0, 0, 0, 0, 0), mode="mirror"),
-    "pad: huge pads": shaped("Pad", "pads|memory|size|large|bytes", ints(0, 0, HUGE, 0, 0, 0, HUGE, 0)),
-    "pad: pads beyond 64 bits": shaped("Pad", "pads|memory|size|large|bytes", ints(0, 0, 2**62, 2**62, 0, 0, 2**62, 2**62)),
-    "expand: shapes that do not broadcast": shaped("Expand", "broadcast", ints(3, 8)),
-    "expand: a huge shape": shaped("Expand", "memory|size|large|bytes", ints(HUGE, 2, 4, 8, 8)),
-    "expand: negative extents": shaped("Expand", "shape|extent|broadcast", ints(-3, 2, 4, 8, 8)),
-    "tile: negative repeats": shaped("Tile", "repeats", ints(1, 1, -1, 1)),
-    "tile: too few repeats": shaped("Tile", "repeats", ints(2)),
-    "tile: huge repeats": shaped("Tile", "repeats|memory|size|large|bytes", ints(1, 1, HUGE, HUGE)),
-    "depth to space: blocks of zero": Case("DepthToSpace", "blocksize|block", {}, {"blocksize": 0}),
-    "depth to space: blocks that do not divide": Case("DepthToSpace", "blocksize|block|channels", {}, {"blocksize": 3}),
-    "space to depth: negative blocks": Case("SpaceToDepth", "blocksize|block", {}, {"blocksize": -2}),
-    "cast: an unknown type": Case("Cast", "type|99", {}, {"to": 99}),
-    "constant of shape: negative extents": Case("ConstantOfShape", "shape|extent", x=ints(2, -3)),
-    "constant of shape: huge": Case("ConstantOfShape", "memory|size|large|bytes", x=ints(2**40, 2**40)),
-    "range: a step of zero": shaped("Range", "delta|step", np.int64(3), np.int64(0), x=np.array(0)),
-    "range: huge": shaped("Range", "memory|size|large|bytes", np.int64(2**62), np.int64(1), x=np.array(0)),
-    "range: NaN": shaped("Range", "limit|NaN|nan|finite", np.float32(NAN), np.float32(1), x=np.array(0, np.float32)),
+    "reshape: an overflowing product": shaped("Reshape", "the elements do not fit", ints(2**32, 2**32)),
+    "reshape: an overflowing product that wraps to the right one": shaped(
+        "Reshape", "the elements do not fit", ints(2**62, 4, 512)
+    ),
+    "reshape: a shape of floats": shaped("Reshape", "'shape': must be a list of integers", floats(2, 256)),
+    "reshape: a shape that is a matrix": shaped("Reshape", "'shape': must be a list of integers", ints(2, 256).reshape(1, 2)),
+    "reshape: a shape fed that does not fit": Case("Reshape", "the elements do not fit", {"s": ints(3, 5)}, fed=("s",)),
+    "flatten: no such axis": Case("Flatten", "'axis': there is no such axis", {}, {"axis": 5}),
+    "squeeze: an extent that is not 1": shaped("Squeeze", "axis 1 cannot be dropped", ints(1)),
+    "unsqueeze: an axis twice": shaped("Unsqueeze", "'axes': an axis is named twice", ints(1, 1)),
+    "unsqueeze: huge axes": shaped("Unsqueeze", "'axis': there is no such axis", ints(2**62)),
+    "transpose: an axis twice": Case("Transpose", "'perm': not a permutation of the axes", {}, {"perm": [0, 0, 1, 2]}),
+    "transpose: too few axes": Case("Transpose", "'perm': not a permutation of the axes", {}, {"perm": [1, 0]}),
+    "concat: no such axis": shaped("Concat", "'axis': there is no such axis", zeros(2, 4, 8, 8), axis=4),
+    "concat: other extents": shaped("Concat", "axis 2 differs between the inputs", zeros(2, 4, 7, 8), axis=1),
+    "concat: other ranks": shaped("Concat", "the inputs differ in rank", zeros(2, 4, 8), axis=1),
+    "concat: other types": shaped("Concat", "the inputs differ in dtype", zeros(2, 4, 8, 8, dtype=np.float64), axis=1),
+    "split: parts that do not sum up": shaped(
+        "Split", "'split': the pieces do not make up the axis", ints(1, 2), axis=1, outputs=2
+    ),
+    "split: negative parts": shaped("Split", "'split': the pieces do not make up the axis", ints(-1, 5), axis=1, outputs=2),
+    "split: more outputs than parts": shaped(
+        "Split", "'split': the pieces do not make up the axis", ints(2, 2), axis=1, outputs=3
+    ),
+    "slice: steps of zero": shaped("Slice", "'steps': a step of zero", ints(0), ints(2), ints(1), ints(0)),
+    "slice: more starts than ends": shaped("Slice", "starts, ends, axes and steps differ in length", ints(0, 0), ints(1)),
+    "slice: an axis twice": shaped("Slice", "'axes': an axis is named twice", ints(0, 0), ints(1, 1), ints(1, 1)),
+    "slice: no such axis": shaped("Slice", "'axis': there is no such axis", ints(0), ints(1), ints(9)),
+    "slice: starts that are NaN": shaped("Slice", "'starts': must be a list of integers", floats(NAN), ints(1)),
+    "pad: too few pads": shaped("Pad", "'pads': pads has the wrong length", ints(1, 1)),
+    "pad: crops more than there is": shaped("Pad", "'pads': more is cropped than axis 2 has", ints(0, 0, -9, 0, 0, 0, 0, 0)),
+    "pad: an unknown mode": shaped("Pad", "unknown mode", ints(0, 0, 1, 0, 0, 0, 0, 0), mode="mirror"),
+    "pad: huge pads": shaped("Pad", "'y0': a tensor of this size cannot be held", ints(0, 0, HUGE, 0, 0, 0, HUGE, 0)),
+    "pad: pads beyond 64 bits": shaped(
+        "Pad", "'y0': a tensor of this size cannot be held", ints(0, 0, 2**62, 2**62, 0, 0, 2**62, 2**62)
+    ),
+    "expand: shapes that do not broadcast": shaped("Expand", "the shapes do not broadcast", ints(3, 8)),
+    "expand: a huge shape": shaped("Expand", "'y0': a tensor of this size cannot be held", ints(HUGE, 2, 4, 8, 8)),
+    "expand: negative extents": shaped("Expand", "the shapes do not broadcast", ints(-3, 2, 4, 8, 8)),
+    "tile: negative repeats": shaped("Tile", "'repeats': repeats does not fit the input", ints(1, 1, -1, 1)),
+    "tile: too few repeats": shaped("Tile", "'repeats': repeats does not fit the input", ints(2)),
+    "tile: huge repeats": shaped("Tile", "'y0': a tensor of this size cannot be held", ints(1, 1, HUGE, HUGE)),
+    "depth to space: blocks of zero": Case("DepthToSpace", "the channels do not divide", {}, {"blocksize": 0}),
+    "depth to space: blocks that do not divide": Case("DepthToSpace", "the channels do not divide", {}, {"blocksize": 3}),
+    "space to depth: negative blocks": Case("SpaceToDepth", "the pixels do not divide", {}, {"blocksize": -2}),
+    "cast: an unknown type": Case(
+        "Cast", "this element type is not supported; expected a NumPy dtype; received 99", {}, {"to": 99}
+    ),
+    "constant of shape: negative extents": Case("ConstantOfShape", "'input': not a shape", x=ints(2, -3)),
+    "constant of shape: huge": Case("ConstantOfShape", "cannot be computed", x=ints(2**40, 2**40)),
+    "range: a step of zero": shaped("Range", "'delta': a step of zero", np.int64(3), np.int64(0), x=np.array(0)),
+    "range: huge": shaped("Range", "cannot be computed", np.int64(2**62), np.int64(1), x=np.array(0)),
+    "range: NaN": shaped("Range", "'limit': a range without an end", np.float32(NAN), np.float32(1), x=np.array(0, np.float32)),
     # indices
-    "gather: an index outside": shaped("Gather", "index|indices", ints(4), axis=1),
-    "gather: an index below": shaped("Gather", "index|indices", ints(-5), axis=1),
-    "gather: indices of floats": shaped("Gather", "index|indices", floats(1), axis=1),
-    "gather: fed indices outside": Case("Gather", "index|indices", {"i": ints(HUGE)}, {"axis": 1}, fed=("i",)),
-    "gather elements: an index outside": shaped("GatherElements", "index|indices", np.full((1, 1, 1, 1), 9), axis=2),
-    "gather nd: an index outside": shaped("GatherND", "index|indices", ints(0, 4).reshape(1, 2)),
-    "gather nd: an index too long": shaped("GatherND", "index|indices|rank", ints(0, 0, 0, 0, 0).reshape(1, 5)),
-    "scatter nd: an index outside": shaped("ScatterND", "index|indices", ints(2).reshape(1, 1), zeros(1, 4, 8, 8)),
-    "scatter nd: updates of another shape": shaped("ScatterND", "updates|shape", ints(0).reshape(1, 1), zeros(1, 4, 8, 7)),
+    "gather: an index outside": shaped("Gather", "'indices': an index lies outside the axis", ints(4), axis=1),
+    "gather: an index below": shaped("Gather", "'indices': an index lies outside the axis", ints(-5), axis=1),
+    "gather: indices of floats": shaped("Gather", "'indices': indices must be integers", floats(1), axis=1),
+    "gather: fed indices outside": Case(
+        "Gather", "'indices': an index lies outside the axis", {"i": ints(HUGE)}, {"axis": 1}, fed=("i",)
+    ),
+    "gather elements: an index outside": shaped(
+        "GatherElements", "'indices': an index lies outside the axis", np.full((1, 1, 1, 1), 9), axis=2
+    ),
+    "gather nd: an index outside": shaped("GatherND", "'indices': an index lies outside the axis", ints(0, 4).reshape(1, 2)),
+    "gather nd: an index too long": shaped(
+        "GatherND", "the coordinates have the wrong length", ints(0, 0, 0, 0, 0).reshape(1, 5)
+    ),
+    "scatter nd: an index outside": shaped(
+        "ScatterND", "'indices': an index lies outside the axis", ints(2).reshape(1, 1), zeros(1, 4, 8, 8)
+    ),
+    "scatter nd: updates of another shape": shaped(
+        "ScatterND", "the updates have the wrong shape", ints(0).reshape(1, 1), zeros(1, 4, 8, 7)
+    ),
     "scatter elements: an index outside": shaped(
-        "ScatterElements", "index|indices", np.full((1, 1, 1, 1), -9), zeros(1, 1, 1, 1)
+        "ScatterElements", "'indices': an index lies outside the axis", np.full((1, 1, 1, 1), -9), zeros(1, 1, 1, 1)
     ),
-    "topk: more than there are": shaped("TopK", "k", ints(9), outputs=2),
-    "topk: fewer than none": shaped("TopK", "k", ints(-1), outputs=2),
-    "topk: fed": Case("TopK", "k|K", {"k": ints(9)}, fed=("k",), outputs=2),
-    "one hot: a negative depth": shaped("OneHot", "depth", np.int64(-2), floats(0, 1), x=ints(0, 1)),
-    "one hot: a huge depth": shaped("OneHot", "depth|memory|size|large|bytes", np.int64(2**60), floats(0, 1), x=ints(0, 1)),
-    "trilu: rank 1": Case("Trilu", "rank|axes|matri", x=zeros(4)),
+    "topk: more than there are": shaped("TopK", "'K': k does not fit the axis", ints(9), outputs=2),
+    "topk: fewer than none": shaped("TopK", "'K': k does not fit the axis", ints(-1), outputs=2),
+    "topk: fed": Case("TopK", "'K': k does not fit the axis", {"k": ints(9)}, fed=("k",), outputs=2),
+    "one hot: a negative depth": shaped("OneHot", "'depth': not a depth", np.int64(-2), floats(0, 1), x=ints(0, 1)),
+    "one hot: a huge depth": shaped(
+        "OneHot", "'y0': a tensor of this size cannot be held", np.int64(2**60), floats(0, 1), x=ints(0, 1)
+    ),
+    "trilu: rank 1": Case("Trilu", "the input must hold matrices", x=zeros(4)),
     # resizing
-    "resize: scales of zero": shaped("Resize", "scale", None, floats(1, 1, 0, 2)),
-    "resize: scales that are NaN": shaped("Resize", "scale", None, floats(1, 1, NAN, 2)),
-    "resize: endless scales": shaped("Resize", "scale|size|memory", None, floats(1, 1, np.inf, 2)),
-    "resize: huge scales": shaped("Resize", "scale|size|memory|large|bytes", None, floats(1, 1, 1e12, 1e12)),
-    "resize: too few scales": shaped("Resize", "scale", None, floats(2, 2)),
-    "resize: an unknown mode": shaped("Resize", "mode", None, floats(1, 1, 2, 2), mode="best"),
-    "resize: neither scales nor sizes": Case("Resize", "scale|size"),
-    "upsample: scales below 1": shaped("Upsample", "scale", floats(1, 1, -2, 2), opset=9),
+    "resize: scales of zero": shaped("Resize", "scales or sizes do not fit", None, floats(1, 1, 0, 2)),
+    "resize: scales that are NaN": shaped("Resize", "scales or sizes do not fit", None, floats(1, 1, NAN, 2)),
+    "resize: endless scales": shaped("Resize", "scales or sizes do not fit", None, floats(1, 1, np.inf, 2)),
+    "resize: huge scales": shaped("Resize", "'y0': a tensor of this size cannot be held", None, floats(1, 1, 1e12, 1e12)),
+    "resize: too few scales": shaped("Resize", "scales or sizes do not fit", None, floats(2, 2)),
+    "resize: an unknown mode": shaped("Resize", "unknown mode", None, floats(1, 1, 2, 2), mode="best"),
+    "resize: neither scales nor sizes": Case("Resize", "exactly one of scales and sizes must be given"),
+    "upsample: scales below 1": shaped("Upsample", "scales or sizes do not fit", floats(1, 1, -2, 2), opset=9),
     # operators that run through the fallback
-    "einsum: another equation": Case("Einsum", "equation|Einsum|Ellipsis|rank", {}, {"equation": "ab->b"}),
-    "einsum: no equation": Case("Einsum", "equation|Einsum|fit", {}, {"equation": "->->"}),
+    "einsum: another equation": Case("Einsum", "the inputs do not fit", {}, {"equation": "ab->b"}),
+    "einsum: no equation": Case("Einsum", "the inputs do not fit", {}, {"equation": "->->"}),
     "lstm: weights of another shape": shaped(
-        "LSTM", "LSTM|fit|comput", zeros(1, 5, 3), zeros(1, 8, 2), x=zeros(4, 1, 7), hidden_size=2
+        "LSTM", "onnx.reference cannot compute it", zeros(1, 5, 3), zeros(1, 8, 2), x=zeros(4, 1, 7), hidden_size=2
     ),
-    "grid sample: a grid of another rank": shaped("GridSample", "GridSample|rank|fit|comput", zeros(2, 8, 8)),
-    "nms: boxes of another rank": shaped("NonMaxSuppression", "rank|fit|comput|boxes", zeros(1, 1, 2), x=zeros(2, 4)),
+    "grid sample: a grid of another rank": shaped("GridSample", "the inputs do not fit", zeros(2, 8, 8)),
+    "nms: boxes of another rank": shaped("NonMaxSuppression", "onnx.reference cannot compute it", zeros(1, 1, 2), x=zeros(2, 4)),
 }
 
 
@@ -311,8 +361,7 @@ def check_message(error: CNNEngineError, words: str, *names: str) -> None:
     text = str(error)
     for name in names:
         assert name in text, text
-    lowered = text.lower()
-    assert any(word.lower() in lowered.replace("'bad'", "") for word in words.split("|")), text
+    assert words in text, text
     assert "\n" not in text, text
 
 
@@ -386,62 +435,134 @@ def endless(limit: bool) -> onnx.ModelProto:
 X3 = {"x": np.ones((2, 3), np.float32)}
 Graphs = dict[str, tuple[str, Callable[[], onnx.ModelProto], Mapping[str, Any] | None]]
 GRAPHS: Graphs = {
-    "raw data too short": ("'w'", lambda: changed(nothing, tensor(raw_data=b"\0" * 11)), X3),
-    "raw data too long": ("'w'", lambda: changed(nothing, tensor(raw_data=b"\0" * 13)), X3),
-    "float data too short": ("'w'", lambda: changed(nothing, tensor(float_data=[1.0, 2.0])), X3),
-    "data in the field of another type": ("'w'", lambda: changed(nothing, tensor(int64_data=[1, 2, 3])), X3),
-    "no data": ("'w'", lambda: changed(nothing, tensor()), X3),
-    "negative extents": ("'w'", lambda: changed(nothing, tensor(dims=[-3], raw_data=b"\0" * 12)), X3),
+    "raw data too short": ("'w': a tensor's data do not fit its dims", lambda: changed(nothing, tensor(raw_data=b"\0" * 11)), X3),
+    "raw data too long": ("'w': a tensor's data do not fit its dims", lambda: changed(nothing, tensor(raw_data=b"\0" * 13)), X3),
+    "float data too short": ("'w': a tensor cannot be read", lambda: changed(nothing, tensor(float_data=[1.0, 2.0])), X3),
+    "data in the field of another type": (
+        "'w': a tensor cannot be read",
+        lambda: changed(nothing, tensor(int64_data=[1, 2, 3])),
+        X3,
+    ),
+    "no data": ("'w': a tensor cannot be read", lambda: changed(nothing, tensor()), X3),
+    "negative extents": (
+        "'w': a tensor has a negative extent",
+        lambda: changed(nothing, tensor(dims=[-3], raw_data=b"\0" * 12)),
+        X3,
+    ),
     "extents whose product overflows": (
-        "'w'",
+        "'w': a tensor's data do not fit its dims",
         lambda: changed(nothing, tensor(dims=[2**32, 2**32], raw_data=b"")),
         X3,
     ),
     "extents whose product overflows to the right one": (
-        "'w'",
+        "'w': a tensor's data do not fit its dims",
         lambda: changed(nothing, tensor(dims=[2**62, 4, 3], raw_data=b"\0" * 12)),
         X3,
     ),
-    "an element type that is not there": ("'w'", lambda: changed(nothing, tensor(data_type=0, raw_data=b"\0" * 12)), X3),
-    "an element type from nowhere": ("'w'", lambda: changed(nothing, tensor(data_type=99, raw_data=b"\0" * 12)), X3),
-    "a weight of strings": ("'n'|'w'", lambda: changed(nothing, tensor(data_type=8, string_data=[b"a", b"b", b"c"])), X3),
-    "a weight of strings as raw data": ("'w'", lambda: changed(nothing, tensor(data_type=8, raw_data=b"abc")), X3),
-    "a tensor without a name": ("name", lambda: changed(nothing, tensor(name="", raw_data=b"\0" * 12)), X3),
+    "an element type that is not there": (
+        "'w': a tensor cannot be read",
+        lambda: changed(nothing, tensor(data_type=0, raw_data=b"\0" * 12)),
+        X3,
+    ),
+    "an element type from nowhere": (
+        "'w': a tensor cannot be read",
+        lambda: changed(nothing, tensor(data_type=99, raw_data=b"\0" * 12)),
+        X3,
+    ),
+    "a weight of strings": (
+        "'input 1': inputs of different types",
+        lambda: changed(nothing, tensor(data_type=8, string_data=[b"a", b"b", b"c"])),
+        X3,
+    ),
+    "a weight of strings as raw data": (
+        "'w': a tensor cannot be read",
+        lambda: changed(nothing, tensor(data_type=8, raw_data=b"abc")),
+        X3,
+    ),
+    "a tensor without a name": (
+        "an initializer has no name of its own",
+        lambda: changed(nothing, tensor(name="", raw_data=b"\0" * 12)),
+        X3,
+    ),
     "two tensors of one name": (
-        "'w'",
+        "'w': an initializer has no name of its own",
         lambda: changed(lambda m: m.graph.initializer.append(numpy_helper.from_array(floats(4, 5, 6), "w"))),
         X3,
     ),
     "a node that makes an initializer": (
-        "'w'",
+        "'w': makes a value that exists already",
         lambda: changed(lambda m: m.graph.node.append(helper.make_node("Relu", ["x"], ["w"], name="n2"))),
         X3,
     ),
-    "two inputs of one name": ("'x'", lambda: changed(lambda m: m.graph.input.append(value("x", [3]))), X3),
-    "an input without a name": ("name", lambda: changed(lambda m: m.graph.input.append(value("", [3]))), X3),
-    "an input of an unknown type": ("'z'", lambda: changed(lambda m: m.graph.input.append(value("z", [3], 99))), X3),
-    "an input of bfloat16": ("'z'", lambda: changed(lambda m: m.graph.input.append(value("z", [3], TensorProto.BFLOAT16))), X3),
-    "an input with huge extents": ("memory|large|size", lambda: network(inputs=[value("x", [2**62, 2**62])]), None),
-    "an input of more than can be addressed": ("memory|large|size", lambda: network(inputs=[value("x", [2**31, 2**31])]), None),
-    "an input with a rank of 70": ("rank|axes|dimension", lambda: network(inputs=[value("x", [1] * 70)]), None),
-    "no outputs": ("output", lambda: network(outputs=[]), X3),
-    "an output without a name": ("name|output", lambda: network(outputs=[value("", None)]), X3),
-    "an operator without a name": ("operator|''", lambda: network([helper.make_node("", ["x"], ["y"], name="n")]), X3),
-    "an operator newer than the opset": ("Gelu", lambda: network([helper.make_node("Gelu", ["x"], ["y"], name="n")]), X3),
+    "two inputs of one name": (
+        "'x': an input has no name of its own",
+        lambda: changed(lambda m: m.graph.input.append(value("x", [3]))),
+        X3,
+    ),
+    "an input without a name": (
+        "an input has no name of its own",
+        lambda: changed(lambda m: m.graph.input.append(value("", [3]))),
+        X3,
+    ),
+    "an input of an unknown type": (
+        "'z': an input has an element type that is not supported",
+        lambda: changed(lambda m: m.graph.input.append(value("z", [3], 99))),
+        X3,
+    ),
+    "an input of bfloat16": (
+        "'z': an input has an element type that is not supported",
+        lambda: changed(lambda m: m.graph.input.append(value("z", [3], TensorProto.BFLOAT16))),
+        X3,
+    ),
+    "an input with huge extents": (
+        "'x': a tensor of this size cannot be held",
+        lambda: network(inputs=[value("x", [2**62, 2**62])]),
+        None,
+    ),
+    "an input of more than can be addressed": (
+        "'x': a tensor of this size cannot be held",
+        lambda: network(inputs=[value("x", [2**31, 2**31])]),
+        None,
+    ),
+    "an input with a rank of 70": (
+        "'x': a tensor of this size cannot be held",
+        lambda: network(inputs=[value("x", [1] * 70)]),
+        None,
+    ),
+    "no outputs": ("the graph has no outputs", lambda: network(outputs=[]), X3),
+    "an output without a name": ("an output that nothing makes", lambda: network(outputs=[value("", None)]), X3),
+    "an operator without a name": ("no such operator", lambda: network([helper.make_node("", ["x"], ["y"], name="n")]), X3),
+    "an operator newer than the opset": (
+        "not in this opset",
+        lambda: network([helper.make_node("Gelu", ["x"], ["y"], name="n")]),
+        X3,
+    ),
     "an operator that the opset no longer has": (
-        "Upsample",
+        "deprecated since version 10",
         lambda: network([helper.make_node("Upsample", ["x", "x"], ["y"], name="n")]),
         X3,
     ),
-    "an opset of zero": ("opset|version", lambda: network(opset=0), X3),
-    "a negative opset": ("opset|version", lambda: network(opset=-1), X3),
-    "an opset twice": ("opset", lambda: changed(lambda m: m.opset_import.append(helper.make_opsetid("", 9))), X3),
-    "branches of another number of outputs": ("'n'", lambda: choice(["a"], ["b", "d"]), {**X3, "c": np.array(True)}),
-    "a condition of floats": ("'n'|'c'|bool", lambda: choice(["a"], ["b"], "x"), {**X3, "c": np.array(True)}),
-    "a condition of two elements": ("'n'|cond", lambda: choice(["a"], ["b"]), {**X3, "c": np.array([True, False])}),
-    "a loop without end": ("'n'", lambda: endless(False), X3),
+    "an opset of zero": ("not in this opset", lambda: network(opset=0), X3),
+    "a negative opset": ("not in this opset", lambda: network(opset=-1), X3),
+    "an opset twice": (
+        "two opset versions of domain 'ai.onnx'",
+        lambda: changed(lambda m: m.opset_import.append(helper.make_opsetid("", 9))),
+        X3,
+    ),
+    "branches of another number of outputs": (
+        "a branch has the wrong number of outputs",
+        lambda: choice(["a"], ["b", "d"]),
+        {**X3, "c": np.array(True)},
+    ),
+    "a condition of floats": ("'cond': must hold one element", lambda: choice(["a"], ["b"], "x"), {**X3, "c": np.array(True)}),
+    "a condition of two elements": (
+        "'cond': must hold one element",
+        lambda: choice(["a"], ["b"]),
+        {**X3, "c": np.array([True, False])},
+    ),
+    "a loop without end": ("'cond': the loop has no end", lambda: endless(False), X3),
     "a sparse tensor with an index outside": (
-        "'w'",
+        "'w': a sparse tensor's index lies outside",
         lambda: changed(
             lambda m: (
                 m.graph.ClearField("initializer"),
@@ -453,7 +574,7 @@ GRAPHS: Graphs = {
         X3,
     ),
     "a sparse tensor of huge extents": (
-        "'w'",
+        "'w': a sparse tensor has impossible dims",
         lambda: changed(
             lambda m: (
                 m.graph.ClearField("initializer"),
@@ -467,7 +588,7 @@ GRAPHS: Graphs = {
         X3,
     ),
     "a function that lacks an output": (
-        "y|F",
+        "'y': an output that nothing makes",
         lambda: changed(
             lambda m: (
                 m.graph.ClearField("node"),

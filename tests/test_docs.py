@@ -44,6 +44,16 @@ def test_the_examples_of_the_readme_print_what_they_say(monkeypatch: pytest.Monk
     assert printed.getvalue().splitlines() == promised
 
 
+def test_the_examples_of_the_export_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(encoding="utf-8"), re.S))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/export.md", "exec"), {"__name__": "export"})
+    with cnnengine.load("any_size.onnx") as model:
+        assert [node.op.op_type for node in model._graph.nodes] == ["Conv", "AdaptivePool", "SpatialPyramidPool", "Gemm"]
+
+
 def test_the_table_of_layers_is_complete() -> None:
     named: set[str] = set()
     for cell in first_column("Layers"):

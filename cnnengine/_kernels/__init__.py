@@ -51,7 +51,7 @@ ACTIVATIONS = {
     "swish": 31,
     "shrink": 32,
 }
-"""Names of the activations, to the numbers of ActivationKind in tiles/vector.pxd; parameters alpha and beta are explained there."""
+"""Names of the activations, to the numbers of ActivationKind (tiles/vector.pxd, which explains alpha and beta)."""
 
 KERNELS: dict[str, str] = {
     # kernel name -> module
@@ -59,6 +59,7 @@ KERNELS: dict[str, str] = {
     "depthwise": "conv",
     "dense": "conv",
     "matmul": "matmul",
+    "winograd": "winograd",
     "reorder": "move",
     "pool": "pool",
     "global_pool": "pool",

@@ -32,12 +32,6 @@ from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t, depthwise_
 from cnnengine._kernels import ACTIVATIONS
 
 
-cdef struct activation_t:
-    int kind                            # ACT_NONE when the clip below does all of it
-    float alpha, beta
-    float low, high                     # clip applied in registers
-
-
 cdef activation_t activation_of(object activation) except *:
     """From an (kind, alpha, beta) tuple, an ops.base.Activation or None."""
     cdef activation_t a

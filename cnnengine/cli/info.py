@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..preprocess import METADATA_KEY
+from ..preprocess import LABELS_KEY, METADATA_KEY
 from ._common import EXIT_OK
-from .results import LABELS_KEY, OUTPUT_KEY
+from .results import OUTPUT_KEY
 
 if TYPE_CHECKING:
     from ..model import TensorInfo

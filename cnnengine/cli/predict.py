@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import CNNEngineError, InputError
-from ..preprocess import LAYOUTS, Preprocess, read_image, require_pillow
+from ..preprocess import LAYOUTS, Preprocess, labels_of_model, read_image, require_pillow
 from ._common import EXIT_OK, EXIT_SOME_FAILED, complain, positive
 from .arrays import is_array, read_feeds
-from .results import Reader, json_line, labels_of_file, labels_of_model, output_kind, text_line
+from .results import Reader, json_line, labels_of_file, output_kind, text_line
 
 if TYPE_CHECKING:
     from ..model import Model

@@ -14,21 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, ModelError
+from ..preprocess import list_of_strings
 
-LABELS_KEY = "cnnengine.labels"
 OUTPUT_KEY = "cnnengine.output"
 OUTPUT_KINDS = ("logits", "probabilities")
-
-
-def labels_of_model(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The labels in a model's metadata, or None."""
-    text = metadata.get(LABELS_KEY)
-    if text is None:
-        return None
-    try:
-        return _list_of_strings(text)
-    except ValueError as error:
-        raise ModelError(f"not a JSON list of strings: {error}", tensor=LABELS_KEY) from None
 
 
 def labels_of_file(path: str) -> tuple[str, ...]:
@@ -48,16 +37,9 @@ def labels_of_file(path: str) -> tuple[str, ...]:
     if not text.lstrip().startswith("["):
         return tuple(line.strip() for line in text.rstrip().splitlines())
     try:
-        return _list_of_strings(text)
+        return list_of_strings(text)
     except ValueError as error:
         raise InputError(f"the labels are not a JSON list of strings: {error}", tensor=path) from None
-
-
-def _list_of_strings(text: str) -> tuple[str, ...]:
-    labels = json.loads(text)
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise ValueError("it holds something else")
-    return tuple(labels)
 
 
 def output_kind(metadata: Mapping[str, str]) -> str | None:

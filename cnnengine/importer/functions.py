@@ -1,4 +1,7 @@
-"""Model-local functions: a call is replaced by the function's nodes, with its names and attributes put in."""
+"""Model-local functions: a call is replaced by the function's nodes, with its names and attributes put in.
+
+The functions of `cnnengine.onnx_functions` are recognised by name and body: their calls stay, and become one operator each.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
+from ..onnx_functions import operator_of
+from ..ops.base import Operator
 
 if TYPE_CHECKING:
     import onnx
@@ -25,7 +30,14 @@ def key_of(node: Any) -> Key:
 
 def opsets_of(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     """Domain -> version; "ai.onnx" is another name of the default domain."""
-    return {"" if o.domain == "ai.onnx" else o.domain: int(o.version) for o in imports}
+    versions: dict[str, int] = {}
+    for o in imports:
+        domain = "" if o.domain == "ai.onnx" else o.domain
+        if versions.setdefault(domain, int(o.version)) != int(o.version):
+            raise ModelError(
+                f"two opset versions of domain {o.domain or 'ai.onnx'!r}", expected="one", received=(versions[domain], int(o.version))
+            )
+    return versions
 
 
 class Inliner:
@@ -33,14 +45,19 @@ class Inliner:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.functions: dict[Key, onnx.FunctionProto] = {key_of(f): f for f in model.functions}
+        self.operators: dict[Key, Operator] = {}
+        for key, function in self.functions.items():
+            operator = operator_of(function)
+            if operator is not None:
+                self.operators[key] = operator
         self._taken: set[str] | None = None
         self._model = model
 
     def expand(self, nodes: Iterable[onnx.NodeProto], opsets: Opsets, depth: int = 0) -> Iterator[tuple[onnx.NodeProto, Opsets]]:
-        """The nodes with calls replaced, each with the opset versions that it was written for."""
+        """The nodes with calls replaced, each with the opset versions that it was written for; calls of `operators` stay."""
         for node in nodes:
             function = self.functions.get(key_of(node)) if self.functions else None
-            if function is None:
+            if function is None or key_of(node) in self.operators:
                 yield node, opsets
                 continue
             if depth >= DEPTH:

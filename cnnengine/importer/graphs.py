@@ -17,7 +17,7 @@ from ..ops.base import NodeRecord
 from ..ops.common import DTYPES
 from ..ops.fallback import Fallback, is_allowed
 from .attributes import array_of, constant_value, dense, kind_of, value_of
-from .functions import Inliner, Opsets, opsets_of
+from .functions import Inliner, Opsets, key_of, opsets_of
 
 if TYPE_CHECKING:
     import onnx
@@ -96,12 +96,14 @@ def import_model(proto: onnx.ModelProto, *, name: str = "", fallback: str = "che
             "unknown fallback", model=name or None, tensor="fallback", expected=("checked", "error"), received=fallback
         )
     name = name or proto.graph.name or "model"
-    importer = _Importer(proto, fallback == "checked")
     try:
+        importer = _Importer(proto, fallback == "checked")
         graph = importer.graph(proto.graph, importer.opsets, name)
         if importer.problems:
             raise _unsupported(importer.problems, name)
         graph.check()
+        if not graph.outputs:
+            raise ModelError("the graph has no outputs")
     except CNNEngineError as error:
         raise error.locate(model=name) from None
     graph.metadata.update({p.key: p.value for p in proto.metadata_props})
@@ -140,10 +142,12 @@ class _Importer:
         """A graph or subgraph; `inner` ones get the outer values that they read as further inputs."""
         constants: dict[str, np.ndarray] = {}
         for tensor in proto.initializer:
-            if not tensor.name:
-                raise ModelError("an initializer has no name", model=name)
+            if not tensor.name or tensor.name in constants:
+                raise ModelError("an initializer has no name of its own", model=name, tensor=tensor.name)
             constants[tensor.name] = array_of(tensor)
         for sparse in proto.sparse_initializer:
+            if not sparse.values.name or sparse.values.name in constants:
+                raise ModelError("an initializer has no name of its own", model=name, tensor=sparse.values.name)
             constants[sparse.values.name] = dense(sparse)
         inputs: dict[str, TensorSpec] = {}
         for value in proto.input:
@@ -217,6 +221,17 @@ class _Importer:
         import onnx
 
         name, domain = self._unique(node), "" if node.domain == "ai.onnx" else node.domain
+        own = self.inliner.operators.get(key_of(node))
+        if own is not None:
+            if len(node.input) != 1 or len(node.output) != 1 or not node.input[0] or node.attribute:
+                raise ModelError(
+                    "a call does not fit its function",
+                    node=name,
+                    operator=node.op_type,
+                    expected="one input, one output, no attribute",
+                    received=f"{list(node.input)}, {list(node.output)}, {[a.name for a in node.attribute]}",
+                )
+            return Node(own, tuple(node.input), tuple(node.output), name)
         opset = opsets.get(domain, self.opsets.get(domain))
         schema = None if opset is None else schema_of(node.op_type, domain, opset)
         if schema is None or schema.deprecated:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
-from ..errors import CNNEngineError, ShapeError
-from ..graph import Node, TensorSpec
+from ..errors import CNNEngineError, InputError, ShapeError
+from ..graph import Node, TensorSpec, check_size
+from ..ops.common import FAULTS
 
 KNOWN_LIMIT = 1 << 16
 """Elements up to which a value that follows from known values is computed while planning."""
+
+
+@contextmanager
+def located(node: Node, model: str | None = None) -> Iterator[None]:
+    """Errors of the block tell where they happened; what is not a CNNEngineError becomes one."""
+    try:
+        yield
+    except CNNEngineError as error:
+        raise error.locate(model=model or None, node=node.name, operator=node.op.op_type) from None
+    except FAULTS as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise InputError(
+            f"cannot be computed ({type(error).__name__}: {reason})", model=model or None, node=node.name, operator=node.op.op_type
+        ) from error
 
 
 def infer_nodes(nodes: Sequence[Node], specs: dict[str, TensorSpec], model: str) -> int:
@@ -24,10 +41,11 @@ def infer_nodes(nodes: Sequence[Node], specs: dict[str, TensorSpec], model: str)
     """
     for index, node in enumerate(nodes):
         inputs = [specs[n] if n else None for n in node.inputs]
-        try:
+        with located(node, model):
             outputs = _infer(node, inputs)
-        except CNNEngineError as error:
-            raise error.locate(model=model or None, node=node.name, operator=node.op.op_type) from None
+            for name, spec in zip(node.outputs, outputs, strict=False):
+                if name and spec.is_concrete:
+                    check_size(spec.concrete, spec.dtype, name)
         if any(name and not spec.is_concrete for name, spec in zip(node.outputs, outputs, strict=False)):
             return index + 1
         specs.update((name, spec) for name, spec in zip(node.outputs, outputs, strict=False) if name)
@@ -39,7 +57,7 @@ def _infer(node: Node, inputs: list[TensorSpec | None]) -> list[TensorSpec]:
     if len(outputs) < sum(1 for n in node.outputs if n):
         raise ShapeError("has more outputs than the operator gives", expected=len(outputs), received=len(node.outputs))
     known = all(s is None or s.value is not None for s in inputs)
-    small = all(s.is_concrete and int(np.prod(s.concrete, dtype=np.int64)) <= KNOWN_LIMIT for s in outputs)
+    small = all(s.is_concrete and math.prod(s.concrete) <= KNOWN_LIMIT for s in outputs)
     if not known or not inputs or not small or all(s.value is not None for s in outputs):
         return outputs
     values = node.op.reference(*[None if s is None else s.value for s in inputs])

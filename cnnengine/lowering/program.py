@@ -19,7 +19,7 @@ from ..runtime.layout import NO_HALO, KernelCall
 from ..runtime.plan import HostStep, Plan, build_plan
 from ..runtime.runner import Workspace
 from .fusion import fuse_residuals
-from .inference import infer_nodes
+from .inference import infer_nodes, located
 
 PLANS = 32
 """Plans kept per program, the least recently used given up first."""
@@ -65,10 +65,8 @@ class Segment:
         values.update(zip((name for name, _, _ in self.outputs), outputs, strict=True))
         if self.tail is not None:
             node = self.tail.node
-            try:
+            with located(node):
                 results = run_host(node, [values[n] if n else None for n in self.tail.inputs], threads)
-            except CNNEngineError as error:
-                raise error.locate(node=node.name, operator=node.op.op_type) from None
             for name, value in zip(node.outputs, results, strict=False):
                 if name:
                     values[name] = value if isinstance(value, list) or value is None else np.ascontiguousarray(value).reshape(np.shape(value))
@@ -89,9 +87,12 @@ class Program:
     ----------
     graph : Graph
         After the passes.
+    winograd : bool
+        Whether convolutions may use Winograd's algorithm.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, winograd: bool = False) -> None:
+        self.winograd = winograd
         self.graph = graph
         self.isa = dispatch.current_isa()
         self.lanes = dispatch.lanes()
@@ -155,7 +156,7 @@ class Program:
             tail = Tail(tail_node, tail_node.inputs)
         nodes = fuse_residuals(self._needed(nodes, specs, wanted), specs, wanted)
 
-        emitter = Emitter(self.lanes, self._packed)
+        emitter = Emitter(self.lanes, self._packed, self.winograd)
         slots: list[str] = []
         hosts: list[str] = []
         host_steps: list[tuple[int, HostStep]] = []
@@ -187,7 +188,12 @@ class Program:
                 items.append(pending.pop(0)[1])
             if index < len(emitter.calls):
                 items.append(emitter.calls[index])
-        segment = Segment(start, end, build_plan(items), slots, outputs, constants, hosts, tail)
+        try:
+            plan = build_plan(items)
+        except CNNEngineError as error:
+            operator = next((n.op.op_type for n in nodes if n.name == error.node), None)
+            raise error.locate(model=graph.name or None, operator=operator) from None
+        segment = Segment(start, end, plan, slots, outputs, constants, hosts, tail)
         if tail is not None:
             # what follows from constants alone is read by the tail too
             for name in tail.inputs:
@@ -219,11 +225,9 @@ class Program:
         out_specs = [specs[n] if n else TensorSpec(np.dtype(np.float32), ()) for n in node.outputs]
         mark = len(emitter.calls)
         ctx = emitter.context(node.name, node.op.op_type, node.inputs, node.outputs, out_specs)
-        try:
+        with located(node, self.graph.name):
             if node.op.lower(ctx):
                 return
-        except CNNEngineError as error:
-            raise error.locate(model=self.graph.name or None, node=node.name, operator=node.op.op_type) from None
         if len(emitter.calls) != mark and any(c.node == node.name and c.kernel != "reorder" for c in emitter.calls[mark:]):
             raise AssertionError(f"{node.op.op_type}.lower emitted calls and then returned False")
         inputs: list[BufferRef | np.ndarray | None] = []
@@ -240,10 +244,8 @@ class Program:
         hosts.append(node.name)
 
         def run(*arrays: Any) -> list[Any]:
-            try:
+            with located(node):
                 return run_host(node, arrays, 1)
-            except CNNEngineError as error:
-                raise error.locate(node=node.name, operator=node.op.op_type) from None
 
         host_steps.append((len(emitter.calls), HostStep(node.name, node.op.op_type, run, tuple(inputs), tuple(refs))))
 

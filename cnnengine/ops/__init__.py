@@ -11,7 +11,7 @@ from functools import cache
 
 from .base import Operator
 
-__all__ = ["INDEX", "available", "lookup"]
+__all__ = ["INDEX", "OWN", "available", "lookup"]
 
 INDEX: dict[str, str] = {
     # convolution and dense layers
@@ -168,13 +168,19 @@ INDEX: dict[str, str] = {
 }
 """Operators of the default domain, by family."""
 
+OWN_DOMAIN = "cnnengine"
+OWN: dict[str, str] = {
+    "AdaptivePool": "pool",
+    "SpatialPyramidPool": "pool",
+}
+"""Operators that ONNX lacks: the importer puts them where a file calls the functions of `cnnengine.onnx_functions`."""
+
 
 @cache
 def lookup(op_type: str, domain: str = "") -> type[Operator] | None:
     """The class of an operator, or None where there is none (then a fallback or an error decides)."""
-    if domain not in ("", "ai.onnx"):
-        return None
-    module = INDEX.get(op_type)
+    index = OWN if domain == OWN_DOMAIN else INDEX if domain in ("", "ai.onnx") else {}
+    module = index.get(op_type)
     if module is None or importlib.util.find_spec(f"{__name__}.{module}") is None:
         return None
     found: type[Operator] | None = getattr(importlib.import_module(f"{__name__}.{module}"), op_type, None)

@@ -69,8 +69,18 @@ class Lowering(Protocol):
 
     lanes: int
     """Channels of one plane on the chosen instruction set."""
-    inputs: tuple[TensorSpec | None, ...]
-    outputs: tuple[TensorSpec, ...]
+    winograd: bool
+    """Whether convolutions may use Winograd's algorithm, which rounds more."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec | None, ...]:
+        """Concrete specs of the inputs, None where absent."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Concrete specs of the outputs."""
+        ...
 
     def const(self, index: int) -> np.ndarray | None:
         """The value of input `index` when it is known, else None."""

@@ -10,6 +10,9 @@ import numpy as np
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import TensorSpec
 
+FAULTS = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
+"""What NumPy and Python raise when a reference or a kernel's builder meets values or sizes that nothing checked before."""
+
 INT64 = np.dtype(np.int64)
 FLOAT32 = np.dtype(np.float32)
 

@@ -73,6 +73,10 @@ class Range(Operator):
             raise InputError(
                 "a step of zero", operator=self.op_type, tensor="delta", expected="a step other than 0", received=delta
             )
+        if not all(np.isfinite(v) for v in (start, limit, delta)):
+            raise InputError(
+                "a range without an end", operator=self.op_type, tensor="limit", expected="finite numbers", received=(start, limit, delta)
+            )
         count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
         dtype = start.dtype
         return [(start + np.arange(count, dtype=dtype) * delta).astype(dtype)]

@@ -141,9 +141,21 @@ class Loop(Operator):
             return [*carried, *(TensorSpec(a.dtype, None) for a in after[1 + n :])]
         return [*carried, *(TensorSpec(a.dtype, None if a.shape is None else (None, *a.shape)) for a in after[1 + n :])]
 
+    def _goes_on(self) -> bool:
+        """Whether the body hands its condition on unchanged, or always says to go on."""
+        name = next(iter(self.body.outputs))
+        makers = self.body.producers()
+        while name in makers and makers[name].op.op_type == "Identity":
+            name = makers[name].inputs[0]
+        if name in self.body.constants:
+            return bool(self.body.constants[name].all())
+        return name == list(self.body.inputs)[1]
+
     def reference(self, *inputs: Any) -> list[Any]:
         limit = ROUNDS if inputs[0] is None else int(scalar(inputs[0], self.op_type, "M"))
         going = True if len(inputs) < 2 or inputs[1] is None else bool(scalar(inputs[1], self.op_type, "cond"))
+        if going and limit >= ROUNDS and self._goes_on():
+            raise InputError("the loop has no end", operator=self.op_type, tensor="cond", expected="a limit, or a condition that changes")
         n = self.carried
         state, captured = list(inputs[2 : 2 + n]), inputs[2 + n :]
         scanned: list[list[Any]] = [[] for _ in range(len(self.body.outputs) - 1 - n)]

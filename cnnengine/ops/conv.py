@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._kernels.conv import pack_bias, pack_conv, pack_depthwise
+from .._kernels.winograd import pack_winograd
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import TensorSpec
 from ..runtime.layout import Halo
@@ -42,6 +43,19 @@ def _halo_for(offsets: Sequence[Offsets], extent: Sequence[int], stride: Offsets
         high = max(o[axis] for o in offsets) + (extent[axis] - 1) * stride[axis]
         halo.append((max(0, -low), max(0, high - (size[axis] - 1))))
     return tuple(halo)  # type: ignore[return-value]
+
+
+def _winograd_pays(window: Window, channels: int, out_channels: int, out: Sequence[int]) -> bool:
+    """Whether the Winograd kernel is faster than the direct one.
+
+    Measured on AVX2 and AVX-512 over 6 to 56 pixels and 3 to 512 channels: from 9 tiles (an output of 9 pixels) on it takes
+    0.25 to 0.75 of the time with 32 channels and more. With fewer tiles its weights, four times as many, are used too seldom;
+    with few channels the transforms outweigh the products. The batch does not count: it must not change the rounding.
+    """
+    if window.kernel != (3, 3) or window.strides != (1, 1) or window.dilations != (1, 1):
+        return False
+    tiles = -(-out[0] // 4) * -(-out[1] // 4)
+    return min(channels, out_channels) >= 8 and channels * out_channels >= (512 if tiles < 25 else 256) and tiles >= 9
 
 
 @dataclass(frozen=True)
@@ -81,9 +95,12 @@ class _Convolution(Operator):
                 "kernel_shape differs from the weights", operator=self.op_type, tensor="w", expected=self.kernel_shape, received=kernel
             )
         try:
-            return Window.of(kernel, self.strides, self.dilations, self.pads, self.auto_pad)
+            window = Window.of(kernel, self.strides, self.dilations, self.pads, self.auto_pad)
         except ShapeError as error:
             raise error.locate(operator=self.op_type) from None
+        if window.auto_pad == "NOTSET" and min(window.pads, default=0) < 0:
+            raise ShapeError("pads must not be negative", operator=self.op_type, tensor="pads", expected=">= 0", received=window.pads)
+        return window
 
     def _check(self, inputs: Sequence[TensorSpec | None], out_channels: int, in_channels: int) -> None:
         x, w = inputs[0], inputs[1]
@@ -190,6 +207,21 @@ class Conv(_Convolution):
                 [ctx.out_planes()],
                 taps=taps,
                 stride=stride,
+                activation=self.activation,
+            )
+            return True
+        if ctx.winograd and g == 1 and _winograd_pays(window, c, o, out):  # type: ignore[arg-type]
+            xo = ctx.planes(0, halo=halo)
+            ctx.call(
+                "winograd",
+                [
+                    xo,
+                    ctx.pack(("winograd", *names), lambda: pack_winograd(w)),
+                    ctx.pack(("bias", *names, 1), lambda: pack_bias(bias, o)),
+                    ctx.planes(3) if self.residual else None,
+                ],
+                [ctx.out_planes()],
+                pads=(begins[0], begins[1]),
                 activation=self.activation,
             )
             return True

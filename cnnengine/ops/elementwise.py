@@ -478,7 +478,9 @@ class _Logic(_Binary):
         return y
 
     def lower(self, ctx: Lowering) -> bool:
-        if not self.kernel_op or not self._plain_broadcast(ctx):
+        a, b = ctx.inputs[:2]
+        assert a is not None and b is not None
+        if not self.kernel_op or self._aligned(a.concrete, b.concrete) != b.concrete:
             return False
         ctx.call("logic", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], op=self.kernel_op)
         return True

@@ -63,6 +63,10 @@ class Gather(Operator):
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x, i = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
+        if i.dtype.kind not in "iuV":  # V: not known yet, inside a graph
+            raise InputError(
+                "indices must be integers", operator=self.op_type, tensor="indices", expected="int32 or int64", received=i.dtype
+            )
         if x.shape is None or i.shape is None:
             return [TensorSpec(x.dtype, None)]
         axis = normal_axis(self.axis, len(x.shape), self.op_type)
@@ -247,12 +251,18 @@ class OneHot(Operator):
         if i.shape is None:
             return [TensorSpec(values.dtype, None)]
         axis = normal_axis(self.axis, len(i.shape) + 1, self.op_type)
-        n = None if depth.value is None else int(scalar(depth.value, self.op_type, "depth"))
+        n = None if depth.value is None else self._depth(depth.value)
         return [TensorSpec(values.dtype, (*i.shape[:axis], n, *i.shape[axis:]))]
+
+    def _depth(self, depth: Any) -> int:
+        n = scalar(depth, self.op_type, "depth")
+        if not 1 <= n < 2**63:  # NaN fails too
+            raise InputError("not a depth", operator=self.op_type, tensor="depth", expected=">= 1", received=n)
+        return int(n)
 
     def reference(self, *inputs: Any) -> list[Any]:
         indices, depth, values = inputs
-        n = int(scalar(depth, self.op_type, "depth"))
+        n = self._depth(depth)
         axis = normal_axis(self.axis, indices.ndim + 1, self.op_type)
         which = np.expand_dims(np.where(indices < 0, indices + n, indices), axis)
         grid = np.arange(n).reshape([-1 if a == axis else 1 for a in range(indices.ndim + 1)])
@@ -342,12 +352,20 @@ class CumSum(Operator):
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x, axis = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
         if axis.value is not None and x.shape is not None:
-            normal_axis(int(scalar(axis.value, self.op_type, "axis")), len(x.shape), self.op_type)
+            self._axis(axis.value, len(x.shape))
         return [TensorSpec(x.dtype, x.shape)]
+
+    def _axis(self, axis: Any, rank: int) -> int:
+        value = scalar(axis, self.op_type, "axis")
+        if value.dtype.kind not in "iu":
+            raise InputError(
+                "the axis must be an integer", operator=self.op_type, tensor="axis", expected="int32 or int64", received=value.dtype
+            )
+        return normal_axis(int(value), rank, self.op_type)
 
     def reference(self, *inputs: Any) -> list[Any]:
         x = inputs[0]
-        axis = normal_axis(int(scalar(inputs[1], self.op_type, "axis")), x.ndim, self.op_type)
+        axis = self._axis(inputs[1], x.ndim)
         y = np.flip(x, axis) if self.reverse else x
         if self.exclusive:
             body = np.cumsum(y, axis=axis, dtype=x.dtype)

@@ -30,7 +30,11 @@ def _spatial(spec: TensorSpec | None, operator: str, kinds: str = "f") -> tuple[
         )
     if len(shape) < 3:
         raise ShapeError(
-            "needs a batch axis, a channel axis and spatial axes", operator=operator, tensor="x", expected="rank >= 3", received=shape
+            "needs a batch axis, a channel axis and spatial axes",
+            operator=operator,
+            tensor="x",
+            expected="rank >= 3",
+            received=shape,
         )
     return shape
 
@@ -134,6 +138,15 @@ class MaxPool(_WindowPool):
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Self:
         op = super().from_onnx(node)
+        if node.attribute("storage_order", 0) not in (0, 1):
+            raise ModelError(
+                "unknown storage_order",
+                node=node.name,
+                operator=cls.op_type,
+                tensor="storage_order",
+                expected=(0, 1),
+                received=node.attribute("storage_order"),
+            )
         return cls(**{**op.__dict__, "indices": len(node.outputs) > 1 and bool(node.outputs[1])})
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
@@ -377,6 +390,16 @@ class MaxUnpool(Operator):
             )
         return wanted
 
+    def _check_indices(self, indices: np.ndarray, size: int) -> None:
+        if indices.size and (indices.min() < 0 or indices.max() >= size):
+            raise InputError(
+                "an index is out of range",
+                operator=self.op_type,
+                tensor="indices",
+                expected=f"0..{size - 1}",
+                received=f"{indices.min()}..{indices.max()}",
+            )
+
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         shape = _spatial(inputs[0] if inputs else None, self.op_type, "fiu")
         indices = inputs[1] if len(inputs) > 1 else None
@@ -390,6 +413,8 @@ class MaxUnpool(Operator):
                 expected=shape,
                 received=f"{indices.dtype} {indices.shape}",
             )
+        if indices.value is not None:
+            self._check_indices(indices.value, math.prod(self._inferred(shape)))
         wanted = inputs[2] if len(inputs) > 2 else None
         if wanted is not None and wanted.value is None:
             return [TensorSpec(inputs[0].dtype, (None,) * len(shape))]
@@ -401,14 +426,7 @@ class MaxUnpool(Operator):
         output = self._output(x.shape, inputs[2] if len(inputs) > 2 else None)
         y = np.zeros(math.prod(inferred), x.dtype)
         flat = np.asarray(indices).reshape(-1)
-        if flat.size and (flat.min() < 0 or flat.max() >= y.size):
-            raise InputError(
-                "an index is out of range",
-                operator=self.op_type,
-                tensor="indices",
-                expected=f"0..{y.size - 1}",
-                received=f"{flat.min()}..{flat.max()}",
-            )
+        self._check_indices(flat, y.size)
         y[flat] = x.reshape(-1)
         result = np.zeros(output, x.dtype)
         result[tuple(slice(0, n) for n in inferred)] = y.reshape(inferred)
@@ -445,8 +463,8 @@ def _check_mode(mode: str, operator: str) -> None:
         raise InputError("unknown mode", operator=operator, tensor="mode", expected=" or ".join(MODES), received=mode)
 
 
-def _poolable(spec: TensorSpec | None, operator: str) -> tuple[int, ...]:
-    shape = _spatial(spec, operator)
+def _poolable(spec: TensorSpec | None, operator: str, mode: str) -> tuple[int, ...]:
+    shape = _spatial(spec, operator, "fiu" if mode == "max" else "f")
     if len(shape) > 5 or min(shape[2:]) < 1:
         raise ShapeError(
             "cannot be pooled", operator=operator, expected="1 to 3 spatial axes, none of them empty", received=shape
@@ -483,7 +501,7 @@ class AdaptivePool(Operator):
             )
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _poolable(inputs[0] if inputs else None, self.op_type)
+        shape = _poolable(inputs[0] if inputs else None, self.op_type, self.mode)
         assert inputs[0] is not None
         if len(self.output_size) != len(shape) - 2:
             raise ShapeError(
@@ -511,10 +529,18 @@ class SpatialPyramidPool(Operator):
     """Spatial pyramid pooling (He et al. 2014, arXiv:1406.4729): any spatial extents to a vector of fixed length.
 
     Every level l is an adaptive pool into l bins per spatial axis, flattened in C order; levels are joined in their order.
+
+    Attributes
+    ----------
+    levels : tuple of int
+    mode : {"max", "avg"}
+    rank : int
+        Number of spatial axes that the input must have; 0 for any.
     """
 
     levels: tuple[int, ...] = (4, 2, 1)
     mode: str = "max"
+    rank: int = 0
 
     op_type: ClassVar[str] = "SpatialPyramidPool"
     domain: ClassVar[str] = "cnnengine"
@@ -527,8 +553,10 @@ class SpatialPyramidPool(Operator):
             )
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _poolable(inputs[0] if inputs else None, self.op_type)
+        shape = _poolable(inputs[0] if inputs else None, self.op_type, self.mode)
         assert inputs[0] is not None
+        if self.rank and self.rank != len(shape) - 2:
+            raise ShapeError("the rank is another", operator=self.op_type, expected=f"{self.rank} spatial axes", received=shape)
         return [TensorSpec(inputs[0].dtype, (shape[0], shape[1] * sum(v ** (len(shape) - 2) for v in self.levels)))]
 
     def reference(self, *inputs: Any) -> list[Any]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import CNNEngineError
 from ..graph import Graph, Node, TensorSpec
+from ..ops.common import FAULTS
 
 FREE = 1 << 16
 """Bytes that a result may always have."""
@@ -40,7 +41,7 @@ def _results(node: Node, constants: dict[str, np.ndarray]) -> list[np.ndarray] |
         if any(s.is_concrete and math.prod(s.concrete) * s.dtype.itemsize > limit for s in specs):
             return None
         results = node.op.reference(*values)
-    except CNNEngineError:
+    except (CNNEngineError, *FAULTS):
         return None
     if not all(isinstance(r, np.ndarray | np.generic) for r in results) or sum(r.nbytes for r in results) > limit:
         return None  # sequences stay values of the graph

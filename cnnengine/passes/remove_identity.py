@@ -14,7 +14,13 @@ def remove_identity(graph: Graph) -> Graph:
     known, uses = facts(graph), Uses(graph)
     same: dict[str, str] = {}
     for node in graph.nodes:
-        if node.inputs and node.inputs[0] and node.outputs[0] and _one_output(graph, node, uses) and _is_identity(node, known, uses):
+        if (
+            node.inputs
+            and node.inputs[0]
+            and node.outputs[0]
+            and _one_output(graph, node, uses)
+            and _is_identity(node, known, uses)
+        ):
             if node.outputs[0] in graph.outputs and isinstance(node.op, Identity) and not _can_rename(graph, node, uses, same):
                 continue
             same[node.outputs[0]] = node.inputs[0]

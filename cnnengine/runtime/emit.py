@@ -73,10 +73,13 @@ class Emitter:
         SIMD width of the instruction set.
     packed : dict
         Packed constants by key, shared by all plans of a program.
+    winograd : bool
+        Whether convolutions may use Winograd's algorithm.
     """
 
-    def __init__(self, lanes: int, packed: dict[Hashable, np.ndarray]) -> None:
+    def __init__(self, lanes: int, packed: dict[Hashable, np.ndarray], winograd: bool = False) -> None:
         self.lanes = lanes
+        self.winograd = winograd
         self.packed = packed
         self.calls: list[KernelCall] = []
         self.values: dict[str, Value] = {}
@@ -136,7 +139,9 @@ class Emitter:
             ref.buffer.halo = merge_halos(ref.buffer.halo, halo)
         return ref
 
-    def context(self, node: str, operator: str, names: Sequence[str], outputs: Sequence[str], specs: Sequence[Any]) -> NodeContext:
+    def context(
+        self, node: str, operator: str, names: Sequence[str], outputs: Sequence[str], specs: Sequence[Any]
+    ) -> NodeContext:
         """The `Lowering` of one node; `specs` are those of its outputs."""
         return NodeContext(self, node, operator, tuple(names), tuple(outputs), tuple(specs))
 
@@ -153,6 +158,7 @@ class NodeContext:
         self._names = names
         self._output_names = outputs
         self.lanes = emitter.lanes
+        self.winograd = emitter.winograd
         self.outputs = specs
 
     @property
@@ -221,5 +227,3 @@ class NodeContext:
 
     def call(self, kernel: str, inputs: Sequence[Any], outputs: Sequence[Any], /, **params: Any) -> None:
         self._emitter.calls.append(KernelCall(kernel, tuple(inputs), tuple(outputs), params, self._node))
-
-

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from .._kernels import kernel
+from ..errors import ShapeError
+from ..graph import MAX_BYTES
 from .emit import Buffer, BufferRef
 from .layout import ALIGNMENT, KernelCall, View
 from .runner import NativePlan, Workspace
@@ -121,6 +123,14 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
             life.last = time
             life.nbytes = max(life.nbytes, view.nbytes)
     arena = _assign(list(lives.values()))
+    if arena > MAX_BYTES:
+        time = max(lives.values(), key=lambda life: life.nbytes).first
+        raise ShapeError(
+            "no memory holds the intermediate results",
+            node=items[time].node,
+            expected=f"at most {MAX_BYTES} bytes",
+            received=arena,
+        )
     offsets = {buffer: life.offset for buffer, life in lives.items()}
 
     steps: list[tuple[Any, list[tuple[str, Any]]]] = []
@@ -134,9 +144,12 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
             pieces.append(item)
             first = len(steps)
             continue
-        launch = kernel(item.kernel).build(
-            [None if r is None else views[r] for r in item.inputs], [views[r] for r in item.outputs], **item.params
-        )
+        try:
+            launch = kernel(item.kernel).build(
+                [None if r is None else views[r] for r in item.inputs], [views[r] for r in item.outputs], **item.params
+            )
+        except (MemoryError, OverflowError) as error:
+            raise ShapeError(f"extents beyond what can be computed with ({error})", node=item.node) from None
         slots = [_slot(r, offsets) for r in (*item.inputs, *item.outputs)]
         if any(launch.extents[len(slots) :]):
             raise ValueError(f"{launch.kernel}: {len(slots)} operands for {launch.n_args}")

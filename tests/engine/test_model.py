@@ -5,16 +5,25 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from typing import ClassVar
 
 import numpy as np
 import onnx
 import pytest
+from cnnengine.runtime.runner import fill_arenas
 from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
-from cnnengine import CNNEngineError, ClosedError, InputError, ModelError, ModelNotFoundError, ShapeError, UnsupportedOperatorError
+from cnnengine import (
+    ClosedError,
+    CNNEngineError,
+    InputError,
+    ModelError,
+    ModelNotFoundError,
+    ShapeError,
+    UnsupportedOperatorError,
+)
 from cnnengine import functional as F
-from cnnengine.runtime.runner import fill_arenas
 
 RNG = np.random.default_rng(5)
 
@@ -147,7 +156,11 @@ class TestRun:
             cnnengine.load(small_net(), outputs=["nothing"])
 
     def test_output_that_is_an_input_or_a_constant(self):
-        nodes = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["k"], ["z"]), helper.make_node("Relu", ["x"], ["r"])]
+        nodes = [
+            helper.make_node("Identity", ["x"], ["y"]),
+            helper.make_node("Identity", ["k"], ["z"]),
+            helper.make_node("Relu", ["x"], ["r"]),
+        ]
         k = rand(3)
         model = cnnengine.load(model_of(nodes, [("x", [2])], [("y", [2]), ("z", [3]), ("r", [2])], {"k": k}))
         x = rand(2)
@@ -168,9 +181,7 @@ class TestRun:
             helper.make_node("GatherND", ["r", "t"], ["v"]),
             helper.make_node("Mul", ["v", "two"], ["y"]),
         ]
-        model = cnnengine.load(
-            model_of(nodes, [("x", ["N", 4])], [("y", [None])], {"two": np.float32(2)}), threads=1
-        )
+        model = cnnengine.load(model_of(nodes, [("x", ["N", 4])], [("y", [None])], {"two": np.float32(2)}), threads=1)
         for rows in (1, 3, 7):
             x = rand(rows, 4)
             np.testing.assert_array_equal(model(x), x[x > 0] * 2)
@@ -179,34 +190,65 @@ class TestRun:
 class TestOneNode:
     """A one-node model and the same layer as a function agree bit for bit."""
 
-    CASES = [
-        ("Conv", dict(pads=[1, 2, 0, 1], strides=[2, 1]), (2, 5, 13, 17), [rand(7, 5, 3, 3), rand(7)],
-         lambda x, w, b: F.conv2d(x, w, b, pads=(1, 2, 0, 1), stride=(2, 1))),
-        ("Conv", dict(pads=[1, 1], dilations=[2]), (2, 33, 40), [rand(17, 33, 3)], lambda x, w: F.conv1d(x, w, pads=1, dilation=2)),
-        ("Conv", dict(group=24), (1, 24, 9, 30), [rand(24, 1, 5, 5)], lambda x, w: F.conv2d(x, w, groups=24)),
-        ("Conv", dict(group=3), (2, 12, 9, 8), [rand(6, 4, 3, 3)], lambda x, w: F.conv2d(x, w, groups=3)),
-        ("Conv", dict(auto_pad="SAME_UPPER", strides=[2, 2, 2]), (1, 3, 7, 8, 9), [rand(18, 3, 3, 3, 3)],
-         lambda x, w: F.conv3d(x, w, auto_pad="SAME_UPPER", stride=2)),
-        ("ConvTranspose", dict(strides=[2, 3], pads=[1, 0, 0, 1], output_padding=[1, 0]), (2, 18, 7, 6), [rand(18, 5, 3, 4), rand(5)],
-         lambda x, w, b: F.conv_transpose2d(x, w, b, stride=(2, 3), pads=(1, 0, 0, 1), output_padding=(1, 0))),
-        ("MaxPool", dict(kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1), (2, 19, 10, 9), [],
-         lambda x: F.max_pool2d(x, (3, 2), stride=2, ceil_mode=True)),
-        ("AveragePool", dict(kernel_shape=[3], pads=[1, 1], count_include_pad=1), (2, 5, 10), [],
-         lambda x: F.avg_pool1d(x, 3, pads=1, count_include_pad=True)),
-        ("LpPool", dict(kernel_shape=[2, 2, 2], p=2), (1, 5, 4, 6, 5), [], lambda x: F.lp_pool3d(x, 2)),
+    CASES: ClassVar = [
+        (
+            "Conv",
+            {"pads": [1, 2, 0, 1], "strides": [2, 1]},
+            (2, 5, 13, 17),
+            [rand(7, 5, 3, 3), rand(7)],
+            lambda x, w, b: F.conv2d(x, w, b, pads=(1, 2, 0, 1), stride=(2, 1)),
+        ),
+        (
+            "Conv",
+            {"pads": [1, 1], "dilations": [2]},
+            (2, 33, 40),
+            [rand(17, 33, 3)],
+            lambda x, w: F.conv1d(x, w, pads=1, dilation=2),
+        ),
+        ("Conv", {"group": 24}, (1, 24, 9, 30), [rand(24, 1, 5, 5)], lambda x, w: F.conv2d(x, w, groups=24)),
+        ("Conv", {"group": 3}, (2, 12, 9, 8), [rand(6, 4, 3, 3)], lambda x, w: F.conv2d(x, w, groups=3)),
+        (
+            "Conv",
+            {"auto_pad": "SAME_UPPER", "strides": [2, 2, 2]},
+            (1, 3, 7, 8, 9),
+            [rand(18, 3, 3, 3, 3)],
+            lambda x, w: F.conv3d(x, w, auto_pad="SAME_UPPER", stride=2),
+        ),
+        (
+            "ConvTranspose",
+            {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 0]},
+            (2, 18, 7, 6),
+            [rand(18, 5, 3, 4), rand(5)],
+            lambda x, w, b: F.conv_transpose2d(x, w, b, stride=(2, 3), pads=(1, 0, 0, 1), output_padding=(1, 0)),
+        ),
+        (
+            "MaxPool",
+            {"kernel_shape": [3, 2], "strides": [2, 2], "ceil_mode": 1},
+            (2, 19, 10, 9),
+            [],
+            lambda x: F.max_pool2d(x, (3, 2), stride=2, ceil_mode=True),
+        ),
+        (
+            "AveragePool",
+            {"kernel_shape": [3], "pads": [1, 1], "count_include_pad": 1},
+            (2, 5, 10),
+            [],
+            lambda x: F.avg_pool1d(x, 3, pads=1, count_include_pad=True),
+        ),
+        ("LpPool", {"kernel_shape": [2, 2, 2], "p": 2}, (1, 5, 4, 6, 5), [], lambda x: F.lp_pool3d(x, 2)),
         ("GlobalAveragePool", {}, (2, 37, 5, 6), [], F.global_avg_pool),
-        ("Gemm", dict(transB=1), (3, 50), [rand(21, 50), rand(21)], F.dense),
+        ("Gemm", {"transB": 1}, (3, 50), [rand(21, 50), rand(21)], F.dense),
         ("BatchNormalization", {}, (2, 9, 4, 5), [rand(9), rand(9), rand(9), np.abs(rand(9))], F.batch_norm),
         ("InstanceNormalization", {}, (2, 9, 4, 5), [rand(9), rand(9)], F.instance_norm),
         ("LayerNormalization", {}, (2, 9, 40), [rand(40), rand(40)], F.layer_norm),
-        ("LRN", dict(size=4), (2, 9, 4, 5), [], lambda x: F.local_response_norm(x, size=4)),
-        ("Softmax", dict(axis=1), (2, 9, 4, 5), [], lambda x: F.softmax(x, axis=1)),
+        ("LRN", {"size": 4}, (2, 9, 4, 5), [], lambda x: F.local_response_norm(x, size=4)),
+        ("Softmax", {"axis": 1}, (2, 9, 4, 5), [], lambda x: F.softmax(x, axis=1)),
         ("LogSoftmax", {}, (2, 100), [], F.log_softmax),
         ("Sigmoid", {}, (2, 9, 4, 5), [], F.sigmoid),
         ("Gelu", {}, (2, 9, 45), [], F.gelu),
         ("HardSwish", {}, (333,), [], F.hard_swish),
         ("Tanh", {}, (3, 7), [], F.tanh),
-        ("Flatten", dict(axis=2), (2, 3, 4, 5), [], lambda x: F.flatten(x, axis=2)),
+        ("Flatten", {"axis": 2}, (2, 3, 4, 5), [], lambda x: F.flatten(x, axis=2)),
     ]
 
     @pytest.mark.parametrize("threads", [1, 2])
@@ -217,7 +259,9 @@ class TestOneNode:
         node = helper.make_node(operator, ["x", *names], ["y"], **attributes)
         x = rand(*shape)
         result = function(x, *weights)
-        proto = model_of([node], [("x", list(shape))], [("y", list(result.shape))], dict(zip(names, weights, strict=True)), opset=22)
+        proto = model_of(
+            [node], [("x", list(shape))], [("y", list(result.shape))], dict(zip(names, weights, strict=True)), opset=22
+        )
         with cnnengine.load(proto, threads=threads, fallback="error", winograd=False) as model:
             np.testing.assert_array_equal(model(x), result)
             assert model.host_nodes() == []
@@ -273,7 +317,9 @@ class TestFace:
         with pytest.raises(InputError, match="nope"):
             net.prepare({"nope": (1,)})
 
-    @pytest.mark.parametrize("duplicate", [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy, copy.copy], ids=["pickle", "deepcopy", "copy"])
+    @pytest.mark.parametrize(
+        "duplicate", [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy, copy.copy], ids=["pickle", "deepcopy", "copy"]
+    )
     def test_copies(self, duplicate):
         x = rand(1, 3, 8, 8)
         with cnnengine.load(small_net(), threads=2, outputs=["r", "y"]) as model:
@@ -287,7 +333,12 @@ class TestFace:
         model.close()
         model.close()
         assert "closed" in repr(model)
-        for use in (lambda: model(rand(1, 3, 8, 8)), lambda: model.prepare((1, 3, 8, 8)), lambda: pickle.dumps(model), model.__enter__):
+        for use in (
+            lambda: model(rand(1, 3, 8, 8)),
+            lambda: model.prepare((1, 3, 8, 8)),
+            lambda: pickle.dumps(model),
+            model.__enter__,
+        ):
             with pytest.raises(ClosedError):
                 use()
 

@@ -19,9 +19,7 @@ from cnnengine.errors import InputError
 from cnnengine.runtime import threads
 
 WORKERS = [1, 2, 4]
-needs_two_cpus = pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one CPU"
-)
+needs_two_cpus = pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one CPU")
 needs_names = pytest.mark.skipif(threads.thread_info()["team"] != "futex", reason="helpers have names and affinity on Linux")
 
 
@@ -217,8 +215,14 @@ class TestFork:
 def run_script(text: str, **env: str) -> subprocess.CompletedProcess[str]:
     root = str(Path(threads.__file__).parents[2])
     path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
-    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False,
-                          env={**os.environ, "PYTHONPATH": path, **env})
+    return subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path, **env},
+    )
 
 
 def test_fork_before_any_run() -> None:
@@ -321,7 +325,7 @@ def test_without_new_threads_the_caller_runs_alone() -> None:
         "assert r['counts'] == [[10] * 8] * 10 and r['workers'] == [[1] * 8] * 10 and r['early'] == 0\n"
         "assert threads.thread_info()['helpers'] == 0\n"
         "threads._spoil(False)\n"
-        "end = time.monotonic() + 30\n"      # a second must pass before the next attempt
+        "end = time.monotonic() + 30\n"  # a second must pass before the next attempt
         "while threads.thread_info()['helpers'] != 3 and time.monotonic() < end:\n"
         "    threads._probe(1, 8, 1000, 4)\n"
         "assert threads.thread_info()['helpers'] == 3\n"
@@ -428,14 +432,32 @@ def files(root: Path, **texts: str) -> Path:
         ({"proc__self__cgroup": "0::/a/b\n"}, None),
         ({"proc__self__cgroup": "0::/a/b\n", "sys__fs__cgroup__a__b__cpu_max": "max 100000\n"}, None),
         ({"proc__self__cgroup": "0::/a/b\n", "sys__fs__cgroup__a__b__cpu_max": "150000 100000\n"}, 1.5),
-        ({"proc__self__cgroup": "0::/a/b\n", "sys__fs__cgroup__a__b__cpu_max": "max 100000\n",
-          "sys__fs__cgroup__a__cpu_max": "400000 100000\n"}, 4.0),
+        (
+            {
+                "proc__self__cgroup": "0::/a/b\n",
+                "sys__fs__cgroup__a__b__cpu_max": "max 100000\n",
+                "sys__fs__cgroup__a__cpu_max": "400000 100000\n",
+            },
+            4.0,
+        ),
         ({"proc__self__cgroup": "0::/gone\n", "sys__fs__cgroup__cpu_max": "200000 100000\n"}, 2.0),
         ({"proc__self__cgroup": "0::/a\n", "sys__fs__cgroup__a__cpu_max": "nonsense\n"}, None),
-        ({"proc__self__cgroup": "4:cpu,cpuacct:/x\n2:cpuset:/y\n", "sys__fs__cgroup__cpu,cpuacct__x__cfs_quota_us": "300000\n",
-          "sys__fs__cgroup__cpu,cpuacct__x__cfs_period_us": "100000\n"}, 3.0),
-        ({"proc__self__cgroup": "4:cpu:/x\n", "sys__fs__cgroup__cpu__cfs_quota_us": "-1\n",
-          "sys__fs__cgroup__cpu__cfs_period_us": "100000\n"}, None),
+        (
+            {
+                "proc__self__cgroup": "4:cpu,cpuacct:/x\n2:cpuset:/y\n",
+                "sys__fs__cgroup__cpu,cpuacct__x__cfs_quota_us": "300000\n",
+                "sys__fs__cgroup__cpu,cpuacct__x__cfs_period_us": "100000\n",
+            },
+            3.0,
+        ),
+        (
+            {
+                "proc__self__cgroup": "4:cpu:/x\n",
+                "sys__fs__cgroup__cpu__cfs_quota_us": "-1\n",
+                "sys__fs__cgroup__cpu__cfs_period_us": "100000\n",
+            },
+            None,
+        ),
     ],
 )
 def test_quota(tmp_path: Path, texts: dict[str, str], quota: float | None) -> None:

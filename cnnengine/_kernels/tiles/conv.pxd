@@ -35,6 +35,29 @@ cdef struct depthwise_tile_t:
 
 ctypedef void (*depthwise_row_fn)(const depthwise_tile_t *t) noexcept nogil
 
+# Winograd F(4x4, 3x3): one tile of one channel block between planes and its 36 elements, `step` floats apart.
+cdef enum:
+    WINOGRAD_OUT = 4                    # output pixels of a tile, along each axis
+    WINOGRAD_IN = 6                     # input pixels
+    WINOGRAD_ELEMENTS = 36
+
+# Pixels from `rows` and `columns` on are read as zeros.
+ctypedef void (*winograd_input_fn)(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v,
+                                   Py_ssize_t step) noexcept nogil
+
+cdef struct winograd_output_t:
+    const float *m
+    Py_ssize_t step
+    const float *bias                   # [lane]
+    const float *residual               # or NULL
+    Py_ssize_t rrow
+    float *y
+    Py_ssize_t yrow
+    Py_ssize_t rows, columns            # pixels inside the plane: no other is read or written
+    float low, high
+
+ctypedef void (*winograd_output_fn)(const winograd_output_t *t) noexcept nogil
+
 cdef enum:
     CONV_STRIDES = 3                    # run-time stride, 1, 2
 
@@ -44,4 +67,6 @@ cdef struct ConvTiles:
     conv_tile_fn blocked[5][CONV_STRIDES]   # [B][stride or 0]; input planes of `lanes` channels
     conv_tile_fn plain[5][CONV_STRIDES]     # input planes of one channel
     depthwise_row_fn depthwise[CONV_STRIDES]
+    winograd_input_fn winograd_input
+    winograd_output_fn winograd_output
     double (*fma_loop)(long n) noexcept nogil   # returns the floating-point operations it did

@@ -191,6 +191,85 @@ cdef void depthwise_1(const depthwise_tile_t *t) noexcept nogil: depthwise_row(1
 cdef void depthwise_2(const depthwise_tile_t *t) noexcept nogil: depthwise_row(2, t)
 
 
+# ---------------------------------------------------------------- Winograd F(4x4, 3x3)
+# Y = A^T [(G g G^T) * (B^T d B)] A with the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray, 2016). The transforms of d and
+# of the products stand here, each along columns and then along rows; lanes are channels.
+
+cdef inline void transform_input(const vf *d, vf *o, const int s) noexcept nogil:
+    """B^T of six neighbouring registers; the results are `s` apart."""
+    cdef vf a = d[4] - d[2] * <float>4, b = d[3] - d[1] * <float>4
+    cdef vf e = d[4] - d[2], f = (d[3] - d[1]) * <float>2
+    o[0] = d[0] * <float>4 - d[2] * <float>5 + d[4]
+    o[s] = a + b
+    o[2 * s] = a - b
+    o[3 * s] = e + f
+    o[4 * s] = e - f
+    o[5 * s] = d[1] * <float>4 - d[3] * <float>5 + d[5]
+
+
+cdef inline void transform_output(const vf *m, vf *o, const int s) noexcept nogil:
+    """A^T: six neighbouring registers become four, `s` apart."""
+    cdef vf a = m[1] + m[2], b = m[1] - m[2], e = m[3] + m[4], f = m[3] - m[4]
+    o[0] = m[0] + a + e
+    o[s] = b + f * <float>2
+    o[2 * s] = a + e * <float>4
+    o[3 * s] = b + f * <float>8 + m[5]
+
+
+cdef inline void input_tile(const float *x, Py_ssize_t xrow, float *v, Py_ssize_t step) noexcept nogil:
+    cdef vf d[6]
+    cdef vf t[36]
+    cdef int i, j
+    for j in range(6):
+        for i in range(6):
+            d[i] = vload(x + i * xrow + j * LANES)
+        transform_input(d, t + j, 6)
+    for i in range(6):
+        transform_input(t + 6 * i, d, 1)
+        for j in range(6):
+            vstore(v + (6 * i + j) * step, d[j])
+
+
+cdef void winograd_input(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+    cdef vf patch[36]
+    cdef int i, j
+    if rows >= 6 and columns >= 6:
+        input_tile(x, xrow, v, step)
+        return
+    for i in range(6):
+        for j in range(6):
+            patch[6 * i + j] = vload(x + i * xrow + j * LANES) if i < rows and j < columns else vset(0)
+    input_tile(<const float *>patch, 6 * LANES, v, step)
+
+
+cdef inline void output_tile(const int whole, const winograd_output_t *t) noexcept nogil:
+    cdef vf m[6]
+    cdef vf c[24]
+    cdef vf r
+    cdef vf bias = vload(t.bias)
+    cdef int i, j
+    for j in range(6):
+        for i in range(6):
+            m[i] = vload(t.m + (6 * i + j) * t.step)
+        transform_output(m, c + j, 6)
+    for i in range(4):
+        if whole or i < t.rows:
+            transform_output(c + 6 * i, m, 1)
+            for j in range(4):
+                if whole or j < t.columns:
+                    r = m[j] + bias
+                    if t.residual != NULL:
+                        r = r + vload(t.residual + i * t.rrow + j * LANES)
+                    vstore(t.y + i * t.yrow + j * LANES, vmin_keep(vmax_keep(r, t.low), t.high))
+
+
+cdef void winograd_output(const winograd_output_t *t) noexcept nogil:
+    if t.rows >= 4 and t.columns >= 4:
+        output_tile(1, t)
+    else:
+        output_tile(0, t)
+
+
 cdef double fma_loop(long n) noexcept nogil:
     """n steps of 12 independent multiply-adds in registers."""
     cdef vf a[12]
@@ -219,5 +298,7 @@ tiles.blocked[4][:] = [blocked_4_0, blocked_4_1, blocked_4_2]
 tiles.plain[1][:] = [plain_1_0, plain_1_1, plain_1_2]
 tiles.plain[2][:] = [plain_2_0, plain_2_1, plain_2_2]
 tiles.depthwise[:] = [depthwise_0, depthwise_1, depthwise_2]
+tiles.winograd_input = winograd_input
+tiles.winograd_output = winograd_output
 tiles.fma_loop = fma_loop
 capsule = PyCapsule_New(&tiles, "cnnengine.tiles.conv", NULL)
