@@ -58,6 +58,7 @@ KERNELS: dict[str, str] = {
     "conv": "conv",
     "depthwise": "conv",
     "dense": "conv",
+    "dense_rows": "conv",
     "matmul": "matmul",
     "winograd": "winograd",
     "reorder": "move",

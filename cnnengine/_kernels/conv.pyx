@@ -369,23 +369,48 @@ def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
     -------
     ndarray of float32, 1-D
     """
-    cdef Py_ssize_t lanes = current_table().lanes
-    o, cg = w.shape[0], w.shape[1]
-    t = w[0, 0].size if o and cg else int(np.prod(w.shape[2:]))
-    og = o // groups
-    blocks = -(-og // lanes)
-    whole, partial = divmod(cg, channels)
-    padded = np.zeros((groups, blocks * lanes, cg, t), np.float32)
-    padded[:, :og] = w.reshape(groups, og, cg, t)
-    pieces = []
-    for b, begin, panels in ((2, 0, blocks // 2), (1, blocks // 2 * 2, blocks % 2)):
-        part = padded[:, begin * lanes : (begin + b * panels) * lanes].reshape(groups, panels, b * lanes, cg, t)
-        main = part[:, :, :, : whole * channels].reshape(groups, panels, b * lanes, whole, channels, t).transpose(0, 1, 3, 5, 4, 2)
-        rest = part[:, :, :, whole * channels :].transpose(0, 1, 4, 3, 2)
-        size = b * lanes * t
-        both = [main.reshape(groups, panels, whole * channels * size), rest.reshape(groups, panels, partial * size)]
-        pieces.append(np.concatenate(both, axis=2).reshape(groups, panels * cg * size))
-    return np.ascontiguousarray(np.concatenate(pieces, axis=1)).ravel()
+    cdef Py_ssize_t lanes = current_table().lanes, o = w.shape[0], cg = w.shape[1], og = o // groups, group
+    cdef Py_ssize_t n_taps = int(np.prod(w.shape[2:], dtype=np.int64)), size = (og + lanes - 1) // lanes * lanes * cg * n_taps
+    cdef const float[:, :, :] source = w.reshape(o, cg, n_taps)
+    packed = aligned_floats(groups * size)
+    cdef float[::1] target = packed
+    if target.shape[0]:
+        with nogil:
+            for group in range(groups):
+                pack_group(&source[group * og, 0, 0], source.strides[0] // 4, source.strides[1] // 4, source.strides[2] // 4,
+                           &target[group * size], og, cg, n_taps, channels, lanes)
+    return packed
+
+
+cdef void pack_group(const float *w, Py_ssize_t so, Py_ssize_t sc, Py_ssize_t st, float *out, Py_ssize_t og, Py_ssize_t cg,
+                     Py_ssize_t n_taps, Py_ssize_t channels, Py_ssize_t lanes) noexcept nogil:
+    """One group's panels. Reads run along an output channel's weights; writes scatter within one plane of a panel, which stays
+    in the first-level cache."""
+    cdef Py_ssize_t o0 = 0, c0, n, width, valid, i, k, t
+    cdef const float *row
+    while o0 < og:
+        width = 2 * lanes if og - o0 > lanes else lanes
+        valid = width if og - o0 > width else og - o0
+        c0 = 0
+        while c0 < cg:
+            n = channels if cg - c0 > channels else cg - c0
+            if valid < width:
+                memset(out, 0, n * n_taps * width * sizeof(float))
+            for i in range(valid):
+                row = w + (o0 + i) * so + c0 * sc
+                for k in range(n):
+                    for t in range(n_taps):
+                        out[(t * n + k) * width + i] = row[k * sc + t * st]
+            out = out + n * n_taps * width
+            c0 = c0 + n
+        o0 = o0 + width
+
+
+cdef object aligned_floats(Py_ssize_t n):
+    """An uninitialised 1-D float32 array whose data is 64-byte aligned."""
+    raw = np.empty(n + 16, np.float32)
+    start = -raw.ctypes.data % 64 // 4
+    return raw[start : start + n]
 
 
 def pack_bias(bias, Py_ssize_t channels, Py_ssize_t groups=1):
@@ -663,4 +688,86 @@ def dense(Launch launch, const float[::1] x, const float[::1] w, const float[::1
 
 def pack_dense(w):
     """Weights (O, K) as `build_dense` reads them."""
-    return pack_conv(np.ascontiguousarray(w).reshape(w.shape[0], w.shape[1], 1), 1, current_table().lanes)
+    return pack_conv(w[:, :, None], 1, current_table().lanes)
+
+
+# ---------------------------------------------------------------- dense, few rows
+# A few rows of x are memory-bound whatever the layout: the weights (O, K) are read once, as they are, four rows at a time.
+cdef struct dense_rows_t:
+    const KernelTable *table
+    Py_ssize_t m, k, o, chunk_outputs
+    activation_t act
+
+
+cdef void dense_rows_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const dense_rows_t *g = <const dense_rows_t *>geometry
+    cdef Py_ssize_t first = chunk * g.chunk_outputs, end = first + g.chunk_outputs, o, n, row
+    cdef const float *x = <const float *>args[0]
+    cdef const float *w = <const float *>args[1]
+    cdef const float *bias = <const float *>args[2]
+    cdef float *y = <float *>args[3]
+    if end > g.o:
+        end = g.o
+    o = first
+    while o < end:
+        n = end - o if end - o < 4 else 4
+        for row in range(g.m):
+            g.table.conv.dot(x + row * g.k, w + o * g.k, g.k, <int>n, bias + o if bias != NULL else NULL, y + row * g.o + o,
+                             g.act.low, g.act.high)
+        o = o + n
+    if g.act.kind != ACT_NONE:
+        for row in range(g.m):
+            g.table.vector.activate(g.act.kind, y + row * g.o + first, y + row * g.o + first, end - first, g.act.alpha, g.act.beta)
+
+
+def build_dense_rows(inputs, outputs, *, activation=None):
+    """Dense layer ``y = act(x @ w.T + bias)`` for few rows of x, with the weights as they are.
+
+    Parameters
+    ----------
+    inputs : x (..., K), weights (O, K), bias (O,) or None
+        Plain.
+    outputs : y (..., O)
+        Plain.
+    """
+    xv, wv, bv = inputs
+    yv, = outputs
+    cdef dense_rows_t g
+    memset(&g, 0, sizeof(g))
+    if not (xv.is_plain and wv.is_plain and yv.is_plain) or xv.shape[:-1] != yv.shape[:-1] or wv.shape != (yv.shape[-1], xv.shape[-1]):
+        raise ValueError(f"dense_rows: {xv}, {wv} -> {yv}")
+    if bv is not None and bv.shape != yv.shape[-1:]:
+        raise ValueError(f"dense_rows: bias {bv} for {yv}")
+    g.table = current_table()
+    g.k = xv.shape[-1]
+    g.o = yv.shape[-1]
+    g.m = int(np.prod(xv.shape[:-1], dtype=np.int64))
+    g.chunk_outputs = (at_least(200000 // at_least(g.k * g.m, 1), 1) + 3) // 4 * 4
+    g.act = activation_of(activation)
+    return make_launch(
+        "dense rows",
+        dense_rows_chunk,
+        &g,
+        sizeof(g),
+        (g.o + g.chunk_outputs - 1) // g.chunk_outputs if g.m else 0,
+        0,
+        (xv.nbytes, wv.nbytes, bv.nbytes if bv is not None else 0, yv.nbytes),
+        2.0 * g.m * g.k * g.o,
+        xv.nbytes + wv.nbytes + yv.nbytes,
+    )
+
+
+def dense_rows(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, float[::1] y, int threads=1):
+    """Run a dense layer built by `build_dense_rows` on these buffers, on at most `threads` threads."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, x.nbytes)
+    launch.check(1, w.nbytes)
+    launch.check(2, bias.nbytes if bias is not None else 0)
+    launch.check(3, y.nbytes)
+    if launch.n_chunks == 0:
+        return
+    args[0] = <void *>&x[0] if x.shape[0] else NULL
+    args[1] = <void *>&w[0] if w.shape[0] else NULL
+    args[2] = <void *>&bias[0] if bias is not None else NULL
+    args[3] = &y[0]
+    launch.run(args, threads)

@@ -96,7 +96,7 @@ class Program:
         self.graph = graph
         self.isa = dispatch.current_isa()
         self.lanes = dispatch.lanes()
-        self._packed: dict[Hashable, np.ndarray] = {}
+        self._packed: dict[tuple[Hashable, ...], np.ndarray] = {}
         self._segments: OrderedDict[Hashable, Segment] = OrderedDict()
         self._lock = threading.Lock()
         self._constant_specs = {name: TensorSpec.of(value) for name, value in graph.constants.items()}

@@ -114,7 +114,7 @@ class Lowering(Protocol):
         """Output is the input's value as it is, in whatever layout (Identity, Dropout)."""
         ...
 
-    def pack(self, key: Hashable, build: Callable[[], np.ndarray]) -> Operand:
+    def pack(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> Operand:
         """A packed constant, made once per model and `key` (include the constants' names: `name(i)`, and the format)."""
         ...
 

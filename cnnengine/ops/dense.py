@@ -16,6 +16,8 @@ from .conv import activate
 from .copies import copy
 
 FLOAT32 = np.dtype(np.float32)
+FEW_ROWS = 3
+"""Rows up to which a dense layer reads its weights as they are: it is bound by memory, and packing them is saved."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,16 @@ class Gemm(Operator):
             return packed
 
         names = (ctx.name(1), ctx.name(2) if c is not None else "")
+        rows = ctx.outputs[0].concrete[0]
+        plain_bias = c is None or (c.shape == (n,) and self.beta == 1)
+        if self.transB and self.alpha == 1 and plain_bias and rows <= FEW_ROWS:
+            ctx.call(
+                "dense_rows",
+                [ctx.plain(0), ctx.plain(1), None if c is None else ctx.plain(2)],
+                [ctx.out_plain()],
+                activation=self.activation,
+            )
+            return True
         ctx.call(
             "dense",
             [

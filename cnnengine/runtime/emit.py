@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import InputError, ShapeError
 from ..graph import TensorSpec
-from .layout import NO_HALO, Halo, KernelCall, View, aligned_copy, merge_halos
+from .layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, merge_halos
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -77,13 +77,13 @@ class Emitter:
         Whether convolutions may use Winograd's algorithm.
     """
 
-    def __init__(self, lanes: int, packed: dict[Hashable, np.ndarray], winograd: bool = False) -> None:
+    def __init__(self, lanes: int, packed: dict[tuple[Hashable, ...], np.ndarray], winograd: bool = False) -> None:
         self.lanes = lanes
         self.winograd = winograd
         self.packed = packed
         self.calls: list[KernelCall] = []
         self.values: dict[str, Value] = {}
-        self._constants: dict[Hashable, Buffer] = {}
+        self._constants: dict[tuple[Hashable, ...], Buffer] = {}
 
     def add_input(self, name: str, shape: tuple[int, ...], dtype: np.dtype, slot: int) -> Value:
         """A value that the caller hands in, plain, at every run."""
@@ -108,11 +108,14 @@ class Emitter:
         value.refs[key] = ref
         return ref
 
-    def constant_buffer(self, key: Hashable, build: Callable[[], np.ndarray]) -> BufferRef:
+    def constant_buffer(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> BufferRef:
         """The packed constant of this key as an operand."""
         if key not in self._constants:
             if key not in self.packed:
-                self.packed[key] = aligned_copy(build())
+                array = np.ascontiguousarray(build()).reshape(-1)
+                # what is packed is read in whole registers; plain tensors may lie anywhere
+                aligned = key[0] == "plain" or array.ctypes.data % ALIGNMENT == 0
+                self.packed[key] = array if aligned else aligned_copy(array)
             array = self.packed[key]
             self._constants[key] = Buffer("constant", array.shape, array.dtype, array=array)
         buffer = self._constants[key]
@@ -219,7 +222,7 @@ class NodeContext:
     def same(self, output: int = 0, input: int = 0) -> None:
         self._emitter.values[self._output_names[output]] = self._emitter.values[self._names[input]]
 
-    def pack(self, key: Hashable, build: Callable[[], np.ndarray]) -> BufferRef:
+    def pack(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> BufferRef:
         return self._emitter.constant_buffer(key, build)
 
     def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> BufferRef:

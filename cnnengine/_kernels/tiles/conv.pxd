@@ -61,6 +61,9 @@ ctypedef void (*winograd_output_fn)(const winograd_output_t *t) noexcept nogil
 cdef enum:
     CONV_STRIDES = 3                    # run-time stride, 1, 2
 
+# y[i] = min(max(x . w[i] + bias[i], low), high) for n <= 4 rows of k weights, one after another; bias may be NULL.
+ctypedef void (*dot_fn)(const float *x, const float *w, Py_ssize_t k, int n, const float *bias, float *y, float low, float high) noexcept nogil
+
 cdef struct ConvTiles:
     int lanes
     int width[5]                        # widest tile of B output blocks, for B = 1, 2, 4; 0 where there is none
@@ -69,4 +72,5 @@ cdef struct ConvTiles:
     depthwise_row_fn depthwise[CONV_STRIDES]
     winograd_input_fn winograd_input
     winograd_output_fn winograd_output
+    dot_fn dot
     double (*fma_loop)(long n) noexcept nogil   # returns the floating-point operations it did

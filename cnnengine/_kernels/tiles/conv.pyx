@@ -36,6 +36,7 @@ cdef extern from "simd.h" nogil:
     enum: LANES, UNROLL, WIDTH1, WIDTH2, WIDTH4
     vf vset(float) noexcept
     vf vload(const float *) noexcept
+    vf vload_part(const float *, int) noexcept
     void vstore(float *, vf) noexcept
     vf vmax_keep(vf, float) noexcept
     vf vmin_keep(vf, float) noexcept
@@ -270,6 +271,54 @@ cdef void winograd_output(const winograd_output_t *t) noexcept nogil:
         output_tile(0, t)
 
 
+# ---------------------------------------------------------------- dot products
+# N rows of weights against one x, in 2 N accumulators; the lanes are added in one fixed order.
+
+cdef inline void dot_tile(const int N, const float *x, const float *w, Py_ssize_t k, const float *bias, float *y, float low,
+                          float high) noexcept nogil:
+    cdef vf acc[8]
+    cdef vf x0, x1
+    cdef Py_ssize_t at = 0
+    cdef int i, lane
+    cdef float total
+    for i in range(2 * N):
+        acc[i] = vset(0)
+    while at + 2 * LANES <= k:
+        x0 = vload(x + at)
+        x1 = vload(x + at + LANES)
+        for i in range(N):
+            acc[2 * i] = acc[2 * i] + x0 * vload(w + i * k + at)
+            acc[2 * i + 1] = acc[2 * i + 1] + x1 * vload(w + i * k + at + LANES)
+        at = at + 2 * LANES
+    while at < k:
+        lane = LANES if k - at > LANES else <int>(k - at)
+        x0 = vload_part(x + at, lane)
+        for i in range(N):
+            acc[2 * i] = acc[2 * i] + x0 * vload_part(w + i * k + at, lane)
+        at = at + lane
+    for i in range(N):
+        acc[2 * i] = acc[2 * i] + acc[2 * i + 1]
+        total = 0
+        for lane in range(LANES):
+            total = total + (<float *>&acc[2 * i])[lane]
+        if bias != NULL:
+            total = total + bias[i]
+        # comparisons that a NaN fails, so that it stays
+        total = low if low > total else total
+        y[i] = high if high < total else total
+
+
+cdef void dot(const float *x, const float *w, Py_ssize_t k, int n, const float *bias, float *y, float low, float high) noexcept nogil:
+    if n == 4:
+        dot_tile(4, x, w, k, bias, y, low, high)
+    elif n == 3:
+        dot_tile(3, x, w, k, bias, y, low, high)
+    elif n == 2:
+        dot_tile(2, x, w, k, bias, y, low, high)
+    else:
+        dot_tile(1, x, w, k, bias, y, low, high)
+
+
 cdef double fma_loop(long n) noexcept nogil:
     """n steps of 12 independent multiply-adds in registers."""
     cdef vf a[12]
@@ -300,5 +349,6 @@ tiles.plain[2][:] = [plain_2_0, plain_2_1, plain_2_2]
 tiles.depthwise[:] = [depthwise_0, depthwise_1, depthwise_2]
 tiles.winograd_input = winograd_input
 tiles.winograd_output = winograd_output
+tiles.dot = dot
 tiles.fma_loop = fma_loop
 capsule = PyCapsule_New(&tiles, "cnnengine.tiles.conv", NULL)
