@@ -154,6 +154,8 @@ INDEX: dict[str, str] = {
     "ScatterND": "gather",
     "TopK": "gather",
     "Trilu": "gather",
+    # detection
+    "NonMaxSuppression": "detection",
     # control flow and sequences
     "If": "control",
     "Loop": "control",

@@ -1,0 +1,92 @@
+"""NonMaxSuppression against a plain loop written from the specification."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnnengine.errors import InputError, ModelError, ShapeError
+from cnnengine.graph import TensorSpec
+from cnnengine.ops.base import NodeRecord
+from cnnengine.ops.detection import NonMaxSuppression
+
+I64 = np.int64
+
+
+def overlap(a: np.ndarray, b: np.ndarray, center: bool) -> float:
+    """Intersection over union of two boxes, 0 where one has no area."""
+    edges = []
+    for box in (a, b):
+        if center:
+            x, y, w, h = box
+            edges.append((x - w / 2, x + w / 2, y - h / 2, y + h / 2))
+        else:
+            edges.append((min(box[0], box[2]), max(box[0], box[2]), min(box[1], box[3]), max(box[1], box[3])))
+    (a0, a1, a2, a3), (b0, b1, b2, b3) = edges
+    area_a, area_b = (a1 - a0) * (a3 - a2), (b1 - b0) * (b3 - b2)
+    if area_a <= 0 or area_b <= 0:
+        return 0.0
+    shared = max(min(a1, b1) - max(a0, b0), 0) * max(min(a3, b3) - max(a2, b2), 0)
+    return shared / (area_a + area_b - shared)
+
+
+def plain(boxes, scores, count, threshold, lowest, center):
+    found = []
+    for n in range(scores.shape[0]):
+        for c in range(scores.shape[1]):
+            order = sorted(range(scores.shape[2]), key=lambda k: (-scores[n, c, k], k))
+            kept: list[int] = []
+            for k in order:
+                if lowest is not None and not scores[n, c, k] > lowest:
+                    continue
+                if len(kept) < count and all(overlap(boxes[n, k], boxes[n, j], center) <= threshold for j in kept):
+                    kept.append(k)
+            found += [(n, c, k) for k in kept]
+    return np.array(found, I64).reshape(-1, 3)
+
+
+@pytest.mark.parametrize("center", [0, 1])
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("lowest", [None, 0.4])
+@pytest.mark.parametrize("count", [0, 3, 1000])
+def test_agrees_with_the_loop(center, threshold, lowest, count):
+    rng = np.random.default_rng(3)
+    # on a grid of quarters: overlaps are exact, equal boxes and empty ones occur
+    boxes = (rng.integers(0, 12, (2, 60, 4)) / 4).astype(np.float32)
+    scores = (rng.integers(0, 9, (2, 3, 60)) / 8).astype(np.float32)
+    inputs = [boxes, scores, np.array([count], I64), np.float32([threshold])]
+    if lowest is not None:
+        inputs.append(np.float32([lowest]))
+    (got,) = NonMaxSuppression(center).reference(*inputs)
+    want = plain(boxes, scores, count, threshold, lowest, bool(center))
+    assert got.dtype == np.int64
+    np.testing.assert_array_equal(got, want)
+    assert (len(want) > 0) is (count > 0)
+
+
+def test_absent_inputs():
+    boxes, scores = np.float32([[[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3]]]), np.float32([[[0.1, 0.9, -1.0]]])
+    op = NonMaxSuppression()
+    assert op.reference(boxes, scores)[0].shape == (0, 3)
+    specs = [TensorSpec.of(boxes), TensorSpec.of(scores)]
+    assert op.infer(specs)[0].shape == (0, 3)
+    assert op.infer([*specs, TensorSpec(np.dtype(I64), (1,))])[0].shape == (None, 3)
+    np.testing.assert_array_equal(op.reference(boxes, scores, np.array(9, I64))[0], [[0, 0, 1], [0, 0, 2]])
+    np.testing.assert_array_equal(op.reference(boxes, scores, np.array(9, I64), None, np.float32(0.0))[0], [[0, 0, 1]])
+    assert op.reference(boxes[:, :0], scores[:, :, :0], np.array(9, I64))[0].shape == (0, 3)
+
+
+def test_errors():
+    op = NonMaxSuppression()
+    boxes, scores = np.zeros((1, 5, 4), np.float32), np.zeros((1, 2, 5), np.float32)
+    for bad_boxes, bad_scores in [(boxes[0], scores), (boxes[:, :, :3], scores), (boxes, scores[0]), (boxes, scores[:, :, :4])]:
+        with pytest.raises(ShapeError):
+            op.reference(bad_boxes, bad_scores, np.array(1, I64))
+        with pytest.raises(ShapeError):
+            op.infer([TensorSpec(b.dtype, b.shape) for b in (bad_boxes, bad_scores)])
+    with pytest.raises(InputError, match="iou_threshold"):
+        op.reference(boxes, scores, np.array(1, I64), np.float32(1.5))
+    with pytest.raises(InputError, match="float"):
+        op.infer([TensorSpec(np.dtype(I64), (1, 5, 4)), TensorSpec(np.dtype(np.float32), (1, 2, 5))])
+    with pytest.raises(ModelError):
+        NonMaxSuppression.from_onnx(NodeRecord("NonMaxSuppression", "", 11, {"center_point_box": 2}, ("a", "b"), ("y",)))
