@@ -27,7 +27,7 @@ from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_CLIP, ACT_NONE, KernelTable
-from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t, depthwise_row_fn, depthwise_tile_t
+from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t, depthwise_row_fn, depthwise_tile_t, start_ahead, step_ahead
 
 from cnnengine._kernels import ACTIVATIONS
 
@@ -81,7 +81,8 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
     cdef float *y = <float *>args[4]
     cdef Py_ssize_t lanes = table.lanes, units = g.units4 + g.units2 + g.units1
     cdef Py_ssize_t n, group, unit, part, block, blocks, row, row0, row1, k0, kn, at, left, pieces, width, k_channels
-    cdef Py_ssize_t panel, yrow, b
+    cdef Py_ssize_t panel, b, size, tiles
+    cdef const float *ahead
     cdef conv_tile_t t
     cdef conv_tile_fn tile
     cdef float *yp
@@ -148,6 +149,11 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
         t.partial = g.partial if t.last else 0
         t.w = w + k0 * g.channels * g.n_taps * (2 if blocks > 1 else 1) * lanes
         t.w2 = t.w + panel
+        # meanwhile the next K block, or the next unit's first
+        size = kn * g.channels * g.n_taps * (2 if blocks > 1 else 1) * lanes
+        tiles = (row1 - row0) * ((g.width + table.conv.width[blocks] - 1) // table.conv.width[blocks])
+        ahead = t.w + size + (panel if blocks == 4 and t.last else 0)
+        start_ahead(&t, ahead, size, tiles)
         for row in range(row0, row1):
             width = g.width if row + 1 < g.rows else g.last_width
             pieces = (width + table.conv.width[blocks] - 1) // table.conv.width[blocks]
@@ -159,6 +165,7 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
                 if residual != NULL:
                     t.residual = residual + (row // g.rows_h) * g.rd + (row % g.rows_h) * g.rh + at * g.rw
                 tile(<int>left, &t)
+                step_ahead(&t, ahead + size)
                 at = at + left
                 pieces = pieces - 1
         k0 = k0 + kn
@@ -292,10 +299,13 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     g.chunk_rows = at_least(4000000 // work, 1)
     if g.chunk_rows * g.width < 2 * widest:
         g.chunk_rows = (2 * widest + g.width - 1) // at_least(g.width, 1)
+    # where the weights outweigh the input and units are many, each unit's weights are read once
+    g.units_outside = cg * n_taps * og > xv.c // groups * xv.dhw[0] * xv.dhw[1] * xv.dhw[2]
+    if g.units_outside and units * groups * xv.n >= 8:
+        g.chunk_rows = at_least(g.rows, 1)
     i = (g.rows + g.chunk_rows - 1) // g.chunk_rows
     g.chunk_rows = (g.rows + i - 1) // i if i else 1
     g.row_chunks = i
-    g.units_outside = cg * n_taps * og > xv.c // groups * xv.dhw[0] * xv.dhw[1] * xv.dhw[2]
 
     block = <Py_ssize_t *>malloc(sizeof(conv_t) + n_taps * sizeof(Py_ssize_t))
     if block == NULL:
@@ -596,6 +606,7 @@ cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     t.residual = NULL
     t.rplane = t.rstep = 0
     t.first = t.last = 1
+    t.ahead_lines = 0
     t.low = g.act.low
     t.high = g.act.high
     row = part * g.chunk_rows

@@ -16,6 +16,10 @@ What the compiler needs
     With 16 registers it must be known and unrolled: it saves the loop's own instructions. Hence `UNROLL`.
     Only the last plane may have fewer channels: lanes beyond them are never read, whatever lies there.
 
+Fetching ahead
+    The pixels of the next plane go to the first-level cache (with several taps most of them are there), and a share of the weights
+    that the next tiles will need to the second: rows of planes and panels lie too far apart for the processor to guess.
+
 Planes of one channel
     Kernel taps that are neighbours in a row of x lie side by side as the channels of a pixel do, and their weights too: a run of
     them is one tap of `channels` channels, of which neighbouring pixels share all but S.
@@ -40,6 +44,8 @@ cdef extern from "simd.h" nogil:
     void vstore(float *, vf) noexcept
     vf vmax_keep(vf, float) noexcept
     vf vmin_keep(vf, float) noexcept
+    void prefetch_l1(const void *) noexcept
+    void prefetch_l2(const void *) noexcept
 
 
 cdef inline void tile(const int P, const int B, const int S, const int IC, const conv_tile_t *t) noexcept nogil:
@@ -53,6 +59,8 @@ cdef inline void tile(const int P, const int B, const int S, const int IC, const
     cdef const float *xi
     cdef const float *w = t.w
     cdef const float *w2 = t.w2
+    cdef const float *ahead = t.ahead
+    cdef Py_ssize_t line, lines = t.ahead_lines
     cdef const Py_ssize_t *taps = t.taps
     if t.first:
         for p in range(P):
@@ -66,6 +74,12 @@ cdef inline void tile(const int P, const int B, const int S, const int IC, const
         for c in range(planes):
             for tap in range(n_taps):
                 xi = xc + taps[tap]
+                for line in range(lines):
+                    prefetch_l2(ahead)
+                    ahead = ahead + LINE
+                if IC > 1 and n_taps == 1:
+                    for p in range((P * LANES + LINE - 1) // LINE if S == 1 else P):
+                        prefetch_l1(xi + t.xplane + p * (LINE if S == 1 else step))
                 for k in range(LANES):
                     for b in range(B):
                         wv[b] = vload(w + b * LANES) if b < 2 else vload(w2 + (b - 2) * LANES)
@@ -82,6 +96,12 @@ cdef inline void tile(const int P, const int B, const int S, const int IC, const
         ic = t.channels if c < planes else t.partial
         for tap in range(n_taps):
             xi = xc + taps[tap]
+            for line in range(lines):
+                prefetch_l2(ahead)
+                ahead = ahead + LINE
+            if IC > 1 and n_taps == 1:
+                for p in range((P * LANES + LINE - 1) // LINE if S == 1 else P):
+                    prefetch_l1(xi + t.xplane + p * (LINE if S == 1 else step))
             for k in range(ic):
                 for b in range(B):
                     wv[b] = vload(w + b * LANES) if b < 2 else vload(w2 + (b - 2) * LANES)
