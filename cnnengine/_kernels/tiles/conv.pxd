@@ -43,7 +43,8 @@ ctypedef void (*conv_tile_fn)(int width, const conv_tile_t *t) noexcept nogil
 
 cdef struct depthwise_tile_t:
     const float *x                      # first pixel of the row
-    const float *w                      # [tap][lane]
+    const float *w                      # [tap][channel of the group][lane]
+    Py_ssize_t per_group                # channels of a group
     const float *bias                   # [lane]
     float *y
     const float *residual               # or NULL
@@ -89,7 +90,8 @@ cdef struct ConvTiles:
     int width[5]                        # widest tile of B output blocks, for B = 1, 2, 4; 0 where there is none
     conv_tile_fn blocked[5][CONV_STRIDES]   # [B][stride or 0]; input planes of `lanes` channels
     conv_tile_fn plain[5][CONV_STRIDES]     # input planes of one channel
-    depthwise_row_fn depthwise[CONV_STRIDES]
+    depthwise_row_fn depthwise[CONV_STRIDES]    # one channel a group
+    depthwise_row_fn grouped            # several; any stride
     winograd_input_fn winograd_input
     winograd_output_fn winograd_output
     dot_fn dot

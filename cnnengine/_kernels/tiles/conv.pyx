@@ -43,6 +43,8 @@ cdef extern from "simd.h" nogil:
     vf vload_part(const float *, int) noexcept
     void vstore(float *, vf) noexcept
     vf vmax_keep(vf, float) noexcept
+    vi vgroup(int per_group, int k) noexcept
+    vf vpermute(vf, vi) noexcept
     vf vmin_keep(vf, float) noexcept
     void prefetch_l1(const void *) noexcept
     void prefetch_l2(const void *) noexcept
@@ -212,6 +214,55 @@ cdef void depthwise_1(const depthwise_tile_t *t) noexcept nogil: depthwise_row(1
 cdef void depthwise_2(const depthwise_tile_t *t) noexcept nogil: depthwise_row(2, t)
 
 
+# Several channels a group: the lanes of a pixel are permuted so that each output lane meets channel k of its own group. No value
+# of another group is touched, not even by a zero: infinities and NaN stay in their group.
+
+cdef inline void grouped_tile(const int P, Py_ssize_t at, const depthwise_tile_t *t) noexcept nogil:
+    cdef vf acc[14]
+    cdef vf w
+    cdef vi order
+    cdef int p
+    cdef Py_ssize_t tap, k, step = t.xstep
+    cdef const float *x = t.x + at * step
+    cdef const float *xi
+    cdef const float *wi = t.w
+    cdef float *y = t.y + at * LANES
+    w = vload(t.bias)
+    for p in range(P):
+        acc[p] = w
+    for tap in range(t.n_taps):
+        xi = x + t.taps[tap]
+        for k in range(t.per_group):
+            order = vgroup(<int>t.per_group, <int>k)
+            w = vload(wi)
+            for p in range(P):
+                acc[p] = acc[p] + w * vpermute(vload(xi + p * step), order)
+            wi = wi + LANES
+    if t.residual != NULL:
+        for p in range(P):
+            acc[p] = acc[p] + vload(t.residual + (at + p) * LANES)
+    for p in range(P):
+        vstore(y + p * LANES, vmin_keep(vmax_keep(acc[p], t.low), t.high))
+
+
+cdef void grouped_row(const depthwise_tile_t *t) noexcept nogil:
+    cdef Py_ssize_t at = 0, n = t.width
+    while n - at >= 10:
+        grouped_tile(10, at, t)
+        at = at + 10
+    while n - at >= 7:
+        grouped_tile(7, at, t)
+        at = at + 7
+    while n - at >= 4:
+        grouped_tile(4, at, t)
+        at = at + 4
+    while n - at >= 2:
+        grouped_tile(2, at, t)
+        at = at + 2
+    if n - at >= 1:
+        grouped_tile(1, at, t)
+
+
 # ---------------------------------------------------------------- Winograd F(4x4, 3x3)
 # Y = A^T [(G g G^T) * (B^T d B)] A with the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray, 2016). The transforms of d and
 # of the products stand here, each along columns and then along rows; lanes are channels.
@@ -367,6 +418,7 @@ tiles.blocked[4][:] = [blocked_4_0, blocked_4_1, blocked_4_2]
 tiles.plain[1][:] = [plain_1_0, plain_1_1, plain_1_2]
 tiles.plain[2][:] = [plain_2_0, plain_2_1, plain_2_2]
 tiles.depthwise[:] = [depthwise_0, depthwise_1, depthwise_2]
+tiles.grouped = grouped_row
 tiles.winograd_input = winograd_input
 tiles.winograd_output = winograd_output
 tiles.dot = dot
