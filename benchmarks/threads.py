@@ -65,7 +65,8 @@ def main() -> None:
 
     info = threads.thread_info()
     print(
-        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; team: {info['team']}, clock: {info['clock']}, OpenMP {info['openmp']}"
+        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; "
+        f"team: {info['team']}, clock: {info['clock']}, OpenMP {info['openmp']}"
     )
     print("\nempty steps (2 chunks without work), us a step:      min   median      p95")
     for design in DESIGNS:
@@ -81,7 +82,8 @@ def main() -> None:
                     times = in_own_process(design, step_us, runs, options.pause)
                     base = base or statistics.median(times)
                     print(
-                        f"busy {busy}, {step_us:5g} us a step, {design:>20} {line(times, 1e-3)} {statistics.median(times) / base:8.2f}"
+                        f"busy {busy}, {step_us:5g} us a step, {design:>20} {line(times, 1e-3)} "
+                        f"{statistics.median(times) / base:8.2f}"
                     )
         finally:
             for spinner in spinners:

@@ -8,8 +8,8 @@ threads : int, optional
 out : ndarray, optional
     A writable float32 array of the result's shape to write into and return.
 
-Strided, Fortran-ordered, misaligned and byte-swapped arrays are copied, read-only ones are accepted. They raise `InputError` for a
-wrong dtype or kind of argument, and `ShapeError`, which names the argument, for shapes or geometry that do not fit.
+Strided, Fortran-ordered, misaligned and byte-swapped arrays are copied, read-only ones are accepted. They raise `InputError`
+for a wrong dtype or kind of argument, and `ShapeError`, which names the argument, for shapes or geometry that do not fit.
 """
 
 from __future__ import annotations

@@ -213,7 +213,9 @@ class Model:
         fixed = info.shape[0] if info.shape else None
         if isinstance(fixed, int):
             if batch_size is not None and batch_size != fixed:
-                raise InputError("the file fixes the batch", model=self._name, tensor="batch_size", expected=fixed, received=batch_size)
+                raise InputError(
+                    "the file fixes the batch", model=self._name, tensor="batch_size", expected=fixed, received=batch_size
+                )
             batch_size = fixed
         if batch_size is not None and batch_size < 1:
             raise InputError("must be positive", model=self._name, tensor="batch_size", expected=">= 1", received=batch_size)
@@ -266,10 +268,18 @@ class Model:
 
     def _check_feeds(self, feeds: Mapping[str, Any], *, copies: bool = True) -> dict[str, Any]:
         if not isinstance(feeds, Mapping):
-            raise InputError("must map names to arrays", model=self._name, tensor="feeds", expected="a dict", received=type(feeds).__name__)
+            raise InputError(
+                "must map names to arrays", model=self._name, tensor="feeds", expected="a dict", received=type(feeds).__name__
+            )
         for name in feeds:
             if name not in self._by_name:
-                raise InputError("no such input", model=self._name, tensor=str(name), expected=f"one of {', '.join(self._by_name)}", received=name)
+                raise InputError(
+                    "no such input",
+                    model=self._name,
+                    tensor=str(name),
+                    expected=f"one of {', '.join(self._by_name)}",
+                    received=name,
+                )
         values: dict[str, Any] = {}
         for name, info in self._by_name.items():
             if name not in feeds:
@@ -278,7 +288,8 @@ class Model:
             if array.dtype.newbyteorder("=") != info.dtype:
                 raise InputError("has the wrong dtype", model=self._name, tensor=name, expected=info.dtype, received=array.dtype)
             if info.shape is not None and (
-                array.ndim != len(info.shape) or any(isinstance(d, int) and d != n for d, n in zip(info.shape, array.shape, strict=True))
+                array.ndim != len(info.shape)
+                or any(isinstance(d, int) and d != n for d, n in zip(info.shape, array.shape, strict=True))
             ):
                 raise ShapeError("has the wrong shape", model=self._name, tensor=name, expected=info.shape, received=array.shape)
             if copies:
@@ -459,7 +470,11 @@ def load(
         Names every node that cannot be run.
     """
     return Model(
-        model, threads=threads, fallback=fallback, input_shapes=input_shapes, outputs=outputs, base_dir=base_dir, winograd=winograd
+        model,
+        threads=threads,
+        fallback=fallback,
+        input_shapes=input_shapes,
+        outputs=outputs,
+        base_dir=base_dir,
+        winograd=winograd,
     )
-
-

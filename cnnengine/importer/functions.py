@@ -35,7 +35,9 @@ def opsets_of(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
         domain = "" if o.domain == "ai.onnx" else o.domain
         if versions.setdefault(domain, int(o.version)) != int(o.version):
             raise ModelError(
-                f"two opset versions of domain {o.domain or 'ai.onnx'!r}", expected="one", received=(versions[domain], int(o.version))
+                f"two opset versions of domain {o.domain or 'ai.onnx'!r}",
+                expected="one",
+                received=(versions[domain], int(o.version)),
             )
     return versions
 

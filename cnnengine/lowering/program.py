@@ -100,14 +100,18 @@ class Segment:
             results = run_host(node, [values[n] if n else None for n in self.tail.inputs], threads)
         for name, value in zip(node.outputs, results, strict=False):
             if name:
-                values[name] = value if isinstance(value, list) or value is None else np.ascontiguousarray(value).reshape(np.shape(value))
+                values[name] = (
+                    value if isinstance(value, list) or value is None else np.ascontiguousarray(value).reshape(np.shape(value))
+                )
 
 
 def run_host(node: Node, inputs: Sequence[Any], threads: int) -> list[Any]:
     """One node on arrays (or lists): by kernels where it can be lowered on its own, else by its reference."""
     plain = all(a is None or isinstance(a, np.ndarray) for a in inputs)
     if plain and inputs and isinstance(inputs[0], np.ndarray) and inputs[0].dtype == np.float32 and node.op.domain == "":
-        return run_operator(node.op, [None if a is None else np.ascontiguousarray(a).reshape(a.shape) for a in inputs], threads=threads)
+        return run_operator(
+            node.op, [None if a is None else np.ascontiguousarray(a).reshape(a.shape) for a in inputs], threads=threads
+        )
     return node.op.reference(*inputs)
 
 
@@ -155,7 +159,10 @@ class Program:
             if found is not None:
                 self._segments.move_to_end(key)
                 return found
-            specs = {n: TensorSpec(v.dtype, v.shape) if isinstance(v, np.ndarray) else TensorSpec(np.dtype(object), None) for n, v in live.items()}
+            specs = {
+                n: TensorSpec(v.dtype, v.shape) if isinstance(v, np.ndarray) else TensorSpec(np.dtype(object), None)
+                for n, v in live.items()
+            }
             made = self._plan(start, specs)
             self._segments[key] = made
             while len(self._segments) > PLANS:
@@ -242,7 +249,9 @@ class Program:
                 need.update(n for n in (*node.inputs, *node.op.captures()) if n and specs[n].value is None)
         return kept[::-1]
 
-    def _enter(self, name: str, specs: Mapping[str, TensorSpec], live: Mapping[str, TensorSpec], emitter: Emitter, slots: list[str]) -> None:
+    def _enter(
+        self, name: str, specs: Mapping[str, TensorSpec], live: Mapping[str, TensorSpec], emitter: Emitter, slots: list[str]
+    ) -> None:
         spec = specs[name]
         if spec.value is not None:
             emitter.add_constant(name, spec.value)
@@ -251,7 +260,12 @@ class Program:
             slots.append(name)
 
     def _lower_node(
-        self, node: Node, specs: Mapping[str, TensorSpec], emitter: Emitter, host_steps: list[tuple[int, HostStep]], hosts: list[str]
+        self,
+        node: Node,
+        specs: Mapping[str, TensorSpec],
+        emitter: Emitter,
+        host_steps: list[tuple[int, HostStep]],
+        hosts: list[str],
     ) -> None:
         out_specs = [specs[n] if n else TensorSpec(np.dtype(np.float32), ()) for n in node.outputs]
         mark = len(emitter.calls)

@@ -92,14 +92,20 @@ class _Convolution(Operator):
         kernel = w_shape[2:]
         if self.kernel_shape is not None and tuple(self.kernel_shape) != kernel:
             raise ShapeError(
-                "kernel_shape differs from the weights", operator=self.op_type, tensor="w", expected=self.kernel_shape, received=kernel
+                "kernel_shape differs from the weights",
+                operator=self.op_type,
+                tensor="w",
+                expected=self.kernel_shape,
+                received=kernel,
             )
         try:
             window = Window.of(kernel, self.strides, self.dilations, self.pads, self.auto_pad)
         except ShapeError as error:
             raise error.locate(operator=self.op_type) from None
         if window.auto_pad == "NOTSET" and min(window.pads, default=0) < 0:
-            raise ShapeError("pads must not be negative", operator=self.op_type, tensor="pads", expected=">= 0", received=window.pads)
+            raise ShapeError(
+                "pads must not be negative", operator=self.op_type, tensor="pads", expected=">= 0", received=window.pads
+            )
         return window
 
     def _check(self, inputs: Sequence[TensorSpec | None], out_channels: int, in_channels: int) -> None:
@@ -107,12 +113,18 @@ class _Convolution(Operator):
         assert x is not None and w is not None
         xs, ws = x.concrete, w.concrete
         if not 3 <= len(xs) <= 5:
-            raise ShapeError("x has the wrong rank", operator=self.op_type, tensor="x", expected="(N, C, 1 to 3 spatial axes)", received=xs)
+            raise ShapeError(
+                "x has the wrong rank", operator=self.op_type, tensor="x", expected="(N, C, 1 to 3 spatial axes)", received=xs
+            )
         if len(ws) != len(xs):
-            raise ShapeError("w has another rank than x", operator=self.op_type, tensor="w", expected=f"{len(xs)} axes", received=ws)
+            raise ShapeError(
+                "w has another rank than x", operator=self.op_type, tensor="w", expected=f"{len(xs)} axes", received=ws
+            )
         for name, spec in (("x", x), ("w", w), ("bias", inputs[2] if len(inputs) > 2 else None)):
             if spec is not None and (spec.dtype.kind != "f" or spec.dtype != x.dtype):
-                raise InputError("has the wrong dtype", operator=self.op_type, tensor=name, expected="float32", received=spec.dtype)
+                raise InputError(
+                    "has the wrong dtype", operator=self.op_type, tensor=name, expected="float32", received=spec.dtype
+                )
         if self.group < 1 or ws[0] % self.group or xs[1] % self.group or out_channels < 1:
             raise ShapeError(
                 "groups do not divide the channels",
@@ -122,10 +134,20 @@ class _Convolution(Operator):
                 received=self.group,
             )
         if xs[1] != in_channels:
-            raise ShapeError("w does not fit the channels of x", operator=self.op_type, tensor="w", expected=f"{xs[1]} input channels", received=ws)
+            raise ShapeError(
+                "w does not fit the channels of x",
+                operator=self.op_type,
+                tensor="w",
+                expected=f"{xs[1]} input channels",
+                received=ws,
+            )
         if len(inputs) > 2 and inputs[2] is not None and inputs[2].concrete != (out_channels,):
             raise ShapeError(
-                "the bias has the wrong shape", operator=self.op_type, tensor="bias", expected=(out_channels,), received=inputs[2].concrete
+                "the bias has the wrong shape",
+                operator=self.op_type,
+                tensor="bias",
+                expected=(out_channels,),
+                received=inputs[2].concrete,
             )
 
 
@@ -185,9 +207,9 @@ class Conv(_Convolution):
         assert x is not None
         if w is None or x.dtype != FLOAT32 or (bias is None and len(ctx.inputs) > 2 and ctx.inputs[2] is not None):
             return False
-        n, c, *spatial = x.shape  # type: ignore[misc]
+        c, spatial = x.concrete[1], x.concrete[2:]
         window = self._window(w.shape)
-        out, begins, _ = window.resolve(spatial)  # type: ignore[arg-type]
+        out, begins, _ = window.resolve(spatial)
         stride = _three(window.strides, 1)
         ranges = [[t * d - b for t in range(k)] for k, d, b in zip(window.kernel, window.dilations, begins, strict=True)]
         taps = [_three(t, 0) for t in itertools.product(*ranges)]
@@ -211,7 +233,7 @@ class Conv(_Convolution):
                 activation=self.activation,
             )
             return True
-        if ctx.winograd and g == 1 and _winograd_pays(window, c, o, out):  # type: ignore[arg-type]
+        if ctx.winograd and g == 1 and _winograd_pays(window, c, o, out):
             xo = ctx.planes(0, halo=halo)
             ctx.call(
                 "winograd",
@@ -279,7 +301,9 @@ class ConvTranspose(_Convolution):
         out, _, _ = self._resolve(ws, x.concrete[2:])
         return [TensorSpec(x.dtype, (x.concrete[0], ws[1] * self.group, *out))]
 
-    def _resolve(self, w_shape: tuple[int, ...], spatial: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    def _resolve(
+        self, w_shape: tuple[int, ...], spatial: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         window = self._window(w_shape)
         if any(p >= max(s, d) or p < 0 for p, s, d in zip(self.output_padding, window.strides, window.dilations, strict=False)):
             raise ShapeError(
@@ -300,7 +324,10 @@ class ConvTranspose(_Convolution):
         window = self._window(w.shape)
         out, begins, _ = self._resolve(w.shape, x.shape[2:])
         g, rank = self.group, len(out)
-        full = [max((n - 1) * s + e, p + o) for n, s, e, p, o in zip(x.shape[2:], window.strides, window.extent, begins, out, strict=True)]
+        full = [
+            max((n - 1) * s + e, p + o)
+            for n, s, e, p, o in zip(x.shape[2:], window.strides, window.extent, begins, out, strict=True)
+        ]
         y = np.zeros((x.shape[0], g, w.shape[1], *full))
         xg = x.astype(np.float64).reshape(x.shape[0], g, -1, *x.shape[2:])
         wg = w.astype(np.float64).reshape(g, w.shape[0] // g, *w.shape[1:])
@@ -322,7 +349,7 @@ class ConvTranspose(_Convolution):
         assert x is not None
         if w is None or x.dtype != FLOAT32 or (bias is None and len(ctx.inputs) > 2 and ctx.inputs[2] is not None):
             return False
-        spatial: tuple[int, ...] = tuple(x.shape[2:])  # type: ignore[index, arg-type]
+        spatial = x.concrete[2:]
         window = self._window(w.shape)
         out, begins, _ = self._resolve(w.shape, spatial)
         if any(b < 0 for b in begins):
@@ -351,7 +378,7 @@ class ConvTranspose(_Convolution):
             calls.append((_three([p[0] for p in phase], 0), extent, [tuple(t for t, _ in pick) for pick in picks], taps))
         xo = ctx.planes(0, halo=halo, groups=g)
         y = ctx.out_planes(groups=g)
-        for index, (start, extent, kernel_taps, taps) in enumerate(calls):
+        for index, (first, extent, kernel_taps, taps) in enumerate(calls):
 
             def weights(kernel_taps: list[tuple[int, ...]] = kernel_taps) -> np.ndarray:
                 cg = w.shape[0] // g
@@ -359,14 +386,15 @@ class ConvTranspose(_Convolution):
                 picked = np.zeros((g, cg, w.shape[1], len(kernel_taps)), np.float32)
                 for i, tap in enumerate(kernel_taps):
                     picked[..., i] = by_group[(slice(None),) * 3 + tap]
-                return pack_conv(picked.transpose(0, 2, 1, 3).reshape(o, cg, len(kernel_taps)), g, ctx.lanes)
+                packed: np.ndarray = pack_conv(picked.transpose(0, 2, 1, 3).reshape(o, cg, len(kernel_taps)), g, ctx.lanes)
+                return packed
 
             ctx.call(
                 "conv",
                 [xo, ctx.pack(("conv_transpose", *names, g, tuple(kernel_taps)), weights), bias_packed, None],
                 [y],
                 taps=taps,
-                start=start,
+                start=first,
                 step=_three(window.strides, 1),
                 extent=extent,
                 groups=g,

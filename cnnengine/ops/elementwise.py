@@ -606,7 +606,7 @@ class Not(_One):
         return [np.asarray(np.logical_not(inputs[0]))]
 
     def lower(self, ctx: Lowering) -> bool:
-        true = ctx.pack("true", lambda: np.ones(1, np.bool_))
+        true = ctx.pack(("true",), lambda: np.ones(1, np.bool_))
         ctx.call("logic", [ctx.plain(0), true], [ctx.out_plain()], op="xor")
         return True
 

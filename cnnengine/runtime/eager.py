@@ -34,7 +34,9 @@ class _Ready:
         for call in emitter.calls:
             build, front = kernel(call.kernel)
             operands = (*call.inputs, *call.outputs)
-            launch = build([None if r is None else r.view() for r in call.inputs], [r.view() for r in call.outputs], **call.params)
+            launch = build(
+                [None if r is None else r.view() for r in call.inputs], [r.view() for r in call.outputs], **call.params
+            )
             self.steps.append((front, launch, operands, call.kernel in BYTE_FRONTS))
             for ref in operands:
                 if ref is not None and ref.buffer.kind == "arena":

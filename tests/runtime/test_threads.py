@@ -25,7 +25,7 @@ needs_names = pytest.mark.skipif(threads.thread_info()["team"] != "futex", reaso
 
 @pytest.fixture(autouse=True)
 def _time_limit() -> Iterator[None]:
-    """A team that hangs would hang without the GIL and without a Python signal handler: end the process, with every thread's traceback."""
+    """A team that hangs would hang without the GIL and without a signal handler: end the process, with all tracebacks."""
     faulthandler.dump_traceback_later(120, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
