@@ -130,7 +130,7 @@ class Gemm(Operator):
                 [ctx.out_plain()],
                 activation=self.activation,
             )
-            return True
+            return
         ctx.call(
             "dense",
             [
