@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +20,12 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import cnnengine
-from cnnengine.cli import main
+from cnnengine.cli import _parser, main
+from cnnengine.cli.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = str(ROOT / "models" / "digits_lenet.onnx")
+SPP = str(ROOT / "models" / "digits_spp.onnx")
 SAMPLES = ROOT / "models" / "samples"
 
 
@@ -303,6 +309,228 @@ class TestPredict:
         assert cnn("predict", MODEL, SAMPLES / "expected.npz").status == 0
 
 
+class TestInputs:
+    """Folders and patterns in place of files."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """two.PNG, one.png, three.npy, a text and a folder with seven.png."""
+        folder = tmp_path / "in"
+        (folder / "deep").mkdir(parents=True)
+        for digit, name in ((2, "two.PNG"), (1, "one.png"), (7, "deep/seven.png")):
+            shutil.copy(sample(digit), folder / name)
+        np.save(folder / "three.npy", np.load(SAMPLES / "expected.npz")["image"][3:4])
+        (folder / "notes.txt").write_text("no image")
+        return folder
+
+    def classes(self, result: Result) -> list[tuple[str, str]]:
+        lines = [line.split("\t") for line in result.out]
+        return [(Path(path).name, best.split()[0]) for path, best, *_ in lines]
+
+    def test_a_folder_gives_its_images_and_arrays_by_name(self, cnn, folder: Path) -> None:
+        result = cnn("predict", MODEL, folder, "--batch-size", 4)
+        assert (result.status, result.err) == (0, [])
+        assert self.classes(result) == [("one.png", "1"), ("three.npy", "3"), ("two.PNG", "2")]
+
+    @pytest.mark.parametrize(
+        ("pattern", "names"),
+        [
+            ("*.png", ["one.png"]),
+            ("*", None),
+            ("**/*.png", ["seven.png", "one.png"]),
+            ("t[hw]*.[nP]*", ["three.npy", "two.PNG"]),
+            ("?ne.png", ["one.png"]),
+        ],
+    )
+    def test_patterns(self, cnn, folder: Path, pattern: str, names: list[str] | None) -> None:
+        result = cnn("predict", MODEL, folder / pattern)
+        if names is None:  # the text too: who asks for everything gets everything
+            assert result.status == 1
+            assert [line.split(":")[1].strip() for line in result.err] == [str(folder / "notes.txt")]
+            names = ["one.png", "three.npy", "two.PNG"]
+        else:
+            assert (result.status, result.err) == (0, [])
+        assert [name for name, _ in self.classes(result)] == names
+
+    def test_a_file_whose_name_looks_like_a_pattern(self, cnn, folder: Path) -> None:
+        shutil.copy(sample(5), folder / "o[n]e*.png")
+        assert self.classes(cnn("predict", MODEL, folder / "o[n]e*.png")) == [("o[n]e*.png", "5")]
+
+    def test_what_stands_for_no_file_is_reported_and_the_rest_goes_on(self, cnn, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        result = cnn("predict", MODEL, sample(4), tmp_path / "empty", folder / "*.jpg", folder / "deep")
+        assert result.status == 1
+        assert self.classes(result) == [("4.png", "4"), ("seven.png", "7")]
+        assert result.err == [
+            f"cnnengine: {tmp_path / 'empty'}: no images or arrays in the folder",
+            f"cnnengine: {folder / '*.jpg'}: no file matches the pattern",
+        ]
+        assert cnn("predict", MODEL, tmp_path / "empty").status == 1
+
+    def test_a_bad_image_in_a_folder(self, cnn, folder: Path) -> None:
+        (folder / "bad.png").write_bytes((folder / "one.png").read_bytes()[:60])
+        result = cnn("predict", MODEL, folder, "--batch-size", 2)
+        assert result.status == 1
+        assert len(self.classes(result)) == 3
+        assert len(result.err) == 1
+        assert result.err[0].startswith(f"cnnengine: {folder / 'bad.png'}: ")
+
+
+class TestProgress:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    @pytest.fixture
+    def always(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("cnnengine.cli.progress.PAUSE", 0.0)
+
+    def test_on_a_terminal(self, always: None) -> None:
+        stream = self.Terminal()
+        progress = Progress(12, stream)
+        progress.step(3)
+        assert stream.getvalue().startswith("\r3/12 inputs, ")
+        progress.step()
+        assert "\r4/12 inputs, " in stream.getvalue()
+        progress.clear()
+        assert stream.getvalue().endswith("\r\x1b[K")
+        length = len(stream.getvalue())
+        progress.clear()
+        assert len(stream.getvalue()) == length
+
+    @pytest.mark.parametrize(("total", "stream"), [(12, io.StringIO()), (9, Terminal())])
+    def test_not_for_few_nor_for_files(self, always: None, total: int, stream: io.StringIO) -> None:
+        progress = Progress(total, stream)
+        progress.step(total)
+        progress.clear()
+        assert stream.getvalue() == ""
+
+    def test_not_more_often_than_one_can_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stream = self.Terminal()
+        monkeypatch.setattr("cnnengine.cli.progress.PAUSE", 3600.0)
+        progress = Progress(1000, stream)
+        for _ in range(1000):
+            progress.step()
+        assert stream.getvalue() == ""
+
+    def test_results_and_errors_are_not_mixed_with_it(
+        self, always: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        screen = self.Terminal()  # both streams on one terminal
+        monkeypatch.setattr(sys, "stderr", screen)
+        monkeypatch.setattr(sys, "stdout", screen)
+        paths = [sample(digit) for digit in range(10)]
+        assert main(["predict", MODEL, *paths[:5], str(tmp_path / "none.png"), *paths[5:], "--top", "1"]) == 1
+        written = screen.getvalue()
+        assert "\r10/11 inputs, " in written
+        assert written.endswith("\r\x1b[K")
+        # what is left on the screen: after the last carriage return of each line, erased or not
+        left = [line.split("\r")[-1].removeprefix("\x1b[K") for line in written.splitlines() if line]
+        lines = [line for line in written.replace("\r\x1b[K", "").split("\n") if "\t" in line]
+        assert len(lines) == 10
+        assert [line.split("\t")[0] for line in left if "\t" in line] == paths
+        assert sum(line.startswith("cnnengine: ") for line in left) == 1
+
+
+class TestInfo:
+    def test_inputs_outputs_layers_and_metadata(self, cnn) -> None:
+        result = cnn("info", MODEL)
+        assert (result.status, result.err) == (0, [])
+        text = "\n".join(result.out)
+        for part in (
+            "image  float32  (N, 1, 32, 32)",
+            "logits  float32  (N, 10)",
+            "layers at image (1, 1, 32, 32):",
+            "total: 8 layers, 61,706 parameters, 416,520 MACs, ",
+            "without a compiled kernel: no layer",
+            'cnnengine.labels: ["0"',
+        ):
+            assert part in text
+        (first,) = (line for line in result.out if "(1, 6, 28, 28)" in line)
+        name, operator, output, parameters, macs, kernel = re.split(r"  +", first.strip())
+        assert (operator, output, parameters, macs) == ("Conv + relu", "(1, 6, 28, 28)", "156", "117,600")
+        assert "conv" in kernel
+        assert name
+
+    def test_json(self, cnn) -> None:
+        (line,) = cnn("info", MODEL, "--json", "--shape", "2,1,32,32").out
+        data = json.loads(line)
+        assert data["inputs"] == [{"name": "image", "dtype": "float32", "shape": ["N", 1, 32, 32]}]
+        assert data["shapes"] == {"image": [2, 1, 32, 32]}
+        assert data["totals"]["macs"] == 2 * 416_520
+        assert data["totals"]["parameters"] == 61_706
+        assert (data["totals"]["host"], data["totals"]["fallback"]) == (0, 0)
+        assert data["layers"][0]["outputs"] == [{"shape": [2, 6, 28, 28], "dtype": "float32"}]
+        assert data["metadata"]["cnnengine.output"] == "logits"
+
+    def test_many_runs_of_one_kernel_are_counted(self, cnn, tmp_path: Path) -> None:
+        nodes = [helper.make_node("Concat", ["x"] * 5, ["y"], axis=1)]
+        model = save_model(tmp_path / "m.onnx", nodes, {"x": [1, 3, 4, 4]}, {"y": [1, 15, 4, 4]})
+        (layer,) = json.loads(cnn("info", model, "--json").out[0])["layers"]
+        assert len(layer["kernels"]) == 5
+        assert len(set(layer["kernels"])) == 1
+        (line,) = (line for line in cnn("info", model).out if "Concat" in line)
+        assert line.endswith(f"5 x {layer['kernels'][0]}")
+
+    def test_a_dynamic_size(self, cnn) -> None:
+        without = cnn("info", SPP)
+        assert without.status == 0
+        assert len(without.err) == 1
+        assert "--shape" in without.err[0]
+        assert any("SpatialPyramidPool" in line for line in without.out)
+        for option in ("image=1,1,37,53", "1,1,37,53"):
+            known = cnn("info", SPP, "--shape", option)
+            assert (known.status, known.err) == (0, [])
+            assert any("(1, 1008)" in line for line in known.out)
+        assert json.loads(cnn("info", SPP, "--json").out[0])["shapes"] is None
+
+    def test_layers_without_a_kernel_are_named(self, cnn, tmp_path: Path) -> None:
+        nodes = [helper.make_node("Det", ["x"], ["y"], name="determinant")]
+        model = save_model(tmp_path / "m.onnx", nodes, {"x": [2, 3, 3]}, {"y": [2]})
+        result = cnn("info", model)
+        assert "without a compiled kernel: determinant (Det, fallback)" in result.out
+        assert json.loads(cnn("info", model, "--json").out[0])["totals"]["fallback"] == 1
+
+
+class TestProfile:
+    def test_a_line_per_step(self, cnn) -> None:
+        result = cnn("profile", MODEL, "--seconds", 0, "--threads", 1)
+        assert (result.status, result.err) == (0, [])
+        assert result.out[0].startswith("digits_lenet.onnx at image (1, 1, 32, 32): ")
+        assert "GFLOP/s of multiply-adds" in result.out[1]
+        assert result.out[2].split()[:3] == ["layer", "operator", "kernel"]
+        steps = result.out[3:-2]
+        assert sum(" Conv " in line and " conv " in line for line in steps) == 3
+        assert result.out[-2].startswith("whole run: min ")
+        assert result.out[-1].endswith(" of the roofline")
+
+    def test_order_and_number_of_lines(self, cnn) -> None:
+        result = cnn("profile", MODEL, "--seconds", 0, "--sort", "time", "--top", 4)
+        shares = [float(re.search(r"([\d.]+)%", line)[1]) for line in result.out[3:-2]]  # type: ignore[index]
+        assert len(shares) == 4
+        assert shares == sorted(shares, reverse=True)
+
+    def test_json(self, cnn) -> None:
+        (line,) = cnn("profile", SPP, "--shape", "1,1,9,9", "--seconds", 0, "--json").out
+        data = json.loads(line, parse_constant=pytest.fail)
+        assert data["shapes"] == {"image": [1, 1, 9, 9]}
+        assert "SpatialPyramidPool" in [step["operator"] for step in data["steps"]]
+        assert all(step["seconds_min"] > 0 for step in data["steps"])
+
+    def test_plot(self, cnn, tmp_path: Path) -> None:
+        pytest.importorskip("matplotlib")
+        result = cnn("profile", MODEL, "--seconds", 0, "--plot", tmp_path / "roofline.png")
+        assert (result.status, result.err) == (0, [])
+        assert (tmp_path / "roofline.png").read_bytes().startswith(b"\x89PNG")
+        refused = cnn("profile", MODEL, "--seconds", 0, "--plot", tmp_path / "none" / "roofline.png")
+        assert (refused.status, len(refused.err)) == (2, 1)
+
+    def test_without_matplotlib_the_extra_is_named(self, cnn, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        result = cnn("profile", MODEL, "--plot", "roofline.png")
+        assert result == Result(2, [], ["cnnengine: plots need matplotlib: pip install 'cnnengine[bench]'"])
+
+
 class TestUsage:
     @pytest.mark.parametrize(
         "arguments",
@@ -321,6 +549,22 @@ class TestUsage:
             ["predict", MODEL, "x.png", "--layout", "CHW"],
             ["predict", MODEL, sample(1), "--std", "0"],
             ["predict", MODEL, sample(1), "--no-gray", "--mean", "1,2"],
+            ["info"],
+            ["info", "none.onnx"],
+            ["info", MODEL, "--shape", "image=1,one,32,32"],
+            ["info", MODEL, "--shape", "image=1,-1,32,32"],
+            ["info", MODEL, "--shape", "picture=1,1,32,32"],
+            ["info", MODEL, "--shape", "image=1,1,31,32"],
+            ["info", MODEL, "--shape", "image=1,1,32,32", "--shape", "1,1,32,32"],
+            ["profile"],
+            ["profile", "none.onnx"],
+            ["profile", SPP],
+            ["profile", MODEL, "--seconds", "-1"],
+            ["profile", MODEL, "--seconds", "inf"],
+            ["profile", MODEL, "--threads", "0"],
+            ["profile", MODEL, "--sort", "name"],
+            ["profile", MODEL, "--top", "0"],
+            ["profile", MODEL, "--plot", "roofline.txt"],
         ],
     )
     def test_wrong_usage_is_one_line_and_status_2(self, cnn, arguments: list[str]) -> None:
@@ -330,21 +574,19 @@ class TestUsage:
         assert len(result.err) == 1
         assert result.err[0].startswith("cnnengine: ")
 
-    def test_help(self, cnn) -> None:
-        result = cnn("predict", "--help")
-        assert result.status == 0
-        assert any("--batch-size" in line for line in result.out)
+    @pytest.mark.parametrize("command", ["predict", "info", "profile"])
+    def test_every_argument_is_in_the_help_with_an_example(self, cnn, command: str) -> None:
+        (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+        shown = " ".join(" ".join(cnn(command, "--help").out).split())
+        for action in commands.choices[command]._actions:
+            if action.dest == "help":
+                continue
+            assert "example: " in (action.help or ""), action.dest
+            assert all(name in shown for name in action.option_strings or [action.metavar])
+        assert "examples: cnnengine" in shown
 
     def test_version(self, cnn) -> None:
         assert cnn("--version") == Result(0, [f"cnnengine {cnnengine.__version__}"], [])
-
-    def test_info(self, cnn) -> None:
-        result = cnn("info", MODEL)
-        assert result.status == 0
-        text = "\n".join(result.out)
-        for part in ("image  float32  (N, 1, 32, 32)", "logits  float32  (N, 10)", 'cnnengine.labels: ["0"'):
-            assert part in text
-        assert cnn("info", "none.onnx").status == 2
 
     def test_config(self, cnn) -> None:
         result = cnn("config")
@@ -371,6 +613,19 @@ class TestProcess:
         assert self.run("-m", "cnnengine", "predict", MODEL, sample(8), "none.png").returncode == 1
         assert self.run("-m", "cnnengine", "predict", "none.onnx", sample(8)).returncode == 2
         assert self.run("-m", "cnnengine", "predict").returncode == 2
+
+    @pytest.mark.skipif(os.name != "posix", reason="terminals of POSIX")
+    def test_progress_on_a_real_terminal_leaves_the_results_alone(self) -> None:
+        terminal, stderr = os.openpty()
+        code = "import sys; from cnnengine.cli import main, progress; progress.PAUSE = 0; sys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-c", code, "predict", MODEL, str(SAMPLES), "--top", "1"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=120, check=False)
+        os.close(stderr)
+        shown = os.read(terminal, 1 << 16).decode()
+        os.close(terminal)
+        assert "\r10/13 inputs, " in shown  # ten images, three arrays
+        assert "\r" not in done.stdout
+        assert sum(line.startswith(str(SAMPLES)) for line in done.stdout.splitlines()) >= 20
 
     @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
     def test_a_reader_that_leaves_is_no_traceback(self) -> None:

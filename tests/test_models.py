@@ -169,6 +169,22 @@ def test_the_pyramid_s_body_says_the_same_as_its_kernel() -> None:
             assert_logits(network(stored[f"image_{size}"]), stored[f"logits_{size}"])
 
 
+def test_the_files_give_the_logits_of_pytorch_in_onnxruntime() -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+
+    def run(name: str, x: np.ndarray) -> np.ndarray:
+        session = onnxruntime.InferenceSession(FOLDER / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        (logits,) = session.run(None, {"image": x})
+        return logits
+
+    for name, file in (("lenet", "expected"), ("lenet_dynamo", "expected"), ("nin", "expected_nin")):
+        stored = np.load(SAMPLES / f"{file}.npz")
+        assert_logits(run(f"digits_{name}", stored["image"]), stored["logits"])
+    stored = np.load(SAMPLES / "expected_spp.npz")
+    for size in ("8x8", "16x24", "32x32", "37x53"):
+        assert_logits(run("digits_spp", stored[f"image_{size}"]), stored[f"logits_{size}"])
+
+
 class TestWhatTheFileSays:
     def test_labels(self, model: cnnengine.Model) -> None:
         assert model.labels == tuple("0123456789")

@@ -27,7 +27,7 @@ from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_CLIP, ACT_NONE, KernelTable
-from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t, depthwise_row_fn, depthwise_tile_t
+from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t, depthwise_row_fn, depthwise_tile_t, start_ahead, step_ahead
 
 from cnnengine._kernels import ACTIVATIONS
 
@@ -81,7 +81,8 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
     cdef float *y = <float *>args[4]
     cdef Py_ssize_t lanes = table.lanes, units = g.units4 + g.units2 + g.units1
     cdef Py_ssize_t n, group, unit, part, block, blocks, row, row0, row1, k0, kn, at, left, pieces, width, k_channels
-    cdef Py_ssize_t panel, yrow, b
+    cdef Py_ssize_t panel, b, size, tiles
+    cdef const float *ahead
     cdef conv_tile_t t
     cdef conv_tile_fn tile
     cdef float *yp
@@ -148,6 +149,11 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
         t.partial = g.partial if t.last else 0
         t.w = w + k0 * g.channels * g.n_taps * (2 if blocks > 1 else 1) * lanes
         t.w2 = t.w + panel
+        # meanwhile the next K block, or the next unit's first
+        size = kn * g.channels * g.n_taps * (2 if blocks > 1 else 1) * lanes
+        tiles = (row1 - row0) * ((g.width + table.conv.width[blocks] - 1) // table.conv.width[blocks])
+        ahead = t.w + size + (panel if blocks == 4 and t.last else 0)
+        start_ahead(&t, ahead, size, tiles)
         for row in range(row0, row1):
             width = g.width if row + 1 < g.rows else g.last_width
             pieces = (width + table.conv.width[blocks] - 1) // table.conv.width[blocks]
@@ -159,6 +165,7 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
                 if residual != NULL:
                     t.residual = residual + (row // g.rows_h) * g.rd + (row % g.rows_h) * g.rh + at * g.rw
                 tile(<int>left, &t)
+                step_ahead(&t, ahead + size)
                 at = at + left
                 pieces = pieces - 1
         k0 = k0 + kn
@@ -208,7 +215,7 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     cdef conv_t g
     cdef const KernelTable *table = current_table()
     cdef Py_ssize_t lanes = table.lanes, i, n_taps = len(taps), lowest = 0, highest = 0, offset, first, last, blocks
-    cdef Py_ssize_t od, oh, ow, cg, og, units, work
+    cdef Py_ssize_t od, oh, ow, cg, og, units, work, widest
     cdef Py_ssize_t *block
     memset(&g, 0, sizeof(g))
     if yv.lanes != lanes or xv.lanes not in (1, lanes) or xv.c % groups or yv.c % groups or xv.n != yv.n:
@@ -292,10 +299,13 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     g.chunk_rows = at_least(4000000 // work, 1)
     if g.chunk_rows * g.width < 2 * widest:
         g.chunk_rows = (2 * widest + g.width - 1) // at_least(g.width, 1)
+    # where the weights outweigh the input and units are many, each unit's weights are read once
+    g.units_outside = cg * n_taps * og > xv.c // groups * xv.dhw[0] * xv.dhw[1] * xv.dhw[2]
+    if g.units_outside and units * groups * xv.n >= 8:
+        g.chunk_rows = at_least(g.rows, 1)
     i = (g.rows + g.chunk_rows - 1) // g.chunk_rows
     g.chunk_rows = (g.rows + i - 1) // i if i else 1
     g.row_chunks = i
-    g.units_outside = cg * n_taps * og > xv.c // groups * xv.dhw[0] * xv.dhw[1] * xv.dhw[2]
 
     block = <Py_ssize_t *>malloc(sizeof(conv_t) + n_taps * sizeof(Py_ssize_t))
     if block == NULL:
@@ -428,7 +438,7 @@ cdef struct depthwise_t:
     const KernelTable *table
     planes_t x, y, r
     Py_ssize_t rows_h, rows, xd, xh, xw
-    Py_ssize_t n_taps, chunk_rows, row_chunks
+    Py_ssize_t n_taps, chunk_rows, row_chunks, per_group
     int has_residual
     depthwise_row_fn row
     activation_t act
@@ -443,7 +453,8 @@ cdef void depthwise_chunk(const void *geometry, void *const *args, Py_ssize_t ch
     cdef float *y = <float *>args[4] + g.y.offset + n * g.y.sn + block * g.y.sp
     cdef const float *r = <const float *>args[3] + g.r.offset + n * g.r.sn + block * g.r.sp if g.has_residual else NULL
     cdef depthwise_tile_t t
-    t.w = <const float *>args[1] + block * g.n_taps * lanes
+    t.w = <const float *>args[1] + block * g.n_taps * g.per_group * lanes
+    t.per_group = g.per_group
     t.bias = <const float *>args[2] + block * lanes
     t.taps = <const Py_ssize_t *>(g + 1)
     t.n_taps = g.n_taps
@@ -466,8 +477,8 @@ cdef void depthwise_chunk(const void *geometry, void *const *args, Py_ssize_t ch
         fill_halo(&g.y, <float *>args[4], n, block)
 
 
-def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), activation=None):
-    """Depthwise convolution (groups == channels, one output channel each) of planes.
+def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), per_group=1, activation=None):
+    """Convolution of planes in groups that do not leave a block: depthwise, or a few channels a group.
 
     Parameters
     ----------
@@ -476,6 +487,8 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), activation=None)
     outputs : y
     taps, stride, activation
         As in `build_conv`.
+    per_group : int
+        Input channels of a group and its output channels: a power of two, at most `lanes`.
     """
     xv, wv, bv, rv = inputs
     yv, = outputs
@@ -486,6 +499,9 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), activation=None)
     memset(&g, 0, sizeof(g))
     if xv.lanes != lanes or yv.lanes != lanes or xv.c != yv.c or xv.groups != 1 or yv.groups != 1 or xv.n != yv.n:
         raise ValueError(f"depthwise: {xv} -> {yv}")
+    if per_group < 1 or lanes % per_group or xv.c % per_group:
+        raise ValueError(f"depthwise: {per_group} channels a group of {xv.c}, {lanes} a block")
+    g.per_group = per_group
     g.table = table
     g.x = planes_of(xv)
     g.y = planes_of(yv)
@@ -496,13 +512,13 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), activation=None)
     g.xw = stride[2] * lanes
     g.n_taps = n_taps
     g.act = activation_of(activation)
-    g.row = table.conv.depthwise[<int>(stride[2] if stride[2] in (1, 2) else 0)]
+    g.row = table.conv.depthwise[<int>(stride[2] if stride[2] in (1, 2) else 0)] if per_group == 1 else table.conv.grouped
     if rv is not None:
         if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != 1:
             raise ValueError(f"depthwise: residual {rv} for {yv}")
         g.has_residual = 1
         g.r = planes_of(rv)
-    g.chunk_rows = at_least(200000 // at_least(n_taps * lanes * g.y.w, 1), 1)
+    g.chunk_rows = at_least(200000 // at_least(n_taps * g.per_group * lanes * g.y.w, 1), 1)
     g.row_chunks = (g.rows + g.chunk_rows - 1) // g.chunk_rows
     block = <Py_ssize_t *>malloc(sizeof(g) + n_taps * sizeof(Py_ssize_t))
     if block == NULL:
@@ -521,14 +537,14 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), activation=None)
             if first < 0 or last >= xv.size:
                 raise ValueError(f"depthwise: the taps reach elements {first} to {last} of a buffer of {xv.size}")
         return make_launch(
-            "depthwise",
+            "depthwise" if per_group == 1 else f"grouped {per_group}",
             depthwise_chunk,
             block,
             sizeof(g) + n_taps * sizeof(Py_ssize_t),
             xv.n * g.y.blocks * g.row_chunks,
             0,
-            (xv.nbytes, 4 * g.y.blocks * n_taps * lanes, 4 * g.y.blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
-            2.0 * xv.n * yv.c * g.rows * g.y.w * n_taps,
+            (xv.nbytes, 4 * g.y.blocks * n_taps * g.per_group * lanes, 4 * g.y.blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
+            2.0 * xv.n * yv.c * g.rows * g.y.w * n_taps * g.per_group,
             xv.nbytes + yv.nbytes + (rv.nbytes if rv is not None else 0),
         )
     finally:
@@ -542,13 +558,13 @@ def depthwise(Launch launch, const float[::1] x, const float[::1] w, const float
 
 
 def pack_depthwise(w):
-    """Weights (C, 1, taps...) as `build_depthwise` reads them: [block][tap][lane]."""
+    """Weights (C, channels per group, taps...) as `build_depthwise` reads them: [block][tap][channel of the group][lane]."""
     cdef Py_ssize_t lanes = current_table().lanes
-    c = w.shape[0]
+    c, k = w.shape[:2]
     t = int(np.prod(w.shape[2:]))
-    out = np.zeros((-(-c // lanes) * lanes, t), np.float32)
-    out[:c] = w.reshape(c, t)
-    return np.ascontiguousarray(out.reshape(-1, lanes, t).transpose(0, 2, 1)).ravel()
+    out = np.zeros((-(-c // lanes) * lanes, k, t), np.float32)
+    out[:c] = w.reshape(c, k, t)
+    return np.ascontiguousarray(out.reshape(-1, lanes, k, t).transpose(0, 3, 2, 1)).ravel()
 
 
 # ---------------------------------------------------------------- dense
@@ -596,6 +612,7 @@ cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     t.residual = NULL
     t.rplane = t.rstep = 0
     t.first = t.last = 1
+    t.ahead_lines = 0
     t.low = g.act.low
     t.high = g.act.high
     row = part * g.chunk_rows

@@ -104,6 +104,7 @@ cdef void matmul_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
     t.residual = NULL
     t.rplane = t.rstep = 0
     t.first = t.last = 1
+    t.ahead_lines = 0
     t.low = -INFINITY
     t.high = INFINITY
     row = part * g.chunk_rows

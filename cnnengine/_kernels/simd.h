@@ -81,6 +81,28 @@ AI vf vzip_hi(vf a, vf b) { return VSHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
 AI vf vzip_lo(vf a, vf b) { return VSHUFFLE(a, b, 0, 4, 1, 5); }
 AI vf vzip_hi(vf a, vf b) { return VSHUFFLE(a, b, 2, 6, 3, 7); }
 #endif
+/* lane i of the result is lane order[i] of a */
+#if defined(__clang__) && !(defined(__AVX512F__) || defined(__AVX2__))
+AI vf vpermute(vf a, vi order) { vf r; for (int i = 0; i < LANES; i++) r[i] = a[order[i]]; return r; }
+#elif defined(__clang__) && defined(__AVX512F__)
+AI vf vpermute(vf a, vi order) { return (vf)__builtin_ia32_permvarsf512(a, order); }
+#elif defined(__clang__)
+AI vf vpermute(vf a, vi order) { return (vf)__builtin_ia32_permvarsf256(a, order); }
+#else
+AI vf vpermute(vf a, vi order) { return __builtin_shuffle(a, order); }
+#endif
+/* for each lane, the lane of channel k of its own group; groups of a power of two */
+AI vi vgroup(int per_group, int k)
+{
+#if LANES == 16
+    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif LANES == 8
+    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+    const vi lane = {0, 1, 2, 3};
+#endif
+    return (lane & viset(-per_group)) + viset(k);
+}
 AI void prefetch_l1(const void *p) { __builtin_prefetch(p, 0, 3); }
 AI void prefetch_l2(const void *p) { __builtin_prefetch(p, 0, 2); }
 

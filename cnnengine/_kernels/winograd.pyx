@@ -30,7 +30,7 @@ from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport (
-    WINOGRAD_ELEMENTS, WINOGRAD_IN, WINOGRAD_OUT, conv_tile_fn, conv_tile_t, winograd_output_t
+    WINOGRAD_ELEMENTS, WINOGRAD_IN, WINOGRAD_OUT, conv_tile_fn, conv_tile_t, start_ahead, step_ahead, winograd_output_t
 )
 
 from cnnengine._kernels.conv import pack_conv
@@ -66,6 +66,8 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     cdef float *v = <float *>scratch
     cdef float *m = v + WINOGRAD_ELEMENTS * (g.x.blocks * g.run * lanes + lanes)
     cdef float *no_bias = m + WINOGRAD_ELEMENTS * (g.pass_blocks * g.run * lanes + lanes)
+    cdef Py_ssize_t panel = lanes * (g.whole * lanes + g.partial)   # floats of the weights of one element and output block
+    cdef const float *ahead
     cdef float *yp
     cdef const float *residual = <const float *>args[3] if g.has_residual else NULL
     cdef conv_tile_t tile
@@ -110,15 +112,21 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                 unit = 4 if count <= table.conv.width[4] and blocks - b >= 4 else 2 if blocks - b >= 2 else 1
                 product = table.conv.blocked[unit][1]
                 width = table.conv.width[unit]
-                tile.w = <const float *>args[1] + e * g.panel + (block + b) * lanes * (g.whole * lanes + g.partial)
-                tile.w2 = tile.w + 2 * lanes * (g.whole * lanes + g.partial)
+                tile.w = <const float *>args[1] + e * g.panel + (block + b) * panel
+                tile.w2 = tile.w + 2 * panel
                 pieces = (count + width - 1) // width
                 at = 0
+                # meanwhile the weights of the next blocks, or of the next element
+                ahead = <const float *>args[1] + (
+                    e * g.panel + (block + b + unit) * panel if b + unit < blocks else (e + 1) * g.panel + block * panel
+                )
+                start_ahead(&tile, ahead, unit * panel if e + 1 < WINOGRAD_ELEMENTS or b + unit < blocks else 0, pieces)
                 while pieces > 0:
                     left = (count - at + pieces - 1) // pieces
                     tile.x = v + e * vstep + at * lanes
                     tile.y = m + e * mstep + b * vplane + at * lanes
                     product(<int>left, &tile)
+                    step_ahead(&tile, ahead + unit * panel)
                     at = at + left
                     pieces = pieces - 1
                 b = b + unit

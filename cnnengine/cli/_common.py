@@ -1,8 +1,16 @@
-"""What the subcommands share: exit statuses and how an error is shown."""
+"""What the subcommands share: exit statuses, how an error is shown, shapes of inputs, tables."""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..model import Model
 
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1
@@ -24,3 +32,68 @@ def positive(text: str) -> int:
 
 
 positive.__name__ = "positive whole number"  # argparse shows it in its message
+
+
+def named_shape(text: str) -> tuple[str | None, tuple[int, ...]]:
+    """An argparse type: `name=1,3,224,224`, or the extents alone for a model of one input."""
+    name, equals, extents = text.rpartition("=")
+    shape = tuple(int(part) for part in extents.split(",")) if extents != "scalar" else ()
+    if any(n < 0 for n in shape):
+        raise ValueError
+    return (name if equals else None), shape
+
+
+named_shape.__name__ = "shape"
+
+
+def add_shape_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shape",
+        metavar="NAME=N,N,...",
+        type=named_shape,
+        action="append",
+        default=[],
+        help="shape of an input that is dynamic in the file; once per input, the name may be left out when there is one "
+        "(default: a batch of 1; example: --shape image=1,3,224,224)",
+    )
+
+
+def shapes_of(model: Model, given: Sequence[tuple[str | None, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
+    """The shapes that `--shape` gave, by input."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in given:
+        if name is None:
+            if len(model.inputs) != 1:
+                names = ", ".join(info.name for info in model.inputs)
+                raise InputError("name the input", tensor="--shape", expected=f"NAME=N,N,... with one of {names}")
+            name = model.inputs[0].name
+        if name in shapes:
+            raise InputError("given twice", tensor=f"--shape {name}")
+        shapes[name] = shape
+    return shapes
+
+
+def shape_text(shape: Sequence[int | str | None] | None) -> str:
+    """A shape for people: symbolic extents by name, unknown ones as "?"."""
+    if shape is None:
+        return "of unknown rank"
+    extents = ["?" if extent is None else str(extent) for extent in shape]
+    return f"({', '.join(extents)}{',' if len(extents) == 1 else ''})"
+
+
+def shortened(name: str, width: int = 48) -> str:
+    """A name for a table: of long ones the end, which tells them apart."""
+    return name if len(name) <= width else "\N{HORIZONTAL ELLIPSIS}" + name[1 - width :]
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Lines of columns two spaces apart; the columns of these numbers are aligned on the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines

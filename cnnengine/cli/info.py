@@ -1,55 +1,128 @@
-"""`cnnengine info`: what a model takes and gives."""
+"""`cnnengine info`: what a model takes, gives and consists of."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..preprocess import LABELS_KEY, METADATA_KEY
-from ._common import EXIT_OK
+from ._common import EXIT_OK, add_shape_option, complain, shape_text, shapes_of, shortened, table
 from .results import OUTPUT_KEY
 
 if TYPE_CHECKING:
-    from ..model import TensorInfo
+    from ..model import Model, TensorInfo
+    from ..report import LayerSummary, Summary
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
+DESCRIPTION = """\
+Show a model as it is run: inputs, outputs, one line per layer with its operator, output shape, parameters, multiply-adds
+(MACs) and kernel; totals and metadata. Layers without a compiled kernel are marked: 'host' runs in NumPy, 'fallback' in
+onnx.reference. '-' needs no computation."""
+EXAMPLES = """examples:
+  cnnengine info model.onnx
+  cnnengine info detector.onnx --shape image=1,3,480,640
+  cnnengine info model.onnx --json | python -m json.tool
+"""
+
 
 def add_to(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser("info", help="show a model's inputs, outputs and metadata")
-    parser.add_argument("model", metavar="MODEL", help="ONNX file")
+    parser = subparsers.add_parser(
+        "info",
+        help="show a model's inputs, outputs, layers and metadata",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="ONNX file (example: model.onnx)")
+    add_shape_option(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object (example: cnnengine info model.onnx --json)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the model as it was loaded."""
     from .. import load
+    from ..report import summarize
 
     with load(args.model) as model:
+        summary = summarize(model, shapes_of(model, args.shape))
+        if args.json:
+            print(json.dumps(_as_json(model, summary), ensure_ascii=False, allow_nan=False))
+            return EXIT_OK
         print(repr(model))
         for title, values in (("inputs", model.inputs), ("outputs", model.outputs)):
             print(f"{title}:")
             for line in _describe(values):
                 print(f"  {line}")
-        host = model.host_nodes()
-        print(f"without a compiled kernel: {', '.join(host) if host else 'no node'}")
+        _print_layers(summary)
         if model.metadata:
             print("metadata:")
             for key, text in model.metadata.items():
                 known = key in (METADATA_KEY, LABELS_KEY, OUTPUT_KEY)
                 print(f"  {key}: {text if known or len(text) <= 100 else text[:97] + '...'}")
+        if summary.shapes is None:
+            complain("more than the batch is dynamic: --shape NAME=N,N,... gives shapes, multiply-adds and kernels")
     return EXIT_OK
+
+
+def _print_layers(summary: Summary) -> None:
+    if summary.shapes is None:
+        print("layers:")
+    else:
+        shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in summary.shapes.items())
+        print(f"layers{' at ' if shapes else ''}{shapes}:")
+    rows = [["name", "operator", "output", "parameters", "MACs", "kernel"]]
+    rows += [_row(layer) for layer in summary.layers]
+    for line in table(rows, right=(3, 4)):
+        print(f"  {line}")
+    parts = [f"{len(summary.layers)} layers", f"{summary.parameters:,} parameters"]
+    if summary.macs is not None:
+        parts.append(f"{summary.macs:,} MACs")
+    if summary.weight_bytes is not None and summary.arena_bytes is not None:
+        parts.append(f"{summary.weight_bytes / 1e6:.1f} MB of weights, {summary.arena_bytes / 1e6:.1f} MB for tensors")
+    print(f"total: {', '.join(parts)}")
+    without = [f"{layer.name} ({layer.operator}, {layer.runs})" for layer in summary.layers if layer.runs in ("host", "fallback")]
+    print(f"without a compiled kernel: {', '.join(without) if without else 'no layer'}")
+
+
+def _row(layer: LayerSummary) -> list[str]:
+    operator = " + ".join([layer.operator, *layer.fused])
+    outputs = " ".join("?" if output is None else shape_text(output[0]) for output in layer.outputs)
+    kernel = {"kernel": _counted(layer.kernels), "free": "-", "unknown": "?"}.get(layer.runs, layer.runs)
+    if layer.runs == "host" and layer.kernels:
+        kernel = f"host, {_counted(layer.kernels)}"
+    macs = "?" if layer.macs is None else f"{layer.macs:,}" if layer.macs else ""
+    return [shortened(layer.name), operator, outputs, f"{layer.parameters:,}" if layer.parameters else "", macs, kernel]
+
+
+def _counted(kernels: Sequence[str]) -> str:
+    """Names of kernels, each run of the same one with its length."""
+    runs = [(name, len(list(group))) for name, group in itertools.groupby(kernels)]
+    return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in runs)
+
+
+def _as_json(model: Model, summary: Summary) -> dict[str, Any]:
+    def values(infos: Sequence[TensorInfo]) -> list[dict[str, Any]]:
+        return [{"name": i.name, "dtype": str(i.dtype), "shape": None if i.shape is None else list(i.shape)} for i in infos]
+
+    described = summary.as_dict()
+    layers = described.pop("layers")
+    totals = {key: described.pop(key) for key in ("parameters", "macs", "arena_bytes", "weight_bytes")}
+    totals.update({"layers": len(layers), "host": summary.count("host"), "fallback": summary.count("fallback")})
+    return {
+        **described,
+        "inputs": values(model.inputs),
+        "outputs": values(model.outputs),
+        "layers": layers,
+        "totals": totals,
+        "metadata": model.metadata,
+    }
 
 
 def _describe(values: Sequence[TensorInfo]) -> list[str]:
     width = max((len(value.name) for value in values), default=0)
     return [f"{value.name:{width}}  {value.dtype}  {shape_text(value.shape)}" for value in values]
-
-
-def shape_text(shape: Sequence[int | str | None] | None) -> str:
-    """A shape for people: symbolic extents by name, unknown ones as "?"."""
-    if shape is None:
-        return "of unknown rank"
-    extents = ["?" if extent is None else str(extent) for extent in shape]
-    return f"({', '.join(extents)}{',' if len(extents) == 1 else ''})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,8 @@ from ..errors import CNNEngineError, InputError
 from ..preprocess import LAYOUTS, Preprocess, labels_of_model, read_image, require_pillow
 from ._common import EXIT_OK, EXIT_SOME_FAILED, complain, positive
 from .arrays import is_array, read_feeds
+from .inputs import expand
+from .progress import Progress
 from .results import Reader, json_line, labels_of_file, output_kind, text_line
 
 if TYPE_CHECKING:
@@ -20,28 +23,78 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+EXAMPLES = """examples:
+  cnnengine predict model.onnx cat.jpg dog.jpg
+  cnnengine predict model.onnx photos/ 'more/**/*.png' --top 1 --batch-size 8
+  cnnengine predict model.onnx batch.npy --softmax --labels classes.txt
+  cnnengine predict model.onnx cat.jpg --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+
+exit status: 0 all done, 1 some inputs failed (each in one line on standard error), 2 wrong usage or a model that cannot be used
+"""
+
+
 def add_to(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "predict",
         help="run a model on images or NumPy arrays",
         description="Run a model on images (resized, scaled and normalised as the model's metadata or the options say) and on "
         ".npy and .npz arrays (fed as they are). Prints a line per sample: the path, then the best classes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="ONNX file")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image, .npy array, or .npz with the model's input names")
-    parser.add_argument("--labels", metavar="FILE", help="class labels: one a line, or a JSON list")
-    parser.add_argument("--top", metavar="N", type=positive, default=3, help="classes to print (default: 3)")
-    parser.add_argument("--softmax", action="store_true", help="the output holds logits: print probabilities")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--batch-size", metavar="N", type=positive, help="samples to run at once (default: 1, or the model's)")
-    parser.add_argument("--threads", metavar="N", type=positive, help="threads to use")
+    parser.add_argument("model", metavar="MODEL", help="ONNX file (example: model.onnx)")
+    parser.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="image, .npy array, .npz with the model's input names, a folder of them, or a pattern "
+        "(example: cat.jpg photos/ 'x/*.png')",
+    )
+    parser.add_argument(
+        "--labels", metavar="FILE", help="class labels: one a line, or a JSON list (example: --labels classes.txt)"
+    )
+    parser.add_argument("--top", metavar="N", type=positive, default=3, help="classes to print (default: 3; example: --top 5)")
+    parser.add_argument(
+        "--softmax",
+        action="store_true",
+        help="the output holds logits: print probabilities (example: predict m.onnx x.png --softmax)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line (example: --json > results.jsonl)")
+    parser.add_argument(
+        "--batch-size",
+        metavar="N",
+        type=positive,
+        help="samples to run at once (default: 1, or the model's; example: --batch-size 8)",
+    )
+    parser.add_argument(
+        "--threads",
+        metavar="N",
+        type=positive,
+        help="threads to use (default: CNNENGINE_NUM_THREADS, OMP_NUM_THREADS, or all CPUs; example: --threads 2)",
+    )
     images = parser.add_argument_group("images", "Each replaces what the model's metadata say: (pixel * scale - mean) / std.")
-    images.add_argument("--size", metavar="HxW", type=_size, help="resize to this, as 224x224 or 224")
-    images.add_argument("--scale", metavar="X", type=_number, help="factor for pixels 0..255, as 1/255 or 0.0039")
-    images.add_argument("--mean", metavar="X[,X,X]", type=_numbers, help="subtracted after scaling: one, or one per channel")
-    images.add_argument("--std", metavar="X[,X,X]", type=_numbers, help="divided by: one, or one per channel")
-    images.add_argument("--layout", choices=LAYOUTS, help="order of the input's axes")
-    images.add_argument("--gray", action=argparse.BooleanOptionalAction, help="one gray channel instead of red, green, blue")
+    images.add_argument(
+        "--size", metavar="HxW", type=_size, help="resize to height x width (example: --size 224x320, or --size 224)"
+    )
+    images.add_argument("--scale", metavar="X", type=_number, help="factor for pixels 0..255 (example: --scale 1/255)")
+    images.add_argument(
+        "--mean",
+        metavar="X[,X,X]",
+        type=_numbers,
+        help="subtracted after scaling: one, or one per channel (example: --mean 0.5,0.4,0.4)",
+    )
+    images.add_argument(
+        "--std",
+        metavar="X[,X,X]",
+        type=_numbers,
+        help="divided by: one, or one per channel (example: --std 0.2; negative: --std=-1)",
+    )
+    images.add_argument("--layout", choices=LAYOUTS, help="order of the input's axes (example: --layout NHWC)")
+    images.add_argument(
+        "--gray",
+        action=argparse.BooleanOptionalAction,
+        help="one gray channel instead of red, green, blue (example: --gray, or --no-gray against the metadata)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -49,14 +102,19 @@ def run(args: argparse.Namespace) -> int:
     """Predict for every input; returns 0, or 1 when some inputs failed."""
     from .. import load
 
-    has_images = not all(is_array(path) for path in args.inputs)
+    given = expand(args.inputs)
+    has_images = any(one.error is None and not is_array(one.path) for one in given)
     if has_images:
         require_pillow()
     with load(args.model, threads=args.threads) as model:
-        job = _Job(model, args, _preprocess(model, args) if has_images else None)
-        for path in args.inputs:
-            job.add(path)
+        job = _Job(model, args, _preprocess(model, args) if has_images else None, Progress(len(given), sys.stderr))
+        for one in given:
+            if one.error is None:
+                job.add(one.path)
+            else:
+                job.refuse(one.path, one.error)
         job.flush()
+        job.finish()
     return EXIT_SOME_FAILED if job.failures else EXIT_OK
 
 
@@ -83,10 +141,11 @@ def _batch_size(model: Model, wanted: int | None) -> int:
 class _Job:
     """Files in the order given: images wait until a batch is full; what cannot be read or run is reported and counted."""
 
-    def __init__(self, model: Model, args: argparse.Namespace, preprocess: Preprocess | None) -> None:
+    def __init__(self, model: Model, args: argparse.Namespace, preprocess: Preprocess | None, progress: Progress) -> None:
         self.failures = 0
         self._model = model
         self._preprocess = preprocess
+        self._progress = progress
         self._batch_size = _batch_size(model, args.batch_size)
         self._line = json_line if args.json else text_line
         self._reader = Reader(
@@ -102,8 +161,7 @@ class _Job:
         try:
             feeds = self._read(path)
         except CNNEngineError as error:
-            self.flush()
-            self._fail(path, error)
+            self.refuse(path, error)
             return
         if is_array(path):
             self.flush()
@@ -116,12 +174,21 @@ class _Job:
         if len(self._waiting) == self._batch_size:
             self.flush()
 
+    def refuse(self, path: str, error: CNNEngineError) -> None:
+        """Report an input that cannot be read, after the results of those before it."""
+        self.flush()
+        self._fail(path, error)
+
     def flush(self) -> None:
         """Run the images that wait."""
         waiting, self._waiting = self._waiting, []
         if waiting:
             x = np.concatenate([x for _, x in waiting])
             self._run({self._model.inputs[0].name: x}, [path for path, _ in waiting])
+
+    def finish(self) -> None:
+        """Leave the terminal as it was."""
+        self._progress.clear()
 
     def _read(self, path: str) -> dict[str, np.ndarray]:
         if is_array(path):
@@ -146,19 +213,24 @@ class _Job:
 
     def _show(self, paths: list[str], n: int | None, results: list[object]) -> None:
         """Print a line per sample, or one for the file when the outputs are not one per sample."""
+        self._progress.clear()
         per_sample = n is not None and all(isinstance(y, np.ndarray) and y.shape[:1] == (n,) for y in results)
         if not per_sample:
             if len(paths) > 1:
                 raise InputError("the model's outputs are not one per sample: use --batch-size 1")
             print(self._line(paths[0], self._reader.read(results)))
+            self._progress.step(len(paths))
             return
         for i in range(n or 0):
             name = paths[i] if len(paths) > 1 or n == 1 else f"{paths[0]}[{i}]"
             print(self._line(name, self._reader.read([y[i] for y in results])))  # type: ignore[index]
+        self._progress.step(len(paths))
 
     def _fail(self, path: str, error: CNNEngineError) -> None:
         self.failures += 1
+        self._progress.clear()
         complain(error, about=path)
+        self._progress.step()
 
 
 def _common_extent(feeds: dict[str, np.ndarray]) -> int | None:

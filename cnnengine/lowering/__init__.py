@@ -7,6 +7,6 @@ every node whose output shape depends on data; each segment has its own plan.
 
 from __future__ import annotations
 
-from .program import Program, Segment
+from .program import Layer, Program, Segment
 
-__all__ = ["Program", "Segment"]
+__all__ = ["Layer", "Program", "Segment"]

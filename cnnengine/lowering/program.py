@@ -33,6 +33,29 @@ class Tail:
     inputs: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A node as it was made ready, with what was fused into it; for reports.
+
+    Attributes
+    ----------
+    node : Node
+    inputs, outputs : (shape, dtype) of its values, None where absent
+    """
+
+    node: Node
+    inputs: tuple[tuple[tuple[int, ...], np.dtype] | None, ...]
+    outputs: tuple[tuple[tuple[int, ...], np.dtype] | None, ...]
+
+    @staticmethod
+    def of(node: Node, specs: Mapping[str, TensorSpec]) -> Layer:
+        def known(name: str) -> tuple[tuple[int, ...], np.dtype] | None:
+            spec = specs.get(name) if name else None
+            return (spec.concrete, spec.dtype) if spec is not None and spec.is_concrete else None
+
+        return Layer(node, tuple(known(n) for n in node.inputs), tuple(known(n) for n in node.outputs))
+
+
 @dataclass(eq=False)
 class Segment:
     """A run of nodes made ready for one set of shapes.
@@ -45,7 +68,9 @@ class Segment:
     inputs : names of the values that the plan reads from outside, by slot
     outputs : (name, shape, dtype) of the values that it gives, by slot
     constants : values that follow from shapes alone and are read outside
+    host_nodes : names of the nodes that run on the host
     tail : Tail, optional
+    layers : the nodes that run, in order, without the tail
     """
 
     start: int
@@ -56,6 +81,7 @@ class Segment:
     constants: dict[str, np.ndarray]
     host_nodes: list[str] = field(default_factory=list)
     tail: Tail | None = None
+    layers: list[Layer] = field(default_factory=list)
 
     def execute(self, values: dict[str, Any], workspace: Workspace, threads: int) -> None:
         """Run on `values` (arrays by name, C-contiguous) and add the results to them."""
@@ -64,12 +90,17 @@ class Segment:
         values.update(self.constants)
         values.update(zip((name for name, _, _ in self.outputs), outputs, strict=True))
         if self.tail is not None:
-            node = self.tail.node
-            with located(node):
-                results = run_host(node, [values[n] if n else None for n in self.tail.inputs], threads)
-            for name, value in zip(node.outputs, results, strict=False):
-                if name:
-                    values[name] = value if isinstance(value, list) or value is None else np.ascontiguousarray(value).reshape(np.shape(value))
+            self.run_tail(values, threads)
+
+    def run_tail(self, values: dict[str, Any], threads: int) -> None:
+        """Run the tail alone, on `values` and into them."""
+        assert self.tail is not None
+        node = self.tail.node
+        with located(node):
+            results = run_host(node, [values[n] if n else None for n in self.tail.inputs], threads)
+        for name, value in zip(node.outputs, results, strict=False):
+            if name:
+                values[name] = value if isinstance(value, list) or value is None else np.ascontiguousarray(value).reshape(np.shape(value))
 
 
 def run_host(node: Node, inputs: Sequence[Any], threads: int) -> list[Any]:
@@ -193,7 +224,7 @@ class Program:
         except CNNEngineError as error:
             operator = next((n.op.op_type for n in nodes if n.name == error.node), None)
             raise error.locate(model=graph.name or None, operator=operator) from None
-        segment = Segment(start, end, plan, slots, outputs, constants, hosts, tail)
+        segment = Segment(start, end, plan, slots, outputs, constants, hosts, tail, [Layer.of(n, specs) for n in nodes])
         if tail is not None:
             # what follows from constants alone is read by the tail too
             for name in tail.inputs:

@@ -196,7 +196,7 @@ class Conv(_Convolution):
         o, cg = w.shape[:2]
         g = self.group
         residual = None
-        if g == c == o and cg == 1 and g > 1:
+        if g > 1 and c == o and ctx.lanes % cg == 0 and (cg == 1 or cg < ctx.lanes):
             packed = ctx.pack(("depthwise", *names), lambda: pack_depthwise(w))
             bias_packed = ctx.pack(("bias", *names), lambda: pack_bias(bias, o))
             if self.residual:
@@ -207,6 +207,7 @@ class Conv(_Convolution):
                 [ctx.out_planes()],
                 taps=taps,
                 stride=stride,
+                per_group=cg,
                 activation=self.activation,
             )
             return True

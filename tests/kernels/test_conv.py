@@ -13,7 +13,7 @@ from oracle import ROUNDING, assert_close, assert_same_bits
 
 from cnnengine._kernels import conv as kernels
 from cnnengine._kernels import dispatch, kernel
-from cnnengine._kernels.winograd import pack_winograd
+from cnnengine._kernels import winograd as winograd_kernel
 from cnnengine.ops.base import Activation
 from cnnengine.runtime.layout import NO_HALO, View, aligned_copy, aligned_empty, merge_halos, spatial3
 
@@ -85,7 +85,7 @@ def launch_conv(
     if depthwise:
         packed = kernels.pack_depthwise(w)
         bias_packed = kernels.pack_bias(bias, w.shape[0])
-        params: dict[str, Any] = {}
+        params: dict[str, Any] = {"per_group": w.shape[1]}
     else:
         packed = kernels.pack_conv(w, groups, in_lanes or dispatch.lanes())
         bias_packed = kernels.pack_bias(bias, w.shape[0], groups)
@@ -235,11 +235,36 @@ def test_depthwise(c, width, stride, k, isa, threads):
         )
 
 
-def test_depthwise_1d_and_3d(isa):
-    check(
-        "depthwise", data(1, 19, 50), data(19, 1, 9, seed=1), data(19, seed=2), groups=19, pads=4, stride=2, out_halo=OUT_HALO[1]
-    )
-    check("depthwise", data(1, 19, 5, 6, 16), data(19, 1, 3, 3, 3, seed=1), None, groups=19, pads=1, out_halo=OUT_HALO[3])
+@pytest.mark.parametrize("stride", [1, 2, (3, 1)])
+@pytest.mark.parametrize(("c", "per_group", "width"), [(32, 2, 14), (48, 4, 27), (24, 8, 7), (20, 4, 9), (2, 2, 33), (72, 8, 20)])
+def test_groups_inside_a_block(c, per_group, width, stride, isa, threads):
+    if per_group > dispatch.lanes():
+        with pytest.raises(ValueError, match="channels a group"):
+            launch_conv("depthwise", data(1, c, 4, 4), data(c, per_group, 1, 1), None, groups=c // per_group)
+        return
+    w, bias = data(c, per_group, 3, 3, seed=1), data(c, seed=2)
+    x, groups = data(2, c, 8, width), c // per_group
+    residual = oracle.conv(x, w, groups=groups, stride=stride, pads=1).astype(np.float32)
+    for r, activation in ((None, None), (residual, Activation("clip", -1.0, 2.0)), (None, Activation("leaky_relu", 0.1))):
+        check(
+            "depthwise",
+            x,
+            w,
+            bias,
+            groups=groups,
+            stride=stride,
+            pads=1,
+            residual=r,
+            activation=activation,
+            in_halo=OUT_HALO[2],
+            out_halo=OUT_HALO[2],
+            threads=threads,
+        )
+    if groups > 1:  # what is not finite stays in its group
+        x[:, per_group] = np.inf
+        y = launch_conv("depthwise", x, w, bias, groups=groups, stride=stride, pads=1)
+        assert np.isfinite(y[:, :per_group]).all() and np.isfinite(y[:, 2 * per_group :]).all()
+        assert not np.isfinite(y[:, per_group : 2 * per_group]).any()
 
 
 @pytest.mark.parametrize("stride", [2, 3])
@@ -321,7 +346,7 @@ def winograd(x, w, bias, pads, *, residual=None, activation=None, in_halo=NO_HAL
     yv = View.planes((x.shape[0], w.shape[0], *side), dispatch.lanes(), out_halo)
     rv = None if residual is None else View.planes(yv.shape, dispatch.lanes(), in_halo)
     launch = kernel("winograd").build([xv, None, None, rv], [yv], pads=(top, left), activation=activation)
-    arrays = [blocked(xv, x), pack_winograd(w), kernels.pack_bias(bias, w.shape[0])]
+    arrays = [blocked(xv, x), winograd_kernel.pack_winograd(w), kernels.pack_bias(bias, w.shape[0])]
     arrays.append(None if rv is None else blocked(rv, residual))
     operands = [None if a is None else among_nan(a)[1] for a in arrays]
     whole, y = among_nan(np.empty(yv.size, np.float32), fill=False)

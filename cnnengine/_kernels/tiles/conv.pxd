@@ -15,15 +15,36 @@ cdef struct conv_tile_t:
     Py_ssize_t xplane, xstep            # floats between planes; between neighbouring pixels of the tile (run-time stride)
     Py_ssize_t yplane, ystep            # floats between output blocks, between output pixels
     Py_ssize_t rplane, rstep
+    const float *ahead                  # weights to fetch into the second-level cache meanwhile
+    Py_ssize_t ahead_lines              # 64-byte lines of them per input plane and tap
     int first, last                     # first / last K block: start from the bias, finish with residual and clip
     float low, high                     # clip bounds; -inf and inf where there is none
+
+cdef enum:
+    LINE = 16                           # floats of a cache line
+
+
+cdef inline void start_ahead(conv_tile_t *t, const float *w, Py_ssize_t floats, Py_ssize_t tiles) noexcept nogil:
+    """Spread the fetching of `floats` weights at w over the next `tiles` tiles (t.planes and t.n_taps are set)."""
+    cdef Py_ssize_t steps = tiles * t.n_taps * t.planes
+    t.ahead = w
+    t.ahead_lines = (floats // LINE + steps - 1) // steps if steps > 0 else 0
+
+
+cdef inline void step_ahead(conv_tile_t *t, const float *end) noexcept nogil:
+    """After a tile: on to the next lines, none beyond `end`."""
+    t.ahead = t.ahead + t.ahead_lines * t.n_taps * t.planes * LINE
+    if t.ahead >= end:
+        t.ahead_lines = 0
+
 
 # Computes `width` neighbouring pixels of 1, 2 or 4 output blocks.
 ctypedef void (*conv_tile_fn)(int width, const conv_tile_t *t) noexcept nogil
 
 cdef struct depthwise_tile_t:
     const float *x                      # first pixel of the row
-    const float *w                      # [tap][lane]
+    const float *w                      # [tap][channel of the group][lane]
+    Py_ssize_t per_group                # channels of a group
     const float *bias                   # [lane]
     float *y
     const float *residual               # or NULL
@@ -69,7 +90,8 @@ cdef struct ConvTiles:
     int width[5]                        # widest tile of B output blocks, for B = 1, 2, 4; 0 where there is none
     conv_tile_fn blocked[5][CONV_STRIDES]   # [B][stride or 0]; input planes of `lanes` channels
     conv_tile_fn plain[5][CONV_STRIDES]     # input planes of one channel
-    depthwise_row_fn depthwise[CONV_STRIDES]
+    depthwise_row_fn depthwise[CONV_STRIDES]    # one channel a group
+    depthwise_row_fn grouped            # several; any stride
     winograd_input_fn winograd_input
     winograd_output_fn winograd_output
     dot_fn dot

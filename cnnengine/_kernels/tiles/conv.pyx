@@ -16,6 +16,10 @@ What the compiler needs
     With 16 registers it must be known and unrolled: it saves the loop's own instructions. Hence `UNROLL`.
     Only the last plane may have fewer channels: lanes beyond them are never read, whatever lies there.
 
+Fetching ahead
+    The pixels of the next plane go to the first-level cache (with several taps most of them are there), and a share of the weights
+    that the next tiles will need to the second: rows of planes and panels lie too far apart for the processor to guess.
+
 Planes of one channel
     Kernel taps that are neighbours in a row of x lie side by side as the channels of a pixel do, and their weights too: a run of
     them is one tap of `channels` channels, of which neighbouring pixels share all but S.
@@ -39,7 +43,11 @@ cdef extern from "simd.h" nogil:
     vf vload_part(const float *, int) noexcept
     void vstore(float *, vf) noexcept
     vf vmax_keep(vf, float) noexcept
+    vi vgroup(int per_group, int k) noexcept
+    vf vpermute(vf, vi) noexcept
     vf vmin_keep(vf, float) noexcept
+    void prefetch_l1(const void *) noexcept
+    void prefetch_l2(const void *) noexcept
 
 
 cdef inline void tile(const int P, const int B, const int S, const int IC, const conv_tile_t *t) noexcept nogil:
@@ -53,6 +61,8 @@ cdef inline void tile(const int P, const int B, const int S, const int IC, const
     cdef const float *xi
     cdef const float *w = t.w
     cdef const float *w2 = t.w2
+    cdef const float *ahead = t.ahead
+    cdef Py_ssize_t line, lines = t.ahead_lines
     cdef const Py_ssize_t *taps = t.taps
     if t.first:
         for p in range(P):
@@ -66,6 +76,12 @@ cdef inline void tile(const int P, const int B, const int S, const int IC, const
         for c in range(planes):
             for tap in range(n_taps):
                 xi = xc + taps[tap]
+                for line in range(lines):
+                    prefetch_l2(ahead)
+                    ahead = ahead + LINE
+                if IC > 1 and n_taps == 1:
+                    for p in range((P * LANES + LINE - 1) // LINE if S == 1 else P):
+                        prefetch_l1(xi + t.xplane + p * (LINE if S == 1 else step))
                 for k in range(LANES):
                     for b in range(B):
                         wv[b] = vload(w + b * LANES) if b < 2 else vload(w2 + (b - 2) * LANES)
@@ -82,6 +98,12 @@ cdef inline void tile(const int P, const int B, const int S, const int IC, const
         ic = t.channels if c < planes else t.partial
         for tap in range(n_taps):
             xi = xc + taps[tap]
+            for line in range(lines):
+                prefetch_l2(ahead)
+                ahead = ahead + LINE
+            if IC > 1 and n_taps == 1:
+                for p in range((P * LANES + LINE - 1) // LINE if S == 1 else P):
+                    prefetch_l1(xi + t.xplane + p * (LINE if S == 1 else step))
             for k in range(ic):
                 for b in range(B):
                     wv[b] = vload(w + b * LANES) if b < 2 else vload(w2 + (b - 2) * LANES)
@@ -190,6 +212,55 @@ cdef inline void depthwise_row(const int S, const depthwise_tile_t *t) noexcept 
 cdef void depthwise_0(const depthwise_tile_t *t) noexcept nogil: depthwise_row(0, t)
 cdef void depthwise_1(const depthwise_tile_t *t) noexcept nogil: depthwise_row(1, t)
 cdef void depthwise_2(const depthwise_tile_t *t) noexcept nogil: depthwise_row(2, t)
+
+
+# Several channels a group: the lanes of a pixel are permuted so that each output lane meets channel k of its own group. No value
+# of another group is touched, not even by a zero: infinities and NaN stay in their group.
+
+cdef inline void grouped_tile(const int P, Py_ssize_t at, const depthwise_tile_t *t) noexcept nogil:
+    cdef vf acc[14]
+    cdef vf w
+    cdef vi order
+    cdef int p
+    cdef Py_ssize_t tap, k, step = t.xstep
+    cdef const float *x = t.x + at * step
+    cdef const float *xi
+    cdef const float *wi = t.w
+    cdef float *y = t.y + at * LANES
+    w = vload(t.bias)
+    for p in range(P):
+        acc[p] = w
+    for tap in range(t.n_taps):
+        xi = x + t.taps[tap]
+        for k in range(t.per_group):
+            order = vgroup(<int>t.per_group, <int>k)
+            w = vload(wi)
+            for p in range(P):
+                acc[p] = acc[p] + w * vpermute(vload(xi + p * step), order)
+            wi = wi + LANES
+    if t.residual != NULL:
+        for p in range(P):
+            acc[p] = acc[p] + vload(t.residual + (at + p) * LANES)
+    for p in range(P):
+        vstore(y + p * LANES, vmin_keep(vmax_keep(acc[p], t.low), t.high))
+
+
+cdef void grouped_row(const depthwise_tile_t *t) noexcept nogil:
+    cdef Py_ssize_t at = 0, n = t.width
+    while n - at >= 10:
+        grouped_tile(10, at, t)
+        at = at + 10
+    while n - at >= 7:
+        grouped_tile(7, at, t)
+        at = at + 7
+    while n - at >= 4:
+        grouped_tile(4, at, t)
+        at = at + 4
+    while n - at >= 2:
+        grouped_tile(2, at, t)
+        at = at + 2
+    if n - at >= 1:
+        grouped_tile(1, at, t)
 
 
 # ---------------------------------------------------------------- Winograd F(4x4, 3x3)
@@ -347,6 +418,7 @@ tiles.blocked[4][:] = [blocked_4_0, blocked_4_1, blocked_4_2]
 tiles.plain[1][:] = [plain_1_0, plain_1_1, plain_1_2]
 tiles.plain[2][:] = [plain_2_0, plain_2_1, plain_2_2]
 tiles.depthwise[:] = [depthwise_0, depthwise_1, depthwise_2]
+tiles.grouped = grouped_row
 tiles.winograd_input = winograd_input
 tiles.winograd_output = winograd_output
 tiles.dot = dot

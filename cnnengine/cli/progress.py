@@ -1,0 +1,49 @@
+"""How far a long command has come: one line on a terminal, rewritten in place."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+MANY = 10
+"""Inputs from which on progress is worth a line."""
+PAUSE = 0.1
+"""Seconds between two writings of it."""
+
+
+class Progress:
+    """Counts inputs, and shows the count when `stream` is a terminal and there are many.
+
+    Parameters
+    ----------
+    total : int
+    stream : text stream
+        Usually standard error: standard output carries the results.
+    """
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        self._total = total
+        self._stream = stream
+        self._shows = total >= MANY and stream.isatty()
+        self._done = 0
+        self._visible = False
+        self._started = self._written = time.monotonic()
+
+    def step(self, count: int = 1) -> None:
+        """Count inputs as done."""
+        self._done += count
+        now = time.monotonic()
+        if not self._shows or now - self._written < PAUSE:
+            return
+        rate = self._done / max(now - self._started, 1e-9)
+        left = (self._total - self._done) / rate
+        self._stream.write(f"\r{self._done}/{self._total} inputs, {rate:.1f} a second, {left:.0f} s left\x1b[K")
+        self._stream.flush()
+        self._written, self._visible = now, True
+
+    def clear(self) -> None:
+        """Take the line away: before other output, and at the end."""
+        if self._visible:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._visible = False

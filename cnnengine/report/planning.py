@@ -1,0 +1,75 @@
+"""Segments of a model for given input shapes: what every report starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..lowering import Segment
+from ..model import Model
+from ..runtime.runner import Workspace
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def resolve_shapes(model: Model, shapes: Shapes | None) -> dict[str, tuple[int, ...]] | None:
+    """A shape for every input: the given one, else the file's with a batch of 1; None where another extent is dynamic.
+
+    Raises
+    ------
+    InputError
+        A name is not an input's.
+    """
+    names = [info.name for info in model.inputs]
+    for name in shapes or {}:
+        if name not in names:
+            raise InputError("no such input", model=model.name, tensor=name, expected=f"one of {', '.join(names)}")
+    resolved: dict[str, tuple[int, ...]] = {}
+    for info in model.inputs:
+        if shapes and info.name in shapes:
+            resolved[info.name] = tuple(int(n) for n in shapes[info.name])
+            continue
+        extents = [1 if axis == 0 and not isinstance(n, int) else n for axis, n in enumerate(info.shape or (None,))]
+        if not all(isinstance(n, int) for n in extents):
+            return None
+        resolved[info.name] = tuple(n for n in extents if isinstance(n, int))
+    return resolved
+
+
+def dynamic_inputs(model: Model) -> list[str]:
+    """Inputs whose shape must be given, since more than the batch is dynamic."""
+    return [i.name for i in model.inputs if i.shape is None or any(not isinstance(n, int) for n in i.shape[1:])]
+
+
+def random_feeds(model: Model, shapes: Shapes) -> dict[str, Any]:
+    """Inputs of these shapes: normally distributed numbers from a fixed seed, zeros where they are integers or others.
+
+    Raises
+    ------
+    ShapeError, InputError
+        A shape does not fit the model.
+    """
+    rng = np.random.default_rng(0)
+    feeds: dict[str, Any] = {}
+    for info in model.inputs:
+        shape = shapes[info.name]
+        if any(n < 0 for n in shape):
+            raise InputError("extents must not be negative", model=model.name, tensor=info.name, received=shape)
+        numbers = rng.standard_normal(shape) if info.dtype.kind == "f" else np.zeros(shape)
+        feeds[info.name] = numbers.astype(info.dtype)
+    return model._check_feeds(feeds)
+
+
+def segments(model: Model, values: dict[str, Any], workspace: Workspace, threads: int) -> Iterator[Segment]:
+    """The model's segments, in order. Where a later one depends on data, those before it are run on `values`."""
+    model._check_open()
+    start, count = 0, len(model._graph.nodes)
+    while start < count:
+        segment = model._program.segment(start, values)
+        yield segment
+        start = segment.end
+        if start < count:
+            segment.execute(values, workspace, threads)

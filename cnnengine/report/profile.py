@@ -1,0 +1,450 @@
+"""Where a model's time goes: every step of its plan timed on its own, against what the machine can do.
+
+The limits are measured in the same process, before the steps: multiply-adds in registers, and bytes copied per second at a
+few sizes, since what fits a cache moves faster than what does not. A step's limit is the longer of two times: its operations
+at the first rate, its bytes at the second rate for that many bytes.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._kernels import dispatch
+from ..errors import InputError
+from ..model import Model
+from ..runtime.layout import aligned_empty
+from ..runtime.plan import HostStep
+from ..runtime.runner import Workspace
+from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes, segments
+from .summary import owners_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SIZES = (1 << 18, 1 << 22, 1 << 27)
+"""Bytes moved per measurement of bandwidth: about a second-level cache, a last-level cache, and memory."""
+
+RESOLUTION = 50
+"""Nanoseconds below which a step's own time cannot be told from the cost of timing it."""
+
+_clock = time.perf_counter_ns
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """One step of a plan.
+
+    Attributes
+    ----------
+    node, operator : str
+        The node that it serves; for a reorder of an output, the node that made it.
+    kernel : str
+        The compiled kernel; "host" for a step in Python.
+    chunks : int
+        Pieces that threads can share.
+    seconds_min, seconds_median : float
+    flops, nbytes : float
+        Operations (those of the direct algorithm) and bytes of its operands; 0 for host steps, which do not say.
+    limit_seconds : float
+        The shortest time that the measured peak and bandwidth allow.
+    """
+
+    node: str
+    operator: str
+    kernel: str
+    chunks: int
+    seconds_min: float
+    seconds_median: float
+    flops: float
+    nbytes: float
+    limit_seconds: float
+
+    @property
+    def gflops(self) -> float:
+        """GFLOP/s in the fastest round."""
+        return self.flops / self.seconds_min * 1e-9 if self.seconds_min else 0.0
+
+    @property
+    def gigabytes(self) -> float:
+        """GB/s in the fastest round."""
+        return self.nbytes / self.seconds_min * 1e-9 if self.seconds_min else 0.0
+
+    @property
+    def intensity(self) -> float:
+        """Operations per byte."""
+        return self.flops / self.nbytes if self.nbytes else 0.0
+
+    @property
+    def roofline(self) -> float:
+        """Fraction of the limit that the fastest round reached; 1 is the measured limit itself."""
+        return self.limit_seconds / self.seconds_min if self.seconds_min else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {**self.__dict__, **{n: getattr(self, n) for n in ("gflops", "gigabytes", "intensity", "roofline")}}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The steps of a model at given input shapes.
+
+    Attributes
+    ----------
+    model, isa : str
+    threads : int
+    shapes : dict of str to tuple of int
+    rounds : int
+        Times that every step was run.
+    peak_gflops : float
+        Multiply-adds in registers, all threads together.
+    bandwidths : tuple of (bytes, GB/s)
+        Copies that move this many bytes.
+    run_min, run_median : float
+        Seconds of whole runs, in between the steps' rounds.
+    steps : tuple of StepProfile
+    """
+
+    model: str
+    isa: str
+    threads: int
+    shapes: dict[str, tuple[int, ...]]
+    rounds: int
+    peak_gflops: float
+    bandwidths: tuple[tuple[int, float], ...]
+    run_min: float
+    run_median: float
+    steps: tuple[StepProfile, ...]
+
+    @property
+    def steps_min(self) -> float:
+        """Sum of the steps' shortest times: what the kernels themselves take."""
+        return sum(step.seconds_min for step in self.steps)
+
+    @property
+    def flops(self) -> float:
+        return sum(step.flops for step in self.steps)
+
+    @property
+    def roofline(self) -> float:
+        """The steps' limits over their shortest times."""
+        return sum(step.limit_seconds for step in self.steps) / self.steps_min if self.steps_min else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        data = dict(self.__dict__)
+        data["bandwidths"] = [{"bytes": size, "gigabytes_per_second": rate} for size, rate in self.bandwidths]
+        data["steps"] = [step.as_dict() for step in self.steps]
+        return {**data, "steps_min": self.steps_min, "flops": self.flops, "roofline": self.roofline}
+
+    def plot(self) -> Figure:
+        """The roofline plot: a point per step over its operations per byte, its area the share of time.
+
+        Raises
+        ------
+        InputError
+            matplotlib is not installed (the extra ``bench``).
+        """
+        return _plot(self)
+
+
+def profile(
+    model: Model, shapes: Shapes | None = None, *, threads: int | None = None, seconds: float = 2.0, min_rounds: int = 5
+) -> Profile:
+    """Time every step of a model's plan.
+
+    Parameters
+    ----------
+    model : Model
+    shapes : mapping of str to tuple of int, optional
+        As for `summarize`, but every dynamic extent other than the batch must be given.
+    threads : int, optional
+        The model's by default.
+    seconds : float
+        How long to go on with rounds of all steps.
+    min_rounds : int
+        Rounds at least.
+
+    Returns
+    -------
+    Profile
+
+    Raises
+    ------
+    InputError
+        A dynamic extent was not given, or an argument is out of range.
+    ShapeError
+        The shapes do not fit the model.
+    ClosedError
+    """
+    model._check_open()
+    threads = model.threads if threads is None else threads
+    if threads < 1 or min_rounds < 1 or not seconds >= 0:
+        given = (threads, seconds, min_rounds)
+        raise InputError("must be positive", model=model.name, tensor="threads, seconds, min_rounds", received=given)
+    resolved = resolve_shapes(model, shapes)
+    if resolved is None:
+        missing = [name for name in dynamic_inputs(model) if name not in (shapes or {})]
+        raise InputError("more than the batch is dynamic: give the shape", model=model.name, tensor=", ".join(missing))
+    peak, bandwidths = fma_peak(threads), tuple((size, copy_bandwidth(size, threads)) for size in SIZES)
+
+    workspace = Workspace()
+    values = random_feeds(model, resolved)
+    feeds = dict(values)
+    parts: list[tuple[Any, list[np.ndarray], list[np.ndarray]]] = []
+    for segment in segments(model, values, workspace, threads):
+        segment.execute(values, workspace, threads)  # warms up, and gives the next segment its inputs
+        outputs = [np.empty(shape, dtype) for _, shape, dtype in segment.outputs]
+        parts.append((segment, [values[name] for name in segment.inputs], outputs))
+
+    steps: list[_Step] = []
+    for segment, inputs, outputs in parts:
+        owners = owners_of(segment)
+        begin = _beginning(segment.plan, workspace, inputs, outputs, threads)
+        for piece in segment.plan.pieces:
+            if isinstance(piece, HostStep):
+                run = _host(segment.plan, piece, workspace, inputs, outputs)
+                steps.append(_Step(piece.node, piece.operator, "host", 1, 0.0, 0.0, run, begin))
+            else:
+                for index in range(piece[0], piece[0] + piece[1]):
+                    report = segment.plan.reports[index]
+                    node = owners.get(report.node)
+                    name, operator = (report.node, "") if node is None else (node.name, node.op.op_type)
+                    run = _native(workspace, index, threads)
+                    steps.append(_Step(name, operator, report.kernel, report.n_chunks, report.flops, report.nbytes, run, begin))
+        if segment.tail is not None:
+            node = segment.tail.node
+            steps.append(_Step(node.name, node.op.op_type, "host", 1, 0.0, 0.0, _tail(segment, values, threads), begin))
+
+    whole: list[int] = []
+    end = _clock() + int(seconds * 1e9)
+    while len(whole) < min_rounds or _clock() < end:
+        last: Callable[[], None] | None = None
+        for step in steps:
+            if step.begin is not last:
+                step.begin()
+                last = step.begin
+            start = _clock()
+            step.run()
+            step.taken.append(_clock() - start)
+        start = _clock()
+        model._execute(dict(feeds), threads)
+        whole.append(_clock() - start)
+    cost = _call_cost(workspace, threads)
+    return Profile(
+        model.name,
+        model.isa,
+        threads,
+        resolved,
+        len(whole),
+        peak,
+        bandwidths,
+        min(whole) * 1e-9,
+        statistics.median(whole) * 1e-9,
+        tuple(step.result(cost, peak, bandwidths) for step in steps),
+    )
+
+
+@dataclass(eq=False)
+class _Step:
+    node: str
+    operator: str
+    kernel: str
+    chunks: int
+    flops: float
+    nbytes: float
+    run: Callable[[], None]
+    begin: Callable[[], None]
+
+    def __post_init__(self) -> None:
+        self.taken: list[int] = []
+
+    def result(self, cost: int, peak: float, bandwidths: tuple[tuple[int, float], ...]) -> StepProfile:
+        least, median = (max(int(n) - cost, RESOLUTION) * 1e-9 for n in (min(self.taken), statistics.median(self.taken)))
+        limit = max(self.flops / (peak * 1e9), self.nbytes / (bandwidth_at(bandwidths, self.nbytes) * 1e9))
+        return StepProfile(self.node, self.operator, self.kernel, self.chunks, least, median, self.flops, self.nbytes, limit)
+
+
+def _beginning(
+    plan: Any, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray], threads: int
+) -> Callable[[], None]:
+    return lambda: workspace.begin(plan.native, inputs, outputs, threads)
+
+
+def _native(workspace: Workspace, index: int, threads: int) -> Callable[[], None]:
+    return lambda: workspace.run(index, 1, threads)
+
+
+def _host(
+    plan: Any, step: HostStep, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray]
+) -> Callable[[], None]:
+    return lambda: plan._host(step, workspace, inputs, outputs)
+
+
+def _tail(segment: Any, values: dict[str, Any], threads: int) -> Callable[[], None]:
+    return lambda: segment.run_tail(values, threads)
+
+
+def _call_cost(workspace: Workspace, threads: int) -> int:
+    """Nanoseconds of timing a run of no step: what Python and the clock add to every measurement."""
+
+    def run() -> None:
+        workspace.run(0, 0, threads)
+
+    taken = []
+    for _ in range(1000):
+        start = _clock()
+        run()
+        taken.append(_clock() - start)
+    return min(taken)
+
+
+# ---------------------------------------------------------------- the machine
+def fma_peak(threads: int, seconds: float = 0.1) -> float:
+    """GFLOP/s of multiply-adds in registers, on this many threads at once, with the instruction set in use."""
+    if threads == 1:
+        return float(dispatch.fma_peak(seconds))
+    rates = [0.0] * threads
+
+    def measure(i: int) -> None:
+        rates[i] = dispatch.fma_peak(seconds)
+
+    _at_once(measure, threads)
+    return sum(rates)
+
+
+def copy_bandwidth(nbytes: int, threads: int, seconds: float = 0.08) -> float:
+    """GB/s of copies that move this many bytes in all, read and written, on this many threads at once."""
+    size = max(nbytes // threads // 8, 64)
+    pairs = [(aligned_empty(size), aligned_empty(size)) for _ in range(threads)]
+    for source, target in pairs:
+        source.fill(1)
+        target.fill(0)
+    rates = [0.0] * threads
+
+    def measure(i: int) -> None:
+        source, target = pairs[i]
+        best = math.inf
+        end = _clock() + int(seconds * 1e9)
+        while True:
+            start = _clock()
+            np.copyto(target, source)
+            now = _clock()
+            best = min(best, max(now - start, 1))
+            if now > end:
+                break
+        rates[i] = 2 * source.nbytes / best
+
+    if threads == 1:
+        measure(0)
+    else:
+        _at_once(measure, threads)
+    return sum(rates)
+
+
+def _at_once(work: Callable[[int], None], threads: int) -> None:
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def bandwidth_at(bandwidths: tuple[tuple[int, float], ...], nbytes: float) -> float:
+    """The bandwidth for this many bytes: between two measured sizes by their logarithms, at the ends that of the last."""
+    sizes = [size for size, _ in bandwidths]
+    at = bisect.bisect_left(sizes, nbytes)
+    if at == 0:
+        return bandwidths[0][1]
+    if at == len(sizes):
+        return bandwidths[-1][1]
+    (a, low), (b, high) = bandwidths[at - 1], bandwidths[at]
+    part = math.log(nbytes / a) / math.log(b / a)
+    return low + (high - low) * part
+
+
+# ---------------------------------------------------------------- the plot
+LABELLED = 6
+"""Steps that the plot names: those that take the most time."""
+
+
+def _plot(report: Profile) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("plots need matplotlib: pip install 'cnnengine[bench]'") from None
+
+    shown = [step for step in report.steps if step.flops > 0 and step.nbytes > 0]
+    total = report.steps_min or 1.0
+    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    axes = figure.add_subplot()
+    low = min([0.25, *(step.intensity for step in shown)]) / 2
+    high = max([64.0, *(step.intensity for step in shown)]) * 2
+    shades = ("0.35", "0.55", "0.72")
+    names = ("memory", "last-level cache", "second-level cache")
+    floor = min([*(step.gflops for step in shown), report.peak_gflops / 100]) / 2
+    for (size, rate), shade, name in zip(reversed(report.bandwidths), shades, names, strict=True):
+        ridge = report.peak_gflops / rate
+        axes.plot(
+            [low, ridge, high], [low * rate, report.peak_gflops, report.peak_gflops], color=shade, linewidth=1.2, zorder=1,
+            label=f"{name} ({_bytes(size)}): {rate:.0f} GB/s",
+        )  # fmt: skip
+    axes.text(high, report.peak_gflops * 1.06, f"multiply-add peak {report.peak_gflops:.0f} GFLOP/s ", ha="right", fontsize=9)
+    taken: dict[str, float] = {}
+    for step in shown:
+        taken[_family(step.kernel)] = taken.get(_family(step.kernel), 0.0) + step.seconds_min
+    families = sorted(taken, key=lambda family: -taken[family])
+    for i, family in enumerate(families):
+        members = [step for step in shown if _family(step.kernel) == family]
+        axes.scatter(
+            [s.intensity for s in members],
+            [s.gflops for s in members],
+            [16 + 900 * s.seconds_min / total for s in members],
+            color=f"C{i % 10}",
+            alpha=0.65,
+            edgecolors="black",
+            linewidths=0.4,
+            zorder=2,
+            label=f"{family} ({taken[family] / total:.0%} of the time)",
+        )
+    named = []
+    for number, step in enumerate(sorted(shown, key=lambda s: -s.seconds_min)[:LABELLED], 1):
+        side = (-9, 4) if number % 2 else (4, -11)
+        axes.annotate(str(number), (step.intensity, step.gflops), xytext=side, textcoords="offset points", fontsize=9, zorder=3)
+        name = step.node if len(step.node) <= 40 else f"...{step.node[-37:]}"
+        named.append(f"{number}  {name}: {step.seconds_min / total:.0%}, {step.roofline:.0%} of its limit")
+    box = {"facecolor": "white", "edgecolor": "0.8", "boxstyle": "round"}
+    axes.text(0.012, 0.985, "\n".join(named), transform=axes.transAxes, va="top", fontsize=8, bbox=box, zorder=4)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=10)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.set_xlim(low, high)
+    axes.set_ylim(floor, report.peak_gflops * 8)
+    axes.set_xlabel("operations per byte of the operands")
+    axes.set_ylabel("GFLOP/s, fastest round")
+    shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in report.shapes.items())
+    title = f"{report.model}: {shapes}; {report.isa}, {report.threads} threads, {report.run_min * 1e3:.2f} ms"
+    axes.set_title(title, fontsize=11)
+    axes.grid(which="major", color="0.9", zorder=0)
+    legend = axes.legend(loc="lower right", fontsize=8)
+    for handle in legend.legend_handles:
+        if hasattr(handle, "set_sizes"):
+            handle.set_sizes([40])
+    return figure
+
+
+def _family(kernel: str) -> str:
+    return kernel.split("[")[0].split()[0].rstrip(",")
+
+
+def _bytes(size: int) -> str:
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"

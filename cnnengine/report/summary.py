@@ -1,0 +1,240 @@
+"""What a model consists of, layer by layer: operators, output shapes, parameters, multiply-adds, kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..graph import Node
+from ..lowering import Layer, Segment
+from ..model import Model
+from ..ops.base import Activation
+from ..runtime.runner import Workspace
+from .planning import Shapes, random_feeds, resolve_shapes, segments
+
+Known = tuple[tuple[int, ...], np.dtype]
+
+NO_PARAMETERS = frozenset({"Clip", "ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"})
+"""Operators whose constant numbers are settings, not weights."""
+
+_WEIGHTS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
+"""Operators with a window: which input holds the weights."""
+_PRODUCTS = {"MatMul": 0, "MatMulInteger": 0, "QLinearMatMul": 0}
+"""Matrix products: which input is the left one."""
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer as it is run.
+
+    Attributes
+    ----------
+    name : str
+        The node's.
+    operator : str
+    fused : tuple of str
+        What the kernel does besides: "add" of a residual, an activation.
+    outputs : tuple of (shape, dtype), or None where the shape is not known
+    parameters : int
+        Numbers in its constant weights, after normalisations were merged into them.
+    macs : int or None
+        Multiply-adds of convolutions and matrix products, 0 for other operators; None without shapes. Winograd's algorithm,
+        where it is used, needs fewer.
+    kernels : tuple of str
+        Compiled kernels that run it, in order; empty when nothing has to be computed (or shapes are not known).
+    runs : {"kernel", "free", "host", "fallback", "unknown"}
+        Compiled; nothing to do; by NumPy; by onnx.reference; or not known without shapes.
+    """
+
+    name: str
+    operator: str
+    fused: tuple[str, ...]
+    outputs: tuple[tuple[tuple[int, ...], str] | None, ...]
+    parameters: int
+    macs: int | None
+    kernels: tuple[str, ...]
+    runs: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model's layers and totals.
+
+    Attributes
+    ----------
+    model, isa : str
+    shapes : dict of str to tuple of int, or None
+        The inputs' shapes that it holds for; None when a dynamic one was not given.
+    layers : tuple of LayerSummary
+    parameters : int
+        Each constant counted once, however many layers read it.
+    macs : int or None
+    arena_bytes : int or None
+        Memory for intermediate tensors.
+    weight_bytes : int or None
+        Memory of the packed weights.
+    """
+
+    model: str
+    isa: str
+    shapes: dict[str, tuple[int, ...]] | None
+    layers: tuple[LayerSummary, ...]
+    parameters: int
+    macs: int | None
+    arena_bytes: int | None
+    weight_bytes: int | None
+
+    def count(self, runs: str) -> int:
+        """How many layers run in this way."""
+        return sum(layer.runs == runs for layer in self.layers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        data = asdict(self)
+        for layer, described in zip(self.layers, data["layers"], strict=True):
+            described["outputs"] = [None if o is None else {"shape": list(o[0]), "dtype": o[1]} for o in layer.outputs]
+        return data
+
+
+def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
+    """Describe a model's layers.
+
+    Parameters
+    ----------
+    model : Model
+    shapes : mapping of str to tuple of int, optional
+        Shapes of inputs; those left out are the file's, with a batch of 1 where it is dynamic. When another extent stays
+        dynamic, the layers are listed without shapes, multiply-adds and kernels.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    ShapeError, InputError
+        The shapes do not fit the model.
+    ClosedError
+    """
+    model._check_open()
+    resolved = resolve_shapes(model, shapes)
+    graph = model._graph
+    layers: list[LayerSummary] = []
+    read: set[str] = set()
+    arena: int | None = None
+    weights: int | None = None
+    if resolved is None:
+        for node in graph.nodes:
+            parameters = _parameters(node, graph.constants)
+            read.update(parameters)
+            host = "fallback" if _is_fallback(node) else "unknown"
+            outputs = (None,) * len(node.outputs)
+            layers.append(
+                LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, sum(parameters.values()), None, (), host)
+            )
+    else:
+        found = list(segments(model, random_feeds(model, resolved), Workspace(), model.threads))
+        for segment in found:
+            kernels = kernels_of(segment)
+            for layer in layers_of(segment):
+                parameters = _parameters(layer.node, graph.constants)
+                read.update(parameters)
+                layers.append(_describe(layer, segment, kernels.get(id(layer.node), []), sum(parameters.values())))
+        arena = max((segment.plan.arena_bytes for segment in found), default=0)
+        weights = sum(array.nbytes for array in model._program._packed.values())
+    total = sum(graph.constants[name].size for name in read)
+    macs = None if resolved is None else sum(layer.macs or 0 for layer in layers)
+    return Summary(model.name, model.isa, resolved, tuple(layers), total, macs, arena, weights)
+
+
+def layers_of(segment: Segment) -> list[Layer]:
+    """The layers of a segment, with the one that ends it."""
+    tail = [] if segment.tail is None else [Layer(segment.tail.node, (), (None,) * len(segment.tail.node.outputs))]
+    return [*segment.layers, *tail]
+
+
+def owners_of(segment: Segment) -> dict[str, Node]:
+    """Name of a node or of its values -> the node: plans name either."""
+    owners: dict[str, Node] = {}
+    for layer in layers_of(segment):
+        owners.update((name, layer.node) for name in layer.node.outputs if name)
+    owners.update((layer.node.name, layer.node) for layer in layers_of(segment))
+    return owners
+
+
+def kernels_of(segment: Segment) -> dict[int, list[str]]:
+    """id of a node -> the kernels that its plan runs for it."""
+    owners = owners_of(segment)
+    result: dict[int, list[str]] = {}
+    for report in segment.plan.reports:
+        node = owners.get(report.node)
+        if node is not None:
+            result.setdefault(id(node), []).append(report.kernel)
+    return result
+
+
+def _describe(layer: Layer, segment: Segment, kernels: list[str], parameters: int) -> LayerSummary:
+    node = layer.node
+    if _is_fallback(node):
+        runs = "fallback"
+    elif node.name in segment.host_nodes or (segment.tail is not None and node is segment.tail.node):
+        runs = "host"
+    else:
+        runs = "kernel" if kernels else "free"
+    outputs = tuple(None if o is None else (o[0], str(o[1])) for o in layer.outputs)
+    return LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, parameters, macs_of(layer), tuple(kernels), runs)
+
+
+def _is_fallback(node: Node) -> bool:
+    return type(node.op).__name__ == "Fallback"
+
+
+def fused_of(node: Node) -> tuple[str, ...]:
+    """What passes merged into the operator: a residual sum, an activation."""
+    fused = ["add"] if getattr(node.op, "residual", False) else []
+    activation = getattr(node.op, "activation", None)
+    if isinstance(activation, Activation):
+        name = activation.kind
+        if name == "clip" and activation.alpha == 0:
+            name = {math.inf: "relu", 6.0: "relu6"}.get(activation.beta, name)
+            name = "relu" if activation.beta > 3e38 else name
+        fused.append(name)
+    return tuple(fused)
+
+
+def _parameters(node: Node, constants: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Constant weights that a node reads, by name: floating-point numbers, and integers of 8 bits."""
+    if node.op.op_type in NO_PARAMETERS:
+        return {}
+    found = {}
+    for name in node.inputs:
+        value = constants.get(name) if name else None
+        if isinstance(value, np.ndarray) and (value.dtype.kind == "f" or value.dtype in (np.int8, np.uint8)):
+            found[name] = value.size
+    return found
+
+
+def macs_of(layer: Layer) -> int | None:
+    """Multiply-adds of a convolution or matrix product; 0 for other operators, None where a shape is not known."""
+    op_type = layer.node.op.op_type
+    if op_type in _WEIGHTS:
+        weights, x, y = _shape(layer.inputs, _WEIGHTS[op_type]), _shape(layer.inputs, 0), _shape(layer.outputs, 0)
+        if weights is None or x is None or y is None:
+            return None
+        # a transposed convolution adds every input to all taps; the others take every output from all taps
+        return math.prod(x if op_type == "ConvTranspose" else y) * math.prod(weights[1:])
+    if op_type in _PRODUCTS or op_type == "Gemm":
+        a, y = _shape(layer.inputs, _PRODUCTS.get(op_type, 0)), _shape(layer.outputs, 0)
+        if a is None or y is None:
+            return None
+        return math.prod(y) * a[0 if getattr(layer.node.op, "transA", 0) else -1]
+    return 0
+
+
+def _shape(values: Sequence[Known | None], index: int) -> tuple[int, ...] | None:
+    known = values[index] if index < len(values) else None
+    return None if known is None else known[0]
