@@ -26,7 +26,10 @@ def located(node: Node, model: str | None = None) -> Iterator[None]:
     except FAULTS as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise InputError(
-            f"cannot be computed ({type(error).__name__}: {reason})", model=model or None, node=node.name, operator=node.op.op_type
+            f"cannot be computed ({type(error).__name__}: {reason})",
+            model=model or None,
+            node=node.name,
+            operator=node.op.op_type,
         ) from error
 
 

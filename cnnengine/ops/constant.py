@@ -75,7 +75,11 @@ class Range(Operator):
             )
         if not all(np.isfinite(v) for v in (start, limit, delta)):
             raise InputError(
-                "a range without an end", operator=self.op_type, tensor="limit", expected="finite numbers", received=(start, limit, delta)
+                "a range without an end",
+                operator=self.op_type,
+                tensor="limit",
+                expected="finite numbers",
+                received=(start, limit, delta),
             )
         count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
         dtype = start.dtype

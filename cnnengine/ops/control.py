@@ -155,7 +155,9 @@ class Loop(Operator):
         limit = ROUNDS if inputs[0] is None else int(scalar(inputs[0], self.op_type, "M"))
         going = True if len(inputs) < 2 or inputs[1] is None else bool(scalar(inputs[1], self.op_type, "cond"))
         if going and limit >= ROUNDS and self._goes_on():
-            raise InputError("the loop has no end", operator=self.op_type, tensor="cond", expected="a limit, or a condition that changes")
+            raise InputError(
+                "the loop has no end", operator=self.op_type, tensor="cond", expected="a limit, or a condition that changes"
+            )
         n = self.carried
         state, captured = list(inputs[2 : 2 + n]), inputs[2 + n :]
         scanned: list[list[Any]] = [[] for _ in range(len(self.body.outputs) - 1 - n)]

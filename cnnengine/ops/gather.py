@@ -359,7 +359,11 @@ class CumSum(Operator):
         value = scalar(axis, self.op_type, "axis")
         if value.dtype.kind not in "iu":
             raise InputError(
-                "the axis must be an integer", operator=self.op_type, tensor="axis", expected="int32 or int64", received=value.dtype
+                "the axis must be an integer",
+                operator=self.op_type,
+                tensor="axis",
+                expected="int32 or int64",
+                received=value.dtype,
             )
         return normal_axis(int(value), rank, self.op_type)
 
