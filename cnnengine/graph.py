@@ -40,7 +40,8 @@ MAX_BYTES = _memory()
 
 def check_size(shape: Sequence[int], dtype: np.dtype, tensor: str | None = None) -> None:
     """Raise ShapeError for a tensor that no memory can hold."""
-    if len(shape) > MAX_RANK or math.prod(shape) * dtype.itemsize > MAX_BYTES:
+    # NumPy refuses empty arrays too when their other extents are beyond all memory
+    if len(shape) > MAX_RANK or math.prod(max(d, 1) for d in shape) * dtype.itemsize > MAX_BYTES:
         raise ShapeError(
             "a tensor of this size cannot be held",
             tensor=tensor,

@@ -106,8 +106,8 @@ class Window:
                 if self.ceil_mode and self.auto_pad == "NOTSET":  # VALID's ceil formula equals floor's
                     # room may be negative: one window that reaches beyond the padded input
                     size = -(-room // s) + 1
-                    while size > 1 and (size - 1) * s >= n + begin:
-                        size -= 1
+                    if size > 1:  # windows that would start in the end pads go
+                        size = max(1, min(size, (n + begin - 1) // s + 1))
             if size < 1:
                 raise ShapeError(
                     f"the window does not fit into spatial axis {i}",

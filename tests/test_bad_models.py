@@ -106,6 +106,8 @@ def shaped(operator: str, words: str, *values: Any, x: Any = IMAGE, opset: int =
 CASES: dict[str, Case] = {
     # convolution
     "conv: weights of a rank too low": conv("'w': w has another rank than x", zeros(6, 4, 3)),
+    "conv: weights of rank 1": conv("'w': w has another rank than x", zeros(6)),
+    "conv: weights that are a scalar": conv("'w': w has another rank than x", np.float32(1)),
     "conv: weights of other channels": conv("'w': w does not fit the channels of x", zeros(6, 3, 3, 3)),
     "conv: an image without space": Case("Conv", "'x': x has the wrong rank", {"w": zeros(6, 4)}, {}, zeros(2, 4)),
     "conv: groups that do not divide the channels": conv(
@@ -161,6 +163,7 @@ CASES: dict[str, Case] = {
     "pool: a kernel of zero": pool("MaxPool", "'kernel': kernel must be positive", kernel_shape=[0, 2]),
     "pool: a negative kernel": pool("AveragePool", "'kernel': kernel must be positive", kernel_shape=[2, -2]),
     "pool: a kernel of one axis": pool("MaxPool", "the window and the input differ in rank", kernel_shape=[2]),
+    "pool: huge pads and ceil_mode": pool("AveragePool", "'y0': a tensor", pads=[HUGE, 1, 2**62, 1], ceil_mode=1),
     "pool: negative pads": pool("MaxPool", "'pads': pads must not be negative", pads=[-1, 0, 0, 0]),
     "pool: strides of zero": pool("LpPool", "'strides': strides must be positive", strides=[1, 0]),
     "pool: a kernel larger than the image": pool("MaxPool", "the window does not fit into spatial axis 0", kernel_shape=[9, 9]),
@@ -527,6 +530,35 @@ GRAPHS: Graphs = {
         "'x': a tensor of this size cannot be held",
         lambda: network(inputs=[value("x", [1] * 70)]),
         None,
+    ),
+    "an empty input beside huge extents": (
+        "'x': a tensor of this size cannot be held",
+        lambda: network(inputs=[value("x", [0, 2**40, 2**40])]),
+        None,
+    ),
+    "a normalisation of other channels than the convolution's": (
+        "'bn'",
+        lambda: network(
+            [
+                helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+                helper.make_node("BatchNormalization", ["c", *["s"] * 4], ["y"], name="bn"),
+            ],
+            [value("x", ["n", 4, 8, 8])],
+            tensors=[numpy_helper.from_array(W, "w"), numpy_helper.from_array(zeros(5), "s")],
+        ),
+        {"x": IMAGE},
+    ),
+    "a convolution of a rank that its scale does not fit": (
+        "'conv'",
+        lambda: network(
+            [
+                helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+                helper.make_node("Mul", ["c", "s"], ["y"], name="scale"),
+            ],
+            [value("x", ["n", 4, 8, 8])],
+            tensors=[numpy_helper.from_array(zeros(6), "w"), numpy_helper.from_array(zeros(6, 1, 1), "s")],
+        ),
+        {"x": IMAGE},
     ),
     "no outputs": ("the graph has no outputs", lambda: network(outputs=[]), X3),
     "an output without a name": ("an output that nothing makes", lambda: network(outputs=[value("", None)]), X3),

@@ -169,7 +169,7 @@ class Conv(_Convolution):
         x, w = inputs[0], inputs[1]
         assert x is not None and w is not None
         ws = w.concrete
-        self._check(inputs, ws[0], ws[1] * self.group)
+        self._check(inputs, ws[0] if ws else 0, ws[1] * self.group if len(ws) > 1 else 0)
         try:
             out, _, _ = self._window(ws).resolve(x.concrete[2:])
         except ShapeError as error:
@@ -297,7 +297,7 @@ class ConvTranspose(_Convolution):
         x, w = inputs[0], inputs[1]
         assert x is not None and w is not None
         ws = w.concrete
-        self._check(inputs, ws[1] * self.group if len(ws) > 1 else 0, ws[0])
+        self._check(inputs, ws[1] * self.group if len(ws) > 1 else 0, ws[0] if ws else 0)
         out, _, _ = self._resolve(ws, x.concrete[2:])
         return [TensorSpec(x.dtype, (x.concrete[0], ws[1] * self.group, *out))]
 

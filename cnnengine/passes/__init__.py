@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..graph import Graph
+from ..ops.common import FAULTS
 from .cancel_transposes import cancel_transposes
 from .common_subexpressions import common_subexpressions
 from .dead_code import dead_code
@@ -66,7 +67,12 @@ def simplify(graph: Graph) -> Graph:
 
 
 def _checked(rewrite: Callable[[Graph], Graph], graph: Graph) -> Graph:
-    after = rewrite(graph)
+    try:
+        after = rewrite(graph)
+    except FAULTS:
+        # Shapes are not known yet, so weights of wrong ranks or lengths get this far. Left as it is, the graph fails where the
+        # shapes are inferred, with the name of the node.
+        return graph
     if after is not graph:
         after.check()
     return after
