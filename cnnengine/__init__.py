@@ -10,9 +10,9 @@ take the place of onnxruntime's on CPU.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from . import functional
 from .config import show_config
 from .errors import (
     ClosedError,
@@ -24,33 +24,82 @@ from .errors import (
     UnsupportedOperatorError,
 )
 from .model import Model, TensorInfo, load
-from .session import (
-    ExecutionMode,
-    ExecutionOrder,
-    GraphOptimizationLevel,
-    InferenceSession,
-    IOBinding,
-    ModelMetadata,
-    NodeArg,
-    OrtValue,
-    RunOptions,
-    SessionOptions,
-    disable_telemetry_events,
-    enable_telemetry_events,
-    get_all_providers,
-    get_available_providers,
-    get_build_info,
-    get_device,
-    get_version_string,
-    set_default_logger_severity,
-    set_default_logger_verbosity,
-    set_seed,
+
+if TYPE_CHECKING:
+    from . import functional
+    from .session import (
+        ExecutionMode,
+        ExecutionOrder,
+        GraphOptimizationLevel,
+        InferenceSession,
+        IOBinding,
+        ModelMetadata,
+        NodeArg,
+        OrtValue,
+        RunOptions,
+        SessionOptions,
+        disable_telemetry_events,
+        enable_telemetry_events,
+        get_all_providers,
+        get_available_providers,
+        get_build_info,
+        get_device,
+        get_version_string,
+        set_default_logger_severity,
+        set_default_logger_verbosity,
+        set_seed,
+    )
+
+    __version__: str
+
+_SESSION = frozenset(
+    {
+        "ExecutionMode",
+        "ExecutionOrder",
+        "GraphOptimizationLevel",
+        "InferenceSession",
+        "IOBinding",
+        "ModelMetadata",
+        "NodeArg",
+        "OrtValue",
+        "RunOptions",
+        "SessionOptions",
+        "disable_telemetry_events",
+        "enable_telemetry_events",
+        "get_all_providers",
+        "get_available_providers",
+        "get_build_info",
+        "get_device",
+        "get_version_string",
+        "set_default_logger_severity",
+        "set_default_logger_verbosity",
+        "set_seed",
+    }
 )
 
-try:
-    __version__ = version("cnnengine")
-except PackageNotFoundError:  # used from a source tree
-    __version__ = "0+unknown"
+
+def __getattr__(name: str) -> Any:
+    """`functional`, the names of `session` and the version are found when they are first asked for: importing stays cheap."""
+    if name == "functional":
+        return importlib.import_module(".functional", __name__)
+    if name in _SESSION:
+        value = getattr(importlib.import_module(".session", __name__), name)
+    elif name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            value = version("cnnengine")
+        except PackageNotFoundError:  # used from a source tree
+            value = "0+unknown"
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "CNNEngineError",

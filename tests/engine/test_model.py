@@ -10,7 +10,6 @@ from typing import ClassVar
 import numpy as np
 import onnx
 import pytest
-from cnnengine.runtime.runner import fill_arenas
 from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
@@ -24,6 +23,7 @@ from cnnengine import (
     UnsupportedOperatorError,
 )
 from cnnengine import functional as F
+from cnnengine.runtime.runner import fill_arenas
 
 RNG = np.random.default_rng(5)
 

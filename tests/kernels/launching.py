@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from cnnengine._kernels.dispatch import lanes
 
 from cnnengine._kernels import kernel
+from cnnengine._kernels.dispatch import lanes
 from cnnengine.runtime.layout import NO_HALO, View, aligned_empty
 
 

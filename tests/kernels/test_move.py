@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
-from cnnengine._kernels.dispatch import lanes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnengine._kernels import kernel
+from cnnengine._kernels.dispatch import lanes
 from cnnengine.runtime.layout import View, aligned_copy, aligned_empty
 
 RNG = np.random.default_rng(20261122)

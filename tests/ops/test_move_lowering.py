@@ -7,9 +7,9 @@ import warnings
 
 import numpy as np
 import pytest
-from cnnengine._kernels.dispatch import lanes
 
 from cnnengine._kernels import kernel
+from cnnengine._kernels.dispatch import lanes
 from cnnengine.graph import TensorSpec
 from cnnengine.ops import lookup
 from cnnengine.ops.base import NodeRecord
