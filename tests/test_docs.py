@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import importlib
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -102,7 +103,10 @@ def test_the_table_of_environment_variables_is_complete() -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize("target", ["demo", "test"])
 def test_the_commands_of_the_readme_are_those_of_make(target: str) -> None:
-    planned = subprocess.run(["make", "--no-print-directory", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    # what an outer make was told (ENVS=..., PYTEST_ARGS=...) reaches its children through these
+    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "ENVS", "PYTHON")}
+    command = ["make", "--no-print-directory", "-n", target]
+    planned = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
     commands = [line.strip() for line in planned.stdout.splitlines()]
     assert len(commands) == 3
     written = [line.strip() for line in README.splitlines() if line.startswith("    ")]
