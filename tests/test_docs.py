@@ -104,7 +104,7 @@ def test_the_table_of_environment_variables_is_complete() -> None:
 @pytest.mark.parametrize("target", ["demo", "test"])
 def test_the_commands_of_the_readme_are_those_of_make(target: str) -> None:
     # what an outer make was told (ENVS=..., PYTEST_ARGS=...) reaches its children through these
-    outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "ENVS", "PYTHON")
+    outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "ENVS", "PYTHON", "PYTEST_ARGS")
     clean = {k: v for k, v in os.environ.items() if k not in outer}
     command = ["make", "--no-print-directory", "-n", target]
     planned = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
