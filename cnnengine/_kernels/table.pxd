@@ -8,9 +8,6 @@ from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
 from cnnengine._kernels.tiles.vector cimport VectorTiles
 
-cdef enum:
-    TABLE_VERSION = 1                   # changes with any struct below
-
 # Activations that kernels fuse, by number: told in tiles/vector.pxd, at hand here too.
 from cnnengine._kernels.tiles.vector cimport (
     ACT_ABS, ACT_AFFINE, ACT_CEIL, ACT_CELU, ACT_CLIP, ACT_ELU, ACT_ERF, ACT_EXP, ACT_FLOOR, ACT_GELU, ACT_GELU_TANH,
