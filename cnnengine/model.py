@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +17,12 @@ from .errors import ClosedError, CNNEngineError, InputError, ShapeError
 from .graph import Dim, Graph, TensorSpec, check_size
 from .lowering import Program, Segment
 from .preprocess import Preprocess, as_image, labels_of_model
+from .runtime.layout import kept
 from .runtime.runner import Workspace
 from .runtime.threads import default_threads
+
+if TYPE_CHECKING:
+    from .importer import Source
 
 __all__ = ["Model", "TensorInfo", "load"]
 
@@ -65,7 +69,7 @@ class Model:
         base_dir: str | os.PathLike[str] | None = None,
         winograd: bool = True,
     ) -> None:
-        from .importer import import_model, read
+        from .importer import import_model, open_model
         from .passes import simplify
 
         if fallback not in ("checked", "error"):
@@ -80,17 +84,19 @@ class Model:
             "outputs": None if outputs is None else tuple(outputs),
             "winograd": winograd,
         }
-        proto = read(model, base_dir)
-        self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else proto.graph.name or "model"
-        self._source: bytes | None = None
-        self._proto_source: Any = proto
-        graph = import_model(proto, name=self._name, fallback=fallback)
+        source = open_model(model, base_dir)
+        message = source.message
+        self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
+        self._source: Source = source
+        graph = import_model(message, name=self._name, fallback=fallback)
         if outputs is not None:
             graph = _with_outputs(graph, outputs)
         self.threads = threads if threads is not None else default_threads()
         self._declared = dict(graph.outputs)
-        self._graph: Graph = simplify(graph)
-        self._program = Program(self._graph, winograd=winograd)
+        simple = simplify(graph)
+        given = {n: kept(simple.constants[n]) for n in simple.outputs if n in simple.constants}
+        self._graph: Graph = simple.replace(constants={**simple.constants, **given})
+        self._program = Program(self._graph, winograd=winograd, store=source)
         self._workspaces: list[Workspace] = []
         self._closed = False
         self.metadata = dict(graph.metadata)
@@ -360,8 +366,7 @@ class Model:
         self._workspaces.clear()
         self._program = None  # type: ignore[assignment]
         self._graph = None  # type: ignore[assignment]
-        self._proto_source = None
-        self._source = None
+        self._source = None  # type: ignore[assignment]
 
     def __enter__(self) -> Model:
         self._check_open()
@@ -386,9 +391,10 @@ class Model:
         return _restore(self._bytes(), self._name, copy.deepcopy(self._options, memo))
 
     def _bytes(self) -> bytes:
-        if self._source is None:
-            self._source = self._proto_source.SerializeToString()
-        return self._source
+        try:
+            return self._source.serialized()
+        except CNNEngineError as error:
+            raise error.locate(model=self._name) from None
 
     # ------------------------------------------------------------ reports
     @property

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from ..onnx_functions import operator_of
 from ..ops.base import Operator
 
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ class Inliner:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.functions: dict[Key, onnx.FunctionProto] = {key_of(f): f for f in model.functions}
         self.operators: dict[Key, Operator] = {}
+        if self.functions:
+            from ..onnx_functions import operator_of  # only here: it imports what most models do not need
         for key, function in self.functions.items():
             operator = operator_of(function)
             if operator is not None:

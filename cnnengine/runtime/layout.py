@@ -16,6 +16,7 @@ planes
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,3 +159,18 @@ def aligned_copy(array: np.ndarray) -> np.ndarray:
     out = aligned_empty(array.size, array.dtype.newbyteorder("="))
     out.reshape(array.shape)[...] = array
     return out
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    """Whether an array is a view of a mapped file: the file may be written to, so no run may read it."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)
+
+
+def kept(array: np.ndarray) -> np.ndarray:
+    """The array as runs may hold it: itself, or a copy of what lies in a file or unaligned."""
+    if array.flags.aligned and not is_mapped(array):
+        return array
+    return aligned_copy(array).reshape(array.shape)
