@@ -30,6 +30,7 @@ class Buffer:
     lanes, groups, halo : its layout; lanes 0 is plain
     array : the values of a constant, flat and aligned
     slot : number of the input or output
+    parent, block : the buffer that it is a range of channel blocks of, and the first of them (see runtime.place)
     """
 
     kind: str
@@ -40,6 +41,16 @@ class Buffer:
     halo: Halo = NO_HALO
     array: np.ndarray | None = None
     slot: int = -1
+    parent: Buffer | None = None
+    block: int = 0
+
+    def place(self) -> tuple[Buffer, int]:
+        """The buffer that this one lies in at last (itself, unless placed) and the first of its channel blocks there."""
+        buffer, block = self, 0
+        while buffer.parent is not None:
+            block += buffer.block
+            buffer = buffer.parent
+        return buffer, block
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +62,17 @@ class BufferRef:
 
     def view(self) -> View:
         b = self.buffer
-        return View.planes(b.shape, b.lanes, b.halo, b.groups) if b.lanes else View.plain(self.shape, b.dtype)
+        if not b.lanes:
+            return View.plain(self.shape, b.dtype)
+        if b.parent is None:
+            return View.planes(b.shape, b.lanes, b.halo, b.groups)
+        root = b.place()[0]
+        return View.planes(b.shape, b.lanes, root.halo, b.groups).within(View.planes(root.shape, b.lanes, root.halo, root.groups))
+
+    def start(self) -> int:
+        """Bytes from the start of the buffer's memory to the view: those of the blocks before it where it is placed."""
+        root, block = self.buffer.place()
+        return block * View.planes(root.shape, root.lanes, root.halo, root.groups).sp * root.dtype.itemsize if block else 0
 
 
 @dataclass(eq=False)
