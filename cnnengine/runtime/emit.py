@@ -201,6 +201,17 @@ class NodeContext:
     def is_planes(self, index: int) -> bool:
         return (self.lanes, 1) in self._emitter.values[self._names[index]].refs
 
+    def in_planes(self, index: int) -> bool:
+        return self._grouped(index) is not None
+
+    def any_planes(self, index: int) -> BufferRef:
+        return self.planes(index, groups=self._grouped(index) or 1)
+
+    def _grouped(self, index: int) -> int | None:
+        """The groups of the planes in which the input is at hand, one where there is a choice."""
+        refs = self._emitter.values[self._names[index]].refs
+        return min((groups for lanes, groups in refs if lanes == self.lanes), default=None)
+
     def plain(self, index: int) -> BufferRef:
         return self._emitter.operand(self._names[index], 0, 1, NO_HALO, self._node)
 
