@@ -72,6 +72,7 @@ KERNELS: dict[str, str] = {
     "row_norm": "norm",
     "lrn": "norm",
     "copy_planes": "move",
+    "take_planes": "move",
     "copy_nd": "move",
     "fill": "move",
     "gather": "move",

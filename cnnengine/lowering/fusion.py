@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ..graph import Node, TensorSpec
 from ..ops.conv import Conv
+from ..ops.gather import Gather
+from ..ops.shape import Concat, Reshape, Slice, Split, TakeChannels, Transpose
 
 
 def fuse_residuals(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
@@ -39,3 +43,120 @@ def fuse_residuals(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept:
         result[at] = replace(conv, op=op, inputs=inputs, outputs=node.outputs)
         made[node.outputs[0]] = at
     return [n for n in result if n is not None]
+
+
+Channels = list[tuple[str, int]]
+"""For each channel of a value, a value that holds it and where."""
+
+
+def fuse_channels(nodes: Sequence[Node], specs: Mapping[str, TensorSpec]) -> list[Node]:
+    """Channel shuffles, Gather along channels, and Split or Slice of one -> TakeChannels, of a Concat's inputs where it is one.
+
+    A shuffle is Reshape (N, C, ...) -> (N, g, C / g, ...), Transpose of axes 1 and 2, and Reshape back. Nodes that nothing
+    reads any more stay; they are for the caller to drop.
+    """
+    makers = {name: node for node in nodes for name in node.outputs if name}
+    result: list[Node] = []
+    for node in nodes:
+        if isinstance(node.op, (Split, Slice)) and _shuffled(node.inputs[0], makers, specs) is None:
+            result.append(node)
+            continue
+        for name in node.outputs:
+            found = _shuffled(name, makers, specs) if name else None
+            if found is None:
+                result.append(node)
+                break
+        else:
+            for name in node.outputs:
+                found = _shuffled(name, makers, specs)
+                assert found is not None
+                sources = list(dict.fromkeys(source for source, _ in found))
+                starts = dict(zip(sources, np.cumsum([0, *(specs[s].concrete[1] for s in sources)]).tolist(), strict=False))
+                op = TakeChannels(tuple(starts[source] + c for source, c in found))
+                result.append(Node(op, tuple(sources), (name,), node.name))
+    return result
+
+
+def _blocked(name: str, specs: Mapping[str, TensorSpec]) -> bool:
+    """Whether the value may lie in planes and is not empty."""
+    spec = specs.get(name)
+    return (
+        spec is not None
+        and spec.value is None
+        and spec.dtype == np.float32
+        and spec.is_concrete
+        and 2 <= len(spec.concrete) <= 5
+        and 0 not in spec.concrete
+    )
+
+
+def _joined(name: str, makers: Mapping[str, Node], specs: Mapping[str, TensorSpec]) -> Channels:
+    """The channels of a value; those of a Concat along channels are its inputs'."""
+    node = makers.get(name)
+    joined = node is not None and isinstance(node.op, Concat) and node.op.axis in (1, 1 - len(specs[name].concrete))
+    parts = node.inputs if node is not None and joined else (name,)
+    if len(parts) > TakeChannels.MAX_INPUTS or not all(_blocked(part, specs) for part in parts):
+        parts = (name,)
+    return [(part, c) for part in parts for c in range(specs[part].concrete[1])]
+
+
+def _shuffled(name: str, makers: Mapping[str, Node], specs: Mapping[str, TensorSpec]) -> Channels | None:
+    """The channels of a value that is a shuffle or a part of one, else None."""
+    node = makers.get(name)
+    if node is None or not _blocked(name, specs) or not node.inputs or not node.inputs[0]:
+        return None
+    source = node.inputs[0]
+    if isinstance(node.op, Gather):
+        spec = specs[node.inputs[1]]
+        if node.op.axis not in (1, 1 - len(specs[name].concrete)) or not _blocked(source, specs):
+            return None
+        if spec.value is None or spec.value.ndim != 1 or len(specs[source].concrete) != len(specs[name].concrete):
+            return None
+        channels, n = _joined(source, makers, specs), specs[source].concrete[1]
+        if spec.value.min() < -n or spec.value.max() >= n:
+            return None  # the reference raises when it runs
+        return [channels[int(c)] for c in spec.value]
+    if isinstance(node.op, (Split, Slice)):
+        whole = _shuffled(source, makers, specs)
+        part = None if whole is None else _range(node, name, specs)
+        return None if whole is None or part is None else whole[part[0] : part[1]]
+    if not isinstance(node.op, Reshape):
+        return None
+    transpose = makers.get(source)
+    first = makers.get(transpose.inputs[0]) if transpose is not None and isinstance(transpose.op, Transpose) else None
+    if transpose is None or first is None or not isinstance(first.op, Reshape) or not _blocked(first.inputs[0], specs):
+        return None
+    before, inside = specs[first.inputs[0]].concrete, specs[first.outputs[0]].concrete
+    if before != specs[name].concrete or len(inside) < 3 or inside[0] != before[0] or inside[1] * inside[2] != before[1]:
+        return None
+    assert isinstance(transpose.op, Transpose)
+    if transpose.op.order(len(inside)) != (0, 2, 1, *range(3, len(inside))):
+        return None
+    channels = _joined(first.inputs[0], makers, specs)
+    return [channels[i] for i in np.arange(before[1]).reshape(inside[1:3]).T.reshape(-1).tolist()]
+
+
+def _range(node: Node, name: str, specs: Mapping[str, TensorSpec]) -> tuple[int, int] | None:
+    """First channel and end of an output of a Split or Slice that cuts channels alone."""
+    x, y = specs[node.inputs[0]].concrete, specs[name].concrete
+    rank = len(x)
+    if isinstance(node.op, Split):
+        if node.op.axis not in (1, 1 - rank):
+            return None
+        start = sum(specs[n].concrete[1] for n in node.outputs[: node.outputs.index(name)])
+        return start, start + y[1]
+    assert isinstance(node.op, Slice)
+    values: list[tuple[int, ...] | None] = [node.op.starts, node.op.ends, node.op.axes, None]
+    for index, tensor in enumerate(node.inputs[1:]):
+        if tensor:
+            known = specs[tensor].value
+            if known is None:
+                return None
+            values[index] = tuple(int(v) for v in known.reshape(-1))
+    starts, ends, axes, steps = values
+    if starts is None or ends is None:
+        return None
+    cut = node.op.resolve(x, starts, ends, axes, steps)
+    if any(part != (0, 1, n) for i, (part, n) in enumerate(zip(cut, x, strict=True)) if i != 1) or cut[1][1] != 1:
+        return None
+    return cut[1][0], cut[1][0] + cut[1][2]

@@ -90,6 +90,14 @@ class Lowering(Protocol):
         """Whether input `index` is at hand in the blocked layout (lanes wide, one group)."""
         ...
 
+    def in_planes(self, index: int) -> bool:
+        """Whether input `index` is at hand in planes of `lanes` channels, in groups or not."""
+        ...
+
+    def any_planes(self, index: int) -> Operand:
+        """Input `index` in planes of `lanes` channels, in the groups in which it is at hand."""
+        ...
+
     def plain(self, index: int) -> Operand:
         """Input `index`, plain."""
         ...

@@ -30,6 +30,7 @@ class Buffer:
     lanes, groups, halo : its layout; lanes 0 is plain
     array : the values of a constant, flat and aligned
     slot : number of the input or output
+    parent, block : the buffer that it is a range of channel blocks of, and the first of them (see runtime.place)
     """
 
     kind: str
@@ -40,6 +41,16 @@ class Buffer:
     halo: Halo = NO_HALO
     array: np.ndarray | None = None
     slot: int = -1
+    parent: Buffer | None = None
+    block: int = 0
+
+    def place(self) -> tuple[Buffer, int]:
+        """The buffer that this one lies in at last (itself, unless placed) and the first of its channel blocks there."""
+        buffer, block = self, 0
+        while buffer.parent is not None:
+            block += buffer.block
+            buffer = buffer.parent
+        return buffer, block
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +62,17 @@ class BufferRef:
 
     def view(self) -> View:
         b = self.buffer
-        return View.planes(b.shape, b.lanes, b.halo, b.groups) if b.lanes else View.plain(self.shape, b.dtype)
+        if not b.lanes:
+            return View.plain(self.shape, b.dtype)
+        if b.parent is None:
+            return View.planes(b.shape, b.lanes, b.halo, b.groups)
+        root = b.place()[0]
+        return View.planes(b.shape, b.lanes, root.halo, b.groups).within(View.planes(root.shape, b.lanes, root.halo, root.groups))
+
+    def start(self) -> int:
+        """Bytes from the start of the buffer's memory to the view: those of the blocks before it where it is placed."""
+        root, block = self.buffer.place()
+        return block * View.planes(root.shape, root.lanes, root.halo, root.groups).sp * root.dtype.itemsize if block else 0
 
 
 @dataclass(eq=False)
@@ -201,6 +222,17 @@ class NodeContext:
 
     def is_planes(self, index: int) -> bool:
         return (self.lanes, 1) in self._emitter.values[self._names[index]].refs
+
+    def in_planes(self, index: int) -> bool:
+        return self._grouped(index) is not None
+
+    def any_planes(self, index: int) -> BufferRef:
+        return self.planes(index, groups=self._grouped(index) or 1)
+
+    def _grouped(self, index: int) -> int | None:
+        """The groups of the planes in which the input is at hand, one where there is a choice."""
+        refs = self._emitter.values[self._names[index]].refs
+        return min((groups for lanes, groups in refs if lanes == self.lanes), default=None)
 
     def plain(self, index: int) -> BufferRef:
         return self._emitter.operand(self._names[index], 0, 1, NO_HALO, self._node)

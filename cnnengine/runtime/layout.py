@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,15 @@ class View:
         return View(
             tuple(shape), np.dtype(np.float32), lanes, groups, halo, sn, sp, sd, sh, d0 * sd + h0 * sh + w0 * lanes, shape[0] * sn
         )
+
+    def within(self, whole: View) -> View:
+        """This view as a range of the channel blocks of `whole`, which has its lanes, spatial extents and halo.
+
+        The offset counts from the first block of the range. For one image the view is the dense one.
+        """
+        if self.n <= 1:
+            return self
+        return replace(self, sn=whole.sn, size=(self.n - 1) * whole.sn + self.blocks * self.sp)
 
     @property
     def is_plain(self) -> bool:
