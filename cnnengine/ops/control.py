@@ -1,4 +1,4 @@
-"""Operators that hold graphs: If, Loop and Scan.
+"""Operators that hold graphs: If, Loop, Scan and SequenceMap.
 
 The outer values that a subgraph reads are further inputs of the node and of each of its subgraphs, after the
 operator's own (the importer adds them, in the same order): a pass may rename or replace them like any other input.
@@ -19,6 +19,9 @@ from .common import normal_axis, required, scalar
 
 Specs = Sequence[TensorSpec | None]
 
+UNKNOWN = np.dtype("V")
+"""The dtype of a value of which nothing is known."""
+
 ROUNDS = 2**31 - 1
 """Rounds of a Loop that names no limit."""
 
@@ -29,12 +32,24 @@ def infer_graph(graph: Graph, inputs: Specs) -> list[TensorSpec]:
     known.update(zip(graph.inputs, inputs, strict=True))
     for node in graph.nodes:
         specs = [known[n] if n else None for n in node.inputs]
-        results = node.op.infer(specs)
+        try:
+            results = node.op.infer(specs)
+        except ValueError:  # the rule asks for extents, and they are not known here
+            if all(s is None or s.is_concrete for s in specs):
+                raise
+            results = [TensorSpec(UNKNOWN, None)] * len(node.outputs)
         if all(s is None or s.value is not None for s in specs):
             values = node.op.reference(*[None if s is None else s.value for s in specs])
             results = [TensorSpec.of(v) if isinstance(v, np.ndarray) else r for v, r in zip(values, results, strict=True)]
         known.update(zip(node.outputs, results, strict=False))
     return [known[n] for n in graph.outputs]  # type: ignore[misc]
+
+
+def _spec_of(value: Any) -> TensorSpec | None:
+    """The spec of a value while running, its elements not told."""
+    if value is None:
+        return None
+    return TensorSpec(value.dtype, value.shape) if isinstance(value, np.ndarray) else TensorSpec(UNKNOWN, None)
 
 
 def _graph(node: NodeRecord, name: str) -> Graph:
@@ -46,6 +61,8 @@ def _graph(node: NodeRecord, name: str) -> Graph:
 
 def _merged(a: TensorSpec, b: TensorSpec) -> TensorSpec:
     """What is sure when either may come."""
+    if a.dtype == UNKNOWN:
+        a = TensorSpec(b.dtype, a.shape)
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return TensorSpec(a.dtype, None)
     return TensorSpec(a.dtype, tuple(p if p == q else None for p, q in zip(a.shape, b.shape, strict=True)))
@@ -59,6 +76,7 @@ class If(Operator):
     else_branch: Graph
 
     op_type: ClassVar[str] = "If"
+    widens: ClassVar[bool] = False
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> If:
@@ -116,6 +134,7 @@ class Loop(Operator):
     carried: int
 
     op_type: ClassVar[str] = "Loop"
+    widens: ClassVar[bool] = False
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Loop:
@@ -171,7 +190,7 @@ class Loop(Operator):
                 column.append(value)
             i += 1
         if i == 0 and scanned:
-            specs = self.infer([None if v is None else TensorSpec(v.dtype, v.shape) for v in inputs])[n:]
+            specs = self.infer([_spec_of(v) for v in inputs])[n:]
             return [*state, *(np.zeros([d if isinstance(d, int) else 0 for d in s.shape or (0,)], s.dtype) for s in specs)]
         return [*state, *(np.stack(column) for column in scanned)]
 
@@ -199,6 +218,7 @@ class Scan(Operator):
     output_directions: tuple[int, ...] = ()
 
     op_type: ClassVar[str] = "Scan"
+    widens: ClassVar[bool] = False
     min_version: ClassVar[int] = 9
 
     @classmethod
@@ -287,3 +307,57 @@ class Scan(Operator):
             for c, a, d in zip(stacked, self.output_axes, self.output_directions, strict=True)
         ]
         return [*state, *joined]
+
+
+@dataclass(frozen=True)
+class SequenceMap(Operator):
+    """ONNX SequenceMap (17): a graph on each element of a sequence, with the elements beside it or whole tensors.
+
+    Attributes
+    ----------
+    body : Graph
+        (element, further inputs..., captured...) -> one element of each output.
+    formal : int
+        Inputs of the node before the captured ones.
+    """
+
+    body: Graph
+    formal: int
+
+    op_type: ClassVar[str] = "SequenceMap"
+    widens: ClassVar[bool] = False
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> SequenceMap:
+        body = _graph(node, "body")
+        if len(body.inputs) < len(node.inputs) or len(body.outputs) != len(node.outputs):
+            raise ModelError(
+                "the body does not fit the node",
+                node=node.name,
+                operator=node.op_type,
+                expected=f"{len(node.inputs)} inputs, {len(node.outputs)} outputs",
+                received=f"{len(body.inputs)} and {len(body.outputs)}",
+            )
+        return cls(body, len(node.inputs))
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        return [TensorSpec(s.dtype, None) for s in self.body.outputs.values()]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        columns, captured = inputs[: self.formal], inputs[self.formal :]
+        rounds = len(columns[0]) if isinstance(columns[0], list) else -1
+        for column in columns:
+            if rounds < 0 or (isinstance(column, list) and len(column) != rounds):
+                raise InputError(
+                    "the sequences do not fit together",
+                    operator=self.op_type,
+                    expected="a sequence, and others of its length",
+                    received=[len(c) if isinstance(c, list) else type(c).__name__ for c in columns],
+                )
+        made: list[list[Any]] = [[] for _ in self.body.outputs]
+        for i in range(rounds):
+            values = (*(c[i] if isinstance(c, list) else c for c in columns), *captured)
+            results = self.body.evaluate(dict(zip(self.body.inputs, values, strict=True)))
+            for column, value in zip(made, results, strict=True):
+                column.append(value)
+        return made

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..errors import CNNEngineError, InputError, ModelError, UnsupportedOperatorError
 from ..graph import TensorSpec
 from .base import Operator
-from .common import DTYPES
+from .common import code_of, known_dtype
 
 if TYPE_CHECKING:
     import onnx
@@ -74,6 +74,7 @@ class Fallback(Operator):
         The one-node model.
     """
 
+    widens: ClassVar[bool] = False
     op_type: str = ""  # type: ignore[misc]
     domain: str = ""  # type: ignore[misc]
     version: int = 1
@@ -135,7 +136,7 @@ class Fallback(Operator):
             shape = None
             if tensor.HasField("shape"):
                 shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-            dtype = DTYPES.get(tensor.elem_type)
+            dtype = known_dtype(tensor.elem_type)
             if dtype is None:
                 raise UnsupportedOperatorError(
                     "an output's element type is not supported", operator=self.op_type, received=tensor.elem_type
@@ -189,9 +190,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _code(dtype: np.dtype, operator: str) -> int:
-    for code, known in DTYPES.items():
-        if known == dtype:
-            return code
+    code = code_of(dtype)
+    if code is not None:
+        return code
     raise UnsupportedOperatorError(
         "this element type is not supported", operator=operator, expected="a NumPy dtype", received=dtype
     )

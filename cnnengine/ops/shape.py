@@ -16,7 +16,19 @@ import numpy as np
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import Dim, TensorSpec
 from .base import EXACT, Lowering, NodeRecord, Operator
-from .common import DTYPES, INT64, broadcast_shape, dtype_of, integers, normal_axes, normal_axis, required, scalar, spec_at
+from .common import (
+    INT64,
+    broadcast_shape,
+    code_of,
+    dtype_of,
+    integers,
+    is_small,
+    normal_axes,
+    normal_axis,
+    required,
+    scalar,
+    spec_at,
+)
 from .copies import along_channels, copy, known_integers, movable, pad_constant, pick, short_enough, strides_of
 
 Specs = Sequence[TensorSpec | None]
@@ -40,6 +52,7 @@ class Identity(Operator):
 
     op_type: ClassVar[str] = "Identity"
     tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [required(inputs, 0, self.op_type)]
@@ -925,12 +938,19 @@ def _parse(text: Any) -> float:
     return float({"INF": "inf", "+INF": "inf", "-INF": "-inf"}.get(word.upper(), word))
 
 
-def convert(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`x` as Cast gives it: truncated towards zero, bool by "not zero", numbers from and to text."""
+SATURATING = frozenset(("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"))
+
+
+def convert(x: np.ndarray, dtype: np.dtype, saturate: bool = True, round_mode: str = "up") -> np.ndarray:
+    """`x` as Cast gives it: truncated towards zero, bool by "not zero", numbers from and to text.
+
+    `saturate` says whether numbers beyond the range of an 8-bit float become its largest one; `round_mode` is that of
+    float8e8m0: "up", "down" or "nearest".
+    """
     if x.dtype == dtype:
         return x
     for given in (x.dtype, dtype):
-        if given not in DTYPES.values():
+        if code_of(given) is None:
             raise UnsupportedOperatorError(
                 "this element type is not supported", operator="Cast", expected="a NumPy dtype", received=given
             )
@@ -945,6 +965,18 @@ def convert(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         else:
             values = [_parse(v) for v in x.reshape(-1)]  # type: ignore[misc]
         return np.array(values).astype(dtype).reshape(x.shape)
+    if dtype.name == "float8_e8m0fnu":
+        from onnx import numpy_helper
+
+        return np.asarray(numpy_helper.to_float8e8m0(x.astype(np.float32), saturate, round_mode)).astype(dtype)
+    if is_small(x.dtype) and dtype.kind in "iub":
+        x = x.astype(np.float32)  # of which NumPy has all conversions
+    if saturate and dtype.name in SATURATING:
+        import ml_dtypes
+
+        limits = ml_dtypes.finfo(dtype)
+        wide = x.astype(np.float64)
+        return np.clip(wide, float(limits.min), float(limits.max)).astype(np.float32).astype(dtype)
     with np.errstate(invalid="ignore", over="ignore"):  # out of range is undefined in ONNX, NaN to integer too
         return x.astype(dtype)
 
@@ -966,27 +998,47 @@ def lower_cast(ctx: Lowering, dtype: np.dtype) -> bool:
     return True
 
 
+def _round_mode(mode: Any, node: NodeRecord) -> str:
+    if mode not in ("up", "down", "nearest"):
+        raise ModelError(
+            "an unknown round_mode", node=node.name, operator=node.op_type, expected="'up', 'down' or 'nearest'", received=mode
+        )
+    return str(mode)
+
+
 @dataclass(frozen=True)
 class Cast(Operator):
-    """ONNX Cast (1 to 25) between the dtypes that NumPy has; the others are refused."""
+    """ONNX Cast (1 to 28) between all element types.
+
+    Attributes
+    ----------
+    saturate : int
+        For 8-bit floats: whether numbers out of range become the largest one (else NaN or infinite).
+    round_mode : {"up", "down", "nearest"}
+        For float8e8m0.
+    """
 
     to: np.dtype
+    saturate: int = 1
+    round_mode: str = "up"
 
     op_type: ClassVar[str] = "Cast"
     tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Cast:
         to = node.attribute("to")
         if to is None:
             raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected="to")
-        return cls(dtype_of(to, operator=node.op_type, node=node.name))
+        rounding = node.attribute("round_mode", "up")
+        return cls(dtype_of(to, operator=node.op_type, node=node.name), int(node.attribute("saturate", 1)), _round_mode(rounding, node))
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(self.to, required(inputs, 0, self.op_type).shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
-        return [convert(inputs[0], self.to)]
+        return [convert(inputs[0], self.to, bool(self.saturate), self.round_mode)]
 
     def lower(self, ctx: Lowering) -> bool:
         return lower_cast(ctx, self.to)
@@ -994,16 +1046,24 @@ class Cast(Operator):
 
 @dataclass(frozen=True)
 class CastLike(Operator):
-    """ONNX CastLike (15 to 25): Cast to the second input's dtype."""
+    """ONNX CastLike (15 to 28): Cast to the second input's dtype."""
+
+    saturate: int = 1
+    round_mode: str = "up"
 
     op_type: ClassVar[str] = "CastLike"
     tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> CastLike:
+        return cls(int(node.attribute("saturate", 1)), _round_mode(node.attribute("round_mode", "up"), node))
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(required(inputs, 1, self.op_type).dtype, required(inputs, 0, self.op_type).shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
-        return [convert(inputs[0], inputs[1].dtype)]
+        return [convert(inputs[0], inputs[1].dtype, bool(self.saturate), self.round_mode)]
 
     def lower(self, ctx: Lowering) -> bool:
         return ctx.inputs[1] is not None and lower_cast(ctx, ctx.inputs[1].dtype)
