@@ -323,7 +323,7 @@ class _Importer:
                 expected=f"{schema.outputs[0]} to {schema.outputs[1]}",
                 received=len(node.output),
             )
-        if any(not n for n in node.input[: schema.inputs[0]]) and node.op_type not in ("Loop",):
+        if any(not n for n in node.input[: schema.inputs[0]]) and node.op_type not in ("Loop", "Scan"):
             raise ModelError(
                 "a required input is absent", **where, expected=f"{schema.inputs[0]} inputs", received=tuple(node.input)
             )

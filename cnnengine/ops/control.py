@@ -7,7 +7,7 @@ operator's own (the importer adds them, in the same order): a pass may rename or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -195,9 +195,14 @@ class Loop(Operator):
         return [*state, *(np.stack(column) for column in scanned)]
 
 
+def _image(spec: TensorSpec) -> TensorSpec:
+    """A spec without its batch axis."""
+    return TensorSpec(spec.dtype, None if spec.shape is None else spec.shape[1:])
+
+
 @dataclass(frozen=True)
 class Scan(Operator):
-    """ONNX Scan (9 to 25): a graph over the slices of its inputs along an axis, with values carried on.
+    """ONNX Scan (8 to 25): a graph over the slices of its inputs along an axis, with values carried on.
 
     Attributes
     ----------
@@ -207,6 +212,9 @@ class Scan(Operator):
         Number of inputs that are cut into slices.
     formal : int
         Inputs of the node before the captured ones.
+    batched : bool
+        Version 8: all inputs have a batch axis, scanned is the one after it, and the node's first input, which may be absent,
+        has the number of slices of each image.
     """
 
     body: Graph
@@ -216,14 +224,16 @@ class Scan(Operator):
     input_directions: tuple[int, ...] = ()
     output_axes: tuple[int, ...] = ()
     output_directions: tuple[int, ...] = ()
+    batched: bool = False
 
     op_type: ClassVar[str] = "Scan"
     widens: ClassVar[bool] = False
-    min_version: ClassVar[int] = 9
+    min_version: ClassVar[int] = 8
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Scan:
-        body, scans, formal = _graph(node, "body"), int(node.attribute("num_scan_inputs", 0)), len(node.inputs)
+        batched = node.version < 9
+        body, scans, formal = _graph(node, "body"), int(node.attribute("num_scan_inputs", 0)), len(node.inputs) - batched
         if not 1 <= scans <= formal or len(body.inputs) < formal or len(body.outputs) != len(node.outputs):
             raise ModelError(
                 "the body does not fit the node",
@@ -236,7 +246,7 @@ class Scan(Operator):
         lists = []
         for name, length in (
             ("scan_input_axes", scans),
-            ("scan_input_directions", scans),
+            ("directions" if batched else "scan_input_directions", scans),
             ("scan_output_axes", stacked),
             ("scan_output_directions", stacked),
         ):
@@ -250,7 +260,7 @@ class Scan(Operator):
                     received=values,
                 )
             lists.append(values)
-        return cls(body, scans, formal, *lists)
+        return cls(body, scans, formal, *lists, batched=batched)
 
     def _rounds(self, shapes: Sequence[Sequence[Any]]) -> Any:
         lengths = {s[normal_axis(a, len(s), self.op_type)] for s, a in zip(shapes, self.input_axes, strict=True)}
@@ -264,6 +274,10 @@ class Scan(Operator):
         return lengths.pop()
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
+        if self.batched:
+            batch = required(inputs, 1, self.op_type).shape
+            specs = self._of_one().infer([None if s is None else _image(s) for s in inputs[1:]])
+            return [TensorSpec(s.dtype, None if s.shape is None or not batch else (batch[0], *s.shape)) for s in specs]
         states = self.formal - self.scans
         cut = [required(inputs, i, self.op_type) for i in range(states, self.formal)]
         rounds = self._rounds([s.shape for s in cut]) if all(s.shape is not None for s in cut) else None  # type: ignore[misc]
@@ -285,7 +299,38 @@ class Scan(Operator):
                 out.append(TensorSpec(spec.dtype, (*spec.shape[:axis], rounds, *spec.shape[axis:])))
         return out
 
+    def _of_one(self) -> Scan:
+        """What version 8 does with each image."""
+        return replace(self, batched=False)
+
+    def _by_image(self, *inputs: Any) -> list[Any]:
+        lengths, own, captured = inputs[0], inputs[1 : 1 + self.formal], inputs[1 + self.formal :]
+        states = self.formal - self.scans
+        batch = {len(x) for x in own if x.ndim}
+        longest = {x.shape[1] for x in own[states:] if x.ndim > 1}
+        if len(batch) != 1 or len(longest) != 1 or (lengths is not None and lengths.shape != (max(batch),)):
+            raise InputError(
+                "the inputs differ in batch or length",
+                operator=self.op_type,
+                expected="one batch, one length",
+                received=[x.shape for x in own],
+            )
+        rows = []
+        for i in range(batch.pop()):
+            n = max(longest) if lengths is None else int(lengths[i])
+            if not 0 <= n <= max(longest):
+                raise InputError("not a length", operator=self.op_type, tensor="sequence_lens", expected=max(longest), received=n)
+            images = [x[i] for x in own[:states]] + [x[i, :n] for x in own[states:]]
+            results = self._of_one().reference(*images, *captured)
+            for k in range(states, len(results)):  # shorter sequences end in zeros
+                y = results[k]
+                results[k] = np.concatenate([y, np.zeros((max(longest) - n, *y.shape[1:]), y.dtype)])
+            rows.append(results)
+        return [np.stack(column) for column in zip(*rows, strict=True)]
+
     def reference(self, *inputs: Any) -> list[Any]:
+        if self.batched:
+            return self._by_image(*inputs)
         states = self.formal - self.scans
         state, cut, captured = list(inputs[:states]), inputs[states : self.formal], inputs[self.formal :]
         rounds = self._rounds([x.shape for x in cut])

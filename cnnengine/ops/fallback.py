@@ -30,6 +30,7 @@ _VERSIONS: dict[str, tuple[int, ...]] = {
     "Col2Im": (18,),
     "Compress": (9, 11, 28),
     "CumProd": (26,),
+    "DFT": (17, 20),
     "DeformConv": (19, 22),
     "DequantizeLinear": (19, 21, 23, 24, 25, 28),
     "Det": (11, 22),
@@ -38,18 +39,39 @@ _VERSIONS: dict[str, tuple[int, ...]] = {
     "EyeLike": (9, 22),
     "GRU": (7, 14, 22),
     "GridSample": (16, 20, 22),
+    "ImageDecoder": (20,),
     "LSTM": (7, 14, 22),
     "MatMulInteger": (10,),
+    "MelWeightMatrix": (17,),
     "QLinearMatMul": (10, 21),
     "QuantizeLinear": (10, 13, 19, 21, 23, 24, 25, 28),
     "RMSNormalization": (23,),
     "RNN": (7, 14, 22),
+    "RegexFullMatch": (20,),
     "ReverseSequence": (10, 28),
     "RoiAlign": (10, 16, 22),
     "RotaryEmbedding": (23,),
+    "STFT": (17,),
+    "StringConcat": (20,),
+    "StringNormalizer": (10,),
+    "StringSplit": (20,),
+    "TensorScatter": (24,),
+    "TfIdfVectorizer": (9,),
     "Unique": (11, 28),
 }
-ALLOWED: dict[tuple[str, str], frozenset[int]] = {("", name): frozenset(versions) for name, versions in _VERSIONS.items()}
+_OTHER_DOMAINS: dict[tuple[str, str], tuple[int, ...]] = {
+    ("ai.onnx.ml", "ArrayFeatureExtractor"): (1,),
+    ("ai.onnx.ml", "Binarizer"): (1,),
+    ("ai.onnx.ml", "LabelEncoder"): (4,),
+    ("ai.onnx.ml", "TreeEnsemble"): (5,),
+    ("ai.onnx.preview.training", "Adagrad"): (1,),
+    ("ai.onnx.preview.training", "Adam"): (1,),
+    ("ai.onnx.preview.training", "Momentum"): (1,),
+}
+ALLOWED: dict[tuple[str, str], frozenset[int]] = {
+    **{("", name): frozenset(versions) for name, versions in _VERSIONS.items()},
+    **{key: frozenset(versions) for key, versions in _OTHER_DOMAINS.items()},
+}
 """(domain, operator) -> versions."""
 
 KNOWN_VALUE_LIMIT = 1024
@@ -182,7 +204,10 @@ def _adapt(node: onnx.NodeProto, version: int) -> int:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, list) or value is None else np.asarray(value)
+    if isinstance(value, list) or value is None:
+        return value
+    array = np.asarray(value)
+    return array.astype(object) if array.dtype.kind in "UT" else array  # texts are objects here
 
 
 def _first_line(error: Exception) -> str:

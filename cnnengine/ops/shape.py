@@ -69,45 +69,62 @@ class Identity(Operator):
 
 @dataclass(frozen=True)
 class Dropout(Operator):
-    """ONNX Dropout (1 to 22) at inference: the input as it is, and a mask of ones.
+    """ONNX Dropout (1 to 22): the input as it is, and a mask of ones; in training mode, with a seed, elements are dropped.
+
+    Which ones the specification leaves open: they are those of ONNX's own cases, by NumPy's Mersenne Twister.
 
     Attributes
     ----------
     mask : {"", "same", "bool"}
         Whether the mask is asked for: before version 10 it has the input's dtype.
+    seed : int, optional
+        From version 12 on. Without one, dropping is refused: its result would differ from run to run.
     """
 
     mask: str = ""
+    seed: int | None = None
 
     op_type: ClassVar[str] = "Dropout"
     tolerance: ClassVar[str] = EXACT
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Dropout:
+        seed = node.attribute("seed")
+        given = None if seed is None else int(seed)
         if len(node.outputs) < 2 or not node.outputs[1]:
-            return cls()
-        return cls("same" if node.version < 10 else "bool")
+            return cls("", given)
+        return cls("same" if node.version < 10 else "bool", given)
 
-    def _refuse_training(self, ratio: Any, mode: Any) -> None:
-        default = ratio is None or bool(np.asarray(ratio).any())
-        if default and mode is not None and bool(np.asarray(mode).any()):
+    def _dropping(self, ratio: Any, mode: Any) -> float:
+        """The share of the elements that is dropped: 0 unless training; raises where there is no seed."""
+        if mode is None or not bool(np.asarray(mode).any()):
+            return 0.0
+        share = 0.5 if ratio is None else float(scalar(ratio, self.op_type, "ratio"))
+        if not 0 <= share < 1:
+            raise InputError("must be from 0 to 1", operator=self.op_type, tensor="ratio", expected="[0, 1)", received=share)
+        if share and self.seed is None:
             raise UnsupportedOperatorError(
                 "dropping at random is training", operator=self.op_type, tensor="training_mode", expected=False, received=True
             )
+        return share
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)
         ratio, mode = spec_at(inputs, 1), spec_at(inputs, 2)
-        if ratio is None or ratio.value is not None:
-            self._refuse_training(None if ratio is None else ratio.value, None if mode is None else mode.value)
+        if mode is not None and mode.value is not None and (ratio is None or ratio.value is not None):
+            self._dropping(None if ratio is None else ratio.value, mode.value)
         if not self.mask:
-            return [x]
-        return [x, TensorSpec(x.dtype if self.mask == "same" else np.dtype(np.bool_), x.shape)]
+            return [TensorSpec(x.dtype, x.shape)]
+        return [TensorSpec(x.dtype, x.shape), TensorSpec(x.dtype if self.mask == "same" else np.dtype(np.bool_), x.shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, ratio, mode = (*inputs, None, None)[:3]
-        self._refuse_training(ratio, mode)
-        return [x, np.ones(x.shape, x.dtype if self.mask == "same" else np.bool_)] if self.mask else [x]
+        share = self._dropping(ratio, mode)
+        keep = np.ones(x.shape, np.bool_)
+        if share:
+            keep = np.random.RandomState(self.seed).uniform(0, 1, x.shape) >= share
+            x = (keep * x.astype(np.float64) / (1 - share)).astype(x.dtype)
+        return [x, keep.astype(x.dtype if self.mask == "same" else np.bool_)] if self.mask else [x]
 
     def lower(self, ctx: Lowering) -> bool:
         if not movable(ctx.inputs[0]):
@@ -115,7 +132,8 @@ class Dropout(Operator):
         for i, spec in enumerate(ctx.inputs[1:], 1):
             if spec is not None and ctx.const(i) is None:
                 return False
-        self._refuse_training(*(ctx.const(i) if i < len(ctx.inputs) and ctx.inputs[i] is not None else None for i in (1, 2)))
+        if self._dropping(*(ctx.const(i) if i < len(ctx.inputs) and ctx.inputs[i] is not None else None for i in (1, 2))):
+            return False
         ctx.same()
         if self.mask:
             ctx.call("fill", (), (ctx.out_plain(1),), value=1)
