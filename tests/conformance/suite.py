@@ -4,7 +4,7 @@
     python tests/conformance/suite.py --match resize  # cases whose name contains this; failures in full
     python tests/conformance/suite.py --json FILE
 
-Every case of the installed onnx package is run through `cnnengine.backend`, with the suite's own tolerances. Besides whether
+`names.txt` has the names of all cases (`--names` writes it). Every case of the installed onnx package is run through `cnnengine.backend`, with the suite's own tolerances. Besides whether
 it passed, a record says how its operator ran: "compiled" when no node of the case ran on the host, else "host" (NumPy) or
 "fallback" (onnx.reference).
 """
@@ -18,12 +18,14 @@ import sys
 import tempfile
 import unittest
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import onnx.backend.test
 
@@ -44,6 +46,9 @@ EXCLUDED = {
     **dict.fromkeys(("test_gradient_of_add_and_mul_cpu", "test_gradient_of_add_cpu"), "Gradient is a training operator"),
 }
 """Cases that have no right answer here, by name and with the reason."""
+
+NAMES = Path(__file__).with_name("names.txt")
+"""The names of the others in onnx 1.23.2, so that collecting the tests need not make the cases."""
 
 
 @dataclass
@@ -83,11 +88,30 @@ class Recorder(Backend):
         return cls.last
 
 
+class Suite(onnx.backend.test.BackendTest):  # type: ignore[misc]
+    """The package's suite, which can also compare sequences with elements of rank 0 (it asks each element for its length).
+
+    Elements are compared like outputs: by shape, dtype and value, at the same tolerances.
+    """
+
+    @classmethod
+    def assert_similar_outputs(
+        cls, ref_outputs: Sequence[Any], outputs: Sequence[Any], rtol: float, atol: float, model_dir: str | None = None
+    ) -> None:
+        assert len(outputs) == len(ref_outputs), f"{len(outputs)} outputs, not {len(ref_outputs)}"
+        for expected, received in zip(ref_outputs, outputs, strict=True):
+            if isinstance(expected, list | tuple):
+                assert isinstance(received, list | tuple), f"{type(received)} where a sequence is expected"
+                cls.assert_similar_outputs(expected, received, rtol, atol, model_dir)
+            else:
+                super().assert_similar_outputs([expected], [received], rtol, atol, model_dir)
+
+
 def cases(backend: type[Backend] = Recorder) -> Iterator[tuple[str, str, Any]]:
     """(category, name, function of one argument) of every CPU case that is not excluded."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        suite = onnx.backend.test.BackendTest(backend, __name__)
+        suite = Suite(backend, __name__)
     for category, items in suite._test_items.items():
         for name, item in sorted(items.items()):
             if name.endswith("_cpu") and name not in EXCLUDED:
@@ -120,16 +144,37 @@ def run_case(category: str, name: str, function: Any) -> Record:
     return Record(category, name, operators, not error, runs, error)
 
 
+@cache
+def by_name() -> dict[str, tuple[str, Any]]:
+    """Name -> (category, function) of every case that is not excluded; making them takes seconds."""
+    # the suite writes inputs and outputs of the light models into this folder
+    os.environ["ONNX_MODELS"] = _folder().name
+    return {name: (category, function) for category, name, function in cases()}
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
+
+
+@cache
+def record(name: str) -> Record:
+    """What became of this case, run once per process."""
+    category, function = by_name()[name]
+    return run_case(category, name, function)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--match", default="", help="only cases whose name contains this")
     parser.add_argument("--json", metavar="FILE", help="write all records there")
     parser.add_argument("--quiet", action="store_true", help="print no line per operator")
+    parser.add_argument("--names", action="store_true", help="write names.txt and run nothing")
     options = parser.parse_args()
-    # the suite writes inputs and outputs of the light models into this folder
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["ONNX_MODELS"] = folder
-        records = [run_case(*case) for case in cases() if options.match in case[1]]
+    if options.names:
+        NAMES.write_text("".join(f"{name}\n" for name in by_name()))
+        return 0
+    records = [record(name) for name in by_name() if options.match in name]
     if options.json:
         Path(options.json).write_text(json.dumps([asdict(r) for r in records], indent=1) + "\n")
     by_operator: dict[str, list[Record]] = {}
