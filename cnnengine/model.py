@@ -37,11 +37,14 @@ class TensorInfo:
     shape : tuple of int, str or None
         A string or None is a dynamic dimension; the whole shape is None where the file does not say its rank.
     dtype : numpy.dtype
+    kind : {"tensor", "sequence", "optional", "optional sequence"}
+        A sequence is a list of arrays, and an optional value may be None; dtype is then that of the elements.
     """
 
     name: str
     shape: tuple[Dim, ...] | None
     dtype: np.dtype
+    kind: str = "tensor"
 
 
 class Model:
@@ -100,8 +103,8 @@ class Model:
         self._workspaces: list[Workspace] = []
         self._closed = False
         self.metadata = dict(graph.metadata)
-        self.inputs = tuple(TensorInfo(n, s.shape, s.dtype) for n, s in graph.inputs.items())
-        self.outputs = tuple(TensorInfo(n, s.shape, s.dtype) for n, s in graph.outputs.items())
+        self.inputs = tuple(TensorInfo(n, s.shape, s.dtype, s.kind) for n, s in graph.inputs.items())
+        self.outputs = tuple(TensorInfo(n, s.shape, s.dtype, s.kind) for n, s in graph.outputs.items())
         self._by_name = {i.name: i for i in self.inputs}
         shapes = self._shapes_to_prepare(input_shapes)
         if shapes is not None:
@@ -118,7 +121,7 @@ class Model:
             return {k: tuple(v) for k, v in given.items()}
         shapes = {}
         for info in self.inputs:
-            if info.shape is None:
+            if info.shape is None or info.kind != "tensor":
                 return None
             shape = tuple(1 if axis == 0 and not isinstance(d, int) else d for axis, d in enumerate(info.shape))
             if not all(isinstance(d, int) for d in shape):
@@ -165,7 +168,7 @@ class Model:
         for name in wanted:
             value = values[name] if name in values else self._graph.constants[name]
             if name in self._by_name or name in self._graph.constants:
-                value = np.array(value)
+                value = copy.deepcopy(value)
             results.append(value)
         return results
 
@@ -290,9 +293,10 @@ class Model:
         for name, info in self._by_name.items():
             if name not in feeds:
                 raise InputError("an input is missing", model=self._name, tensor=name, expected=f"{info.dtype} {info.shape}")
-            array = np.asarray(feeds[name])
-            if array.dtype.newbyteorder("=") != info.dtype:
-                raise InputError("has the wrong dtype", model=self._name, tensor=name, expected=info.dtype, received=array.dtype)
+            if info.kind != "tensor":
+                values[name] = self._check_form(info, feeds[name])
+                continue
+            array = self._typed(info, feeds[name])
             if info.shape is not None and (
                 array.ndim != len(info.shape)
                 or any(isinstance(d, int) and d != n for d, n in zip(info.shape, array.shape, strict=True))
@@ -302,6 +306,27 @@ class Model:
                 array = np.require(array, info.dtype, ("C", "ALIGNED")).reshape(array.shape)
             values[name] = array
         return values
+
+    def _typed(self, info: TensorInfo, value: Any) -> np.ndarray:
+        """One array of the input's dtype, in any byte order; texts may be NumPy's."""
+        array = np.asarray(value)
+        if info.dtype == object and array.dtype.kind in "UT":
+            array = array.astype(object)
+        if array.dtype.newbyteorder("=") != info.dtype:
+            raise InputError("has the wrong dtype", model=self._name, tensor=info.name, expected=info.dtype, received=array.dtype)
+        return array
+
+    def _check_form(self, info: TensorInfo, value: Any) -> Any:
+        """A sequence or optional value, with arrays of its own."""
+        if value is None and info.kind.startswith("optional"):
+            return None
+        if not info.kind.endswith("sequence"):
+            return np.array(self._typed(info, value), info.dtype, order="C")
+        if not isinstance(value, list | tuple):
+            raise InputError(
+                "must be a sequence", model=self._name, tensor=info.name, expected="a list of arrays", received=type(value).__name__
+            )
+        return [np.array(self._typed(info, v), info.dtype, order="C") for v in value]
 
     # ------------------------------------------------------------ what the file says of itself
     @property

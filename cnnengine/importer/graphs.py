@@ -14,7 +14,7 @@ from ..errors import CNNEngineError, ModelError, UnsupportedOperatorError
 from ..graph import Dim, Graph, Node, TensorSpec
 from ..ops import lookup
 from ..ops.base import NodeRecord
-from ..ops.common import DTYPES
+from ..ops.common import known_dtype
 from ..ops.fallback import Fallback, is_allowed
 from .attributes import GRAPH, GRAPHS, array_of, constant_value, dense, kind_of, value_of
 from .functions import Inliner, Opsets, key_of, opsets_of
@@ -210,19 +210,31 @@ class _Importer:
         return Graph(inputs, outputs, _sorted(nodes, {*inputs, *constants}), constants, name)
 
     def _spec(self, value: onnx.ValueInfoProto, lenient: bool) -> TensorSpec:
-        kind = value.type.WhichOneof("value")
+        held, form = value.type, []
+        for name in ("optional", "sequence"):
+            if held.WhichOneof("value") == f"{name}_type":
+                held = getattr(held, f"{name}_type").elem_type
+                form.append(name)
+        kind = held.WhichOneof("value")
         if kind != "tensor_type":
             if lenient:
-                return TensorSpec(UNKNOWN, None)
+                return TensorSpec(UNKNOWN, None, kind=" ".join(form) or "tensor")
             if kind is None:
                 raise ModelError("an input has no type", tensor=value.name, expected="a tensor type")
-            raise UnsupportedOperatorError("inputs must be tensors", tensor=value.name, expected="a tensor", received=kind)
-        tensor = value.type.tensor_type
-        dtype = DTYPES.get(tensor.elem_type)
+            raise UnsupportedOperatorError(
+                "inputs must be tensors or sequences of them", tensor=value.name, expected="a tensor", received=kind
+            )
+        spec = self._tensor_spec(value.name, held.tensor_type, lenient)
+        if not form:
+            return spec
+        return TensorSpec(spec.dtype, spec.shape if form == ["optional"] else None, kind=" ".join(form))
+
+    def _tensor_spec(self, name: str, tensor: onnx.TypeProto.Tensor, lenient: bool) -> TensorSpec:
+        dtype = known_dtype(tensor.elem_type)
         if dtype is None:
             if not lenient:
                 raise UnsupportedOperatorError(
-                    "an input has an element type that is not supported", tensor=value.name, received=tensor.elem_type
+                    "an input has an element type that is not supported", tensor=name, received=tensor.elem_type
                 )
             dtype = UNKNOWN
         if not tensor.HasField("shape"):
@@ -334,7 +346,7 @@ class _Importer:
                 expected=f"{schema.outputs[0]} to {schema.outputs[1]}",
                 received=len(node.output),
             )
-        if any(not n for n in node.input[: schema.inputs[0]]) and node.op_type not in ("Loop",):
+        if any(not n for n in node.input[: schema.inputs[0]]) and node.op_type not in ("Loop", "Scan"):
             raise ModelError(
                 "a required input is absent", **where, expected=f"{schema.inputs[0]} inputs", received=tuple(node.input)
             )
