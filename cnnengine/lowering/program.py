@@ -18,7 +18,7 @@ from ..runtime.emit import BufferRef, Emitter
 from ..runtime.layout import NO_HALO, KernelCall
 from ..runtime.plan import HostStep, Plan, build_plan
 from ..runtime.runner import Workspace
-from .fusion import fuse_residuals
+from .fusion import fuse_chains, fuse_residuals
 from .inference import infer_nodes, located
 
 PLANS = 32
@@ -193,6 +193,7 @@ class Program:
             wanted.update(n for n in names if n in made)
             tail = Tail(tail_node, tail_node.inputs)
         nodes = fuse_residuals(self._needed(nodes, specs, wanted), specs, wanted)
+        nodes = fuse_chains(nodes, specs, wanted)
 
         emitter = Emitter(self.lanes, self._packed, self.winograd)
         slots: list[str] = []
