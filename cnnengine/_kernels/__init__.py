@@ -57,6 +57,7 @@ KERNELS: dict[str, str] = {
     # kernel name -> module
     "conv": "conv",
     "depthwise": "conv",
+    "chain": "chain",
     "dense": "conv",
     "dense_rows": "conv",
     "matmul": "matmul",
