@@ -15,7 +15,7 @@ FLOORS = [
     ["ops", "passes", "functional", "onnx_functions"],
     ["importer", "lowering", "config"],
     ["model"],
-    ["report", "session", "capi", "backend"],
+    ["report", "session", "capi", "backend", "bench"],
     ["cli"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
