@@ -142,7 +142,7 @@ def plot(head: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Figur
     which = deciding(head["threads"])
     engines = [name for name in COLOURS if any(name in record["engines"] for record in records)]
     width = 0.8 / len(engines)
-    figure = Figure(figsize=(max(6.0, 1.5 + 0.32 * len(engines) * len(records) + 0.5 * len(records)), 5.0), layout="constrained")
+    figure = Figure(figsize=(max(7.0, 1.5 + 0.32 * len(engines) * len(records) + 0.5 * len(records)), 5.0), layout="constrained")
     axes = figure.add_subplot()
     top = 1.0
     for i, name in enumerate(engines):
@@ -157,7 +157,7 @@ def plot(head: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Figur
         top = max(top, *heights)
         bars = axes.bar(at, heights, width * 0.92, color=COLOURS[name], label=name)
         axes.bar_label(bars, labels, fontsize=7, rotation=90, padding=3)
-    axes.axhline(1.0, color="black", linewidth=0.8)
+    axes.axhline(1.0, color="0.5", linewidth=0.8, zorder=0)
     if top > 6:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
@@ -172,5 +172,5 @@ def plot(head: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Figur
     axes.set_title(
         f"{head['cpu']}, {head['cnnengine']['isa']}, {threads}, batch {head['batch']}, float32; lower is faster", fontsize=9
     )
-    axes.legend(fontsize=8, ncols=len(engines), loc="upper center", bbox_to_anchor=(0.5, -0.12 if len(records) < 4 else -0.2))
+    figure.legend(fontsize=8, ncols=len(engines), loc="outside lower center")
     return figure
