@@ -379,40 +379,87 @@ def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
     -------
     ndarray of float32, 1-D
     """
-    cdef Py_ssize_t lanes = current_table().lanes, o = w.shape[0], cg = w.shape[1], og = o // groups, group
+    w = np.asarray(w, np.float32)
+    cdef const KernelTable *table = current_table()
+    cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], cg = w.shape[1], og = o // groups, group
     cdef Py_ssize_t n_taps = int(np.prod(w.shape[2:], dtype=np.int64)), size = (og + lanes - 1) // lanes * lanes * cg * n_taps
-    cdef const float[:, :, :] source = w.reshape(o, cg, n_taps)
+    cdef bint columns = n_taps == 1 and o > 1 and cg > 1 and w.strides[0] == 4
     packed = aligned_floats(groups * size)
     cdef float[::1] target = packed
-    if target.shape[0]:
-        with nogil:
-            for group in range(groups):
-                pack_group(&source[group * og, 0, 0], source.strides[0] // 4, source.strides[1] // 4, source.strides[2] // 4,
-                           &target[group * size], og, cg, n_taps, channels, lanes)
+    if target.shape[0] == 0:
+        return packed
+    w = w.reshape(o, cg, n_taps)
+    if not columns:
+        w = np.ascontiguousarray(w)
+    cdef const char *source = <const char *><size_t>w.ctypes.data      # perhaps unaligned: a view of a file
+    cdef Py_ssize_t step = w.strides[1]
+    with nogil:
+        for group in range(groups):
+            if columns:
+                pack_columns(source + group * og * sizeof(float), step, &target[group * size], og, cg, lanes)
+            else:
+                pack_group(source + group * og * cg * n_taps * sizeof(float), &target[group * size], og, cg, n_taps, channels, table)
     return packed
 
 
-cdef void pack_group(const float *w, Py_ssize_t so, Py_ssize_t sc, Py_ssize_t st, float *out, Py_ssize_t og, Py_ssize_t cg,
-                     Py_ssize_t n_taps, Py_ssize_t channels, Py_ssize_t lanes) noexcept nogil:
-    """One group's panels. Reads run along an output channel's weights; writes scatter within one plane of a panel, which stays
-    in the first-level cache."""
-    cdef Py_ssize_t o0 = 0, c0, n, width, valid, i, k, t
-    cdef const float *row
+cdef enum:
+    STAGED = 4096           # floats of weights that are transposed at a time: they stay in the first-level cache
+
+
+cdef void pack_group(const char *w, float *out, Py_ssize_t og, Py_ssize_t cg, Py_ssize_t n_taps, Py_ssize_t channels,
+                     const KernelTable *table) noexcept nogil:
+    """One group's panels from weights that lie row by row, [output][channel][tap]. A part of each row of a panel is copied side by
+    side (rows may lie unaligned, and at distances that meet in few sets of the cache) and transposed by vectors from there."""
+    cdef float stage[STAGED]
+    cdef float turned[STAGED]
+    cdef Py_ssize_t lanes = table.lanes, o0 = 0, c0, n, width, valid, i, k, t, first, some
+    cdef const char *row
     while o0 < og:
         width = 2 * lanes if og - o0 > lanes else lanes
         valid = width if og - o0 > width else og - o0
         c0 = 0
         while c0 < cg:
             n = channels if cg - c0 > channels else cg - c0
+            row = w + (o0 * cg + c0) * n_taps * <Py_ssize_t>sizeof(float)
             if valid < width:
                 memset(out, 0, n * n_taps * width * sizeof(float))
-            for i in range(valid):
-                row = w + (o0 + i) * so + c0 * sc
-                for k in range(n):
-                    for t in range(n_taps):
-                        out[(t * n + k) * width + i] = row[k * sc + t * st]
+            # some whole channels at a time, or where even one has too many taps, some taps of it
+            first = 0
+            while first < n * n_taps:
+                some = STAGED // width
+                if n_taps <= some:
+                    some = some // n_taps * n_taps
+                else:
+                    some = n_taps - first % n_taps if n_taps - first % n_taps < some else some
+                if some > n * n_taps - first:
+                    some = n * n_taps - first
+                for i in range(valid):
+                    memcpy(stage + i * some, row + (i * cg * n_taps + first) * <Py_ssize_t>sizeof(float), some * sizeof(float))
+                if n_taps == 1:
+                    table.move.transpose(stage, some, out + first * width, width, valid, some)
+                else:
+                    table.move.transpose(stage, some, turned, width, valid, some)
+                    for i in range(some):
+                        k = (first + i) // n_taps
+                        t = (first + i) % n_taps
+                        memcpy(out + (t * n + k) * width, turned + i * width, valid * sizeof(float))
+                first = first + some
             out = out + n * n_taps * width
             c0 = c0 + n
+        o0 = o0 + width
+
+
+cdef void pack_columns(const char *w, Py_ssize_t step, float *out, Py_ssize_t og, Py_ssize_t cg, Py_ssize_t lanes) noexcept nogil:
+    """One group's panels of kernels of one tap from weights that lie column by column, the outputs of a channel side by side."""
+    cdef Py_ssize_t o0 = 0, width, valid, k
+    while o0 < og:
+        width = 2 * lanes if og - o0 > lanes else lanes
+        valid = width if og - o0 > width else og - o0
+        if valid < width:
+            memset(out, 0, cg * width * sizeof(float))
+        for k in range(cg):
+            memcpy(out + k * width, w + k * step + o0 * <Py_ssize_t>sizeof(float), valid * sizeof(float))
+        out = out + cg * width
         o0 = o0 + width
 
 

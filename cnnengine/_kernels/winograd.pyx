@@ -20,11 +20,11 @@ Border tiles reach over the last pixels of x's halo: what is beyond is read as z
 """
 
 from libc.math cimport INFINITY
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from cnnengine._kernels.conv cimport activation_of, activation_t, run_five
+from cnnengine._kernels.conv cimport activation_of, activation_t, aligned_floats, run_five
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
@@ -33,10 +33,12 @@ from cnnengine._kernels.tiles.conv cimport (
     WINOGRAD_ELEMENTS, WINOGRAD_IN, WINOGRAD_OUT, conv_tile_fn, conv_tile_t, start_ahead, step_ahead, winograd_output_t
 )
 
-from cnnengine._kernels.conv import pack_conv
+cdef extern from "pack.h" nogil:
+    void transform_panel(const float *g, float *u, Py_ssize_t size, Py_ssize_t width)
 
 cdef enum:
     PASS_CHANNELS = 128                 # output channels of a pass
+    MAX_PANEL = 32                      # output channels of a panel of weights, at most
 
 
 cdef struct winograd_t:
@@ -235,48 +237,29 @@ def winograd(Launch launch, const float[::1] x, const float[::1] w, const float[
     run_five(launch, x, w, bias, residual, y, threads)
 
 
-cdef inline void transform_three(const double *g, Py_ssize_t step, double *u, Py_ssize_t u_step) noexcept nogil:
-    """G times three values, `step` apart."""
-    cdef double a = g[0], b = g[step], c = g[2 * step], even = a + c, quarter = a + 4 * c
-    u[0] = a / 4
-    u[u_step] = -(even + b) / 6
-    u[2 * u_step] = -(even - b) / 6
-    u[3 * u_step] = (quarter + 2 * b) / 24
-    u[4 * u_step] = (quarter - 2 * b) / 24
-    u[5 * u_step] = c
-
-
-cdef void transform_weights(const float *w, float *u, Py_ssize_t size) noexcept nogil:
-    """`size` kernels, tap by tap, to G g G^T, element by element."""
-    cdef double g[9]
-    cdef double half[18]
-    cdef double whole[36]
-    cdef Py_ssize_t at
-    cdef int i
-    for at in range(size):
-        for i in range(9):
-            g[i] = w[i * size + at]
-        for i in range(3):
-            transform_three(g + i, 3, half + i, 3)
-        for i in range(6):
-            transform_three(half + 3 * i, 1, whole + 6 * i, 1)
-        for i in range(36):
-            u[i * size + at] = <float>whole[i]
-
-
 def pack_winograd(w):
     """Weights (O, C, 3, 3) as `build_winograd` reads them."""
-    cdef Py_ssize_t size
-    cdef const float[:, ::1] taps
-    cdef float[:, ::1] out
-    # packed first, transformed after
-    lanes = current_table().lanes
-    packed = np.stack([pack_conv(np.ascontiguousarray(w[:, :, i, j, None]), 1, lanes) for i in range(3) for j in range(3)])
-    made = np.empty(WINOGRAD_ELEMENTS * packed.shape[1], np.float32)
-    if packed.size:
-        taps = packed
-        out = made.reshape(WINOGRAD_ELEMENTS, -1)
-        size = taps.shape[1]
-        with nogil:
-            transform_weights(&taps[0, 0], &out[0, 0], size)
-    return made
+    cdef Py_ssize_t lanes = current_table().lanes, o = w.shape[0], c = w.shape[1], size = (o + lanes - 1) // lanes * lanes * c
+    cdef Py_ssize_t at, width, valid, k, i, t
+    cdef float taps[9 * MAX_PANEL]
+    cdef float row[9]
+    packed = aligned_floats(WINOGRAD_ELEMENTS * size)
+    cdef float[::1] target = packed
+    if size == 0:
+        return packed
+    w = np.ascontiguousarray(w, np.float32)
+    cdef const char *source = <const char *><size_t>w.ctypes.data      # perhaps unaligned: a view of a file
+    with nogil:
+        at = 0
+        while at < o:
+            width = 2 * lanes if o - at > lanes else lanes
+            valid = width if o - at > width else o - at
+            memset(taps, 0, sizeof(taps))
+            for k in range(c):
+                for i in range(valid):
+                    memcpy(row, source + ((at + i) * c + k) * 9 * sizeof(float), 9 * sizeof(float))
+                    for t in range(9):
+                        taps[t * width + i] = row[t]
+                transform_panel(taps, &target[at * c + k * width], size, width)
+            at = at + width
+    return packed

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import TensorSpec
+from ..records import dataclass
 from .base import EXACT, Activation, Lowering, NodeRecord, Operator
 from .common import FLOAT32, kind_of, required, scalar, spec_at
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from .._kernels.conv import pack_bias, pack_conv, pack_depthwise
 from .._kernels.winograd import pack_winograd
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import TensorSpec
+from ..records import dataclass
 from ..runtime.layout import NO_HALO, Halo
 from ..window import Window
 from .base import Activation, Lowering, NodeRecord, Operator

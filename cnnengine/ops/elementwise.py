@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
+from ..records import dataclass
 from .activation import check_kind, lower_activation, reference_activation
 from .base import EXACT, Activation, Lowering, NodeRecord, Operator
 from .common import FLOAT32, broadcast_shape, required

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import Dim, TensorSpec
+from ..records import dataclass
 from .base import EXACT, Lowering, NodeRecord, Operator
 from .common import (
     INT64,
