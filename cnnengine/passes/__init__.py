@@ -25,6 +25,7 @@ from .inline_if import inline_if
 from .merge_activation import merge_activation
 from .remove_identity import remove_identity
 from .resolve_castlike import resolve_castlike
+from .sum_as_add import sum_as_add
 
 __all__ = ["FINAL", "PASSES", "simplify"]
 
@@ -38,6 +39,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     cancel_transposes,
     fuse_gates,
     global_pool,
+    sum_as_add,
     fuse_pad,
     fuse_matmul,
     fold_batchnorm,

@@ -31,6 +31,7 @@ from cnnengine.passes import (
     remove_identity,
     resolve_castlike,
     simplify,
+    sum_as_add,
 )
 
 
@@ -105,6 +106,25 @@ def test_castlike_of_an_unknown_dtype_stays(b: Builder) -> None:
     b.inputs["n"] = TensorSpec(np.dtype("V"), None)
     before = b.graph(b.node(CastLike(), b.input(2, 3), "n"))
     assert resolve_castlike(before) is before
+
+
+# sum_as_add
+
+
+def test_sums_are_additions(b: Builder) -> None:
+    x, y = b.input(2, 3), b.input(2, 3)
+    before = b.graph(b.node("Relu", b.node("Sum", x, y, b.constant([1.5, 2.5, -3.0]), x)), b.node("Sum", x, y))
+    after = sum_as_add(before)
+    assert kinds(after) == ["Add", "Add", "Add", "Relu", "Add"]
+    same(b, before, after)
+    assert kinds(simplify(before)) == ["Add", "Add", "Add", "Add"]
+
+
+def test_other_sums_stay(b: Builder) -> None:
+    x = b.input(2, 3)
+    b.inputs["d"] = TensorSpec(np.dtype(np.float64), (2, 3))
+    before = b.graph(b.node("Sum", x), b.node("Sum", "d", "d"))
+    assert sum_as_add(before) is before
 
 
 # fold_constants
