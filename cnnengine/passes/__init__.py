@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ..graph import Graph
 from ..ops.common import FAULTS
 from .cancel_transposes import cancel_transposes
+from .channels_first import channels_first
 from .common_subexpressions import common_subexpressions
 from .dead_code import dead_code
 from .fold_batchnorm import fold_batchnorm
@@ -44,6 +45,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     fuse_matmul,
     fold_batchnorm,
     fold_scale,
+    channels_first,
     dead_code,
 )
 """Run in this order, again and again until nothing changes; constants first, since the others look for them."""
