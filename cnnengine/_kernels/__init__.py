@@ -71,6 +71,7 @@ KERNELS: dict[str, str] = {
     "batch_norm": "norm",
     "channel_norm": "norm",
     "row_norm": "norm",
+    "pixel_norm": "norm",
     "lrn": "norm",
     "copy_planes": "move",
     "take_planes": "move",

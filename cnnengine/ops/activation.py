@@ -115,7 +115,8 @@ def lower_activation(ctx: Lowering, activation: Activation) -> bool:
     if spec is None or spec.dtype != FLOAT32:
         return False
     if ctx.is_planes(0):
-        ctx.call("activation", [ctx.planes(0)], [ctx.out_planes()], activation=activation)
+        groups = ctx.grouping(0) or 1
+        ctx.call("activation", [ctx.planes(0, groups=groups)], [ctx.out_planes(groups=groups)], activation=activation)
     else:
         ctx.call("activation", [ctx.plain(0)], [ctx.out_plain()], activation=activation)
     return True
