@@ -18,7 +18,8 @@ Specs = Sequence[TensorSpec | None]
 
 
 def _complex(x: np.ndarray) -> np.ndarray:
-    wide = x.astype(np.float64)
+    """Complex numbers of the precision of `x`, at least single: NumPy's FFT computes in it."""
+    wide = x.astype(np.float64 if x.dtype == np.float64 else np.float32)
     return wide[..., 0] if x.shape[-1] == 1 else wide[..., 0] + 1j * wide[..., 1]
 
 
@@ -152,5 +153,5 @@ class STFT(Operator):
         frames, n, distance = self._frames(x.shape, step, None if window is None else window.shape, length)
         signal = _complex(x)
         cut = np.stack([signal[:, i * distance : i * distance + n] for i in range(frames)], axis=1)
-        y = np.fft.fft(cut if window is None else cut * window.astype(np.float64), axis=-1)
+        y = np.fft.fft(cut if window is None else cut * window.astype(cut.real.dtype), axis=-1)
         return [_parts(y[..., : n // 2 + 1] if self.onesided else y, x.dtype)]

@@ -25,6 +25,7 @@ from .inline_if import inline_if
 from .merge_activation import merge_activation
 from .remove_identity import remove_identity
 from .resolve_castlike import resolve_castlike
+from .widen_half import widen_half
 
 __all__ = ["FINAL", "PASSES", "simplify"]
 
@@ -33,6 +34,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     remove_identity,
     fold_constants,
     inline_if,
+    widen_half,
     fold_sequences,
     common_subexpressions,
     cancel_transposes,
