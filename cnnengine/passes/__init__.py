@@ -27,6 +27,7 @@ from .merge_activation import merge_activation
 from .remove_identity import remove_identity
 from .resolve_castlike import resolve_castlike
 from .sum_as_add import sum_as_add
+from .widen_half import widen_half
 
 __all__ = ["FINAL", "PASSES", "simplify"]
 
@@ -35,6 +36,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     remove_identity,
     fold_constants,
     inline_if,
+    widen_half,
     fold_sequences,
     common_subexpressions,
     cancel_transposes,
