@@ -77,7 +77,8 @@ cdef inline void pointwise_tile(conv_tile_t *t, const Py_ssize_t *zero, Py_ssize
     t.planes = channels // lanes
     t.partial = channels % lanes
     t.channels = lanes
-    t.xplane = xplane
+    # a tile fetches the next plane ahead: with one plane, the pixels of the next tile
+    t.xplane = xplane if channels > lanes else 14 * lanes
     t.xstep = lanes
     t.yplane = yplane
     t.ystep = lanes

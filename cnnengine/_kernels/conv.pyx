@@ -168,20 +168,19 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
                 step_ahead(&t, ahead + size)
                 at = at + left
                 pieces = pieces - 1
+            if t.last and g.act.kind != ACT_NONE:
+                # while the row is in the first-level cache
+                for b in range(blocks):
+                    yp = y + b * g.y.sp + (row // g.rows_h) * g.yd + (row % g.rows_h) * g.yh
+                    if g.yw == lanes:
+                        table.vector.activate(g.act.kind, yp, yp, width * lanes, g.act.alpha, g.act.beta)
+                    else:
+                        for at in range(width):
+                            table.vector.activate(g.act.kind, yp + at * g.yw, yp + at * g.yw, lanes, g.act.alpha, g.act.beta)
         k0 = k0 + kn
         if k0 >= g.whole:
             break
 
-    if g.act.kind != ACT_NONE:
-        for row in range(row0, row1):
-            width = g.width if row + 1 < g.rows else g.last_width
-            for b in range(blocks):
-                yp = y + b * g.y.sp + (row // g.rows_h) * g.yd + (row % g.rows_h) * g.yh
-                if g.yw == lanes:
-                    table.vector.activate(g.act.kind, yp, yp, width * lanes, g.act.alpha, g.act.beta)
-                else:
-                    for at in range(width):
-                        table.vector.activate(g.act.kind, yp + at * g.yw, yp + at * g.yw, lanes, g.act.alpha, g.act.beta)
     if g.write_halo and row0 == 0:
         for b in range(blocks):
             fill_halo(&g.y, <float *>args[4], n, group * g.y_blocks + block + b)

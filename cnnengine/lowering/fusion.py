@@ -12,7 +12,7 @@ from ..ops.conv import Conv, ConvChain
 from ..ops.gather import Gather
 from ..ops.shape import Concat, Reshape, Slice, Split, TakeChannels, Transpose
 
-CHAIN_BYTES = 1 << 20
+CHAIN_BYTES = 1 << 19
 """Hidden tensors of an image from this size on are not stored."""
 
 
@@ -193,6 +193,12 @@ def fuse_chains(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: se
             if at is not None and result[at] is nodes[at] and _is_pointwise(nodes[at], specs) and _expands(nodes[at], specs):
                 result[at] = None
                 result[index] = _chain([nodes[at], node], expand=True, project=False)
+        elif _is_pointwise(node, specs):
+            at = before(node.inputs[0])
+            # a depthwise convolution that is already in a chain stays there: all three in one are no faster
+            if at is not None and result[at] is nodes[at] and _is_depthwise(nodes[at], specs):
+                result[at] = None
+                result[index] = _chain([nodes[at], node], expand=False, project=True)
     return [n for n in result if n is not None]
 
 
