@@ -2,7 +2,7 @@
 """Winograd convolution F(4x4, 3x3): 3x3 kernels at stride 1 with a quarter of the multiplications, also as depths of 3-D ones.
 
 A tile is 4 x 4 output pixels, made from 6 x 6 input pixels: 36 products of a channel instead of 144. Larger tiles lose accuracy
-(against float64, relative to max |y|: this one 0.5-1e-5, 6x6 tiles up to 3e-5, direct 1-4e-6) and are hardly faster.
+(against float64, relative to max |y|: this one 0.3-1e-5, 6x6 tiles up to 3e-5, direct 1-4e-6) and are hardly faster.
 Kernels of D x 3 x 3 are D such kernels, whose products are added before the transform back: D times as many channels.
 
 Layout
@@ -17,9 +17,10 @@ Loop order of a chunk
     output depths (with one tap, depths count as images). It transforms every input block of its tiles and depths into V: once
     for all taps. Then, pass by pass of a few output blocks: for every element a matrix product of V and weights, M, by the tiles
     of the 1x1 convolution; then M is transformed and stored with bias, residual and activation. V and M stay in the second-level
-    cache; the weights are read once per chunk, so runs are longer where there are many weights. A product sums over all
-    channels and taps at once, or where there are many over one run of them after the other, so that a run's weights stay near
-    while the depths pass. Few tiles give few runs: then output blocks are shared out too, and each chunk makes its own V.
+    cache; the weights are read once per chunk, so runs are longer where there are many weights. A product sums over one run of
+    channels of one tap after the other: their weights stay near while the depths pass, and a run's sum begins at zero before it
+    comes to the others, which halves the rounding error of 512 channels. Few tiles give few runs: then output
+    blocks are shared out too, and each chunk makes its own V.
 
 Border tiles reach over the last pixels of x's halo: what is beyond is read as zero, and output pixels beyond y are not written.
 Taps that lie in front of x or behind it, in depth, are left out of the sum.
@@ -45,7 +46,7 @@ cdef extern from "pack.h" nogil:
 cdef enum:
     PASS_CHANNELS = 128                 # output channels of a pass
     MAX_PANEL = 32                      # output channels of a panel of weights, at most
-    RUN_CHANNELS = 256                  # input channels of one product: their weights for two output blocks are read from nearby
+    RUN_CHANNELS = 128                  # input channels of one product, whose weights stay in the first-level cache
     LONGEST = 28                        # tiles of a run
     LONGEST_HEAVY = 56                  # where the weights are HEAVY bytes or more
     HEAVY = 4000000
@@ -60,7 +61,7 @@ cdef struct winograd_t:
     planes_t x, y, r
     Py_ssize_t x0, rows, columns                # first pixel of the first tile in depth 0; pixels that tiles may read from there
     Py_ssize_t tiles_w, tiles, total            # tiles of a row, of a plane, of all frames
-    Py_ssize_t fold                             # frames of an image: its output depths where the kernel has one tap in depth, or 1
+    Py_ssize_t fold                             # frames of an image: its output depths with one tap in depth, or 1
     Py_ssize_t taps, stride, front              # along depth
     Py_ssize_t deep, windows                    # output depths of a chunk, chunks along depth
     Py_ssize_t run, runs, parts, part_blocks, pass_blocks
@@ -99,7 +100,7 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     cdef Py_ssize_t count = least(g.run, g.total - first)
     cdef Py_ssize_t block = part * g.part_blocks, end = least(block + g.part_blocks, g.y_blocks)
     cdef Py_ssize_t z0 = window * g.deep, deep = least(g.deep, g.y.d - z0 if g.fold == 1 else 1)
-    cdef Py_ssize_t b, t, f, ty, tx, e, z, s, j, j0, j1, k, k0, k1, blocks, unit, at, pieces, left, width, i, side, calls
+    cdef Py_ssize_t b, t, f, ty, tx, e, z, s, j, j0, j1, k, k0, k1, blocks, unit, at, pieces, left, width, i, side, calls, begun, size
     # input depths of the chunk, relative to that of the frame
     cdef Py_ssize_t low = most(0, z0 * g.stride - g.front) if g.taps > 1 else -g.front
     cdef Py_ssize_t slices = least(g.x.d, (z0 + deep - 1) * g.stride - g.front + g.taps) - low if g.taps > 1 else 1
@@ -138,8 +139,8 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
         for s in range(slices):
             for b in range(g.x_blocks):
                 table.conv.winograd_input(
-                    xp + s * g.x.sd + b * g.x.sp, g.x.sh, g.rows - ty, g.columns - tx, v + s * vslice + b * vplane + t * lanes, vstep,
-                    side,
+                    xp + s * g.x.sd + b * g.x.sp, g.x.sh, g.rows - ty, g.columns - tx,
+                    v + s * vslice + b * vplane + t * lanes, vstep, side,
                 )
         t = t + side
 
@@ -149,8 +150,8 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     tile.taps = &zero
     tile.n_taps = 1
     tile.channels = lanes
-    tile.xplane = tile.yplane = vplane
-    tile.xstep = tile.ystep = lanes
+    tile.xplane = tile.yplane = tile.rplane = vplane
+    tile.xstep = tile.ystep = tile.rstep = lanes
     tile.low = -INFINITY
     tile.high = INFINITY
     out.low = g.act.low
@@ -186,25 +187,24 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                             ahead = w + (e + 1) * g.panel + block * panel
                     calls = (count + width - 1) // width * deep
                     tile.planes = k1 - k0
-                    start_ahead(&tile, ahead, unit * lanes * lanes * (k1 - k0) if e + 1 < WINOGRAD_ELEMENTS or b + unit < blocks else 0,
-                                calls)
+                    size = unit * lanes * lanes * (k1 - k0)
+                    start_ahead(&tile, ahead, size if e + 1 < WINOGRAD_ELEMENTS or b + unit < blocks else 0, calls)
+                    tile.first = tile.last = 1
                     for z in range(deep):
                         j0 = first_tap(g, z0 + z)
                         j1 = end_tap(g, z0 + z)
                         if g.k_blocks == 0:
-                            tile.first = tile.last = 1
                             tile.planes = most(j1 - j0, 0) * g.whole
                             tile.partial = g.partial
+                            begun = 0
                             j = j0
                         elif j0 <= j < j1:
-                            tile.first = j == j0 and k0 == 0
-                            tile.last = j + 1 == j1 and k1 == g.whole
+                            begun = j > j0 or k0 > 0
                             tile.planes = k1 - k0
                             tile.partial = g.partial if k1 == g.whole else 0
                         elif j0 >= j1 and k == 0:
                             # padding alone: zeros
-                            tile.first = tile.last = 1
-                            tile.planes = tile.partial = 0
+                            tile.planes = tile.partial = begun = 0
                         else:
                             continue
                         tile.w = wp + (j * channels + k0 * lanes) * least(unit, 2) * lanes
@@ -217,8 +217,10 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                             if g.taps == 1:
                                 tile.x = v + e * vstep + k0 * vplane + at * lanes
                             tile.y = m + e * mstep + z * mdepth + b * vplane + at * lanes
+                            # every run's sum begins at zero, and what there is comes to it: long sums round less so
+                            tile.residual = tile.y if begun else NULL
                             product(<int>left, &tile)
-                            step_ahead(&tile, ahead + unit * lanes * lanes * (k1 - k0))
+                            step_ahead(&tile, ahead + size)
                             at = at + left
                             pieces = pieces - 1
                 b = b + unit
@@ -274,10 +276,11 @@ cdef void share(winograd_t *g):
     g.runs = (g.total + longest - 1) // longest
     g.run = (g.total + g.runs - 1) // g.runs if g.runs else 1
     g.runs = (g.total + g.run - 1) // g.run
-    # pieces for several threads, of whole passes
+    # pieces for several threads, of whole passes; each makes its own V, so beyond two only those with several passes
     g.parts = 1
     g.part_blocks = g.y_blocks
-    while g.runs * g.windows * g.groups * g.parts < PARTS and g.part_blocks >= 2 * g.pass_blocks:
+    while (g.runs * g.windows * g.groups * g.parts < PARTS
+            and g.part_blocks >= (2 if g.runs * g.windows * g.groups * g.parts < 2 else 4) * g.pass_blocks):
         g.part_blocks = (g.part_blocks // 2 + g.pass_blocks - 1) // g.pass_blocks * g.pass_blocks
         g.parts = (g.y_blocks + g.part_blocks - 1) // g.part_blocks
 
@@ -340,7 +343,7 @@ def build_winograd(inputs, outputs, *, pads=(0, 0, 0), taps=1, stride=1, groups=
     g.panel = cg * g.taps * g.y_blocks * lanes
     g.fold = g.y.d if taps == 1 and g.y.d else 1
     g.k_blocks = 0
-    if g.taps * cg > RUN_CHANNELS or g.taps > 1 and g.partial:
+    if g.taps * cg > (RUN_CHANNELS if g.taps == 1 else RUN_CHANNELS // 2) or g.taps > 1 and g.partial:
         g.k_blocks = most((cg + RUN_CHANNELS - 1) // RUN_CHANNELS, 1)
     g.tiles_w = (g.y.w + WINOGRAD_OUT - 1) // WINOGRAD_OUT
     g.tiles = g.tiles_w * ((g.y.h + WINOGRAD_OUT - 1) // WINOGRAD_OUT)

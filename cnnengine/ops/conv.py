@@ -50,10 +50,10 @@ def _halo_for(offsets: Sequence[Offsets], extent: Sequence[int], stride: Offsets
 def _winograd_pays(window: Window, channels: int, out_channels: int, out: Sequence[int]) -> bool:
     """Whether the Winograd kernel is faster than the direct one.
 
-    Measured on AVX2 and AVX-512 over 6 to 56 pixels and 3 to 512 channels (of a group): from 9 tiles (an output of 9 pixels) on it
-    takes 0.25 to 0.75 of the time with 32 channels and more. With fewer tiles its weights, four times as many, are used too
-    seldom; with few channels the transforms outweigh the products. The tiles of all depths share the weights: 4 tiles (7 pixels)
-    at 2 depths take 0.6 of the time. The batch does not count: it must not change the rounding.
+    Measured on AVX2 and AVX-512 over 6 to 56 pixels and 3 to 512 channels (of a group): from 9 tiles (an output of 9 pixels)
+    on it takes 0.25 to 0.75 of the time with 32 channels and more. With fewer tiles its weights, four times as many, are used
+    too seldom; with few channels the transforms outweigh the products. The tiles of all depths share the weights: 4 tiles
+    (7 pixels) at 2 depths take 0.6 of the time. The batch does not count: it must not change the rounding.
     """
     rank = len(window.kernel)
     if rank < 2 or window.kernel[-2:] != (3, 3) or window.strides[-2:] != (1, 1) or set(window.dilations) != {1}:
