@@ -14,7 +14,7 @@ from ..ops.gather import Gather
 from ..ops.shape import Concat, Reshape, Slice, Split, TakeChannels, Transpose
 
 CHAIN_BYTES = 1 << 19
-"""Hidden tensors of an image from this size on are not stored."""
+"""Hidden tensors of an image from this size on are not stored: a quarter of a common second-level cache (docs/architecture.md)."""
 
 
 def fuse_residuals(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
