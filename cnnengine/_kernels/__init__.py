@@ -58,6 +58,7 @@ KERNELS: dict[str, str] = {
     "conv": "conv",
     "depthwise": "conv",
     "chain": "chain",
+    "gate_weights": "chain",
     "dense": "conv",
     "dense_rows": "conv",
     "matmul": "matmul",

@@ -60,6 +60,7 @@ cdef struct conv_t:
     Py_ssize_t run                                  # planes of one channel: neighbouring taps read as one
     Py_ssize_t whole                                # whole input planes per group
     Py_ssize_t rows_h, rows, width, last_width      # output grid: rows per depth, rows, pixels of a row, of the last row
+    Py_ssize_t image_weights                        # floats of weights that each image has for itself, or 0
     Py_ssize_t x0, xd, xh, xw                       # floats: first pixel, steps of the output grid in x
     Py_ssize_t y0, yd, yh, yw
     Py_ssize_t r0, rd, rh, rw
@@ -116,7 +117,7 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
     # weights of one panel of two blocks: every channel of the group once per tap
     k_channels = g.whole * g.channels + g.partial
     panel = k_channels * g.n_taps * 2 * lanes
-    w = w + group * k_channels * g.n_taps * g.y_blocks * lanes + (block // 2) * panel
+    w = w + n * g.image_weights + group * k_channels * g.n_taps * g.y_blocks * lanes + (block // 2) * panel
     bias = bias + (group * g.y_blocks + block) * lanes
     x = x + g.x0 + n * g.x.sn + group * g.x_blocks * g.x.sp
     y = y + g.y0 + n * g.y.sn + (group * g.y_blocks + block) * g.y.sp
@@ -190,7 +191,8 @@ cdef inline Py_ssize_t at_least(Py_ssize_t a, Py_ssize_t low) noexcept:
     return a if a > low else low
 
 
-def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step=(1, 1, 1), extent=None, groups=1, activation=None, write_halo=True):
+def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step=(1, 1, 1), extent=None, groups=1, activation=None, write_halo=True,
+               weights_per_image=False):
     """Direct convolution of planes.
 
     Parameters
@@ -208,6 +210,8 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     activation : Activation, optional
     write_halo : bool
         Whether this call writes y's halo.
+    weights_per_image : bool
+        Whether every image has weights of its own, one packed set after another.
     """
     xv, wv, bv, rv = inputs
     yv, = outputs
@@ -255,6 +259,7 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         g.run = next(r for r in range(n_taps, 0, -1) if n_taps % r == 0 and all(
             tuple(taps[i]) == (taps[i - i % r][0], taps[i - i % r][1], taps[i - i % r][2] + i % r) for i in range(n_taps)))
     g.write_halo = write_halo
+    g.image_weights = groups * cg * n_taps * g.y_blocks * lanes if weights_per_image else 0
     g.act = activation_of(activation)
     if rv is not None:
         if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != yv.groups or tuple(step) != (1, 1, 1):
@@ -332,7 +337,7 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
             sizeof(conv_t) + n_taps * sizeof(Py_ssize_t),
             xv.n * groups * units * g.row_chunks,
             0,
-            (xv.nbytes, 4 * groups * cg * n_taps * g.y_blocks * lanes, 4 * blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
+            (xv.nbytes, 4 * groups * cg * n_taps * g.y_blocks * lanes * (xv.n if weights_per_image else 1), 4 * blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
             2.0 * xv.n * yv.c * od * oh * ow * cg * n_taps,
             xv.nbytes + yv.nbytes + 4.0 * groups * cg * n_taps * og + (rv.nbytes if rv is not None else 0),
         )

@@ -15,7 +15,7 @@ from ..ops.norm import BatchNormalization
 from ..ops.shape import Concat, Pad, Reshape, Slice, Split, TakeChannels, Transpose
 
 CHAIN_BYTES = 1 << 19
-"""Hidden tensors of an image from this size on are not stored."""
+"""Hidden tensors of an image from this size on are not stored: a quarter of a common second-level cache (docs/architecture.md)."""
 
 
 def fuse_residuals(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
@@ -303,6 +303,42 @@ def fuse_chains(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: se
     return [n for n in result if n is not None]
 
 
+def fuse_gates_into_weights(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
+    """x (N, C, H, W) * gate (N, C, 1, 1) + 1x1 Conv -> Conv with a gate, where the weights are fewer than the pixels.
+
+    The product must be read by the convolution alone, and its gate must not be known (then it is folded anyway).
+    """
+    users: dict[str, int] = {}
+    for node in nodes:
+        for name in (*node.inputs, *node.op.captures()):
+            users[name] = users.get(name, 0) + 1
+    made = {name: i for i, node in enumerate(nodes) for name in node.outputs if name}
+    result: list[Node | None] = list(nodes)
+    for index, node in enumerate(nodes):
+        at = made.get(node.inputs[0]) if node.inputs else None
+        mul = None if at is None else nodes[at]
+        if (
+            at is None
+            or mul is None
+            or type(mul.op) is not Mul
+            or mul.op.activation is not None
+            or not _is_pointwise(node, specs)
+        ):
+            continue
+        y = mul.outputs[0]
+        shape = specs[y].concrete
+        o, pixels = specs[node.outputs[0]].concrete[1], int(np.prod(shape[2:]))
+        if users[y] != 1 or y in kept or shape[1] < 8 or 2 * o > pixels or shape[0] == 0:
+            continue
+        for x, gate in (mul.inputs, mul.inputs[::-1]):
+            if specs[x].shape == shape and specs[gate].shape == (*shape[:2], 1, 1) and specs[gate].value is None:
+                inputs = (x, *node.inputs[1:], *("",) * (3 - len(node.inputs)), gate)
+                result[at] = None
+                result[index] = replace(node, op=replace(node.op, gated=True), inputs=inputs)  # type: ignore[type-var]
+                break
+    return [n for n in result if n is not None]
+
+
 def _chain(convs: Sequence[Node], *, expand: bool, project: bool) -> Node:
     inputs = [convs[0].inputs[0]]
     for node in convs:
@@ -316,6 +352,7 @@ def _known_conv(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
     """A Conv over two spatial axes of float32 whose weights and bias are known."""
     return (
         isinstance(node.op, Conv)
+        and not node.op.gated
         and all(not n or specs[n].value is not None for n in node.inputs[1:3])
         and len(specs[node.inputs[0]].concrete) == 4
         and specs[node.inputs[0]].dtype == np.float32

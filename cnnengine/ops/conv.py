@@ -166,9 +166,12 @@ class Conv(_Convolution):
     ----------
     residual : bool
         Whether a fourth input of the output's shape is added before the activation (fused by the lowering).
+    gated : bool
+        Whether the last input (N, C, 1...) scales the channels of x first (fused by the lowering, into 1x1 convolutions).
     """
 
     residual: bool = False
+    gated: bool = False
 
     op_type: ClassVar[str] = "Conv"
 
@@ -185,6 +188,8 @@ class Conv(_Convolution):
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, w = inputs[0], inputs[1]
+        if self.gated:
+            x = x * inputs[-1]
         b = inputs[2] if len(inputs) > 2 else None
         out, begins, ends = self._window(w.shape).resolve(x.shape[2:])
         window = self._window(w.shape)
@@ -273,6 +278,11 @@ class Conv(_Convolution):
         xo = ctx.planes(0, halo=halo, lanes=lanes, groups=g)
         if self.residual:
             residual = ctx.planes(3, groups=g)
+        extra: dict[str, Any] = {}
+        if self.gated:
+            scaled = ctx.temp((x.concrete[0] * -(-o // lanes) * lanes * c,))
+            ctx.call("gate_weights", [packed, ctx.planes(3 + self.residual)], [scaled], out_channels=o)
+            packed, extra = scaled, {"weights_per_image": True}
         ctx.call(
             "conv",
             [xo, packed, bias_packed, residual],
@@ -281,6 +291,7 @@ class Conv(_Convolution):
             stride=stride,
             groups=g,
             activation=self.activation,
+            **extra,
         )
         return True
 

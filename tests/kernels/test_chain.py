@@ -246,3 +246,27 @@ def test_operands_that_do_not_fit():
         given[short] = given[short][:8]
         with pytest.raises(ValueError):
             kernel("chain").front(launch, *given)
+
+
+@pytest.mark.parametrize(("c", "o"), [(8, 5), (20, 40), (33, 16), (70, 100)])
+def test_gate_weights(c, o):
+    lanes = dispatch.lanes()
+    w, gate = data(o, c, 1, 1), data(3, c, 1, 1, seed=2)
+    packed = kernels.pack_conv(w, 1, lanes)
+    gv, sv = View.planes(gate.shape, lanes), View.plain((3 * packed.size,))
+    scaled = aligned_empty(sv.size)
+    scaled[:] = np.nan
+    launch = kernel("gate_weights").build([View.plain(packed.shape), gv], [sv], out_channels=o)
+    for threads in (1, 2):
+        kernel("gate_weights").front(launch, packed, blocked(gv, gate), scaled, threads=threads)
+        for i in range(3):
+            expected = kernels.pack_conv(w * gate[i].reshape(1, c, 1, 1), 1, lanes)
+            assert np.array_equal(scaled[i * packed.size : (i + 1) * packed.size], expected)
+    halo = View.planes(gate.shape, lanes, ((0, 0), (1, 1), (0, 0)))
+    for views, out in (
+        ([View.plain(packed.shape), halo], sv),
+        ([View.plain((packed.size - 1,)), gv], sv),
+        ([View.plain(packed.shape), gv], gv),
+    ):
+        with pytest.raises(ValueError, match="gate_weights"):
+            kernel("gate_weights").build(views, [out], out_channels=o)
