@@ -31,6 +31,9 @@ from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t, depthwise_
 
 from cnnengine._kernels import ACTIVATIONS
 
+cdef extern from "portable.h" nogil:
+    size_t second_level_cache() noexcept
+
 
 cdef activation_t activation_of(object activation) except *:
     """From an (kind, alpha, beta) tuple, an ops.base.Activation or None."""
@@ -65,7 +68,7 @@ cdef struct conv_t:
     Py_ssize_t y0, yd, yh, yw
     Py_ssize_t r0, rd, rh, rw
     Py_ssize_t n_taps, k_block
-    Py_ssize_t units4, units2, units1               # per group
+    Py_ssize_t units4, units2, units3, units1       # per group; at most one of 3 or of 1, the last
     Py_ssize_t chunk_rows, row_chunks
     int units_outside, stride_index, has_residual, write_halo
     activation_t act
@@ -80,9 +83,9 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
     cdef const float *bias = <const float *>args[2]
     cdef const float *residual = <const float *>args[3] if g.has_residual else NULL
     cdef float *y = <float *>args[4]
-    cdef Py_ssize_t lanes = table.lanes, units = g.units4 + g.units2 + g.units1
+    cdef Py_ssize_t lanes = table.lanes, units = g.units4 + g.units2 + g.units3 + g.units1
     cdef Py_ssize_t n, group, unit, part, block, blocks, row, row0, row1, k0, kn, at, left, pieces, width, k_channels
-    cdef Py_ssize_t panel, b, size, tiles
+    cdef Py_ssize_t panel, b, size, tiles, width_max, row_d, row_h
     cdef const float *ahead
     cdef conv_tile_t t
     cdef conv_tile_fn tile
@@ -107,8 +110,8 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
         blocks = 2
         block = 4 * g.units4 + 2 * (unit - g.units4)
     else:
-        blocks = 1
-        block = g.y_blocks - 1
+        blocks = 3 if g.units3 else 1
+        block = g.y_blocks - blocks
     row0 = part * g.chunk_rows
     row1 = row0 + g.chunk_rows
     if row1 > g.rows:
@@ -149,22 +152,25 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
         t.planes = kn
         t.partial = g.partial if t.last else 0
         t.w = w + k0 * g.channels * g.n_taps * (2 if blocks > 1 else 1) * lanes
-        t.w2 = t.w + panel
+        t.w2 = w + panel + k0 * g.channels * g.n_taps * (1 if blocks == 3 else 2) * lanes
         # meanwhile the next K block, or the next unit's first
         size = kn * g.channels * g.n_taps * (2 if blocks > 1 else 1) * lanes
-        tiles = (row1 - row0) * ((g.width + table.conv.width[blocks] - 1) // table.conv.width[blocks])
+        width_max = table.conv.width[blocks]
+        tiles = (row1 - row0) * ((g.width + width_max - 1) // width_max)
         ahead = t.w + size + (panel if blocks == 4 and t.last else 0)
         start_ahead(&t, ahead, size, tiles)
         for row in range(row0, row1):
             width = g.width if row + 1 < g.rows else g.last_width
-            pieces = (width + table.conv.width[blocks] - 1) // table.conv.width[blocks]
+            row_d = row // g.rows_h
+            row_h = row - row_d * g.rows_h
+            pieces = (width + width_max - 1) // width_max
             at = 0
             while pieces > 0:
                 left = (width - at + pieces - 1) // pieces
-                t.x = x + k0 * g.x.sp + (row // g.rows_h) * g.xd + (row % g.rows_h) * g.xh + at * g.xw
-                t.y = y + (row // g.rows_h) * g.yd + (row % g.rows_h) * g.yh + at * g.yw
+                t.x = x + k0 * g.x.sp + row_d * g.xd + row_h * g.xh + at * g.xw
+                t.y = y + row_d * g.yd + row_h * g.yh + at * g.yw
                 if residual != NULL:
-                    t.residual = residual + (row // g.rows_h) * g.rd + (row % g.rows_h) * g.rh + at * g.rw
+                    t.residual = residual + row_d * g.rd + row_h * g.rh + at * g.rw
                 tile(<int>left, &t)
                 step_ahead(&t, ahead + size)
                 at = at + left
@@ -284,20 +290,24 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         g.yh = g.rh = g.width * lanes
     g.stride_index = stride[2] if stride[2] in (1, 2) else 0
 
-    # K blocks of nearly equal size, whose panel of two blocks stays near the core
-    g.k_block = at_least((8 if n_taps == 1 else 4) * 16 // lanes, 1)
+    # K blocks of nearly equal size; a panel of two output blocks takes an eighth of the second-level cache at most
+    g.k_block = at_least(<Py_ssize_t>second_level_cache() // 8 // at_least(n_taps * 2 * lanes * 4 * lanes, 1), 1)
     if g.channels == 1 or g.whole == 0:
         g.k_block = at_least(g.whole, 1)
     else:
         i = (g.whole + g.k_block - 1) // g.k_block
         g.k_block = (g.whole + i - 1) // i
-    # narrow rows leave registers idle: four blocks at once
+    # narrow rows leave registers idle: four blocks at once; two and a last one are computed as three
     widest = table.conv.width[2]
-    if g.channels > 1 and g.width <= table.conv.width[4] and lanes * 4 <= og and table.conv.blocked[4][g.stride_index] != NULL:
+    if g.channels > 1 and g.width <= table.conv.width[4] and lanes * 4 <= og:
         g.units4 = g.y_blocks // 4
     g.units2 = (g.y_blocks - 4 * g.units4) // 2
     g.units1 = g.y_blocks % 2
-    units = g.units4 + g.units2 + g.units1
+    if g.units1 and g.units2 and g.channels > 1:
+        g.units1 = 0
+        g.units3 = 1
+        g.units2 = g.units2 - 1
+    units = g.units4 + g.units2 + g.units3 + g.units1
     # chunks of about 4 million multiply-adds
     work = at_least(cg * n_taps * lanes * (4 if g.units4 else 2) * g.width, 1)
     g.chunk_rows = at_least(4000000 // work, 1)

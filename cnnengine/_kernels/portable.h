@@ -3,6 +3,7 @@
 #define CNNENGINE_PORTABLE_H
 #include <stddef.h>
 #include <stdlib.h>
+#include <unistd.h>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -29,5 +30,16 @@ static inline void *aligned_malloc(size_t size)
 static inline void aligned_release(void *p)
 {
     free(p);
+}
+
+/* bytes of the second-level cache of a core, or a usual size where the system does not say */
+static inline size_t second_level_cache(void)
+{
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    long size = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (size > 0)
+        return (size_t)size;
+#endif
+    return 512 * 1024;
 }
 #endif

@@ -103,6 +103,16 @@ AI vi vgroup(int per_group, int k)
 #endif
     return (lane & viset(-per_group)) + viset(k);
 }
+/* v stays in its register up to here: nothing computed before may take its place */
+#if defined(__AVX512F__)
+AI void vkeep(vf v) { __asm__ volatile("" : : "v"(v)); }
+#elif defined(__x86_64__)
+AI void vkeep(vf v) { __asm__ volatile("" : : "x"(v)); }
+#elif defined(__aarch64__)
+AI void vkeep(vf v) { __asm__ volatile("" : : "w"(v)); }
+#else
+AI void vkeep(vf v) { (void)v; }
+#endif
 AI void prefetch_l1(const void *p) { __builtin_prefetch(p, 0, 3); }
 AI void prefetch_l2(const void *p) { __builtin_prefetch(p, 0, 2); }
 

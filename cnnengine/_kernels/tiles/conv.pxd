@@ -3,7 +3,7 @@
 cdef struct conv_tile_t:
     const float *x                      # first pixel of the tile in the first plane
     const float *w                      # weights of this panel and K block
-    const float *w2                     # weights of the next panel, for tiles of 4 blocks
+    const float *w2                     # weights of the next panel, for tiles of 3 and 4 blocks: the odd block of a tile of 3 is the last panel
     const float *bias                   # one float per output channel of the tile
     float *y                            # first output pixel in the first block
     const float *residual               # added before the clip, or NULL; same first pixel
@@ -38,7 +38,7 @@ cdef inline void step_ahead(conv_tile_t *t, const float *end) noexcept nogil:
         t.ahead_lines = 0
 
 
-# Computes `width` neighbouring pixels of 1, 2 or 4 output blocks.
+# Computes `width` neighbouring pixels of 1 to 4 output blocks.
 ctypedef void (*conv_tile_fn)(int width, const conv_tile_t *t) noexcept nogil
 
 cdef struct depthwise_tile_t:
@@ -89,7 +89,7 @@ ctypedef void (*dot_fn)(const float *x, const float *w, Py_ssize_t k, int n, con
 
 cdef struct ConvTiles:
     int lanes
-    int width[5]                        # widest tile of B output blocks, for B = 1, 2, 4; 0 where there is none
+    int width[5]                        # widest tile of B output blocks
     conv_tile_fn blocked[5][CONV_STRIDES]   # [B][stride or 0]; input planes of `lanes` channels
     conv_tile_fn plain[5][CONV_STRIDES]     # input planes of one channel
     depthwise_row_fn depthwise[CONV_STRIDES]    # one channel a group

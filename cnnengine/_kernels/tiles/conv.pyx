@@ -26,23 +26,26 @@ Planes of one channel
 """
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.math cimport INFINITY
 
 cdef extern from "simd.h" nogil:
     """
     #define UNROLL (VREGISTERS < 32)
-    /* widest tile of 1, 2 and 4 output blocks */
+    /* widest tile of 1 to 4 output blocks */
     #define WIDTH1 (VREGISTERS < 32 ? 12 : 14)
     #define WIDTH2 (VREGISTERS < 32 ? 6 : 14)
+    #define WIDTH3 (VREGISTERS < 32 ? 4 : 9)
     #define WIDTH4 (VREGISTERS < 32 ? 3 : 7)
     """
     ctypedef float vf
     ctypedef int vi
-    enum: LANES, UNROLL, WIDTH1, WIDTH2, WIDTH4
+    enum: LANES, UNROLL, WIDTH1, WIDTH2, WIDTH3, WIDTH4
     vf vset(float) noexcept
     vf vload(const float *) noexcept
     vf vload_part(const float *, int) noexcept
     void vstore(float *, vf) noexcept
     vf vmax_keep(vf, float) noexcept
+    void vkeep(vf) noexcept
     vi vgroup(int per_group, int k) noexcept
     vf vpermute(vf, vi) noexcept
     vf vmin_keep(vf, float) noexcept
@@ -50,53 +53,89 @@ cdef extern from "simd.h" nogil:
     void prefetch_l2(const void *) noexcept
 
 
+# What is done to every accumulator of a tile.
+cdef enum:
+    SET                                 # to the bias, in `wv`
+    READ                                # from y
+    MULTIPLY                            # add a broadcast value of x times `wv`
+    ADD                                 # add the residual
+    LOWER                               # clip
+    UPPER
+    WRITE                               # to y
+
+
+cdef inline void one(const int OP, const int b, vf *acc, const vf *wv, const float *x, float *y, Py_ssize_t plane, float limit) noexcept nogil:
+    if OP == SET: acc[b] = wv[b]
+    elif OP == READ: acc[b] = vload(y + b * plane)
+    elif OP == MULTIPLY: acc[b] = acc[b] + wv[b] * x[0]
+    elif OP == ADD: acc[b] = acc[b] + vload(x + b * plane)
+    elif OP == LOWER: acc[b] = vmax_keep(acc[b], limit)
+    elif OP == UPPER: acc[b] = vmin_keep(acc[b], limit)
+    else: vstore(y + b * plane, acc[b])
+
+
+cdef inline void pixel(const int OP, const int B, vf *acc, const vf *wv, const float *x, float *y, Py_ssize_t plane, float limit) noexcept nogil:
+    one(OP, 0, acc, wv, x, y, plane, limit)
+    if B > 1: one(OP, 1, acc, wv, x, y, plane, limit)
+    if B > 2: one(OP, 2, acc, wv, x, y, plane, limit)
+    if B > 3: one(OP, 3, acc, wv, x, y, plane, limit)
+
+
+cdef inline void pixels(const int OP, const int P, const int B, vf *acc, const vf *wv, const float *x, float *y, Py_ssize_t step,
+                        Py_ssize_t plane, float limit) noexcept nogil:
+    """`OP` on P pixels, `step` apart in x or y, of B blocks, `plane` apart."""
+    pixel(OP, B, acc, wv, x, y, plane, limit)
+    if P > 1: pixel(OP, B, acc + B, wv, x + step, y + step, plane, limit)
+    if P > 2: pixel(OP, B, acc + 2 * B, wv, x + 2 * step, y + 2 * step, plane, limit)
+    if P > 3: pixel(OP, B, acc + 3 * B, wv, x + 3 * step, y + 3 * step, plane, limit)
+    if P > 4: pixel(OP, B, acc + 4 * B, wv, x + 4 * step, y + 4 * step, plane, limit)
+    if P > 5: pixel(OP, B, acc + 5 * B, wv, x + 5 * step, y + 5 * step, plane, limit)
+    if P > 6: pixel(OP, B, acc + 6 * B, wv, x + 6 * step, y + 6 * step, plane, limit)
+    if P > 7: pixel(OP, B, acc + 7 * B, wv, x + 7 * step, y + 7 * step, plane, limit)
+    if P > 8: pixel(OP, B, acc + 8 * B, wv, x + 8 * step, y + 8 * step, plane, limit)
+    if P > 9: pixel(OP, B, acc + 9 * B, wv, x + 9 * step, y + 9 * step, plane, limit)
+    if P > 10: pixel(OP, B, acc + 10 * B, wv, x + 10 * step, y + 10 * step, plane, limit)
+    if P > 11: pixel(OP, B, acc + 11 * B, wv, x + 11 * step, y + 11 * step, plane, limit)
+    if P > 12: pixel(OP, B, acc + 12 * B, wv, x + 12 * step, y + 12 * step, plane, limit)
+    if P > 13: pixel(OP, B, acc + 13 * B, wv, x + 13 * step, y + 13 * step, plane, limit)
+
+
+cdef inline void load_weights(const int B, vf *wv, const float *w, const float *w2) noexcept nogil:
+    wv[0] = vload(w)
+    if B > 1: wv[1] = vload(w + LANES)
+    if B > 2: wv[2] = vload(w2)
+    if B > 3: wv[3] = vload(w2 + LANES)
+
+
 cdef inline void tile(const int P, const int B, const int S, const int IC, const conv_tile_t *t) noexcept nogil:
     """P pixels x B blocks at stride S (0: t.xstep) over planes of IC channels."""
-    cdef vf acc[56]                     # 14 x 4, though no instance uses more than 28
+    cdef vf acc[28]
     cdef vf wv[4]
-    cdef int p, b
-    cdef Py_ssize_t c, tap, k, ic, planes = t.planes, n_taps = t.n_taps
+    cdef int p
+    cdef Py_ssize_t c = t.planes + (1 if t.partial else 0), tap, k, ic, n_taps = t.n_taps
     cdef Py_ssize_t step = S * IC if S else t.xstep
     cdef const float *xc = t.x
     cdef const float *xi
+    cdef const float *end
     cdef const float *w = t.w
     cdef const float *w2 = t.w2
     cdef const float *ahead = t.ahead
     cdef Py_ssize_t line, lines = t.ahead_lines
     cdef const Py_ssize_t *taps = t.taps
     if t.first:
-        for p in range(P):
-            for b in range(B):
-                acc[p * B + b] = vload(t.bias + b * LANES)
+        load_weights(B, wv, t.bias, t.bias + 2 * LANES)
+        pixels(SET, P, B, acc, wv, NULL, NULL, 0, 0, 0)
     else:
-        for p in range(P):
-            for b in range(B):
-                acc[p * B + b] = vload(t.y + b * t.yplane + p * t.ystep)
-    if UNROLL and IC > 1:
-        for c in range(planes):
-            for tap in range(n_taps):
-                xi = xc + taps[tap]
-                for line in range(lines):
-                    prefetch_l2(ahead)
-                    ahead = ahead + LINE
-                if IC > 1 and n_taps == 1:
-                    for p in range((P * LANES + LINE - 1) // LINE if S == 1 else P):
-                        prefetch_l1(xi + t.xplane + p * (LINE if S == 1 else step))
-                for k in range(LANES):
-                    for b in range(B):
-                        wv[b] = vload(w + b * LANES) if b < 2 else vload(w2 + (b - 2) * LANES)
-                    for p in range(P):
-                        for b in range(B):
-                            acc[p * B + b] = acc[p * B + b] + wv[b] * xi[p * step + k]
-                    w = w + (2 if B > 2 else B) * LANES
-                    if B > 2:
-                        w2 = w2 + 2 * LANES
-            xc = xc + t.xplane
-        planes = 0
-    # whole planes where they are not unrolled, then the partial one
-    for c in range(planes + (1 if t.partial else 0)):
-        ic = t.channels if c < planes else t.partial
-        for tap in range(n_taps):
+        pixels(READ, P, B, acc, NULL, NULL, t.y, t.ystep, t.yplane, 0)
+    if n_taps == 0:
+        c = 0
+    while c > 0:
+        c = c - 1
+        ic = t.channels
+        if c == 0 and t.partial:
+            ic = t.partial
+        tap = 0
+        while True:
             xi = xc + taps[tap]
             for line in range(lines):
                 prefetch_l2(ahead)
@@ -104,46 +143,89 @@ cdef inline void tile(const int P, const int B, const int S, const int IC, const
             if IC > 1 and n_taps == 1:
                 for p in range((P * LANES + LINE - 1) // LINE if S == 1 else P):
                     prefetch_l1(xi + t.xplane + p * (LINE if S == 1 else step))
-            for k in range(ic):
-                for b in range(B):
-                    wv[b] = vload(w + b * LANES) if b < 2 else vload(w2 + (b - 2) * LANES)
-                for p in range(P):
-                    for b in range(B):
-                        acc[p * B + b] = acc[p * B + b] + wv[b] * xi[p * step + k]
-                w = w + (2 if B > 2 else B) * LANES
-                if B > 2:
-                    w2 = w2 + 2 * LANES
+            if UNROLL and IC > 1 and ic == LANES:
+                for k in range(LANES):
+                    load_weights(B, wv, w, w2)
+                    pixels(MULTIPLY, P, B, acc, wv, xi + k, NULL, step, 0, 0)
+                    w = w + (2 if B > 2 else B) * LANES
+                    if B > 2:
+                        w2 = w2 + (B - 2) * LANES
+            else:
+                end = xi + ic
+                while True:
+                    load_weights(B, wv, w, w2)
+                    pixels(MULTIPLY, P, B, acc, wv, xi, NULL, step, 0, 0)
+                    # the sums return to their registers: without this the last ones land in those of the weights, and are moved
+                    vkeep(wv[0])
+                    if B > 1: vkeep(wv[1])
+                    if B > 2: vkeep(wv[2])
+                    if B > 3: vkeep(wv[3])
+                    w = w + (2 if B > 2 else B) * LANES
+                    if B > 2:
+                        w2 = w2 + (B - 2) * LANES
+                    xi = xi + 1
+                    if xi == end:
+                        break
+            tap = tap + 1
+            if tap == n_taps:
+                break
         xc = xc + t.xplane
     if t.last:
         if t.residual != NULL:
-            for p in range(P):
-                for b in range(B):
-                    acc[p * B + b] = acc[p * B + b] + vload(t.residual + b * t.rplane + p * t.rstep)
-        # two loops: gcc does not unroll one of P * B, and then `acc` lies in memory all along
-        for p in range(P):
-            for b in range(B):
-                acc[p * B + b] = vmin_keep(vmax_keep(acc[p * B + b], t.low), t.high)
-    for p in range(P):
-        for b in range(B):
-            vstore(t.y + b * t.yplane + p * t.ystep, acc[p * B + b])
+            pixels(ADD, P, B, acc, NULL, t.residual, NULL, t.rstep, t.rplane, 0)
+        if t.low > -INFINITY:
+            pixels(LOWER, P, B, acc, NULL, NULL, NULL, 0, 0, t.low)
+        if t.high < INFINITY:
+            pixels(UPPER, P, B, acc, NULL, NULL, NULL, 0, 0, t.high)
+    pixels(WRITE, P, B, acc, NULL, NULL, t.y, t.ystep, t.yplane, 0)
 
 
 cdef inline void widths(const int B, const int S, const int IC, const int widest, int P, const conv_tile_t *t) noexcept nogil:
-    """The instance for P pixels; `widest` keeps those that would spill from being compiled."""
-    if P == 1: tile(1, B, S, IC, t)
-    elif P == 2 and widest >= 2: tile(2, B, S, IC, t)
-    elif P == 3 and widest >= 3: tile(3, B, S, IC, t)
-    elif P == 4 and widest >= 4: tile(4, B, S, IC, t)
-    elif P == 5 and widest >= 5: tile(5, B, S, IC, t)
-    elif P == 6 and widest >= 6: tile(6, B, S, IC, t)
-    elif P == 7 and widest >= 7: tile(7, B, S, IC, t)
-    elif P == 8 and widest >= 8: tile(8, B, S, IC, t)
-    elif P == 9 and widest >= 9: tile(9, B, S, IC, t)
-    elif P == 10 and widest >= 10: tile(10, B, S, IC, t)
-    elif P == 11 and widest >= 11: tile(11, B, S, IC, t)
-    elif P == 12 and widest >= 12: tile(12, B, S, IC, t)
-    elif P == 13 and widest >= 13: tile(13, B, S, IC, t)
-    elif P == 14 and widest >= 14: tile(14, B, S, IC, t)
+    """The instance for P pixels; `widest` keeps those that would spill from being compiled.
+
+    A tree, not a chain: to gcc each comparison halves the odds of what follows, and it neither unrolls nor keeps in registers
+    what it holds for cold.
+    """
+    if P <= 7 or widest <= 7:
+        if P <= 4 or widest <= 4:
+            if P <= 2 or widest <= 2:
+                if P <= 1 or widest <= 1:
+                    tile(1, B, S, IC, t)
+                else:
+                    tile(2, B, S, IC, t)
+            else:
+                if P <= 3 or widest <= 3:
+                    tile(3, B, S, IC, t)
+                else:
+                    tile(4, B, S, IC, t)
+        else:
+            if P <= 6 or widest <= 6:
+                if P <= 5 or widest <= 5:
+                    tile(5, B, S, IC, t)
+                else:
+                    tile(6, B, S, IC, t)
+            else:
+                tile(7, B, S, IC, t)
+    else:
+        if P <= 11 or widest <= 11:
+            if P <= 9 or widest <= 9:
+                if P <= 8 or widest <= 8:
+                    tile(8, B, S, IC, t)
+                else:
+                    tile(9, B, S, IC, t)
+            else:
+                if P <= 10 or widest <= 10:
+                    tile(10, B, S, IC, t)
+                else:
+                    tile(11, B, S, IC, t)
+        else:
+            if P <= 13 or widest <= 13:
+                if P <= 12 or widest <= 12:
+                    tile(12, B, S, IC, t)
+                else:
+                    tile(13, B, S, IC, t)
+            else:
+                tile(14, B, S, IC, t)
 
 
 cdef void blocked_1_0(int P, const conv_tile_t *t) noexcept nogil: widths(1, 0, LANES, WIDTH1, P, t)
@@ -152,6 +234,9 @@ cdef void blocked_1_2(int P, const conv_tile_t *t) noexcept nogil: widths(1, 2, 
 cdef void blocked_2_0(int P, const conv_tile_t *t) noexcept nogil: widths(2, 0, LANES, WIDTH2, P, t)
 cdef void blocked_2_1(int P, const conv_tile_t *t) noexcept nogil: widths(2, 1, LANES, WIDTH2, P, t)
 cdef void blocked_2_2(int P, const conv_tile_t *t) noexcept nogil: widths(2, 2, LANES, WIDTH2, P, t)
+cdef void blocked_3_0(int P, const conv_tile_t *t) noexcept nogil: widths(3, 0, LANES, WIDTH3, P, t)
+cdef void blocked_3_1(int P, const conv_tile_t *t) noexcept nogil: widths(3, 1, LANES, WIDTH3, P, t)
+cdef void blocked_3_2(int P, const conv_tile_t *t) noexcept nogil: widths(3, 2, LANES, WIDTH3, P, t)
 cdef void blocked_4_0(int P, const conv_tile_t *t) noexcept nogil: widths(4, 0, LANES, WIDTH4, P, t)
 cdef void blocked_4_1(int P, const conv_tile_t *t) noexcept nogil: widths(4, 1, LANES, WIDTH4, P, t)
 cdef void blocked_4_2(int P, const conv_tile_t *t) noexcept nogil: widths(4, 2, LANES, WIDTH4, P, t)
@@ -440,9 +525,11 @@ cdef ConvTiles tiles
 tiles.lanes = LANES
 tiles.width[1] = WIDTH1
 tiles.width[2] = WIDTH2
+tiles.width[3] = WIDTH3
 tiles.width[4] = WIDTH4
 tiles.blocked[1][:] = [blocked_1_0, blocked_1_1, blocked_1_2]
 tiles.blocked[2][:] = [blocked_2_0, blocked_2_1, blocked_2_2]
+tiles.blocked[3][:] = [blocked_3_0, blocked_3_1, blocked_3_2]
 tiles.blocked[4][:] = [blocked_4_0, blocked_4_1, blocked_4_2]
 tiles.plain[1][:] = [plain_1_0, plain_1_1, plain_1_2]
 tiles.plain[2][:] = [plain_2_0, plain_2_1, plain_2_2]
