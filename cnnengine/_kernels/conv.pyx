@@ -8,8 +8,9 @@ Layout
     dense            x (M, K) and y (M, O) plain; a row is read as a pixel whose planes are its runs of `lanes` floats
 
 Loop order of a chunk
-    A chunk is one image, one unit of 1, 2 or 4 output blocks and a run of output rows. Inside: K block of input planes, row, tile.
-    A K block's weights stay in the first-level cache while the rows pass; sums of unfinished K blocks wait in y.
+    A chunk is one image, one unit of 1 to 4 output blocks and a run of output rows. Inside: K block of input planes, row, tile.
+    A K block's weights stay in the second-level cache while the rows pass (its lines come early enough: two are needed every 14
+    cycles); sums of unfinished K blocks wait in y, so K blocks are as long as that allows.
     Rows are cut into tiles of nearly equal width, so that no width falls off a cliff. A 1x1 convolution without halo is one
     long row. Chunks run unit by unit where the weights outweigh the input, row by row otherwise.
 
@@ -67,12 +68,12 @@ cdef struct conv_t:
     Py_ssize_t x0, xd, xh, xw                       # floats: first pixel, steps of the output grid in x
     Py_ssize_t y0, yd, yh, yw
     Py_ssize_t r0, rd, rh, rw
-    Py_ssize_t n_taps, k_block
+    Py_ssize_t n_taps, w_taps, k_block              # taps of this call, taps that the weights have
     Py_ssize_t units4, units2, units3, units1       # per group; at most one of 3 or of 1, the last
     Py_ssize_t chunk_rows, row_chunks
     int units_outside, stride_index, has_residual, write_halo
     activation_t act
-    # Py_ssize_t taps[n_taps] follows; those that start a run come first
+    # Py_ssize_t taps[n_taps] follows; those that start a run come first; then, where w_taps != n_taps, skips[n_taps + 1]
 
 
 cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
@@ -119,8 +120,8 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
 
     # weights of one panel of two blocks: every channel of the group once per tap
     k_channels = g.whole * g.channels + g.partial
-    panel = k_channels * g.n_taps * 2 * lanes
-    w = w + n * g.image_weights + group * k_channels * g.n_taps * g.y_blocks * lanes + (block // 2) * panel
+    panel = k_channels * g.w_taps * 2 * lanes
+    w = w + n * g.image_weights + group * k_channels * g.w_taps * g.y_blocks * lanes + (block // 2) * panel
     bias = bias + (group * g.y_blocks + block) * lanes
     x = x + g.x0 + n * g.x.sn + group * g.x_blocks * g.x.sp
     y = y + g.y0 + n * g.y.sn + (group * g.y_blocks + block) * g.y.sp
@@ -129,6 +130,7 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
 
     t.bias = bias
     t.taps = <const Py_ssize_t *>(g + 1)
+    t.skips = t.taps + g.n_taps if g.w_taps != g.n_taps else NULL
     t.n_taps = g.n_taps // g.run
     t.channels = g.channels * g.run
     t.xplane = g.x.sp
@@ -151,10 +153,10 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
         t.last = k0 + kn == g.whole
         t.planes = kn
         t.partial = g.partial if t.last else 0
-        t.w = w + k0 * g.channels * g.n_taps * (2 if blocks > 1 else 1) * lanes
-        t.w2 = w + panel + k0 * g.channels * g.n_taps * (1 if blocks == 3 else 2) * lanes
+        t.w = w + k0 * g.channels * g.w_taps * (2 if blocks > 1 else 1) * lanes
+        t.w2 = w + panel + k0 * g.channels * g.w_taps * (1 if blocks == 3 else 2) * lanes
         # meanwhile the next K block, or the next unit's first
-        size = kn * g.channels * g.n_taps * (2 if blocks > 1 else 1) * lanes
+        size = kn * g.channels * g.w_taps * (2 if blocks > 1 else 1) * lanes
         width_max = table.conv.width[blocks]
         tiles = (row1 - row0) * ((g.width + width_max - 1) // width_max)
         ahead = t.w + size + (panel if blocks == 4 and t.last else 0)
@@ -197,8 +199,8 @@ cdef inline Py_ssize_t at_least(Py_ssize_t a, Py_ssize_t low) noexcept:
     return a if a > low else low
 
 
-def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step=(1, 1, 1), extent=None, groups=1, activation=None, write_halo=True,
-               weights_per_image=False):
+def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step=(1, 1, 1), extent=None, groups=1,
+               activation=None, write_halo=True, weight_taps=None, weights_per_image=False):
     """Direct convolution of planes.
 
     Parameters
@@ -216,6 +218,8 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     activation : Activation, optional
     write_halo : bool
         Whether this call writes y's halo.
+    weight_taps : (sequence of int, int), optional
+        For weights that have more taps than this call uses: which of theirs each of `taps` is, ascending, and how many they have.
     weights_per_image : bool
         Whether every image has weights of its own, one packed set after another.
     """
@@ -224,7 +228,7 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     cdef conv_t g
     cdef const KernelTable *table = current_table()
     cdef Py_ssize_t lanes = table.lanes, i, n_taps = len(taps), lowest = 0, highest = 0, offset, first, last, blocks
-    cdef Py_ssize_t od, oh, ow, cg, og, units, work, widest
+    cdef Py_ssize_t od, oh, ow, cg, og, units, work, widest, tables
     cdef Py_ssize_t *block
     memset(&g, 0, sizeof(g))
     if yv.lanes != lanes or xv.lanes not in (1, lanes) or xv.c % groups or yv.c % groups or xv.n != yv.n:
@@ -258,21 +262,25 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     g.yw = step[2] * lanes
     if start[0] + (od - 1) * step[0] >= g.y.d or start[1] + (oh - 1) * step[1] >= g.y.h or start[2] + (ow - 1) * step[2] >= g.y.w:
         raise ValueError("conv: the output grid leaves y")
-    g.n_taps = n_taps
+    g.n_taps = g.w_taps = n_taps
+    if weight_taps is not None:
+        used, g.w_taps = weight_taps
+        if len(used) != n_taps or any(b <= a for a, b in zip(used, used[1:])) or n_taps and not 0 <= used[0] <= used[-1] < g.w_taps:
+            raise ValueError(f"conv: taps {used} of {g.w_taps} for {n_taps}")
     g.run = 1
-    if g.channels == 1 and n_taps:
+    if g.channels == 1 and n_taps == g.w_taps and n_taps:
         # the longest run of neighbouring taps that divides them all
         g.run = next(r for r in range(n_taps, 0, -1) if n_taps % r == 0 and all(
             tuple(taps[i]) == (taps[i - i % r][0], taps[i - i % r][1], taps[i - i % r][2] + i % r) for i in range(n_taps)))
     g.write_halo = write_halo
-    g.image_weights = groups * cg * n_taps * g.y_blocks * lanes if weights_per_image else 0
+    g.image_weights = groups * cg * g.w_taps * g.y_blocks * lanes if weights_per_image else 0
     g.act = activation_of(activation)
     if rv is not None:
         if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != yv.groups or tuple(step) != (1, 1, 1):
             raise ValueError(f"conv: residual {rv} for {yv}")
         g.has_residual = 1
         g.r = planes_of(rv)
-        g.r0 = g.r.offset
+        g.r0 = g.r.offset + start[0] * g.r.sd + start[1] * g.r.sh + start[2] * lanes
         g.rd = g.r.sd
         g.rh = g.r.sh
         g.rw = lanes
@@ -321,7 +329,8 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     g.chunk_rows = (g.rows + i - 1) // i if i else 1
     g.row_chunks = i
 
-    block = <Py_ssize_t *>malloc(sizeof(conv_t) + n_taps * sizeof(Py_ssize_t))
+    tables = n_taps if g.w_taps == n_taps else 2 * n_taps + 1
+    block = <Py_ssize_t *>malloc(sizeof(conv_t) + tables * sizeof(Py_ssize_t))
     if block == NULL:
         raise MemoryError("conv")
     try:
@@ -332,6 +341,11 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
                 (<Py_ssize_t *>(<char *>block + sizeof(conv_t)))[i // g.run] = offset
             lowest = offset if offset < lowest or i == 0 else lowest
             highest = offset if offset > highest or i == 0 else highest
+        if g.w_taps != n_taps:
+            # the taps between one used and the next
+            ends = [-1, *used, g.w_taps]
+            for i in range(n_taps + 1):
+                (<Py_ssize_t *>(<char *>block + sizeof(conv_t)))[n_taps + i] = ends[i + 1] - ends[i] - 1
         if g.rows and ow and xv.n and n_taps and g.x.blocks:
             first = g.x0 + lowest
             last = g.x0 + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + (od - 1) * g.xd + highest + g.x.lanes - 1
@@ -344,10 +358,16 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
             + (" plain" if g.channels == 1 else ""),
             conv_chunk,
             block,
-            sizeof(conv_t) + n_taps * sizeof(Py_ssize_t),
+            sizeof(conv_t) + tables * sizeof(Py_ssize_t),
             xv.n * groups * units * g.row_chunks,
             0,
-            (xv.nbytes, 4 * groups * cg * n_taps * g.y_blocks * lanes * (xv.n if weights_per_image else 1), 4 * blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
+            (
+                xv.nbytes,
+                4 * groups * cg * g.w_taps * g.y_blocks * lanes * (xv.n if weights_per_image else 1),
+                4 * blocks * lanes,
+                rv.nbytes if rv is not None else 0,
+                yv.nbytes,
+            ),
             2.0 * xv.n * yv.c * od * oh * ow * cg * n_taps,
             xv.nbytes + yv.nbytes + 4.0 * groups * cg * n_taps * og + (rv.nbytes if rv is not None else 0),
         )
@@ -663,6 +683,7 @@ cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     t.w = <const float *>args[1] + block // 2 * g.k * 2 * lanes
     t.w2 = t.w + g.k * 2 * lanes
     t.taps = &zero
+    t.skips = NULL
     t.n_taps = 1
     t.planes = g.whole
     t.channels = lanes

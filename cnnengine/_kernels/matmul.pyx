@@ -94,6 +94,7 @@ cdef void matmul_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
     t.w = panel
     t.w2 = panel
     t.taps = &zero
+    t.skips = NULL
     t.n_taps = 1
     t.planes = g.k // lanes
     t.channels = lanes

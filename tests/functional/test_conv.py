@@ -54,6 +54,16 @@ def conv_cases():
     yield (1, 8, 6, 6), (8, 8, 3, 3), {"pads": (2, 0, 0, 1)}
     yield (1, 8, 4, 5), (8, 8, 3, 3), {"pads": 5}  # windows wholly inside the padding see zeros
     yield (1, 8, 5, 5), (8, 1, 3, 3), {"pads": (4, 0, 0, 6), "groups": 8}
+    # dilations so large that whole regions of the output meet padding alone at some taps
+    yield (2, 20, 14, 13), (40, 20, 3, 3), {"dilation": 6, "pads": 6}
+    yield (1, 20, 14, 13), (40, 20, 3, 3), {"dilation": 12, "pads": 12}
+    yield (1, 20, 14, 13), (40, 20, 3, 3), {"dilation": (18, 5), "pads": (18, 5)}
+    yield (1, 20, 15, 13), (24, 20, 3, 3), {"dilation": 9, "pads": 9, "stride": 2}
+    yield (1, 20, 9, 30), (24, 20, 3, 2), {"dilation": (1, 20), "pads": (1, 20, 1, 3)}
+    yield (1, 20, 40), (24, 20, 3), {"dilation": 25, "pads": (25, 30)}
+    yield (1, 10, 5, 6, 7), (12, 10, 3, 1, 3), {"dilation": (4, 1, 5), "pads": (4, 0, 5)}
+    yield (1, 64, 10, 10), (64, 32, 3, 3), {"dilation": 7, "pads": 7, "groups": 2}
+    yield (1, 8, 4, 4), (8, 8, 3, 3), {"dilation": 6, "pads": 20}  # output that no tap reaches
     for dilation in (2, 3, (1, 2), (3, 1)):
         yield (1, 5, 12, 13), (18, 5, 3, 3), {"dilation": dilation, "pads": 2}
         yield (1, 17, 12, 13), (17, 1, 3, 3), {"dilation": dilation, "pads": 2, "groups": 17}

@@ -342,3 +342,53 @@ def test_threads_change_no_bit(isa):
     assert_same_bits(*(launch_conv("conv", x, w, bias, pads=1, threads=t) for t in (1, 2)))
     w = data(70, 1, 3, 3, seed=1)
     assert_same_bits(*(launch_conv("depthwise", x, w, data(70), pads=1, groups=70, threads=t) for t in (1, 2)))
+
+
+@pytest.mark.parametrize("channels", [(16, 40), (20, 72), (3, 24), (5, 16)])
+@pytest.mark.parametrize("used", [[0], [8], [1, 4, 7], [0, 2, 5, 6], [3, 4, 5, 8], []])
+def test_part_of_the_taps(channels, used, isa):
+    """Weights of nine taps of which a call uses some, in a region of y, with a residual: the rest of y is not touched."""
+    c, o = channels
+    x, w, bias, residual = data(2, c, 9, 10), data(o, c, 3, 3, seed=1), data(o, seed=2), data(2, o, 9, 10, seed=3)
+    lanes = dispatch.lanes()
+    for in_lanes in (lanes, 1):
+        halo = ((0, 0), (1, 1), (1, 1))
+        xv, yv = View.planes(x.shape, in_lanes, halo), View.planes(residual.shape, lanes)
+        part = np.zeros_like(w)
+        for t in used:
+            part[:, :, t // 3, t % 3] = w[:, :, t // 3, t % 3]
+        start, extent = (0, 2, 3), (1, 5, 6)
+        launch = kernel("conv").build(
+            [xv, None, None, yv],
+            [yv],
+            taps=[(0, t // 3 - 1 + start[1], t % 3 - 1 + start[2]) for t in used],
+            start=start,
+            extent=extent,
+            weight_taps=(used, 9),
+        )
+        y = np.full(yv.size, 7.0, np.float32)
+        kernel("conv").front(
+            launch,
+            among_nan(blocked(xv, x))[1],
+            among_nan(kernels.pack_conv(w, 1, in_lanes))[1],
+            among_nan(kernels.pack_bias(bias, o))[1],
+            among_nan(blocked(yv, residual))[1],
+            y,
+            threads=2,
+        )
+        got = unblocked(yv, y)
+        want = oracle.conv(x, part, bias, pads=1) + residual
+        magnitude = oracle.conv(abs(x), abs(part), abs(bias), pads=1) + abs(residual)
+        region = (slice(None), slice(None), slice(2, 7), slice(3, 9))
+        assert_close(got[region], want[region], ROUNDING, magnitude=magnitude[region], terms=c * len(used) + 2)
+        got[region] = 7
+        assert (got == 7).all()
+
+
+def test_taps_that_the_weights_lack(isa):
+    view = View.planes((1, 16, 4, 4), dispatch.lanes(), ((0, 0), (1, 1), (1, 1)))
+    for used, total in (([0, 9], 9), ([1, 0], 9), ([0], 9), ([-1, 0], 9)):
+        with pytest.raises(ValueError, match="taps"):
+            kernel("conv").build(
+                [view, None, None, None], [view], taps=[(0, 0, 0), (0, 0, 1)], weight_taps=(used, total), extent=(1, 2, 2)
+            )

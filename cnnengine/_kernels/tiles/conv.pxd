@@ -8,6 +8,7 @@ cdef struct conv_tile_t:
     float *y                            # first output pixel in the first block
     const float *residual               # added before the clip, or NULL; same first pixel
     const Py_ssize_t *taps              # offset of every kernel tap from x, in floats
+    const Py_ssize_t *skips             # NULL, or the taps of w passed over before each used one and, after them, behind the last
     Py_ssize_t n_taps
     Py_ssize_t planes                   # whole input planes of this K block
     Py_ssize_t channels                 # floats read per tap: lanes, or with planes of one channel the neighbouring taps of a run
