@@ -76,6 +76,7 @@ KERNELS: dict[str, str] = {
     "lrn": "norm",
     "copy_planes": "move",
     "take_planes": "move",
+    "pad_planes": "move",
     "copy_nd": "move",
     "fill": "move",
     "gather": "move",

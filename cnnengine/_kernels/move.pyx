@@ -42,6 +42,8 @@ from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport KernelTable
 
+from dataclasses import replace
+
 import numpy as np
 
 cdef enum:
@@ -307,6 +309,43 @@ def build_copy_planes(inputs, outputs, *, channels, x_channel=0, y_channel=0) ->
 
 def copy_planes(Launch launch, const float[::1] x, float[::1] y, int threads=1):
     """Run a `build_copy_planes` launch: x and y are the buffers of the two views."""
+    reorder(launch, x, y, threads)
+
+
+def build_pad_planes(inputs, outputs, *, pads) -> Launch:
+    """Zeros around the pixels of a tensor in planes: the pixels are copied, and the zeros are a wider halo around them.
+
+    Parameters
+    ----------
+    inputs, outputs : tuple of one View
+        In planes of the same lanes and groups; any halo. The output's halo is written.
+    pads : sequence of (begin, end), one per spatial axis
+        Not negative.
+
+    Raises
+    ------
+    ValueError
+        The views do not fit together, or the input has no pixels.
+    """
+    (x_view,), (y_view,) = inputs, outputs
+    widths = [(0, 0)] * (3 - len(pads)) + [(int(b), int(e)) for b, e in pads]
+    if x_view.is_plain or y_view.is_plain or x_view.lanes != y_view.lanes or x_view.groups != y_view.groups:
+        raise ValueError("pad_planes: both sides must be planes of the same lanes and groups")
+    padded = tuple(n + b + e for n, (b, e) in zip(x_view.dhw, widths))
+    if x_view.shape[:2] != y_view.shape[:2] or padded != y_view.dhw or min(min(w) for w in widths) < 0 or 0 in x_view.shape[2:]:
+        raise ValueError(f"pad_planes: {x_view.shape} with {list(pads)} around is not {y_view.shape}")
+    strides = (y_view.sd, y_view.sh, y_view.lanes)
+    inside = replace(
+        y_view,
+        shape=x_view.shape,
+        halo=tuple((a + b, c + d) for (a, c), (b, d) in zip(y_view.halo, widths)),
+        offset=y_view.offset + sum(b * s for (b, _), s in zip(widths, strides)),
+    )
+    return build_reorder((x_view,), (inside,))
+
+
+def pad_planes(Launch launch, const float[::1] x, float[::1] y, int threads=1):
+    """Run a `build_pad_planes` launch: x and y are the buffers of the two views."""
     reorder(launch, x, y, threads)
 
 

@@ -871,6 +871,8 @@ class Pad(Operator):
         out = self._check(x.concrete, widths)
         if not any(b or e for b, e in widths):
             ctx.same()
+        elif self.mode == "constant" and value == 0 and self._stays_in_planes(ctx, x, widths):
+            ctx.call("pad_planes", (ctx.planes(0),), (ctx.out_planes(),), pads=widths[2:])
         elif self.mode == "constant":
             pad_constant(ctx, ctx.plain(0), ctx.out_plain(), x.concrete, widths, value)
         elif 0 in out:
@@ -883,6 +885,12 @@ class Pad(Operator):
                     picks[axis] = np.pad(kept, (max(b, 0), max(e, 0)), mode=self.mode)  # type: ignore[call-overload]
             pick(ctx, ctx.plain(0), ctx.out_plain(), x.concrete, x.dtype, picks)
         return True
+
+    @staticmethod
+    def _stays_in_planes(ctx: Lowering, x: TensorSpec, widths: Sequence[tuple[int, int]]) -> bool:
+        """Whether zeros around the pixels of what lies in planes are all that is asked for."""
+        spatial = all(w == (0, 0) for w in widths[:2]) and all(min(w) >= 0 for w in widths) and 0 not in x.concrete
+        return spatial and len(widths) > 2 and along_channels(ctx, 1, (0,))
 
 
 @dataclass(frozen=True)

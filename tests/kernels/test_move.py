@@ -174,6 +174,43 @@ def test_copy_planes_refuses_ranges_outside():
         kernel("copy_planes").build((v,), (View.planes((1, 20, 4, 4), lanes(), groups=2),), channels=1)
 
 
+@pytest.mark.parametrize(
+    ("shape", "pads"),
+    [
+        ((2, 19, 5, 7), [(1, 1), (1, 1)]),
+        ((1, 16, 5, 7), [(0, 2), (3, 0)]),
+        ((1, 5, 6), [(2, 1)]),
+        ((2, 5, 3, 4, 5), [(1, 0), (0, 2), (1, 1)]),
+        ((1, 3, 60, 70), [(1, 1), (0, 0)]),
+        ((0, 3, 6, 7), [(1, 1), (1, 1)]),
+    ],
+)
+def test_pad_planes(isa, threads, shape, pads):
+    x = RNG.standard_normal(shape).astype(np.float32)
+    expected = np.pad(x, [(0, 0), (0, 0), *pads])
+    for x_halo, y_halo in itertools.product(HALOS[: 2 if len(shape) == 4 else 1], repeat=2):
+        xv, yv = View.planes(shape, lanes(), x_halo), View.planes(expected.shape, lanes(), y_halo)
+        y = aligned_empty(yv.size)
+        y[:] = np.nan
+        kernel("pad_planes").front(kernel("pad_planes").build((xv,), (yv,), pads=pads), to_buffer(x, xv), y, threads=threads)
+        whole = to_buffer(expected, yv)
+        specified = ~np.isnan(whole)
+        assert np.array_equal(y[specified], whole[specified])
+
+
+def test_pad_planes_refuses_what_does_not_fit():
+    v, w = View.planes((1, 5, 4, 4), lanes()), View.planes((1, 5, 6, 4), lanes())
+    for inputs, output, pads in (
+        (v, w, [(1, 1), (1, 1)]),
+        (v, w, [(3, -1), (0, 0)]),
+        (View.plain((1, 5, 4, 4)), w, [(1, 1), (0, 0)]),
+        (View.planes((1, 5, 0, 4), lanes()), w, [(3, 3), (0, 0)]),
+        (View.planes((1, 6, 4, 4), lanes()), w, [(1, 1), (0, 0)]),
+    ):
+        with pytest.raises(ValueError, match="pad_planes"):
+            kernel("pad_planes").build((inputs,), (output,), pads=pads)
+
+
 def run_take(shapes, groups, out_groups, channels, threads, tail=(5, 9)):
     """take_planes of inputs of these batch-less channel counts; every float of the output is specified or 0."""
     xs = [RNG.standard_normal((2, c, *tail)).astype(np.float32) for c in shapes]

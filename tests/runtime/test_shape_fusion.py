@@ -24,9 +24,9 @@ def padded(net: Net, x: str, widths: list[int], value: float | None = None, mode
     return net.add("Pad", [x, pads, *([] if value is None else [net.constant(np.float32(value))])], mode=mode)[0]
 
 
-def apart(net: Net, x: tuple[str, int], y: tuple[str, int], at: np.ndarray) -> tuple[list[np.ndarray], list[str]]:
-    """Values of x (a graph output too, so that nothing reads it alone) and y."""
-    arrays, kernels, _ = run(net.model(x, y), at)
+def apart(net: Net, *values: tuple[str, int], at: np.ndarray) -> tuple[list[np.ndarray], list[str]]:
+    """These values: graph outputs too, so that nothing reads them alone."""
+    arrays, kernels, _ = run(net.model(*values), at)
     return arrays, kernels
 
 
@@ -51,7 +51,7 @@ def model(shape, c, widths, last, **kw):
 def test_pads_from_shapes(isa, last, widths):
     shape = (2, 3, 5, 6)
     net, x, y, w = model(shape, 19, widths, last)
-    (before, after), kernels = apart(net, x, y, np.random.default_rng(1).standard_normal(shape).astype(np.float32))
+    (before, after), kernels = apart(net, x, y, at=np.random.default_rng(1).standard_normal(shape).astype(np.float32))
     whole = np.pad(before.astype(np.float64), list(zip(widths[:4], widths[4:], strict=True)))
     windows = np.lib.stride_tricks.sliding_window_view(whole, (3, 3), (2, 3))
     np.testing.assert_allclose(after, np.einsum("nchwij,ocij->nohw", windows, w), atol=1e-4)
@@ -62,7 +62,7 @@ def test_pads_from_shapes(isa, last, widths):
 def test_other_pads_stay(isa, kw):
     shape, widths = (2, 3, 5, 6), [0, 0, 1, 1, 0, 0, 1, 1]
     net, x, y, w = model(shape, 5, widths, True, **kw)
-    (before, after), _ = apart(net, x, y, np.random.default_rng(1).standard_normal(shape).astype(np.float32))
+    (before, after), _ = apart(net, x, y, at=np.random.default_rng(1).standard_normal(shape).astype(np.float32))
     how = {"mode": "edge"} if "mode" in kw else {"constant_values": 1.5}
     whole = np.pad(before.astype(np.float64), list(zip(widths[:4], widths[4:], strict=True)), **how)
     windows = np.lib.stride_tricks.sliding_window_view(whole, (3, 3), (2, 3))
@@ -78,7 +78,9 @@ def test_scale_and_shift_are_one_pass(isa, shapes, relu):
     y = net.add("Add", [net.constant(shift), net.add("Mul", [x, net.constant(scale)])[0]])[0]
     if relu:
         y = net.add("Relu", [y])[0]
-    (before, after), kernels = apart(net, (x, 7), (y, 7), np.random.default_rng(3).standard_normal(net.shape).astype(np.float32))
+    (before, after), kernels = apart(
+        net, (x, 7), (y, 7), at=np.random.default_rng(3).standard_normal(net.shape).astype(np.float32)
+    )
     expected = before.astype(np.float64) * scale + shift
     np.testing.assert_allclose(after, np.maximum(expected, 0) if relu else expected, atol=1e-5)
     assert not any(k.startswith(("binary", "activation")) for k in kernels)
@@ -105,3 +107,18 @@ def test_what_is_no_scale_of_channels(isa):
     for a, b in zip(arrays[2:], expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert not any(k.startswith("batch_norm") for k in kernels)
+
+
+@pytest.mark.parametrize(("c", "tail"), [(19, (5, 6)), (32, (1, 9))])
+def test_zeros_around_pixels_stay_in_planes(isa, c, tail):
+    net = Net(np.random.default_rng(5), (2, 3, *tail))
+    x = net.conv(("x", 3), c)
+    y = net.add("Pad", [x[0], net.constant(np.array([0, 0, 1, 2, 0, 0, 0, 1], np.int64))])[0]
+    z = net.add("MaxPool", [y], kernel_shape=[2, 3], strides=[1, 2])[0]
+    (before, padded, pooled), kernels = apart(
+        net, x, (y, c), (z, c), at=np.random.default_rng(3).standard_normal(net.shape).astype(np.float32)
+    )
+    np.testing.assert_array_equal(padded, np.pad(before, [(0, 0), (0, 0), (1, 0), (2, 1)]))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2, 3), (2, 3))[:, :, :, ::2]
+    np.testing.assert_array_equal(pooled, windows.max((-1, -2)))
+    assert not any(k.startswith(("copy_nd", "fill")) for k in kernels)
