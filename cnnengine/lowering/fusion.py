@@ -15,7 +15,7 @@ from ..ops.norm import BatchNormalization
 from ..ops.shape import Concat, Pad, Reshape, Slice, Split, TakeChannels, Transpose
 
 CHAIN_BYTES = 1 << 19
-"""Hidden tensors of an image from this size on are not stored: a quarter of a common second-level cache (docs/architecture.md)."""
+"""Hidden tensors of an image from this size on are not stored: a quarter of a common second-level cache."""
 
 
 def fuse_residuals(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
