@@ -97,6 +97,10 @@ FLOAT32 = np.dtype(np.float32)
 # ---------------------------------------------------------------- arguments
 def _array(value: Any, name: str, rank: int | None = None, dtype: np.dtype = FLOAT32) -> np.ndarray:
     """`value` as a native, aligned, C-contiguous array of this dtype (copied where it is not) and rank."""
+    if type(value) is np.ndarray and value.dtype == dtype and (rank is None or value.ndim == rank):
+        flags = value.flags
+        if flags.c_contiguous and flags.aligned and value.dtype.isnative:
+            return value
     array = np.asarray(value)
     if array.dtype.newbyteorder("=") != dtype:
         raise InputError("has the wrong dtype", tensor=name, expected=dtype, received=array.dtype)
@@ -156,7 +160,7 @@ def _vector(value: Any, name: str, size: int) -> np.ndarray:
 
 def _run(op: Operator, inputs: Sequence[np.ndarray | None], threads: int | None, out: Any, count: int = 1) -> list[Any]:
     """Run an operator, into `out` where it is given."""
-    workers = default_threads(threads)
+    workers = None if threads is None else default_threads(threads)
     target = None
     if out is not None:
         shape = _result_shape(op, inputs)

@@ -60,6 +60,7 @@ KERNELS: dict[str, str] = {
     "chain": "chain",
     "gate_weights": "chain",
     "dense": "conv",
+    "dense_add": "conv",
     "dense_rows": "conv",
     "matmul": "matmul",
     "winograd": "winograd",

@@ -653,6 +653,7 @@ cdef struct dense_t:
     const KernelTable *table
     Py_ssize_t m, k, o, whole, partial, blocks
     Py_ssize_t units4, units2, units1, chunk_rows, row_chunks
+    int has_residual                    # then it is operand 3, and y operand 4
     activation_t act
 
 
@@ -661,8 +662,10 @@ cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     cdef const KernelTable *table = g.table
     cdef Py_ssize_t lanes = table.lanes, zero = 0
     cdef Py_ssize_t unit = chunk // g.row_chunks, part = chunk % g.row_chunks, block, blocks, row, left, pieces, valid, end, i, total
-    cdef float *y = <float *>args[3]
+    cdef const float *r = <const float *>args[3]
+    cdef float *y = <float *>args[4 if g.has_residual else 3]
     cdef float *to
+    cdef float *rest = <float *>scratch + 4 * lanes * 16
     cdef conv_tile_t t
     cdef conv_tile_fn tile
     if unit < g.units4:
@@ -692,7 +695,8 @@ cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     t.xstep = g.k
     t.yplane = lanes
     t.residual = NULL
-    t.rplane = t.rstep = 0
+    t.rplane = lanes
+    t.rstep = g.o
     t.first = t.last = 1
     t.ahead_lines = 0
     t.low = g.act.low
@@ -707,6 +711,8 @@ cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
         left = (end - row + pieces - 1) // pieces
         t.x = <const float *>args[0] + row * g.k
         to = y + row * g.o + block * lanes
+        if g.has_residual:
+            t.residual = r + row * g.o + block * lanes
         if valid == blocks * lanes:
             t.y = to
             t.ystep = g.o
@@ -714,6 +720,12 @@ cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
         else:
             t.y = <float *>scratch
             t.ystep = blocks * lanes
+            if g.has_residual:
+                # no float beyond the last output is read either
+                for i in range(left):
+                    memcpy(rest + i * t.ystep, t.residual + i * g.o, valid * sizeof(float))
+                t.residual = rest
+                t.rstep = t.ystep
             tile(<int>left, &t)
             for i in range(left):
                 memcpy(to + i * g.o, t.y + i * t.ystep, valid * sizeof(float))
@@ -725,16 +737,17 @@ cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
 
 
 def build_dense(inputs, outputs, *, activation=None):
-    """Dense layer ``y = act(x @ w.T + bias)``.
+    """Dense layer ``y = act(x @ w.T + bias)``, or ``act(x @ w.T + bias + residual)``.
 
     Parameters
     ----------
-    inputs : x, weights, bias
-        x is plain with its last axis K, the axes before it rows; weights (O, K) packed by `pack_dense`, bias by `pack_bias`.
+    inputs : x, weights, bias; with a residual, `build_dense_add`
+        x is plain with its last axis K, the axes before it rows; weights (O, K) packed by `pack_dense`, bias by `pack_bias`;
+        the residual plain, of the shape of y.
     outputs : y
         Plain, its last axis O.
     """
-    xv, wv, bv = inputs
+    xv, wv, bv, *added = inputs
     yv, = outputs
     cdef dense_t g
     cdef const KernelTable *table = current_table()
@@ -742,6 +755,10 @@ def build_dense(inputs, outputs, *, activation=None):
     memset(&g, 0, sizeof(g))
     if not xv.is_plain or not yv.is_plain or xv.shape[:-1] != yv.shape[:-1]:
         raise ValueError(f"dense: {xv} -> {yv}")
+    for rv in added:
+        if not rv.is_plain or rv.shape != yv.shape:
+            raise ValueError(f"dense: residual {rv} for {yv}")
+        g.has_residual = 1
     g.table = table
     g.k = xv.shape[-1]
     g.o = yv.shape[-1]
@@ -762,10 +779,10 @@ def build_dense(inputs, outputs, *, activation=None):
         &g,
         sizeof(g),
         (g.units4 + g.units2 + g.units1) * g.row_chunks,
-        4 * 4 * lanes * 16,
-        (xv.nbytes, 4 * g.k * g.blocks * lanes, 4 * g.blocks * lanes, yv.nbytes),
+        4 * 4 * lanes * 16 * 2,
+        (xv.nbytes, 4 * g.k * g.blocks * lanes, 4 * g.blocks * lanes, *(rv.nbytes for rv in added), yv.nbytes),
         2.0 * g.m * g.k * g.o,
-        xv.nbytes + yv.nbytes + 4.0 * g.k * g.o,
+        xv.nbytes + yv.nbytes * (1 + len(added)) + 4.0 * g.k * g.o,
     )
 
 
@@ -783,6 +800,18 @@ def dense(Launch launch, const float[::1] x, const float[::1] w, const float[::1
     args[2] = <void *>&bias[0]
     args[3] = &y[0]
     launch.run(args, threads)
+
+
+def build_dense_add(inputs, outputs, *, activation=None):
+    """`build_dense` with a fourth input, the residual."""
+    x, w, bias, residual = inputs
+    return build_dense((x, w, bias, residual), outputs, activation=activation)
+
+
+def dense_add(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y,
+              int threads=1):
+    """Run a dense layer built by `build_dense_add` on these buffers, on at most `threads` threads."""
+    run_five(launch, x, w, bias, residual, y, threads)
 
 
 def pack_dense(w):

@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..graph import Node, TensorSpec
+from ..ops.base import Activation
 from ..ops.conv import Conv, ConvChain
+from ..ops.dense import MatMul
 from ..ops.elementwise import Add, Mul
 from ..ops.gather import Gather
 from ..ops.norm import BatchNormalization
@@ -18,10 +20,13 @@ CHAIN_BYTES = 1 << 19
 """Hidden tensors of an image from this size on are not stored: a quarter of a common second-level cache."""
 
 
-def fuse_residuals(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
-    """Conv + Add of a tensor of the same shape (+ activation) -> Conv with a residual input.
+def fuse_residuals(
+    nodes: Sequence[Node], specs: Mapping[str, TensorSpec], constants: Collection[str], kept: set[str]
+) -> list[Node]:
+    """Conv or MatMul + Add of a tensor of the same shape (+ activation) -> the same with a residual input.
 
-    The convolution must be read by the Add alone and the other operand must exist before the convolution runs.
+    A constant vector added to a MatMul becomes its bias (where ranks were not known before). The convolution, or product by a
+    constant matrix, must be read by the Add alone, and the other operand must exist before it runs.
     """
     users: dict[str, int] = {}
     for node in nodes:
@@ -36,16 +41,13 @@ def fuse_residuals(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept:
         first, second = sorted(node.inputs, key=lambda n: made.get(n, -1), reverse=True)
         at = made.get(first, -1)
         conv = result[at] if at >= 0 else None
-        if conv is None or not isinstance(conv.op, Conv) or conv.op.residual or conv.op.activation is not None:
+        if conv is None or first in kept or users[first] != 1 or made.get(second, -1) >= at:
             continue
-        if users[first] != 1 or first in kept or made.get(second, -1) >= at:
+        fused = _plus(conv, second, specs, constants, getattr(node.op, "activation", None))
+        if fused is None:
             continue
-        if specs[first].shape != specs[second].shape or specs[second].dtype != specs[first].dtype:
-            continue
-        op = replace(conv.op, residual=True, activation=getattr(node.op, "activation", None))
-        inputs = (*conv.inputs, *("",) * (3 - len(conv.inputs)), second)
         result[index] = None
-        result[at] = replace(conv, op=op, inputs=inputs, outputs=node.outputs)
+        result[at] = replace(fused, outputs=node.outputs)
         made[node.outputs[0]] = at
     return [n for n in result if n is not None]
 
@@ -147,6 +149,28 @@ def _by_channel(node: Node, specs: Mapping[str, TensorSpec], constants: Collecti
         if value.size == 1 or (value.shape[-1 - spatial :] == (c, *(1,) * spatial) and value.size == c):
             return index, np.ascontiguousarray(np.broadcast_to(value.reshape(-1), (c,)))
     return None
+
+
+def _plus(
+    node: Node, addend: str, specs: Mapping[str, TensorSpec], constants: Collection[str], activation: Activation | None
+) -> Node | None:
+    """The convolution or product with `addend` added before `activation`, or None where it cannot be."""
+    op, y, other = node.op, specs[node.outputs[0]], specs[addend]
+    if not isinstance(op, (Conv, MatMul)) or op.residual or op.activation is not None or other.dtype != y.dtype:
+        return None
+    if isinstance(op, MatMul):
+        w = specs[node.inputs[1]].value
+        if w is None or node.inputs[1] not in constants or w.ndim != 2:
+            return None
+        if y.dtype != np.float32 or len(specs[node.inputs[0]].concrete) < 2:
+            return None
+        # packed once for all plans: what follows from shapes alone differs from plan to plan
+        if len(node.inputs) == 2 and addend in constants and other.shape == y.shape[-1:]:
+            return node.replace(op=replace(op, activation=activation), inputs=(*node.inputs, addend))
+    if other.shape != y.shape:
+        return None
+    inputs = (*node.inputs, *("",) * (3 - len(node.inputs)), addend)
+    return node.replace(op=replace(op, residual=True, activation=activation), inputs=inputs)
 
 
 Channels = list[tuple[str, int]]
@@ -381,3 +405,65 @@ def _is_depthwise(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
     window = node.op._window(w)  # type: ignore[attr-defined]
     _, begins, _ = window.resolve(x[2:])
     return bool(0 <= begins[0] < window.extent[0])
+
+
+def fuse_attention(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
+    """MatMul of values that are scaled by numbers known by now, or whose last axes were swapped -> MatMul with scale, transposed.
+
+    Attention is written so: (q * s) @ (Transpose(k) * s). What made the operands goes where nothing else reads it.
+    """
+    users: dict[str, int] = {}
+    for node in nodes:
+        for name in (*node.inputs, *node.op.captures()):
+            users[name] = users.get(name, 0) + 1
+    makers = {name: node for node in nodes for name in node.outputs if name}
+    changes: dict[int, Node] = {}
+    gone: set[int] = set()
+    for node in nodes:
+        op = node.op
+        if not isinstance(op, MatMul) or len(node.inputs) != 2 or any(specs[n].value is not None for n in node.inputs):
+            continue
+        inputs, scale, swapped, used = list(node.inputs), op.scale, op.transposed, set()
+        for i in (0, 1):
+            while True:
+                maker = makers.get(inputs[i])
+                if maker is None or users[inputs[i]] != 1 or inputs[i] in kept or specs[inputs[i]].dtype != np.float32:
+                    break
+                number = _scaled_by(maker, specs)
+                if number is not None:
+                    scale *= number[1]
+                    inputs[i] = number[0]
+                elif (
+                    i == 1
+                    and isinstance(maker.op, Transpose)
+                    and maker.op.order(rank := len(specs[inputs[1]].concrete))
+                    == (
+                        *range(rank - 2),
+                        rank - 1,
+                        rank - 2,
+                    )
+                ):
+                    swapped = not swapped
+                    inputs[i] = maker.inputs[0]
+                else:
+                    break
+                used.add(id(maker))
+        if used and np.isfinite(np.float32(scale)) and specs[inputs[1]].value is None and specs[inputs[0]].value is None:
+            changes[id(node)] = node.replace(op=replace(op, scale=scale, transposed=swapped), inputs=tuple(inputs))
+            gone |= used
+    return [changes.get(id(n), n) for n in nodes if id(n) not in gone]
+
+
+def _scaled_by(node: Node, specs: Mapping[str, TensorSpec]) -> tuple[str, float] | None:
+    """(x, s) when the node is x * s or x / s for a finite number s and makes a value of x's shape."""
+    if node.op.op_type not in ("Mul", "Div") or len(node.inputs) != 2 or getattr(node.op, "activation", None) is not None:
+        return None
+    for i in (1, 0) if node.op.op_type == "Mul" else (1,):
+        value, x = specs[node.inputs[i]].value, node.inputs[1 - i]
+        if value is None or value.size != 1 or specs[x].shape != specs[node.outputs[0]].shape:
+            continue
+        number = float(value.reshape(-1)[0])
+        if not np.isfinite(number) or number == 0:
+            return None
+        return x, number if node.op.op_type == "Mul" else 1 / number
+    return None

@@ -168,13 +168,25 @@ class Gemm(Operator):
 class MatMul(Operator):
     """ONNX MatMul (versions 1, 9, 13): NumPy's matmul.
 
+    By a constant matrix (K, N), passes may give it two more inputs: a constant bias (N,), and a residual of the output's shape,
+    both added before the activation.
+
     Attributes
     ----------
     activation : Activation, optional
         Fused by a pass.
+    residual : bool
+        Whether there is a fourth input (fused by the lowering).
+    scale : float
+        Of the product of two run-time matrices, before the activation (fused by the lowering).
+    transposed : bool
+        Whether the last two axes of such a b are swapped (fused by the lowering).
     """
 
     activation: Activation | None = None
+    residual: bool = False
+    scale: float = 1.0
+    transposed: bool = False
 
     op_type: ClassVar[str] = "MatMul"
 
@@ -188,6 +200,8 @@ class MatMul(Operator):
         a, b = inputs[0], inputs[1]
         assert a is not None and b is not None
         sa, sb = a.concrete, b.concrete
+        if self.transposed:
+            sb = (*sb[:-2], *sb[:-3:-1])
         if not sa or not sb:
             raise ShapeError(
                 "scalars cannot be multiplied", operator=self.op_type, expected="one axis or more", received=f"{sa} and {sb}"
@@ -208,26 +222,42 @@ class MatMul(Operator):
         return [TensorSpec(a.dtype, shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
-        a, b = inputs
-        if a.dtype.kind == "f":
-            return [activate(np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(a.dtype), self.activation)]
-        return [activate(np.matmul(a, b), self.activation)]
+        a, b = inputs[:2]
+        wide = np.dtype(np.float64) if a.dtype.kind == "f" else a.dtype
+        y = np.matmul(a.astype(wide), (b.swapaxes(-1, -2) if self.transposed else b).astype(wide))
+        if self.scale != 1:
+            y = y * self.scale
+        for addend in inputs[2:]:
+            if addend is not None:
+                y = y + addend
+        return [activate(y.astype(a.dtype), self.activation)]
 
     def lower(self, ctx: Lowering) -> bool:
         a, b = ctx.inputs[0], ctx.const(1)
         assert a is not None
         if a.dtype != FLOAT32:
             return False
-        if b is None or b.ndim != 2 or len(a.concrete) < 2:
-            ctx.call("matmul", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], activation=self.activation)
+        if b is None or b.ndim != 2 or len(a.concrete) < 2 or self.scale != 1 or self.transposed:
+            ctx.call(
+                "matmul",
+                [ctx.plain(0), ctx.plain(1)],
+                [ctx.out_plain()],
+                transposed=self.transposed,
+                scale=self.scale,
+                activation=self.activation,
+            )
             return True
-        name = ctx.name(1)
+        bias = ctx.const(2)
+        if bias is None and len(ctx.inputs) > 2 and ctx.inputs[2] is not None:
+            return False
+        name, bias_name = ctx.name(1), "" if bias is None else ctx.name(2)
         ctx.call(
-            "dense",
+            "dense_add" if self.residual else "dense",
             [
                 ctx.plain(0),
                 ctx.pack(("dense", name, "", 1.0, 0), lambda: pack_dense(b.T)),
-                ctx.pack(("dense bias", name, "", 1.0), lambda: pack_bias(None, b.shape[1])),
+                ctx.pack(("dense bias", name, bias_name, 1.0), lambda: pack_bias(bias, b.shape[1])),
+                *([ctx.plain(3)] if self.residual else []),
             ],
             [ctx.out_plain()],
             activation=self.activation,

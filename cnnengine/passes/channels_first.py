@@ -98,7 +98,11 @@ def channels_first(graph: Graph) -> Graph:
             w = uses.constant(node, 1)
             if w is not None and w.ndim == 2 and w.dtype == FLOAT32:
                 weights = constant(f"{node.inputs[1]} (1x1)", w.T.reshape(*w.shape[::-1], *(1,) * (rank - 2)))
-                new = Node(Conv(), (x, weights), node.outputs, node.name)
+                bias = uses.constant(node, 2)
+                if bias is not None:
+                    new = Node(Conv(), (x, weights, constant(f"{node.inputs[2]} (1x1)", bias.reshape(-1))), node.outputs, node.name)
+                elif not any(node.inputs[2:]):
+                    new = Node(Conv(), (x, weights), node.outputs, node.name)
         if new is None:
             continue
         inner = name_of(f"{node.outputs[0]} (channels first)")

@@ -1,4 +1,4 @@
-"""fuse_matmul: MatMul of a matrix with constant weights, and the Add of a constant bias behind it, are a Gemm."""
+"""fuse_matmul: the Add of a constant bias behind a MatMul with constant weights is part of it; of a matrix, they are a Gemm."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from .rewrite import FLOAT32, Fact, Uses, facts, only_output
 
 
 def fuse_matmul(graph: Graph) -> Graph:
-    """MatMul(x, w) + b -> Gemm(x, w, b), for float32 x of rank 2, constant w (K, N) and constant b (N,) or (1, N)."""
+    """MatMul(x, w) + b -> Gemm(x, w, b) for x of rank 2, MatMul(x, w, b) for higher ranks.
+
+    x is float32, w a constant (K, N), b a constant of N elements along the last axis.
+    """
     cls = lookup("Gemm")
     if cls is None:
         return graph
@@ -20,16 +23,26 @@ def fuse_matmul(graph: Graph) -> Graph:
             continue
         w = uses.constant(node, 1)
         add = uses.only_reader(node.outputs[0])
-        if w is None or w.ndim != 2 or known.get(node.inputs[0]) != Fact(FLOAT32, 2):
+        fact = known.get(node.inputs[0], Fact())
+        if w is None or w.ndim != 2 or len(node.inputs) > 2 or fact.dtype != FLOAT32 or fact.rank is None or fact.rank < 2:
+            continue
+        if getattr(node.op, "activation", None) is not None:
             continue
         if add is None or add.op.op_type != "Add" or not only_output(add) or getattr(add.op, "activation", None) is not None:
             continue
         index = 1 - add.inputs.index(node.outputs[0])
         bias = uses.constant(add, index)
-        if bias is None or bias.dtype != FLOAT32 or bias.shape not in ((w.shape[1],), (1, w.shape[1])):
+        if (
+            bias is None
+            or bias.dtype != FLOAT32
+            or bias.shape[-1:] != w.shape[1:]
+            or bias.size != w.shape[1]
+            or bias.ndim > fact.rank
+        ):
             continue
         gone.add(id(node))
-        changes[id(add)] = Node(cls(), (*node.inputs, add.inputs[index]), add.outputs, node.name)
+        op = cls() if fact.rank == 2 else node.op
+        changes[id(add)] = Node(op, (*node.inputs, add.inputs[index]), add.outputs, node.name)
     if not changes:
         return graph
     return graph.replace(nodes=[changes.get(id(n), n) for n in graph.nodes if id(n) not in gone])

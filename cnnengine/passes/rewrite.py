@@ -227,9 +227,13 @@ def _facts_of(node: Node, known: Mapping[str, Fact], graph: Graph) -> list[Fact]
         ranks = [f.rank for f in inputs]
         rank = None if None in ranks else max(ranks, default=0)  # type: ignore[type-var]
         return [Fact(np.dtype(np.bool_) if kind in _COMPARE else first.dtype, rank)]
-    if kind == "MatMul" and len(inputs) == 2 and None not in (inputs[0].rank, inputs[1].rank):
+    if kind == "MatMul" and len(inputs) >= 2 and None not in (inputs[0].rank, inputs[1].rank):
         a, b = inputs[0].rank, inputs[1].rank
         return [Fact(first.dtype, max(a, b) if a > 1 and b > 1 else max(a + b - 2, 0) if max(a, b) <= 2 else None)]  # type: ignore[operator,type-var]
+    if kind == "MatMul":
+        return [Fact(first.dtype)]
+    if kind == "Reshape" and len(node.inputs) > 1 and node.inputs[1] not in graph.constants:
+        return [Fact(first.dtype)]
     if kind in _BY_RULE and all(f.dtype is not None for f in inputs):
         specs: list[TensorSpec | None] = []
         for name in node.inputs:

@@ -1,7 +1,8 @@
 """Run one operator on arrays, through the kernels' memoryview fronts: the engine behind `cnnengine.functional`.
 
 The same `lower` as in a model chooses kernels and layouts, so a one-node model gives the same bits. Where the operator's only
-input is the data, its shape decides everything and the launches are kept; weights are packed anew at each call.
+input is the data, or its kernels read the other inputs as they are, shapes decide everything and the launches are kept. Weights
+are packed anew at each call: they may change between calls, and nothing tells whether an array was written to.
 """
 
 from __future__ import annotations
@@ -17,12 +18,22 @@ from .._kernels import BYTE_FRONTS, dispatch, kernel
 from ..graph import TensorSpec
 from .emit import Buffer, BufferRef, Emitter
 from .layout import NO_HALO, aligned_empty
+from .threads import default_threads
 
 if TYPE_CHECKING:
     from ..ops.base import Operator
 
 KEPT = 256
 """Operators with their shapes whose launches are kept."""
+
+UNPACKED = frozenset(["BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "PRelu"])
+"""Operators whose kernels read all inputs as they are."""
+
+SMALL = 4096
+"""Elements up to which a result may lie anywhere: aligning it costs more than it saves."""
+
+
+_Key = tuple[tuple[int, ...], np.dtype]
 
 
 class _Ready:
@@ -42,13 +53,32 @@ class _Ready:
             for ref in operands:
                 if ref is not None and ref.buffer.kind == "arena":
                     self.sizes[ref.buffer] = ref.view().size
+        self.alone = all(launch.n_chunks <= 1 for _, launch, _, _ in self.steps)
+        self.direct = self._direct()
+
+    def _direct(self) -> tuple[Callable[..., None], Any, tuple[int | None, ...], tuple[int, ...], np.dtype] | None:
+        """(front, launch, number of the input for each operand, shape, dtype) where one launch makes one plain result of inputs.
+
+        None stands for an absent operand; the result comes last.
+        """
+        if len(self.steps) != 1 or len(self.results) != 1:
+            return None
+        (front, launch, operands, as_bytes), result = self.steps[0], self.results[0]
+        if as_bytes or (operands[-1] is not result and (operands[-1] is None or operands[-1].buffer is not result.buffer)):
+            return None
+        if result.buffer.kind != "arena" or result.buffer.lanes or result.buffer.dtype == np.bool_:
+            return None
+        if any(r is not None and (r.buffer.kind != "input" or r.buffer.dtype == np.bool_) for r in operands[:-1]):
+            return None
+        slots = tuple(None if r is None else r.buffer.slot for r in operands[:-1])
+        return front, launch, slots, result.shape, result.buffer.dtype
 
 
 def run_operator(
     op: Operator,
     inputs: Sequence[np.ndarray | None],
     *,
-    threads: int = 1,
+    threads: int | None = 1,
     out: np.ndarray | None = None,
     outputs: int | None = None,
 ) -> list[Any]:
@@ -59,7 +89,8 @@ def run_operator(
     op : Operator
     inputs : arrays (native byte order, C-contiguous), None where absent
         The first one is data; the others may be treated as constants.
-    threads : int
+    threads : int or None
+        None for the default, which is asked for where a launch has work for several.
     out : ndarray, optional
         C-contiguous array of the first output's shape and dtype to write into.
     outputs : int, optional
@@ -68,13 +99,16 @@ def run_operator(
     data = inputs[0] if inputs else None
     ready = None
     if data is not None:
-        if all(a is None for a in inputs[1:]):
-            ready = _kept(op, dispatch.current_isa(), (data.shape, data.dtype, len(inputs)), outputs)
-        else:
+        if len(inputs) == 1:
+            ready = _kept(op, dispatch.current_isa(), ((data.shape, data.dtype),), outputs)
+        elif op.op_type in UNPACKED or all(a is None for a in inputs[1:]):
+            key = tuple([None if a is None else (a.shape, a.dtype) for a in inputs])
+            ready = _kept(op, dispatch.current_isa(), key, outputs)
+        if ready is None and len(inputs) > 1:
             specs = [TensorSpec(data.dtype, data.shape), *[None if a is None else TensorSpec.of(a) for a in inputs[1:]]]
             ready = _prepare(op, specs, outputs)
     if ready is not None and data is not None:
-        return _execute(ready, data, threads, out)
+        return _execute(ready, inputs, threads, out)
     values = op.reference(*inputs)[:outputs]
     if out is not None:
         out[...] = values[0]
@@ -83,10 +117,9 @@ def run_operator(
 
 
 @lru_cache(maxsize=KEPT)
-def _kept(op: Operator, isa: str, data: tuple[Any, ...], outputs: int | None) -> _Ready | None:
-    """`_prepare` for data alone; `isa` is part of the key."""
-    shape, dtype, count = data
-    return _prepare(op, [TensorSpec(dtype, shape), *[None] * (count - 1)], outputs)
+def _kept(op: Operator, isa: str, inputs: tuple[_Key | None, ...], outputs: int | None) -> _Ready | None:
+    """`_prepare` for shapes and dtypes alone; `isa` is part of the key."""
+    return _prepare(op, [None if i is None else TensorSpec(i[1], i[0]) for i in inputs], outputs)
 
 
 def _prepare(op: Operator, specs: Sequence[TensorSpec | None], outputs: int | None) -> _Ready | None:
@@ -101,7 +134,7 @@ def _prepare(op: Operator, specs: Sequence[TensorSpec | None], outputs: int | No
         if spec is None:
             continue
         if spec.value is None:
-            emitter.add_input(names[i], spec.concrete, spec.dtype, 0)
+            emitter.add_input(names[i], spec.concrete, spec.dtype, i)
         else:
             emitter.add_constant(names[i], spec.value)
     wanted = [f"output {i}" for i in range(len(results))]
@@ -110,7 +143,17 @@ def _prepare(op: Operator, specs: Sequence[TensorSpec | None], outputs: int | No
     return _Ready(emitter, [emitter.operand(name, 0, 1, NO_HALO, op.op_type) for name in wanted])
 
 
-def _execute(ready: _Ready, data: np.ndarray, threads: int, out: np.ndarray | None) -> list[Any]:
+def _execute(ready: _Ready, inputs: Sequence[np.ndarray | None], threads: int | None, out: np.ndarray | None) -> list[Any]:
+    if threads is None:
+        threads = 1 if ready.alone else default_threads()
+    if ready.direct is not None:
+        direct, one, slots, shape, dtype = ready.direct
+        result = out
+        if result is None:
+            size = math.prod(shape)
+            result = np.empty(shape, dtype) if size <= SMALL else aligned_empty(size, dtype).reshape(shape)
+        direct(one, *[None if s is None else inputs[s].reshape(-1) for s in slots], result.reshape(-1), threads=threads)  # type: ignore[union-attr]
+        return [result]
     memory: dict[Buffer, np.ndarray] = {}
     if out is not None and ready.results[0].buffer.kind == "arena":
         memory[ready.results[0].buffer] = out.reshape(-1)
@@ -122,6 +165,8 @@ def _execute(ready: _Ready, data: np.ndarray, threads: int, out: np.ndarray | No
         if buffer.kind == "constant":
             return buffer.array
         if buffer.kind == "input":
+            data = inputs[buffer.slot]
+            assert data is not None
             return data.reshape(-1)
         if buffer not in memory:
             # an output without elements may be named by no call

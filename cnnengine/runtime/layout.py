@@ -159,7 +159,7 @@ def aligned_empty(size: int, dtype: np.dtype | type = np.float32) -> np.ndarray:
     """An uninitialised 1-D array whose data is 64-byte aligned."""
     dtype = np.dtype(dtype)
     raw = np.empty(size * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    start = -raw.__array_interface__["data"][0] % ALIGNMENT  # far quicker than raw.ctypes
     return raw[start : start + size * dtype.itemsize].view(dtype)
 
 

@@ -398,3 +398,80 @@ class TestErrors:
             net(np.zeros((1, 4, 8, 8), np.float32))
         again = pickle.loads(pickle.dumps(info.value))
         assert str(again) == str(info.value) and again.tensor == "x"
+
+
+# ---------------------------------------------------------------- products
+
+
+def kernels_of(model: cnnengine.Model, *arrays: np.ndarray) -> list[str]:
+    segment = model._program.segment(0, dict(zip((i.name for i in model.inputs), arrays, strict=True)))
+    return [r.kernel for r in segment.plan.reports]
+
+
+def test_a_product_takes_bias_residual_and_activation():
+    # the rank is known when the shapes are: a Reshape by a computed shape
+    x, w, b = rand(2, 15, 33), rand(33, 33) / np.float32(6), rand(33)
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Reshape", ["x", "s"], ["r"]),
+        helper.make_node("MatMul", ["r", "w"], ["m"]),
+        helper.make_node("Add", ["b", "m"], ["a"]),
+        helper.make_node("Add", ["r", "a"], ["c"]),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("MatMul", ["d", "w"], ["e"]),
+        helper.make_node("Add", ["e", "b"], ["f"]),
+        helper.make_node("Sigmoid", ["f"], ["g"]),
+        helper.make_node("Mul", ["f", "g"], ["y"]),
+    ]
+    m = cnnengine.load(model_of(nodes, [("x", ["n", 15, 33])], [("y", ["n", 15, 33])], {"w": w, "b": b}), threads=1)
+    assert kernels_of(m, x) == ["dense", "dense"]
+    first = np.maximum(x.astype(np.float64) @ w + b + x, 0)
+    second = first @ w + b
+    fill_arenas(255)
+    try:
+        np.testing.assert_allclose(m(x), second / (1 + np.exp(-second)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(m(x)[1:], m(x[1:]))
+    finally:
+        fill_arenas(None)
+
+
+def test_a_product_leaves_other_sums_alone():
+    # another reader, a residual that is made later, a vector along another axis
+    x, w, v = rand(2, 9, 9), rand(9, 9) / np.float32(3), rand(9, 1)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Add", ["m", "x"], ["a"]),
+        helper.make_node("Add", ["m", "a"], ["b"]),
+        helper.make_node("MatMul", ["b", "w"], ["c"]),
+        helper.make_node("Add", ["c", "v"], ["y"]),
+    ]
+    m = cnnengine.load(model_of(nodes, [("x", [2, 9, 9])], [("y", [2, 9, 9])], {"w": w, "v": v}), threads=1)
+    wide = x.astype(np.float64) @ w
+    np.testing.assert_allclose(m(x), (2 * wide + x) @ w + v, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_scaled_attention_is_one_product(heads):
+    q, k, v = (rand(2, heads, 20, 9) for _ in range(3))
+    nodes = [
+        helper.make_node("Mul", ["q", "s"], ["qs"]),
+        helper.make_node("Transpose", ["k"], ["kt"], perm=[0, 1, 3, 2]),
+        helper.make_node("Div", ["kt", "t"], ["ks"]),
+        helper.make_node("MatMul", ["qs", "ks"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["p"]),
+        helper.make_node("MatMul", ["p", "v"], ["y"]),
+    ]
+    shape = [2, heads, 20, 9]
+    constants = {"s": np.float32(0.5), "t": np.float32([1.5])}
+    proto = model_of(nodes, [(n, shape) for n in "qkv"], [("y", shape)], constants)
+    m = cnnengine.load(proto, threads=1)
+    assert len(kernels_of(m, q, k, v)) == 3
+    a = q.astype(np.float64) @ k.swapaxes(-1, -2).astype(np.float64) * 0.5 / 1.5
+    p = np.exp(a - a.max(-1, keepdims=True))
+    want = p / p.sum(-1, keepdims=True) @ v
+    np.testing.assert_allclose(m.run(None, {"q": q, "k": k, "v": v})[0], want, rtol=1e-4, atol=1e-5)
+    # what others read is made, and other permutations stay
+    proto.graph.output.append(helper.make_tensor_value_info("qs", TensorProto.FLOAT, shape))
+    got = cnnengine.load(proto, threads=1).run(None, {"q": q, "k": k, "v": v})
+    np.testing.assert_array_equal(got[1], q * np.float32(0.5))
+    np.testing.assert_allclose(got[0], want, rtol=1e-4, atol=1e-5)

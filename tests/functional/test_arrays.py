@@ -342,3 +342,27 @@ def test_denormals_are_numbers(isa):
     np.testing.assert_allclose(both(F.dense, x.reshape(1, 36), w[:, 0].reshape(17, 9).repeat(4, 1)), 36 * exact, rtol=1e-5)
     np.testing.assert_allclose(both(F.avg_pool2d, x, 3), x[:, :, :1, :1], rtol=1e-4)
     assert np.float32(1e-40) * np.float32(0.5) != 0
+
+
+def test_parameters_may_change_between_calls():
+    """Launches are kept by shapes alone: values of an earlier call must not come back."""
+    x, scale, bias, mean = normal(2, 5, 4, 4), normal(5), normal(5), normal(5)
+    var = np.abs(normal(5)) + 1
+    calls = {
+        "batch_norm": lambda p: F.batch_norm(x, p, bias, mean, var),
+        "instance_norm": lambda p: F.instance_norm(x, p, bias),
+        "group_norm": lambda p: F.group_norm(x, p, bias, groups=5),
+        "layer_norm": lambda p: F.layer_norm(x.transpose(0, 2, 3, 1), p),
+        "layer_norm, one value": lambda p: F.layer_norm(x.transpose(0, 2, 3, 1), p[:1]),
+        "prelu": lambda p: F.prelu(x, p.reshape(5, 1, 1)),
+        "prelu, one value": lambda p: F.prelu(x, p[:1]),
+    }
+    for name, call in calls.items():
+        p = scale.copy()
+        first = call(p)
+        p *= 2  # in place: the same array
+        second = call(p)
+        p /= 2
+        assert not np.array_equal(first, second), name
+        np.testing.assert_array_equal(call(p), first, err_msg=name)
+        np.testing.assert_array_equal(call(scale.copy()), first, err_msg=name)

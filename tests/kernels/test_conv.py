@@ -392,3 +392,19 @@ def test_taps_that_the_weights_lack(isa):
             kernel("conv").build(
                 [view, None, None, None], [view], taps=[(0, 0, 0), (0, 0, 1)], weight_taps=(used, total), extent=(1, 2, 2)
             )
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 8, 30, 131])
+@pytest.mark.parametrize(("k", "o"), [(1, 1), (33, 16), (64, 100), (144, 432), (300, 37)])
+def test_dense_with_a_residual(rows, k, o, isa, threads):
+    x, w, bias, residual = data(rows, k), data(o, k, seed=1), data(o, seed=2), data(rows, o, seed=3)
+    for activation in (None, Activation("clip", 0.0, math.inf), Activation("silu")):
+        arrays = [x, kernels.pack_dense(w), kernels.pack_bias(bias, o), residual]
+        (got,) = run("dense_add", arrays, [(rows, o)], threads=threads, activation=activation)
+        want = x.astype(np.float64) @ w.T.astype(np.float64) + bias + residual
+        if activation is not None:
+            want = np.maximum(want, 0) if activation.kind == "clip" else want / (1 + np.exp(-want))
+        magnitude = abs(x).astype(np.float64) @ abs(w).T + abs(bias) + abs(residual)
+        assert_close(got, want, ROUNDING, magnitude=magnitude, terms=k + 2)
+    with pytest.raises(ValueError, match="residual"):
+        run("dense_add", [*arrays[:3], residual[:, :-1]], [(rows, o)])

@@ -613,13 +613,39 @@ def test_matmul_and_bias_are_a_gemm(b: Builder) -> None:
     same(b, before, after)
 
 
-def test_batched_matmul_stays(b: Builder) -> None:
-    x, y = b.input(2, 3, 4), b.input(2, 4, name="y")
+def test_a_batched_matmul_takes_its_bias(b: Builder) -> None:
+    x = b.input(2, 3, 4)
     before = b.graph(
         b.node("Add", b.node("MatMul", x, b.random(4, 6)), b.random(6)),
+        b.node("Add", b.random(1, 1, 6), b.node("MatMul", x, b.random(4, 6))),
+    )
+    after = fuse_matmul(before)
+    assert kinds(after) == ["MatMul", "MatMul"]
+    assert all(len(n.inputs) == 3 for n in after.nodes)
+    same(b, before, after)
+
+
+def test_other_sums_behind_a_matmul_stay(b: Builder) -> None:
+    x, y = b.input(2, 3, 4), b.input(2, 4, name="y")
+    before = b.graph(
         b.node("Add", b.node("MatMul", y, b.random(4, 6)), b.random(2, 6)),
+        b.node("Add", b.node("MatMul", x, b.random(4, 6)), b.random(3, 6)),
+        b.node("Add", b.node("MatMul", x, b.random(4, 6)), b.random(1, 1, 1, 6)),
+        b.node("Add", b.node("MatMul", x, b.random(4, 6)), b.random(1)),
+        b.node("Add", b.node("MatMul", x, b.random(2, 4, 6)), b.random(6)),
     )
     assert fuse_matmul(before) is before
+
+
+def test_a_product_with_bias_is_turned_around_with_it(b: Builder) -> None:
+    x = b.input(2, 4, 3, 5)
+    y = b.node("MatMul", b.node(Transpose((0, 2, 3, 1)), x), b.random(4, 6))
+    before = b.graph(b.node(Transpose((0, 3, 1, 2)), b.node("Add", b.random(6), y)))
+    same(b, before, channels_first(fuse_matmul(before)))
+    after = simplify(before)
+    assert kinds(after) == ["Conv"]
+    assert len(after.nodes[0].inputs) == 3
+    same(b, before, after)
 
 
 # fold_sequences and inline_if

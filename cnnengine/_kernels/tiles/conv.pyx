@@ -42,6 +42,8 @@ cdef extern from "simd.h" nogil:
     #define WIDTH2 (VREGISTERS < 32 ? 6 : 14)
     #define WIDTH3 (VREGISTERS < 32 ? 4 : 9)
     #define WIDTH4 (VREGISTERS < 32 ? 3 : 7)
+    /* the same pointer, but loads through it are not moved out of a loop: they would be spilled, and read from the stack */
+    AI const float *unmoved(const float *p) { __asm__("" : "+r"(p)); return p; }
     """
     ctypedef float vf
     ctypedef int vi
@@ -49,6 +51,7 @@ cdef extern from "simd.h" nogil:
     vf vset(float) noexcept
     vf vload(const float *) noexcept
     vf vload_part(const float *, int) noexcept
+    const float *unmoved(const float *) noexcept
     void vstore(float *, vf) noexcept
     vf vmax_keep(vf, float) noexcept
     void vkeep(vf) noexcept
@@ -315,8 +318,21 @@ cdef void depthwise_2(const depthwise_tile_t *t) noexcept nogil: depthwise_row(2
 
 # Several channels a group: the lanes of a pixel are permuted so that each output lane meets channel k of its own group. No value
 # of another group is touched, not even by a zero: infinities and NaN stay in their group.
+#
+# A permutation costs as much as a multiply-add. Where the taps are rows of three neighbours, at stride 1 or 2, a row's pixels are
+# permuted once for each channel and meet all three taps: P + 2 permutations for 3 P multiply-adds at stride 1.
+
+cdef inline void grouped_store(const int P, Py_ssize_t at, vf *acc, const depthwise_tile_t *t) noexcept nogil:
+    cdef int p
+    if t.residual != NULL:
+        for p in range(P):
+            acc[p] = acc[p] + vload(t.residual + (at + p) * LANES)
+    for p in range(P):
+        vstore(t.y + (at + p) * LANES, vmin_keep(vmax_keep(acc[p], t.low), t.high))
+
 
 cdef inline void grouped_tile(const int P, Py_ssize_t at, const depthwise_tile_t *t) noexcept nogil:
+    """Any taps, any stride: one permutation for each multiply-add."""
     cdef vf acc[14]
     cdef vf w
     cdef vi order
@@ -325,7 +341,6 @@ cdef inline void grouped_tile(const int P, Py_ssize_t at, const depthwise_tile_t
     cdef const float *x = t.x + at * step
     cdef const float *xi
     cdef const float *wi = t.w
-    cdef float *y = t.y + at * LANES
     w = vload(t.bias)
     for p in range(P):
         acc[p] = w
@@ -337,29 +352,78 @@ cdef inline void grouped_tile(const int P, Py_ssize_t at, const depthwise_tile_t
             for p in range(P):
                 acc[p] = acc[p] + w * vpermute(vload(xi + p * step), order)
             wi = wi + LANES
-    if t.residual != NULL:
-        for p in range(P):
-            acc[p] = acc[p] + vload(t.residual + (at + p) * LANES)
+    grouped_store(P, at, acc, t)
+
+
+cdef inline void grouped_tile3(const int P, const int S, Py_ssize_t at, const depthwise_tile_t *t) noexcept nogil:
+    """Taps in rows of three neighbours, stride S."""
+    cdef vf acc[14]
+    cdef vf w0, w1, w2, v
+    cdef vi order
+    cdef int p, q
+    cdef Py_ssize_t tap, k, g = t.per_group
+    cdef const float *x = t.x + at * S * LANES
+    cdef const float *xi
+    cdef const float *wi
+    v = vload(t.bias)
     for p in range(P):
-        vstore(y + p * LANES, vmin_keep(vmax_keep(acc[p], t.low), t.high))
+        acc[p] = v
+    for tap in range(0, t.n_taps, 3):
+        xi = x + t.taps[tap]
+        wi = t.w + tap * g * LANES
+        for k in range(g):
+            order = vgroup(<int>g, <int>k)
+            xi = unmoved(xi)
+            w0 = vload(wi)
+            w1 = vload(wi + g * LANES)
+            w2 = vload(wi + 2 * g * LANES)
+            for q in range((P - 1) * S + 3):
+                v = vpermute(vload(xi + q * LANES), order)
+                if q % S == 0 and q // S < P:
+                    acc[q // S] = acc[q // S] + w0 * v
+                if q >= 1 and (q - 1) % S == 0 and (q - 1) // S < P:
+                    acc[(q - 1) // S] = acc[(q - 1) // S] + w1 * v
+                if q >= 2 and (q - 2) % S == 0 and (q - 2) // S < P:
+                    acc[(q - 2) // S] = acc[(q - 2) // S] + w2 * v
+            wi = wi + LANES
+    grouped_store(P, at, acc, t)
+
+
+cdef inline void grouped_part(const int P, const int S, Py_ssize_t at, const depthwise_tile_t *t) noexcept nogil:
+    if S == 0: grouped_tile(P, at, t)
+    else: grouped_tile3(P, S, at, t)
+
+
+cdef inline void grouped_stride(const int S, const depthwise_tile_t *t) noexcept nogil:
+    cdef Py_ssize_t at = 0, n = t.width
+    while not UNROLL and (n - at >= 28 or n - at == 14):
+        grouped_part(14, S, at, t)
+        at = at + 14
+    while n - at >= 10:
+        grouped_part(10, S, at, t)
+        at = at + 10
+    while n - at >= 7:
+        grouped_part(7, S, at, t)
+        at = at + 7
+    while n - at >= 4:
+        grouped_part(4, S, at, t)
+        at = at + 4
+    while n - at >= 2:
+        grouped_part(2, S, at, t)
+        at = at + 2
+    if n - at >= 1:
+        grouped_part(1, S, at, t)
 
 
 cdef void grouped_row(const depthwise_tile_t *t) noexcept nogil:
-    cdef Py_ssize_t at = 0, n = t.width
-    while n - at >= 10:
-        grouped_tile(10, at, t)
-        at = at + 10
-    while n - at >= 7:
-        grouped_tile(7, at, t)
-        at = at + 7
-    while n - at >= 4:
-        grouped_tile(4, at, t)
-        at = at + 4
-    while n - at >= 2:
-        grouped_tile(2, at, t)
-        at = at + 2
-    if n - at >= 1:
-        grouped_tile(1, at, t)
+    cdef Py_ssize_t tap
+    cdef int threes = t.n_taps % 3 == 0
+    for tap in range(0, t.n_taps - 2, 3):
+        if t.taps[tap + 1] - t.taps[tap] != LANES or t.taps[tap + 2] - t.taps[tap] != 2 * LANES:
+            threes = 0
+    if threes and t.xstep == LANES: grouped_stride(1, t)
+    elif threes and t.xstep == 2 * LANES: grouped_stride(2, t)
+    else: grouped_stride(0, t)
 
 
 # ---------------------------------------------------------------- Winograd F(4x4, 3x3)
