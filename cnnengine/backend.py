@@ -1,7 +1,7 @@
 """ONNX's backend interface (`onnx.backend.base`) over cnnengine, for tools and test suites that speak it.
 
-    import cnnengine.backend as backend
-    outputs = backend.run_model(onnx.load("model.onnx"), [x])
+import cnnengine.backend as backend
+outputs = backend.run_model(onnx.load("model.onnx"), [x])
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class BackendRep(_BackendRep):
                 raise InputError("too many inputs", model=self.model.name, expected=len(self.model.inputs), received=len(inputs))
             feeds = {info.name: value for info, value in zip(self.model.inputs, inputs, strict=False)}
         results = self.model.run(None, feeds)
-        return namedtupledict("Outputs", self._outputs)(*results)  # type: ignore[no-any-return]
+        return namedtupledict("Outputs", self._outputs)(*results)
 
 
 class Backend(_Backend):
@@ -135,7 +135,9 @@ class Backend(_Backend):
             if isinstance(inputs, np.ndarray):
                 inputs = [inputs]
             if len(inputs) != len(names):
-                raise InputError("wrong number of inputs", node=node.name, operator=node.op_type, expected=len(names), received=len(inputs))
+                raise InputError(
+                    "wrong number of inputs", node=node.name, operator=node.op_type, expected=len(names), received=len(inputs)
+                )
             inputs = dict(zip(names, inputs, strict=True))
         arrays = {name: np.asarray(inputs[name]) for name in names}
         domain = "" if node.domain == "ai.onnx" else node.domain

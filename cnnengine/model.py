@@ -323,8 +323,9 @@ class Model:
         if not info.kind.endswith("sequence"):
             return np.array(self._typed(info, value), info.dtype, order="C")
         if not isinstance(value, list | tuple):
+            received = type(value).__name__
             raise InputError(
-                "must be a sequence", model=self._name, tensor=info.name, expected="a list of arrays", received=type(value).__name__
+                "must be a sequence", model=self._name, tensor=info.name, expected="a list of arrays", received=received
             )
         return [np.array(self._typed(info, v), info.dtype, order="C") for v in value]
 

@@ -511,8 +511,8 @@ GRAPHS: Graphs = {
         lambda: changed(lambda m: m.graph.input.append(value("z", [3], 99))),
         X3,
     ),
-    "an input of bfloat16": (
-        "'z': an input has an element type that is not supported",
+    "an input of bfloat16 that is not fed": (
+        "'z': an input is missing",
         lambda: changed(lambda m: m.graph.input.append(value("z", [3], TensorProto.BFLOAT16))),
         X3,
     ),

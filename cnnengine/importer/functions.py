@@ -7,6 +7,7 @@ The functions of `cnnengine.onnx_functions` are recognised by name and body: the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def _definition(op_type: str, domain: str, opset: int) -> tuple[onnx.FunctionPro
     import onnx
 
     try:
-        schema = onnx.defs.get_schema(op_type, opset, domain)
+        schema: Any = onnx.defs.get_schema(op_type, opset, domain)
     except Exception:
         return None, False, 0  # onnx.defs.SchemaError, whose base differs between releases
     if schema.has_context_dependent_function:
@@ -64,6 +65,15 @@ def _definition(op_type: str, domain: str, opset: int) -> tuple[onnx.FunctionPro
     function.ParseFromString(_serialized(schema.get_function_with_opset_version(opset)))
     _fill_defaults(function, schema)
     return (function if function.node else None), False, schema.max_input
+
+
+def _protobuf(message: Any, kind: str) -> Any:
+    """A message of `wire` as protobuf has it."""
+    import onnx
+
+    if isinstance(message, getattr(onnx, kind)):
+        return message
+    return getattr(onnx, kind).FromString(message.SerializeToString())
 
 
 def _serialized(function: Any) -> bytes:
@@ -105,7 +115,7 @@ class Inliner:
             if depth >= DEPTH:
                 raise ModelError("a function calls itself", node=node.name, operator=node.op_type)
             inner = opsets_of(function.opset_import) or dict(opsets)
-            yield from self.expand(self._body(node, function), inner, depth + 1)
+            yield from self.expand(self._body(_protobuf(node, "NodeProto"), function), inner, depth + 1)
 
     def _defined(self, node: onnx.NodeProto, opsets: Opsets) -> onnx.FunctionProto | None:
         """The function by which ONNX defines this node's operator, None where there is none or types are missing for it."""
@@ -121,7 +131,7 @@ class Inliner:
         types = [self._type(name) for name in node.input]
         if any(t is None for t in types):
             return None
-        schema = onnx.defs.get_schema(node.op_type, opset, domain)
+        schema: Any = onnx.defs.get_schema(node.op_type, opset, domain)
         versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
         if not versions:
             return None
@@ -143,9 +153,10 @@ class Inliner:
         if not name:
             return onnx.TypeProto()
         if self._types is None:
-            graph = self._model.graph
-            bare = onnx.ModelProto(ir_version=self._model.ir_version, opset_import=self._model.opset_import)
-            bare.functions.extend(self._model.functions)
+            model = _protobuf(self._model, "ModelProto")
+            graph = model.graph
+            bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+            bare.functions.extend(model.functions)
             bare.graph.node.extend(graph.node)
             bare.graph.input.extend(graph.input)
             bare.graph.value_info.extend(graph.value_info)
@@ -154,10 +165,8 @@ class Inliner:
             for tensor in graph.initializer:  # without their data
                 if tensor.name not in known:
                     bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-            try:
+            with suppress(Exception):  # InferenceError, whose base differs between releases
                 bare = onnx.shape_inference.infer_shapes(bare)
-            except Exception:  # InferenceError, whose base differs between releases
-                pass
             values = (*bare.graph.input, *bare.graph.value_info, *bare.graph.output)
             self._types = {v.name: v.type for v in values if v.type.WhichOneof("value")}
         return self._types.get(name)

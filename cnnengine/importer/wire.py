@@ -135,15 +135,15 @@ class TensorType(Message):
 
 
 class Type(Message):
-    """TypeProto; of other types than tensors only which it is."""
+    """TypeProto; sequences and optional values are left to protobuf, of other types than tensors is told only which it is."""
 
     tensor_type = TensorType()
     ONE_OF = ("tensor_type", "sequence_type", "map_type", "optional_type", "sparse_tensor_type", "opaque_type")
     FIELDS: ClassVar = {
         10: ("tensor_type", "message", TensorType),
-        34: ("sequence_type", "flag", None),
+        34: ("sequence_type", "refused", None),
         42: ("map_type", "flag", None),
-        74: ("optional_type", "flag", None),
+        74: ("optional_type", "refused", None),
         66: ("sparse_tensor_type", "flag", None),
         58: ("opaque_type", "flag", None),
     }

@@ -49,7 +49,8 @@ def infer_nodes(nodes: Sequence[Node], specs: dict[str, TensorSpec], model: str)
             for name, spec in zip(node.outputs, outputs, strict=False):
                 if name and spec.is_concrete:
                     check_size(spec.concrete, spec.dtype, name)
-        if _loose([*inputs, *outputs], outputs) or any(name and not spec.is_concrete for name, spec in zip(node.outputs, outputs, strict=False)):
+        depends = any(name and not spec.is_concrete for name, spec in zip(node.outputs, outputs, strict=False))
+        if depends or _loose([*inputs, *outputs], outputs):
             return index + 1
         specs.update((name, spec) for name, spec in zip(node.outputs, outputs, strict=False) if name)
     return len(nodes)

@@ -19,6 +19,10 @@ INDEX: dict[str, str] = {
     "ConvInteger": "quantized",
     "ConvTranspose": "conv",
     "QLinearConv": "quantized",
+    "QLinearMatMul": "quantized",
+    "MatMulInteger": "quantized",
+    "QuantizeLinear": "quantized",
+    "DequantizeLinear": "quantized",
     "Gemm": "dense",
     "MatMul": "dense",
     # pooling

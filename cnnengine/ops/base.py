@@ -206,7 +206,7 @@ class Operator:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "infer" in cls.__dict__:
-            cls.infer = _widening_infer(cls.__dict__["infer"])  # type: ignore[method-assign]
+            cls.infer = _widening_infer(cls.__dict__["infer"])  # type: ignore[method-assign,assignment]
         if "reference" in cls.__dict__:
             cls.reference = _widening_reference(cls.__dict__["reference"])  # type: ignore[method-assign]
 

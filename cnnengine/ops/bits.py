@@ -35,7 +35,7 @@ class BitCast(Operator):
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> BitCast:
         dtype = dtype_of(node.attribute("to", 0), operator=node.op_type, node=node.name)
-        if dtype == object:
+        if dtype.kind == "O":
             raise ModelError("texts have no bits", node=node.name, operator=node.op_type, expected="numbers", received="string")
         return cls(dtype)
 

@@ -82,7 +82,8 @@ def known_dtype(code: int) -> np.dtype | None:
         return None
     import ml_dtypes
 
-    return np.dtype(getattr(ml_dtypes, SMALL_TYPES[code]))
+    dtype: np.dtype = np.dtype(getattr(ml_dtypes, SMALL_TYPES[code]))
+    return dtype
 
 
 def code_of(dtype: np.dtype) -> int | None:

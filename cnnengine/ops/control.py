@@ -261,7 +261,8 @@ class Scan(Operator):
                     received=values,
                 )
             lists.append(values)
-        return cls(body, scans, formal, *lists, batched=batched)
+        ins, in_ways, outs, out_ways = lists
+        return cls(body, scans, formal, ins, in_ways, outs, out_ways, batched)
 
     def _rounds(self, shapes: Sequence[Sequence[Any]]) -> Any:
         lengths = {s[normal_axis(a, len(s), self.op_type)] for s, a in zip(shapes, self.input_axes, strict=True)}

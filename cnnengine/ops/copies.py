@@ -23,7 +23,10 @@ def strides_of(shape: Sequence[int]) -> tuple[int, ...]:
 
 def movable(spec: TensorSpec | None) -> bool:
     """Whether kernels can copy this value: numbers or bools of at most 8 bytes, extents known."""
-    return spec is not None and spec.is_concrete and spec.dtype.kind in "biuf" and spec.dtype.isbuiltin == 1 and spec.dtype.itemsize in (1, 2, 4, 8)
+    if spec is None or not spec.is_concrete:
+        return False
+    dtype = spec.dtype
+    return dtype.kind in "biuf" and dtype.isbuiltin == 1 and dtype.itemsize in (1, 2, 4, 8)
 
 
 def known_integers(

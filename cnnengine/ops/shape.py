@@ -1034,7 +1034,7 @@ def convert(x: np.ndarray, dtype: np.dtype, saturate: bool = True, round_mode: s
     if saturate and dtype.name in SATURATING:
         import ml_dtypes
 
-        limits = ml_dtypes.finfo(dtype)
+        limits = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call,unused-ignore]
         wide = x.astype(np.float64)
         return np.clip(wide, float(limits.min), float(limits.max)).astype(np.float32).astype(dtype)
     with np.errstate(invalid="ignore", over="ignore"):  # out of range is undefined in ONNX, NaN to integer too
@@ -1091,10 +1091,8 @@ class Cast(Operator):
         to = node.attribute("to")
         if to is None:
             raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected="to")
-        rounding = node.attribute("round_mode", "up")
-        return cls(
-            dtype_of(to, operator=node.op_type, node=node.name), int(node.attribute("saturate", 1)), _round_mode(rounding, node)
-        )
+        dtype = dtype_of(to, operator=node.op_type, node=node.name)
+        return cls(dtype, int(node.attribute("saturate", 1)), _round_mode(node.attribute("round_mode", "up"), node))
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(self.to, required(inputs, 0, self.op_type).shape)]

@@ -20,7 +20,9 @@ Specs = Sequence[TensorSpec | None]
 def _complex(x: np.ndarray) -> np.ndarray:
     """Complex numbers of the precision of `x`, at least single: NumPy's FFT computes in it."""
     wide = x.astype(np.float64 if x.dtype == np.float64 else np.float32)
-    return wide[..., 0] if x.shape[-1] == 1 else wide[..., 0] + 1j * wide[..., 1]
+    if x.shape[-1] == 1:
+        return wide[..., 0]
+    return np.ascontiguousarray(wide).view(np.result_type(wide, np.complex64))[..., 0]
 
 
 def _parts(y: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -17,18 +17,126 @@ from .rewrite import facts, fresh
 FLOAT32 = np.dtype(np.float32)
 
 _ALL = frozenset(
-    "Abs Acos Acosh Add And Asin Asinh Atan Atanh AveragePool Ceil Celu Concat Conv ConvTranspose Cos Cosh Div Elu Equal Erf Exp "
-    "Floor Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish "
-    "InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log LpNormalization LpPool MatMul Max "
-    "MaxPool Mean MeanVarianceNormalization Min Mish Mod Mul Neg PRelu Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh "
-    "Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Clip LogSoftmax Softmax Hardmax".split()
+    [
+        "Abs",
+        "Acos",
+        "Acosh",
+        "Add",
+        "And",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "AveragePool",
+        "Ceil",
+        "Celu",
+        "Concat",
+        "Conv",
+        "ConvTranspose",
+        "Cos",
+        "Cosh",
+        "Div",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Gelu",
+        "Gemm",
+        "GlobalAveragePool",
+        "GlobalLpPool",
+        "GlobalMaxPool",
+        "Greater",
+        "GreaterOrEqual",
+        "GroupNormalization",
+        "HardSigmoid",
+        "HardSwish",
+        "InstanceNormalization",
+        "IsInf",
+        "IsNaN",
+        "LRN",
+        "LayerNormalization",
+        "LeakyRelu",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "LpNormalization",
+        "LpPool",
+        "MatMul",
+        "Max",
+        "MaxPool",
+        "Mean",
+        "MeanVarianceNormalization",
+        "Min",
+        "Mish",
+        "Mod",
+        "Mul",
+        "Neg",
+        "PRelu",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Shrink",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Sinh",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Swish",
+        "Tan",
+        "Tanh",
+        "ThresholdedRelu",
+        "Clip",
+        "LogSoftmax",
+        "Softmax",
+        "Hardmax",
+    ]
 )
 """Operators whose inputs all have the element type."""
 _SOME: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(
-        "ArgMax ArgMin CumSum DepthToSpace Dropout Expand Flatten Gather GatherElements GatherND Identity Pow ReduceL1 ReduceL2 "
-        "ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Reshape Resize Slice "
-        "SpaceToDepth Split Squeeze Tile TopK Transpose Trilu Unsqueeze Upsample MaxUnpool".split(),
+        [
+            "ArgMax",
+            "ArgMin",
+            "CumSum",
+            "DepthToSpace",
+            "Dropout",
+            "Expand",
+            "Flatten",
+            "Gather",
+            "GatherElements",
+            "GatherND",
+            "Identity",
+            "Pow",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+            "ReduceMax",
+            "ReduceMean",
+            "ReduceMin",
+            "ReduceProd",
+            "ReduceSum",
+            "ReduceSumSquare",
+            "Reshape",
+            "Resize",
+            "Slice",
+            "SpaceToDepth",
+            "Split",
+            "Squeeze",
+            "Tile",
+            "TopK",
+            "Transpose",
+            "Trilu",
+            "Unsqueeze",
+            "Upsample",
+            "MaxUnpool",
+        ],
         (0,),
     ),
     "Pad": (0, 2),
@@ -38,12 +146,36 @@ _SOME: dict[str, tuple[int, ...]] = {
 }
 """Operators of whose inputs these have the element type."""
 _MOVES = frozenset(
-    "Concat DepthToSpace Dropout Expand Flatten Gather GatherElements GatherND Identity Pad Reshape ScatterElements ScatterND Slice "
-    "SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze Where".split()
+    [
+        "Concat",
+        "DepthToSpace",
+        "Dropout",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Identity",
+        "Pad",
+        "Reshape",
+        "ScatterElements",
+        "ScatterND",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Trilu",
+        "Unsqueeze",
+        "Where",
+    ]
 )
 """Operators that only move: they do so in half precision unless a twin is at hand."""
 _KEEP_OUTPUT: dict[str, tuple[int, ...]] = {
-    **dict.fromkeys("And ArgMax ArgMin Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual".split(), ()),
+    **dict.fromkeys(
+        ["And", "ArgMax", "ArgMin", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual"], ()
+    ),
     **dict.fromkeys(("LayerNormalization", "MaxPool", "TopK"), (0,)),
 }
 """Operators of whose outputs only these have the element type; of others, all."""
@@ -81,18 +213,20 @@ def widen_half(graph: Graph) -> Graph:
 
     for node in graph.nodes:
         kind = node.op.op_type
-        if isinstance(node.op, CastLike) and node.inputs[1] in known:
-            node = node.replace(op=Cast(known[node.inputs[1]], node.op.saturate, node.op.round_mode), inputs=node.inputs[:1])
+        op = node.op
+        if isinstance(op, CastLike) and node.inputs[1] in known:
+            op = Cast(known[node.inputs[1]], op.saturate, op.round_mode)
+            node = node.replace(op=op, inputs=node.inputs[:1])
             changed = True
-        if isinstance(node.op, Cast):
+        if isinstance(op, Cast):
             source, target = node.inputs[0], node.outputs[0]
-            if source in twins and node.op.to == FLOAT32:
+            if source in twins and op.to == FLOAT32:
                 node = Node(Identity(), (twins[source],), node.outputs, node.name)
                 changed = True
-            elif is_half(node.op.to):
-                if source in twins and known[source] == node.op.to:
+            elif is_half(op.to):
+                if source in twins and known[source] == op.to:
                     twins[target] = twins[source]
-                known[target] = node.op.to
+                known[target] = op.to
             nodes.append(node)
             continue
         places = _places(node)

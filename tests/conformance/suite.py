@@ -4,7 +4,8 @@
     python tests/conformance/suite.py --match resize  # cases whose name contains this; failures in full
     python tests/conformance/suite.py --json FILE
 
-`names.txt` has the names of all cases (`--names` writes it). Every case of the installed onnx package is run through `cnnengine.backend`, with the suite's own tolerances. Besides whether
+`names.txt` has the names of all cases (`--names` writes it).
+Every case of the installed onnx package is run through `cnnengine.backend`, with the suite's own tolerances. Besides whether
 it passed, a record says how its operator ran: "compiled" when no node of the case ran on the host, else "host" (NumPy) or
 "fallback" (onnx.reference).
 """
@@ -19,7 +20,7 @@ import tempfile
 import unittest
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ if __name__ == "__main__":
 import onnx.backend.test
 
 from cnnengine.backend import Backend, BackendRep
+from cnnengine.model import Model, load
 
 EXCLUDED = {
     **dict.fromkeys(
@@ -47,6 +49,12 @@ EXCLUDED = {
 }
 """Cases that have no right answer here, by name and with the reason."""
 
+PINNED = "1.23.2"
+"""The release of onnx that the names and counts are of."""
+
+RUNS = ("compiled", "host", "fallback")
+"""How a case can run, the best first."""
+
 NAMES = Path(__file__).with_name("names.txt")
 """The names of the others in onnx 1.23.2, so that collecting the tests need not make the cases."""
 
@@ -62,6 +70,8 @@ class Record:
     operators : list of str, with the domain where it is not ONNX's
         Node types of the model, those of subgraphs and functions left out.
     passed : bool
+    types : list of str
+        Element types of the model's inputs.
     runs : "compiled", "host", "fallback" or ""
         Empty where nothing was run.
     error : str
@@ -71,6 +81,7 @@ class Record:
     name: str
     operators: list[str]
     passed: bool
+    types: list[str] = field(default_factory=list)
     runs: str = ""
     error: str = ""
 
@@ -85,6 +96,9 @@ class Recorder(Backend):
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> BackendRep:
         cls.proto, cls.last = model, None
         cls.last = super().prepare(model, device, **kwargs)
+        # files are read by another reader than protobuf, which must say the same
+        from_file = load(model.SerializeToString(), **kwargs)
+        assert _operators(from_file) == _operators(cls.last.model), "the file is read differently"
         return cls.last
 
 
@@ -107,6 +121,10 @@ class Suite(onnx.backend.test.BackendTest):  # type: ignore[misc]
                 super().assert_similar_outputs([expected], [received], rtol, atol, model_dir)
 
 
+def _operators(model: Model) -> list[tuple[str, tuple[str, ...]]]:
+    return [(n.op.op_type, n.inputs) for n in model._graph.nodes]
+
+
 def cases(backend: type[Backend] = Recorder) -> Iterator[tuple[str, str, Any]]:
     """(category, name, function of one argument) of every CPU case that is not excluded."""
     with warnings.catch_warnings():
@@ -127,6 +145,18 @@ def how(rep: BackendRep) -> str:
     return "host" if model.host_nodes() else "compiled"
 
 
+def _types(proto: onnx.ModelProto | None) -> list[str]:
+    """Names of the element types of the model's inputs."""
+    codes = set()
+    for value in proto.graph.input if proto else ():
+        held = value.type
+        for form in ("optional_type", "sequence_type"):
+            if held.HasField(form):
+                held = getattr(held, form).elem_type
+        codes.add(held.tensor_type.elem_type)
+    return sorted(onnx.TensorProto.DataType.Name(c).lower() for c in codes)
+
+
 def run_case(category: str, name: str, function: Any) -> Record:
     Recorder.last = Recorder.proto = None
     error = ""
@@ -141,7 +171,7 @@ def run_case(category: str, name: str, function: Any) -> Record:
     proto = Recorder.proto
     operators = sorted({f"{n.domain}.{n.op_type}" if n.domain else n.op_type for n in proto.graph.node}) if proto else []
     runs = how(Recorder.last) if Recorder.last is not None else ""
-    return Record(category, name, operators, not error, runs, error)
+    return Record(category, name, operators, not error, _types(proto), runs, error)
 
 
 @cache
@@ -182,10 +212,11 @@ def main() -> int:
         for operator in found_one.operators:
             by_operator.setdefault(operator, []).append(found_one)
     if not options.quiet:
-        print(f"{'operator':40s} {'passed':>8s} {'of':>5s} {'compiled':>9s} {'host':>5s} {'fallback':>9s}")
+        print(f"{'operator':40s} {'passed':>8s} {'of':>5s} {'compiled':>9s} {'host':>9s} {'fallback':>9s}")
         for operator, found in sorted(by_operator.items()):
-            count = {runs: sum(r.passed and r.runs == runs for r in found) for runs in ("compiled", "host", "fallback")}
-            print(f"{operator:40s} {sum(r.passed for r in found):8d} {len(found):5d} {count['compiled']:9d} {count['host']:5d} {count['fallback']:9d}")
+            count = {runs: sum(r.passed and r.runs == runs for r in found) for runs in RUNS}
+            counts = " ".join(f"{count[runs]:9d}" for runs in RUNS)
+            print(f"{operator:40s} {sum(r.passed for r in found):8d} {len(found):5d} {counts}")
     for r in records:
         if not r.passed:
             print(f"FAILED {r.category} {r.name}: {r.error if options.match else r.error.strip().splitlines()[0][:200]}")
@@ -193,9 +224,11 @@ def main() -> int:
         found = [r for r in records if r.category == category]
         print(f"{category}: {sum(r.passed for r in found)} of {len(found)}")
     passed = [r for r in records if r.passed]
-    count = {runs: sum(r.runs == runs for r in passed) for runs in ("compiled", "host", "fallback")}
-    print(f"{len(passed)} of {len(records)} cases pass; {count['compiled']} compiled, {count['host']} with nodes on the host, "
-          f"{count['fallback']} with nodes by onnx.reference; {len(EXCLUDED)} excluded")
+    count = {runs: sum(r.runs == runs for r in passed) for runs in RUNS}
+    print(
+        f"{len(passed)} of {len(records)} cases pass; {count['compiled']} compiled, {count['host']} with nodes on the host, "
+        f"{count['fallback']} with nodes by onnx.reference; {len(EXCLUDED)} excluded"
+    )
     return 0 if len(passed) == len(records) else 1
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import onnx
 import onnx.backend.test
 import pytest
-from conformance.suite import EXCLUDED, NAMES, Recorder, Suite, by_name, record
+from conformance.suite import EXCLUDED, NAMES, PINNED, Recorder, Suite, by_name, record
 
-PINNED = "1.23.2"
 COUNT = 2025
 ALL = NAMES.read_text().split()
 
