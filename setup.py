@@ -38,6 +38,7 @@ MODULES = [
     "cnnengine._kernels.dispatch",
     "cnnengine._kernels.launch",
     "cnnengine._kernels.conv",
+    "cnnengine._kernels.chain",
     "cnnengine._kernels.matmul",
     "cnnengine._kernels.winograd",
     "cnnengine._kernels.pool",

@@ -179,6 +179,9 @@ cdef uint64_t make_model(object source, const cnne_options *options) except 0:
     cdef Py_ssize_t i
     threads = options.threads if options != NULL and options.threads > 0 else None
     model = load(source, threads=threads, winograd=options == NULL or not options.flags & CNNE_NO_WINOGRAD)
+    for info in (*model.inputs, *model.outputs):
+        if info.kind != "tensor":
+            raise errors.UnsupportedOperatorError("the C interface takes tensors alone", tensor=info.name, received=info.kind)
     names = []
     m = <model_t *>calloc(1, sizeof(model_t))
     if m == NULL:

@@ -61,11 +61,15 @@ class TensorSpec:
         None when even the rank is unknown. While planning, all extents are ints.
     value : ndarray or None
         The value, when it is a constant or follows from shapes (Shape -> Gather -> Concat ...).
+    kind : {"tensor", "sequence", "optional", "optional sequence"}
+        What inputs and outputs of a graph are: a sequence is a list of arrays, dtype and shape those of its elements; an
+        optional value may be None.
     """
 
     dtype: np.dtype
     shape: tuple[Dim, ...] | None
     value: np.ndarray | None = None
+    kind: str = "tensor"
 
     @staticmethod
     def of(value: np.ndarray) -> TensorSpec:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +17,13 @@ from .errors import ClosedError, CNNEngineError, InputError, ShapeError, Unsuppo
 from .graph import Dim, Graph, TensorSpec, check_size
 from .lowering import Binding, Program, Segment
 from .preprocess import Preprocess, as_image, labels_of_model
+from .runtime.layout import kept
 from .runtime.plan import HostStep
 from .runtime.runner import Workspace
 from .runtime.threads import default_threads, limited_threads
+
+if TYPE_CHECKING:
+    from .importer import Source
 
 __all__ = ["Model", "TensorInfo", "load"]
 
@@ -34,11 +38,14 @@ class TensorInfo:
     shape : tuple of int, str or None
         A string or None is a dynamic dimension; the whole shape is None where the file does not say its rank.
     dtype : numpy.dtype
+    kind : {"tensor", "sequence", "optional", "optional sequence"}
+        A sequence is a list of arrays, and an optional value may be None; dtype is then that of the elements.
     """
 
     name: str
     shape: tuple[Dim, ...] | None
     dtype: np.dtype
+    kind: str = "tensor"
 
 
 class Model:
@@ -66,7 +73,7 @@ class Model:
         base_dir: str | os.PathLike[str] | None = None,
         winograd: bool = True,
     ) -> None:
-        from .importer import import_model, read
+        from .importer import import_model, open_model
         from .passes import simplify
 
         if fallback not in ("checked", "error"):
@@ -81,23 +88,25 @@ class Model:
             "outputs": None if outputs is None else tuple(outputs),
             "winograd": winograd,
         }
-        proto = read(model, base_dir)
-        self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else proto.graph.name or "model"
-        self._source: bytes | None = None
-        self._proto_source: Any = proto
-        graph = import_model(proto, name=self._name, fallback=fallback)
+        source = open_model(model, base_dir)
+        message = source.message
+        self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
+        self._source: Source = source
+        graph = import_model(message, name=self._name, fallback=fallback)
         if outputs is not None:
             graph = _with_outputs(graph, outputs)
         self.threads = threads if threads is not None else default_threads()
         self.threads_given = threads is not None
         self._declared = dict(graph.outputs)
-        self._graph: Graph = simplify(graph)
-        self._program = Program(self._graph, winograd=winograd)
+        simple = simplify(graph)
+        given = {n: kept(simple.constants[n]) for n in simple.outputs if n in simple.constants}
+        self._graph: Graph = simple.replace(constants={**simple.constants, **given})
+        self._program = Program(self._graph, winograd=winograd, store=source)
         self._workspaces: list[Workspace] = []
         self._closed = False
         self.metadata = dict(graph.metadata)
-        self.inputs = tuple(TensorInfo(n, s.shape, s.dtype) for n, s in graph.inputs.items())
-        self.outputs = tuple(TensorInfo(n, s.shape, s.dtype) for n, s in graph.outputs.items())
+        self.inputs = tuple(TensorInfo(n, s.shape, s.dtype, s.kind) for n, s in graph.inputs.items())
+        self.outputs = tuple(TensorInfo(n, s.shape, s.dtype, s.kind) for n, s in graph.outputs.items())
         self._by_name = {i.name: i for i in self.inputs}
         shapes = self._shapes_to_prepare(input_shapes)
         if shapes is not None:
@@ -114,7 +123,7 @@ class Model:
             return {k: tuple(v) for k, v in given.items()}
         shapes = {}
         for info in self.inputs:
-            if info.shape is None:
+            if info.shape is None or info.kind != "tensor":
                 return None
             shape = tuple(1 if axis == 0 and not isinstance(d, int) else d for axis, d in enumerate(info.shape))
             if not all(isinstance(d, int) for d in shape):
@@ -175,6 +184,8 @@ class Model:
             value = values[name] if name in values else self._graph.constants[name]
             target = None if targets is None else targets[at][1]
             if target is not None:
+                if isinstance(value, list) or value is None:
+                    raise InputError("only arrays can be written to a given array", model=self._name, tensor=name)
                 if target.shape != np.shape(value) or target.dtype != np.asarray(value).dtype:
                     wrong = ShapeError if target.dtype == np.asarray(value).dtype else InputError
                     raise wrong(
@@ -189,7 +200,7 @@ class Model:
                 assert out is not None
                 value = out[at]
             elif name in self._by_name or name in self._graph.constants:
-                value = np.array(value)
+                value = copy.deepcopy(value)
             results.append(value)
         return results
 
@@ -439,9 +450,10 @@ class Model:
         for name, info in self._by_name.items():
             if name not in feeds:
                 raise InputError("an input is missing", model=self._name, tensor=name, expected=f"{info.dtype} {info.shape}")
-            array = _array(feeds[name])
-            if array.dtype.newbyteorder("=") != info.dtype:
-                raise InputError("has the wrong dtype", model=self._name, tensor=name, expected=info.dtype, received=array.dtype)
+            if info.kind != "tensor":
+                values[name] = self._check_form(info, feeds[name])
+                continue
+            array = self._typed(info, feeds[name])
             if info.shape is not None and (
                 array.ndim != len(info.shape)
                 or any(isinstance(d, int) and d != n for d, n in zip(info.shape, array.shape, strict=True))
@@ -451,6 +463,27 @@ class Model:
                 array = np.require(array, info.dtype, ("C", "ALIGNED")).reshape(array.shape)
             values[name] = array
         return values
+
+    def _typed(self, info: TensorInfo, value: Any) -> np.ndarray:
+        """One array of the input's dtype, in any byte order; texts may be NumPy's."""
+        array = _array(value)
+        if info.dtype == object and array.dtype.kind in "UT":
+            array = array.astype(object)
+        if array.dtype.newbyteorder("=") != info.dtype:
+            raise InputError("has the wrong dtype", model=self._name, tensor=info.name, expected=info.dtype, received=array.dtype)
+        return array
+
+    def _check_form(self, info: TensorInfo, value: Any) -> Any:
+        """A sequence or optional value, with arrays of its own."""
+        if value is None and info.kind.startswith("optional"):
+            return None
+        if not info.kind.endswith("sequence"):
+            return np.array(self._typed(info, value), info.dtype, order="C")
+        if not isinstance(value, list | tuple):
+            raise InputError(
+                "must be a sequence", model=self._name, tensor=info.name, expected="a list of arrays", received=type(value).__name__
+            )
+        return [np.array(self._typed(info, v), info.dtype, order="C") for v in value]
 
     # ------------------------------------------------------------ what the file says of itself
     @property
@@ -515,8 +548,7 @@ class Model:
         self._workspaces.clear()
         self._program = None  # type: ignore[assignment]
         self._graph = None  # type: ignore[assignment]
-        self._proto_source = None
-        self._source = None
+        self._source = None  # type: ignore[assignment]
 
     def __enter__(self) -> Model:
         self._check_open()
@@ -541,9 +573,10 @@ class Model:
         return _restore(self._bytes(), self._name, copy.deepcopy(self._options, memo))
 
     def _bytes(self) -> bytes:
-        if self._source is None:
-            self._source = self._proto_source.SerializeToString()
-        return self._source
+        try:
+            return self._source.serialized()
+        except CNNEngineError as error:
+            raise error.locate(model=self._name) from None
 
     # ------------------------------------------------------------ reports
     @property

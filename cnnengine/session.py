@@ -24,6 +24,7 @@ import numpy as np
 
 from .errors import CNNEngineError, InputError, ModelError, ShapeError, UnsupportedOperatorError
 from .model import Model
+from .ops.common import DTYPE_NAMES
 
 if TYPE_CHECKING:
     import onnx
@@ -645,7 +646,10 @@ class InferenceSession:
         self._event("model_loading_uri" if not isinstance(path_or_bytes, bytes) else "model_loading_array", started)
 
     def _describe(self) -> None:
-        proto = self._model._proto_source
+        source = self._model._source
+        proto = source.message
+        if not all(_is_known(v) and v.type.HasField("tensor_type") for v in (*proto.graph.input, *proto.graph.output)):
+            proto = source.proto()  # protobuf tells of sequences, and ONNX infers what the file leaves out
         constants = _initializer_names(proto)
         self._inputs = [_node_arg(v) for v in proto.graph.input if v.name not in constants]
         overridable = [v for v in proto.graph.input if v.name in constants] if proto.ir_version >= 4 else []
@@ -848,7 +852,7 @@ class InferenceSession:
             found = self._overriding.get(names)
             if found is None:
                 proto = onnx.ModelProto()
-                proto.CopyFrom(self._model._proto_source)
+                proto.CopyFrom(self._model._source.proto())
                 for tensors in (proto.graph.initializer, proto.graph.sparse_initializer):
                     for index in reversed(range(len(tensors))):
                         if _name_of(tensors[index]) in names:
@@ -1004,17 +1008,22 @@ def _initializer_names(proto: onnx.ModelProto) -> set[str]:
     return {_name_of(t) for t in (*proto.graph.initializer, *proto.graph.sparse_initializer)}
 
 
+_TYPE_NAMES = {number: name.lower() for name, number in DTYPE_NAMES.items()}
+
+
+def _is_known(value: onnx.ValueInfoProto) -> bool:
+    """Whether a file says an input's or output's type, and a tensor's shape."""
+    kind = value.type.WhichOneof("value")
+    return kind is not None and (
+        kind != "tensor_type" or (value.type.tensor_type.elem_type != 0 and value.type.tensor_type.HasField("shape"))
+    )
+
+
 def _complete(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """The graph's outputs, their types and shapes inferred where the file leaves them out."""
 
-    def is_known(value: onnx.ValueInfoProto) -> bool:
-        kind = value.type.WhichOneof("value")
-        return kind is not None and (
-            kind != "tensor_type" or (value.type.tensor_type.elem_type != 0 and value.type.tensor_type.HasField("shape"))
-        )
-
     outputs = list(proto.graph.output)
-    if all(is_known(v) for v in outputs):
+    if all(_is_known(v) for v in outputs):
         return outputs
     import onnx
 
@@ -1023,7 +1032,7 @@ def _complete(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     except Exception:
         # shape inference of files that run all the same: unknown domains, inconsistent declarations, more than 2 GB
         return outputs
-    return [v if is_known(v) else inferred.get(v.name, v) for v in outputs]
+    return [v if _is_known(v) else inferred.get(v.name, v) for v in outputs]
 
 
 def _node_arg(value: onnx.ValueInfoProto) -> NodeArg:
@@ -1038,9 +1047,11 @@ def _node_arg(value: onnx.ValueInfoProto) -> NodeArg:
 
 
 def _type_name(kind: onnx.TypeProto) -> str:
+    field_name = kind.WhichOneof("value")
+    if field_name == "tensor_type" and kind.tensor_type.elem_type in _TYPE_NAMES:
+        return f"tensor({_TYPE_NAMES[kind.tensor_type.elem_type]})"
     import onnx
 
-    field_name = kind.WhichOneof("value")
     if field_name in ("tensor_type", "sparse_tensor_type"):
         number = getattr(kind, field_name).elem_type
         try:

@@ -57,6 +57,7 @@ KERNELS: dict[str, str] = {
     # kernel name -> module
     "conv": "conv",
     "depthwise": "conv",
+    "chain": "chain",
     "dense": "conv",
     "dense_rows": "conv",
     "matmul": "matmul",
@@ -72,6 +73,7 @@ KERNELS: dict[str, str] = {
     "row_norm": "norm",
     "lrn": "norm",
     "copy_planes": "move",
+    "take_planes": "move",
     "copy_nd": "move",
     "fill": "move",
     "gather": "move",

@@ -7,10 +7,15 @@ there are four ways from x to y, by their lanes:
     same lanes, same blocks     rows are copied
     1 -> LANES                  every row of a block is a transpose of channels x pixels (tiles.pack)
     LANES -> 1                  the same backwards (tiles.unpack)
+    LANES -> LANES              between groupings: as take_planes
     any other                   lane by lane, scalar; for rare cases alone
 
 `copy_planes` copies a range of channels between tensors in planes of the same lanes: whole blocks as rows, and where the range
-starts within a block, the run of lanes of every pixel.
+starts within a block, as take_planes.
+
+`take_planes` picks channels of one or several tensors in planes, in any order (channel shuffles, Gather along channels). Each
+block of the output knows the source blocks that its lanes come from; a pixel is one load, permutation and selection for each
+of them (tiles.mix): two where channels are shifted, at most LANES. A block that is one of a source is copied as rows.
 
 Loops: unit = (n, block of the many-laned side, rows). Planes whose rows touch on both sides count as one row, cut into rows
 of equal length, so that small images fill registers. Units are a piece of a plane, or many small planes make a chunk.
@@ -48,7 +53,6 @@ cdef enum:
     WAY_PACK = 1
     WAY_UNPACK = 2
     WAY_SCALAR = 3
-    WAY_SHIFT = 4
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -67,7 +71,6 @@ cdef struct reorder_t:
     Py_ssize_t xd, xh, yd, yh           # strides of depth and row, in floats
     Py_ssize_t unit_rows, units, n_units, chunk_units   # rows of a unit, units of a plane, of all, units of a chunk
     bint dense                          # rows of y touch
-    Py_ssize_t x_first, y_first, channels   # WAY_SHIFT: the range of channels, counted from the first block of each side
 
 
 cdef planes_t planes_of_any(object view) except *:
@@ -152,20 +155,6 @@ cdef void reorder_chunk(const void *geometry, void *const *args, Py_ssize_t chun
                 w = g.last if r == g.rows - 1 else g.width
                 xo = r // g.height * g.xd + r % g.height * g.xh
                 g.table.move.pack(x + xo, g.x.sp, last_x - xo, y + r // g.height * g.yd + r % g.height * g.yh, w, channels)
-        elif g.way == WAY_SHIFT:
-            at = max(g.y_first - block * g.y.lanes, <Py_ssize_t>0)
-            while at < min(g.y.lanes, g.y_first + g.channels - block * g.y.lanes):
-                c = g.x_first + block * g.y.lanes + at - g.y_first
-                lane = c % g.x.lanes
-                channels = min(min(g.y.lanes - at, g.x.lanes - lane), g.y_first + g.channels - block * g.y.lanes - at)
-                x = x0 + n * g.x.sn + c // g.x.lanes * g.x.sp + lane
-                for r in range(r0, r1):
-                    w = g.last if r == g.rows - 1 else g.width
-                    xo = r // g.height * g.xd + r % g.height * g.xh
-                    yo = r // g.height * g.yd + r % g.height * g.yh + at
-                    for p in range(w):
-                        memcpy(y + yo + p * g.y.lanes, x + xo + p * g.x.lanes, channels * sizeof(float))
-                at = at + channels
         else:
             for r in range(r0, r1):
                 w = g.last if r == g.rows - 1 else g.width
@@ -247,6 +236,8 @@ def build_reorder(inputs, outputs) -> Launch:
         g.way = WAY_PACK
     elif g.y.lanes == 1 and g.x.lanes == g.table.lanes:
         g.way = WAY_UNPACK
+    elif g.x.lanes == g.y.lanes == g.table.lanes:
+        return make_take("reorder[regroup]", (x_view,), y_view, range(y_view.c))
     else:
         g.way = WAY_SCALAR
     g.blocks = g.x.blocks if g.way == WAY_UNPACK else g.y.blocks
@@ -302,20 +293,240 @@ def build_copy_planes(inputs, outputs, *, channels, x_channel=0, y_channel=0) ->
     x_block, y_block = x_channel // lanes, y_channel // lanes
     g.x.offset += x_block * g.x.sp
     g.y.offset += y_block * g.y.sp
-    g.x_first, g.y_first, g.channels = x_channel % lanes, y_channel % lanes, channels
     # lanes that come along in the last block are unspecified ones of the output
-    whole = g.x_first == 0 and g.y_first == 0 and (channels % lanes == 0 or y_channel + channels == y_view.c)
-    g.way = WAY_ROWS if whole else WAY_SHIFT
-    g.blocks = ceil_div(g.y_first + g.channels, lanes)
+    if x_channel % lanes or y_channel % lanes or (channels % lanes and y_channel + channels != y_view.c):
+        here = [-1] * y_channel + list(range(x_channel, x_channel + channels)) + [-1] * (y_view.c - y_channel - channels)
+        return make_take("copy_planes[shift]", (x_view,), y_view, here)
+    g.way = WAY_ROWS
+    g.blocks = ceil_div(channels, lanes)
     plan_units(&g)
     moved = 8 * y_view.n * channels * g.y.d * g.y.h * g.y.w
-    return make_launch(f"copy_planes[{'rows' if whole else 'shift'}]", reorder_chunk, &g, sizeof(g),
-                       ceil_div(g.n_units, g.chunk_units), 0, (x_view.nbytes, y_view.nbytes), 0.0, moved)
+    return make_launch("copy_planes[rows]", reorder_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units), 0,
+                       (x_view.nbytes, y_view.nbytes), 0.0, moved)
 
 
 def copy_planes(Launch launch, const float[::1] x, float[::1] y, int threads=1):
     """Run a `build_copy_planes` launch: x and y are the buffers of the two views."""
     reorder(launch, x, y, threads)
+
+
+# ---------------------------------------------------------------- take_planes
+
+cdef enum:
+    MAX_LANES = 16
+
+cdef struct source_t:
+    planes_t x
+    Py_ssize_t xd, xh                   # strides of depth and row, in floats
+
+cdef struct part_t:
+    Py_ssize_t source, block
+
+cdef struct take_t:
+    const KernelTable *table
+    planes_t y
+    Py_ssize_t sources
+    Py_ssize_t height, width, rows, last, yd, yh   # as in reorder_t
+    Py_ssize_t unit_rows, units, n_units, chunk_units
+    Py_ssize_t blocks                   # of y that are written, listed below
+    Py_ssize_t n_parts
+    # tables follow: source_t[sources]; block, first part, rows or keep (see TAKE_*) of the blocks [3 * blocks + 3];
+    # part_t[n_parts]; orders and masks int[n_parts][2][lanes]
+
+cdef enum:
+    TAKE_CLEAR = 0                      # other lanes become 0
+    TAKE_KEEP = 1                       # other lanes stay
+    TAKE_ROWS = 2                       # the block is one of a source
+
+
+cdef void take_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const take_t *g = <const take_t *>geometry
+    cdef const source_t *sources = <const source_t *>(<const char *>geometry + sizeof(take_t))
+    cdef const Py_ssize_t *blocks = <const Py_ssize_t *>(sources + g.sources)
+    cdef const part_t *parts = <const part_t *>(blocks + 3 * g.blocks + 3)
+    cdef const int *table = <const int *>(parts + g.n_parts)
+    cdef const part_t *part
+    cdef const source_t *s
+    cdef const float *x[MAX_LANES]
+    cdef float *y
+    cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
+    cdef Py_ssize_t plane, n, at, r, r0, r1, w, first, z, h
+    cdef int i, count
+    while unit < end:
+        plane = unit // g.units
+        n = plane // g.blocks
+        at = plane % g.blocks * 3
+        r0 = unit % g.units * g.unit_rows
+        r1 = min(r0 + g.unit_rows, g.rows)
+        unit = unit + 1
+        if r0 == 0:
+            fill_halo(&g.y, <float *>args[g.sources], n, blocks[at])
+        first = blocks[at + 1]
+        count = <int>(blocks[at + 4] - first)
+        for r in range(r0, r1):
+            w = g.last if r == g.rows - 1 else g.width
+            z = r // g.height
+            h = r % g.height
+            for i in range(count):
+                part = parts + first + i
+                s = sources + part.source
+                x[i] = <const float *>args[part.source] + s.x.offset + n * s.x.sn + part.block * s.x.sp + z * s.xd + h * s.xh
+            y = <float *>args[g.sources] + g.y.offset + n * g.y.sn + blocks[at] * g.y.sp + z * g.yd + h * g.yh
+            if blocks[at + 2] == TAKE_ROWS:
+                memcpy(y, x[0], w * g.y.lanes * sizeof(float))
+            else:
+                g.table.move.mix(x, table + first * 2 * g.y.lanes, count, blocks[at + 2] == TAKE_KEEP, y, w)
+
+
+cdef Launch make_take(str kernel, tuple x_views, object y_view, channels):
+    """Channel c of y becomes channel channels[c] of the inputs, counted through all of them; where it is negative, y keeps its own."""
+    cdef take_t g
+    cdef planes_t p
+    cdef Py_ssize_t lanes = y_view.lanes, c, block, lane, i, k, source, pixel, total, inside, width
+    cdef char *whole
+    cdef source_t *sources
+    cdef Py_ssize_t *listed
+    cdef part_t *parts
+    cdef int *table
+    cdef bint touch
+    memset(&g, 0, sizeof(g))
+    g.table = current_table()
+    g.y = planes_of(y_view)
+    g.sources = len(x_views)
+    starts = [0]
+    for view in x_views:
+        starts.append(starts[-1] + view.c)
+    # for every block of y, its lanes from every source block
+    found = {}
+    kept = set()
+    c = 0
+    source = 0
+    xs = []
+    for view in x_views:
+        xs.append((view.c // view.groups, view.group_blocks))
+    for picked in channels:
+        block = plane_of_channel(&g.y, c, &lane)
+        c += 1
+        if picked < 0:
+            kept.add(block)
+            continue
+        while picked >= starts[source + 1]:
+            source += 1
+        while picked < starts[source]:
+            source -= 1
+        size, per_group = xs[source]
+        k = picked - starts[source]
+        inside = k % size
+        found.setdefault(block, {}).setdefault((source, k // size * per_group + inside // lanes), []).append((lane, inside % lanes))
+    g.blocks = len(found)
+    g.n_parts = sum(len(v) for v in found.values())
+    g.height = g.y.h
+    g.width = g.last = g.y.w
+    g.rows = g.y.d * g.y.h
+    g.yd, g.yh = g.y.sd, g.y.sh
+    pixel = 8 * lanes
+    touch = touching(&g.y)
+    for view in x_views:
+        p = planes_of(view)
+        touch = touch and touching(&p)
+    if touch and g.rows * g.width:
+        width = min(g.rows * g.width, max(<Py_ssize_t>64, UNIT_BYTES // pixel))
+        g.last = g.rows * g.width
+        g.rows = ceil_div(g.last, width)
+        g.last -= (g.rows - 1) * width
+        g.width = width
+        g.height = g.rows
+        g.yh = width * lanes
+    g.unit_rows = min(g.rows, max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, g.width * pixel)))
+    g.units = max(<Py_ssize_t>1, ceil_div(g.rows, g.unit_rows))   # an empty plane has a halo
+    g.n_units = g.y.n * g.blocks * g.units
+    g.chunk_units = max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, g.unit_rows * g.width * pixel))
+    total = sizeof(g) + g.sources * sizeof(source_t) + (3 * g.blocks + 3) * sizeof(Py_ssize_t) + g.n_parts * (
+        sizeof(part_t) + 2 * lanes * sizeof(int))
+    whole = <char *>malloc(total)
+    if whole == NULL:
+        raise MemoryError(kernel)
+    try:
+        memset(whole, 0, total)
+        memcpy(whole, &g, sizeof(g))
+        sources = <source_t *>(whole + sizeof(g))
+        listed = <Py_ssize_t *>(sources + g.sources)
+        parts = <part_t *>(listed + 3 * g.blocks + 3)
+        table = <int *>(parts + g.n_parts)
+        for i in range(g.sources):
+            sources[i].x = planes_of(x_views[i])
+            sources[i].xd, sources[i].xh = sources[i].x.sd, g.width * lanes if touch else sources[i].x.sh
+        i = k = 0
+        for block, by_source in found.items():
+            listed[3 * i], listed[3 * i + 1] = block, k
+            listed[3 * i + 2] = TAKE_KEEP if block in kept else TAKE_CLEAR
+            (pairs, *others) = by_source.values()
+            if not others and len(pairs) == lanes and all(a == b for a, b in pairs):
+                listed[3 * i + 2] = TAKE_ROWS
+            for (source, at), pairs in by_source.items():
+                parts[k].source, parts[k].block = source, at
+                for to, lane in pairs:
+                    table[2 * k * lanes + <Py_ssize_t>to] = <int>lane
+                    table[(2 * k + 1) * lanes + <Py_ssize_t>to] = -1
+                k += 1
+            i += 1
+        listed[3 * i + 1] = k
+        moved = 8.0 * g.y.n * lanes * g.n_parts * g.y.d * g.y.h * g.y.w
+        return make_launch(kernel, take_chunk, whole, total, ceil_div(g.n_units, g.chunk_units), 0,
+                           (*(view.nbytes for view in x_views), y_view.nbytes), 0.0, moved)
+    finally:
+        free(whole)
+
+
+def build_take_planes(inputs, outputs, *, channels) -> Launch:
+    """Channels of one or several tensors in planes, in any order: channel shuffles, Gather, Split and Concat along channels.
+
+    Parameters
+    ----------
+    inputs : tuple of up to 23 Views
+    outputs : tuple of one View
+        All in planes of the instruction set's lanes, equal but for the channels; any halo and groups. The output's halo is
+        written.
+    channels : sequence of int
+        For each channel of the output, the channel of the input, counted on from one input to the next.
+
+    Raises
+    ------
+    ValueError
+        The views do not fit together, or a channel is not there.
+    """
+    (y_view,) = outputs
+    x_views = tuple(inputs)
+    table_lanes = current_table().lanes
+    if not 1 <= len(x_views) < MAX_ARGS:
+        raise ValueError(f"take_planes: {len(x_views)} inputs")
+    for view in (*x_views, y_view):
+        if view.is_plain or view.lanes != table_lanes:
+            raise ValueError("take_planes: all sides must be planes of the instruction set's lanes")
+        if view.n != y_view.n or view.dhw != y_view.dhw:
+            raise ValueError(f"take_planes: shapes {view.shape} and {y_view.shape} differ in more than channels")
+    count = sum(view.c for view in x_views)
+    picked = [int(c) for c in channels]
+    if len(picked) != y_view.c or any(not 0 <= c < count for c in picked):
+        raise ValueError(f"take_planes: channels {picked} of {count} for an output of {y_view.c}")
+    return make_take("take_planes", x_views, y_view, picked)
+
+
+def take_planes(Launch launch, *buffers, int threads=1):
+    """Run a `build_take_planes` launch: the inputs' buffers, then the output's."""
+    cdef void *args[MAX_ARGS]
+    cdef const float[::1] x
+    cdef float[::1] y = buffers[len(buffers) - 1]
+    cdef Py_ssize_t i = 0
+    if len(buffers) != launch.n_args:
+        raise ValueError(f"take_planes: {len(buffers)} buffers for {launch.n_args}")
+    for i in range(launch.n_args - 1):
+        x = buffers[i]
+        launch.check(i, x.shape[0] * 4)
+        args[i] = <void *>&x[0] if x.shape[0] else NULL
+    launch.check(launch.n_args - 1, y.shape[0] * 4)
+    args[launch.n_args - 1] = &y[0] if y.shape[0] else NULL
+    launch.run(args, threads)
 
 
 # ---------------------------------------------------------------- copy_nd, fill

@@ -1,11 +1,12 @@
-"""From an ONNX file to a Graph: `read` gives the protobuf, `import_model` the graph.
+"""From an ONNX file to a Graph: `open_model` gives a Source, `read` the protobuf, `import_model` the graph.
 
-Beside `ops/fallback.py` this folder alone knows ONNX protobufs; onnx is imported when a model is read, not before.
+Beside `ops/fallback.py` this folder alone knows ONNX protobufs. Most files are read by `wire`; onnx is imported when a model
+needs it (functions, fallbacks, element types that NumPy lacks), not before.
 """
 
 from __future__ import annotations
 
 from .graphs import import_model
-from .reader import read
+from .reader import Source, open_model, read
 
-__all__ = ["import_model", "read"]
+__all__ = ["Source", "import_model", "open_model", "read"]

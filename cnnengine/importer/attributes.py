@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ModelError
-from .reader import tensor_bytes
+from .reader import EXTERNAL, tensor_bytes
+from .wire import PLAIN, Attribute, NodeMessage, SparseTensor, Tensor, array
 
 if TYPE_CHECKING:
     import onnx
@@ -17,45 +18,69 @@ LARGEST = 2**33
 """Bytes that a sparse tensor may have once it is dense: a small file must not ask for all memory."""
 
 
-def array_of(tensor: onnx.TensorProto) -> np.ndarray:
-    """A TensorProto's values; read-only where they share the protobuf's bytes."""
-    import onnx
-    from onnx import numpy_helper
+FLOAT, INT, STRING, TENSOR, GRAPH, FLOATS, INTS, STRINGS, TENSORS, GRAPHS, SPARSE_TENSOR = range(1, 12)
+"""AttributeProto.AttributeType."""
+STRING_TENSOR = 8
+"""TensorProto.STRING."""
+VIEWED = 1 << 16
+"""Bytes from which `array_of` gives views where it may: smaller arrays are copied, which aligns them too."""
 
+
+def array_of(tensor: onnx.TensorProto | Tensor, *, views: bool = False) -> np.ndarray:
+    """A TensorProto's values, read-only; with `views`, those of large tensors lie in the file, perhaps unaligned."""
     if any(d < 0 for d in tensor.dims):
         raise ModelError(
             "a tensor has a negative extent", tensor=tensor.name, expected="extents >= 0", received=tuple(tensor.dims)
         )
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+    if tensor.data_location == EXTERNAL:
         raise ModelError("a tensor's data were not loaded", tensor=tensor.name, expected="a model read with its external data")
     size = tensor_bytes(tensor)
-    if tensor.HasField("raw_data") and size is not None and len(tensor.raw_data) != size:
+    raw = tensor.raw_data if tensor.HasField("raw_data") else None
+    if raw is not None and size is not None and len(raw) != size:
         raise ModelError(
             "a tensor's data do not fit its dims",
             tensor=tensor.name,
             expected=f"{size} bytes for {tuple(tensor.dims)}",
-            received=len(tensor.raw_data),
+            received=len(raw),
         )
+    found = array(tensor) if isinstance(tensor, Tensor) else None
+    if found is not None and found.size == math.prod(tensor.dims):
+        whole = found.reshape(tuple(tensor.dims))
+        if not views or whole.nbytes < VIEWED:
+            whole = np.array(whole)
+            whole.flags.writeable = False
+        return whole
+    if raw is not None and isinstance(raw, bytes) and size is not None and tensor.data_type in PLAIN:
+        return np.frombuffer(raw, PLAIN[tensor.data_type]).reshape(tuple(tensor.dims))
+    import onnx
+    from onnx import numpy_helper
+
+    own: Any = tensor
+    if isinstance(tensor, Tensor):
+        own = onnx.TensorProto.FromString(tensor.SerializeToString())
+        if tensor.loaded:
+            own.raw_data, own.data_location = bytes(tensor.raw_data), 0
+            own.ClearField("external_data")
     try:
-        array = np.asarray(numpy_helper.to_array(tensor))
+        values = np.asarray(numpy_helper.to_array(own))
     except Exception as error:
         # the helper raises TypeError, ValueError, KeyError or NotImplementedError, as the damage may be
         raise ModelError(
             f"a tensor cannot be read ({error})", tensor=tensor.name, expected=f"data for {tuple(tensor.dims)}"
         ) from None
-    if array.shape != tuple(tensor.dims):
+    if values.shape != tuple(tensor.dims):
         raise ModelError(
-            "a tensor's data do not fit its dims", tensor=tensor.name, expected=tuple(tensor.dims), received=array.shape
+            "a tensor's data do not fit its dims", tensor=tensor.name, expected=tuple(tensor.dims), received=values.shape
         )
-    if tensor.data_type == onnx.TensorProto.STRING:
-        texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in array.reshape(-1)]
-        array = np.empty(len(texts), object)
-        array[:] = texts
-        array = array.reshape(tuple(tensor.dims))
-    return array
+    if tensor.data_type == STRING_TENSOR:
+        texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values.reshape(-1)]
+        values = np.empty(len(texts), object)
+        values[:] = texts
+        values = values.reshape(tuple(tensor.dims))
+    return values
 
 
-def dense(sparse: onnx.SparseTensorProto) -> np.ndarray:
+def dense(sparse: onnx.SparseTensorProto | SparseTensor) -> np.ndarray:
     """A SparseTensorProto as a dense array; its indices are linear or one coordinate row per value."""
     values, indices, dims = array_of(sparse.values), array_of(sparse.indices), tuple(sparse.dims)
     name = sparse.values.name
@@ -81,49 +106,44 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def kind_of(attribute: onnx.AttributeProto) -> int:
+def kind_of(attribute: onnx.AttributeProto | Attribute) -> int:
     """The attribute's type; files of IR version 1 leave it out, then the filled field tells."""
     if attribute.type:
         return int(attribute.type)
-    import onnx
-
-    kinds = onnx.AttributeProto
-    for field, kind in (("f", kinds.FLOAT), ("i", kinds.INT), ("s", kinds.STRING), ("t", kinds.TENSOR), ("g", kinds.GRAPH)):
+    for field, kind in (("f", FLOAT), ("i", INT), ("s", STRING), ("t", TENSOR), ("g", GRAPH)):
         if attribute.HasField(field):
-            return int(kind)
-    for field, kind in (("floats", kinds.FLOATS), ("ints", kinds.INTS), ("strings", kinds.STRINGS), ("tensors", kinds.TENSORS)):
+            return kind
+    for field, kind in (("floats", FLOATS), ("ints", INTS), ("strings", STRINGS), ("tensors", TENSORS)):
         if len(getattr(attribute, field)):
-            return int(kind)
-    return int(kinds.INTS)
+            return kind
+    return INTS
 
 
-def value_of(attribute: onnx.AttributeProto) -> Any:
+def value_of(attribute: onnx.AttributeProto | Attribute) -> Any:
     """int, float, str, ndarray, or a list of them; graphs and types are not converted here (None)."""
-    import onnx
-
-    kinds, kind = onnx.AttributeProto, kind_of(attribute)
-    if kind == kinds.FLOAT:
+    kind = kind_of(attribute)
+    if kind == FLOAT:
         return float(attribute.f)
-    if kind == kinds.INT:
+    if kind == INT:
         return int(attribute.i)
-    if kind == kinds.STRING:
+    if kind == STRING:
         return _text(attribute.s)
-    if kind == kinds.TENSOR:
+    if kind == TENSOR:
         return array_of(attribute.t)
-    if kind == kinds.SPARSE_TENSOR:
+    if kind == SPARSE_TENSOR:
         return dense(attribute.sparse_tensor)
-    if kind == kinds.FLOATS:
+    if kind == FLOATS:
         return [float(v) for v in attribute.floats]
-    if kind == kinds.INTS:
+    if kind == INTS:
         return [int(v) for v in attribute.ints]
-    if kind == kinds.STRINGS:
+    if kind == STRINGS:
         return [_text(v) for v in attribute.strings]
-    if kind == kinds.TENSORS:
+    if kind == TENSORS:
         return [array_of(t) for t in attribute.tensors]
     return None
 
 
-def constant_value(node: onnx.NodeProto) -> np.ndarray:
+def constant_value(node: onnx.NodeProto | NodeMessage) -> np.ndarray:
     """What a Constant node holds, in any of its attribute forms."""
     given = [a for a in node.attribute if a.name.startswith(("value", "sparse_value"))]
     if len(given) != 1:

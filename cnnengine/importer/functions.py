@@ -1,15 +1,17 @@
-"""Model-local functions: a call is replaced by the function's nodes, with its names and attributes put in.
+"""Functions: a call is replaced by the function's nodes, with its names and attributes put in.
 
+That holds for functions of the model's own and for ONNX operators without a class here that ONNX itself defines by a function.
 The functions of `cnnengine.onnx_functions` are recognised by name and body: their calls stay, and become one operator each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from ..onnx_functions import operator_of
+from ..ops import lookup
 from ..ops.base import Operator
 
 if TYPE_CHECKING:
@@ -42,23 +44,61 @@ def opsets_of(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     return versions
 
 
+@cache
+def _definition(op_type: str, domain: str, opset: int) -> tuple[onnx.FunctionProto | None, bool, int]:
+    """The function by which ONNX defines an operator, whether that depends on the call, and its input count.
+
+    A function that does not depend on the call has the schema's defaults for attributes that a call leaves out.
+    """
+    import onnx
+
+    try:
+        schema = onnx.defs.get_schema(op_type, opset, domain)
+    except Exception:
+        return None, False, 0  # onnx.defs.SchemaError, whose base differs between releases
+    if schema.has_context_dependent_function:
+        return None, True, schema.max_input
+    if not schema.has_function:
+        return None, False, 0
+    function = onnx.FunctionProto()
+    function.ParseFromString(_serialized(schema.get_function_with_opset_version(opset)))
+    _fill_defaults(function, schema)
+    return (function if function.node else None), False, schema.max_input
+
+
+def _serialized(function: Any) -> bytes:
+    return function if isinstance(function, bytes) else bytes(function.SerializeToString())
+
+
+def _fill_defaults(function: onnx.FunctionProto, schema: Any) -> None:
+    given = {a.name for a in function.attribute_proto}
+    for name, attribute in schema.attributes.items():
+        if attribute.default_value.type and name not in given:
+            function.attribute_proto.append(attribute.default_value)
+
+
 class Inliner:
     """Expands calls of model-local functions, nested ones too; names that it makes are unique in the model."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.functions: dict[Key, onnx.FunctionProto] = {key_of(f): f for f in model.functions}
         self.operators: dict[Key, Operator] = {}
+        if self.functions:
+            from ..onnx_functions import operator_of  # only here: it imports what most models do not need
         for key, function in self.functions.items():
             operator = operator_of(function)
             if operator is not None:
                 self.operators[key] = operator
         self._taken: set[str] | None = None
+        self._types: dict[str, onnx.TypeProto] | None = None
         self._model = model
 
     def expand(self, nodes: Iterable[onnx.NodeProto], opsets: Opsets, depth: int = 0) -> Iterator[tuple[onnx.NodeProto, Opsets]]:
         """The nodes with calls replaced, each with the opset versions that it was written for; calls of `operators` stay."""
         for node in nodes:
             function = self.functions.get(key_of(node)) if self.functions else None
+            if function is None and lookup(node.op_type, node.domain) is None:
+                function = self._defined(node, opsets)
             if function is None or key_of(node) in self.operators:
                 yield node, opsets
                 continue
@@ -66,6 +106,61 @@ class Inliner:
                 raise ModelError("a function calls itself", node=node.name, operator=node.op_type)
             inner = opsets_of(function.opset_import) or dict(opsets)
             yield from self.expand(self._body(node, function), inner, depth + 1)
+
+    def _defined(self, node: onnx.NodeProto, opsets: Opsets) -> onnx.FunctionProto | None:
+        """The function by which ONNX defines this node's operator, None where there is none or types are missing for it."""
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        opset = opsets.get(domain)
+        if opset is None:
+            return None
+        function, depends, inputs = _definition(node.op_type, domain, opset)
+        if not depends or len(node.input) > inputs:
+            return function
+        import onnx
+
+        types = [self._type(name) for name in node.input]
+        if any(t is None for t in types):
+            return None
+        schema = onnx.defs.get_schema(node.op_type, opset, domain)
+        versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
+        if not versions:
+            return None
+        try:
+            body = schema.get_context_dependent_function_with_opset_version(
+                max(versions), node.SerializeToString(), [t.SerializeToString() for t in types if t is not None]
+            )
+        except Exception:  # the builder refuses the call; what judges the node says why
+            return None
+        function = onnx.FunctionProto()
+        function.ParseFromString(_serialized(body))
+        _fill_defaults(function, schema)
+        return function if function.node else None
+
+    def _type(self, name: str) -> onnx.TypeProto | None:
+        """The type of a value of the main graph by ONNX's shape inference, which runs when it is first asked."""
+        import onnx
+
+        if not name:
+            return onnx.TypeProto()
+        if self._types is None:
+            graph = self._model.graph
+            bare = onnx.ModelProto(ir_version=self._model.ir_version, opset_import=self._model.opset_import)
+            bare.functions.extend(self._model.functions)
+            bare.graph.node.extend(graph.node)
+            bare.graph.input.extend(graph.input)
+            bare.graph.value_info.extend(graph.value_info)
+            bare.graph.output.extend(onnx.ValueInfoProto(name=v.name) for v in graph.output)
+            known = {v.name for v in graph.input}
+            for tensor in graph.initializer:  # without their data
+                if tensor.name not in known:
+                    bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+            try:
+                bare = onnx.shape_inference.infer_shapes(bare)
+            except Exception:  # InferenceError, whose base differs between releases
+                pass
+            values = (*bare.graph.input, *bare.graph.value_info, *bare.graph.output)
+            self._types = {v.name: v.type for v in values if v.type.WhichOneof("value")}
+        return self._types.get(name)
 
     def _names(self) -> set[str]:
         if self._taken is None:

@@ -14,10 +14,12 @@ from ..errors import CNNEngineError, ModelError, UnsupportedOperatorError
 from ..graph import Dim, Graph, Node, TensorSpec
 from ..ops import lookup
 from ..ops.base import NodeRecord
-from ..ops.common import DTYPES
+from ..ops.common import known_dtype
 from ..ops.fallback import Fallback, is_allowed
-from .attributes import array_of, constant_value, dense, kind_of, value_of
+from .attributes import GRAPH, GRAPHS, array_of, constant_value, dense, kind_of, value_of
 from .functions import Inliner, Opsets, key_of, opsets_of
+from .schemas import OPSET, SCHEMAS
+from .wire import NodeMessage
 
 if TYPE_CHECKING:
     import onnx
@@ -55,6 +57,8 @@ class Schema:
 @cache
 def schema_of(op_type: str, domain: str, version: int) -> Schema | None:
     """The schema in force at this opset version, or None where ONNX has none."""
+    if domain == "" and version <= OPSET and op_type in SCHEMAS:
+        return _told(op_type, version)
     import onnx
 
     try:
@@ -72,12 +76,33 @@ def schema_of(op_type: str, domain: str, version: int) -> Schema | None:
     )
 
 
+def _told(op_type: str, version: int) -> Schema | None:
+    """The schema by `schemas`."""
+    for line in reversed(SCHEMAS[op_type]):
+        since, *limits = line.split()
+        if int(since) <= version:
+            break
+    else:
+        return None
+    low, high, out_low, out_high = (2**31 - 1 if n == "*" else int(n) for n in limits[:4])
+    deprecated = limits[4:5] == ["deprecated"]
+    pairs = [text.split(":") for text in limits[5 if deprecated else 4 :]]
+    return Schema(
+        int(since),
+        {name.rstrip("!"): int(kind) for name, kind in pairs},
+        frozenset(name[:-1] for name, _ in pairs if name.endswith("!")),
+        (low, high),
+        (out_low, out_high),
+        deprecated,
+    )
+
+
 def import_model(proto: onnx.ModelProto, *, name: str = "", fallback: str = "checked") -> Graph:
     """Turn a model into a Graph.
 
     Parameters
     ----------
-    proto : onnx.ModelProto
+    proto : onnx.ModelProto or wire.ModelMessage
         With all tensors inside (`read` sees to that).
     name : str
         The model's name for messages; the graph's own by default.
@@ -144,7 +169,7 @@ class _Importer:
         for tensor in proto.initializer:
             if not tensor.name or tensor.name in constants:
                 raise ModelError("an initializer has no name of its own", model=name, tensor=tensor.name)
-            constants[tensor.name] = array_of(tensor)
+            constants[tensor.name] = array_of(tensor, views=not inner)
         for sparse in proto.sparse_initializer:
             if not sparse.values.name or sparse.values.name in constants:
                 raise ModelError("an initializer has no name of its own", model=name, tensor=sparse.values.name)
@@ -185,19 +210,31 @@ class _Importer:
         return Graph(inputs, outputs, _sorted(nodes, {*inputs, *constants}), constants, name)
 
     def _spec(self, value: onnx.ValueInfoProto, lenient: bool) -> TensorSpec:
-        kind = value.type.WhichOneof("value")
+        held, form = value.type, []
+        for name in ("optional", "sequence"):
+            if held.WhichOneof("value") == f"{name}_type":
+                held = getattr(held, f"{name}_type").elem_type
+                form.append(name)
+        kind = held.WhichOneof("value")
         if kind != "tensor_type":
             if lenient:
-                return TensorSpec(UNKNOWN, None)
+                return TensorSpec(UNKNOWN, None, kind=" ".join(form) or "tensor")
             if kind is None:
                 raise ModelError("an input has no type", tensor=value.name, expected="a tensor type")
-            raise UnsupportedOperatorError("inputs must be tensors", tensor=value.name, expected="a tensor", received=kind)
-        tensor = value.type.tensor_type
-        dtype = DTYPES.get(tensor.elem_type)
+            raise UnsupportedOperatorError(
+                "inputs must be tensors or sequences of them", tensor=value.name, expected="a tensor", received=kind
+            )
+        spec = self._tensor_spec(value.name, held.tensor_type, lenient)
+        if not form:
+            return spec
+        return TensorSpec(spec.dtype, spec.shape if form == ["optional"] else None, kind=" ".join(form))
+
+    def _tensor_spec(self, name: str, tensor: onnx.TypeProto.Tensor, lenient: bool) -> TensorSpec:
+        dtype = known_dtype(tensor.elem_type)
         if dtype is None:
             if not lenient:
                 raise UnsupportedOperatorError(
-                    "an input has an element type that is not supported", tensor=value.name, received=tensor.elem_type
+                    "an input has an element type that is not supported", tensor=name, received=tensor.elem_type
                 )
             dtype = UNKNOWN
         if not tensor.HasField("shape"):
@@ -218,8 +255,6 @@ class _Importer:
 
     def _node(self, node: onnx.NodeProto, opsets: Opsets) -> Node | None:
         """The node, or None when it is noted as a problem."""
-        import onnx
-
         name, domain = self._unique(node), "" if node.domain == "ai.onnx" else node.domain
         own = self.inliner.operators.get(key_of(node))
         if own is not None:
@@ -238,7 +273,7 @@ class _Importer:
             version = (opset or 0) if schema is None else schema.version
             self.problems.append(Problem(name, node.op_type, domain, version, self._reason(node, domain, opset, schema)))
             return None
-        graphs = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+        graphs = (GRAPH, GRAPHS)
         if not any(kind_of(a) in graphs for a in node.attribute):  # captured values follow the inputs: their places count
             while node.input and not node.input[-1]:
                 node = _trimmed(node)
@@ -250,7 +285,7 @@ class _Importer:
             if kind_of(a) not in graphs:
                 attributes[a.name] = value_of(a)
                 continue
-            single = kind_of(a) == onnx.AttributeProto.GRAPH
+            single = kind_of(a) == GRAPH
             inner = []
             for proto in [a.g] if single else a.graphs:
                 inner.append(self.graph(proto, opsets, f"{name}/{proto.name or a.name}", inner=True))
@@ -281,7 +316,7 @@ class _Importer:
             reason = f"versions before {cls.min_version} are not supported"
         if is_allowed(node.op_type, domain, schema.version):
             if self.fallback:
-                return Node(Fallback.of(node, schema.version), inputs, outputs, name)
+                return Node(Fallback.of(_protobuf(node), schema.version), inputs, outputs, name)
             reason = "it has no kernel, and fallback is 'error'"
         self.problems.append(Problem(name, node.op_type, domain, schema.version, reason))
         return None
@@ -311,7 +346,7 @@ class _Importer:
                 expected=f"{schema.outputs[0]} to {schema.outputs[1]}",
                 received=len(node.output),
             )
-        if any(not n for n in node.input[: schema.inputs[0]]) and node.op_type not in ("Loop",):
+        if any(not n for n in node.input[: schema.inputs[0]]) and node.op_type not in ("Loop", "Scan"):
             raise ModelError(
                 "a required input is absent", **where, expected=f"{schema.inputs[0]} inputs", received=tuple(node.input)
             )
@@ -353,14 +388,23 @@ def _kind_name(kind: int) -> str:
         return str(kind)
 
 
-def _trimmed(node: onnx.NodeProto) -> onnx.NodeProto:
+def _trimmed(node: Any) -> Any:
     """The node without its last input, which is absent; the file's node stays as it is."""
-    import onnx
-
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
+    copy: Any = node.copy() if isinstance(node, NodeMessage) else type(node).FromString(node.SerializeToString())
     del copy.input[-1]
     return copy
+
+
+def _protobuf(node: Any) -> onnx.NodeProto:
+    """The node as protobuf has it."""
+    import onnx
+
+    if not isinstance(node, NodeMessage):
+        given: onnx.NodeProto = node
+        return given
+    proto: onnx.NodeProto = onnx.NodeProto.FromString(node.SerializeToString())
+    del proto.input[len(node.input) :]
+    return proto
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:

@@ -1,4 +1,6 @@
-"""read: path, bytes, file object or ModelProto -> a ModelProto whose tensors are all inside it.
+"""read: path, bytes, file object or ModelProto -> a ModelProto whose tensors are all inside it; open_model: the same as a Source.
+
+A Source reads by `wire`, whose tensors are views on the mapped file, and by protobuf where that declines.
 
 A model file is untrusted input. Bytes that are no model, tensors whose data lie outside the model's folder or do not
 have the size that their dims ask for, and versions that nothing here knows end in a ModelError or a warning, never in
@@ -8,6 +10,7 @@ a crash or in numbers read from somewhere else.
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import stat
 import warnings
@@ -15,12 +18,149 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, ModelNotFoundError
+from .schemas import IR_VERSION, OPSET
+from .wire import Malformed, ModelMessage, parse
 
 if TYPE_CHECKING:
     import onnx
 
 PROTOBUF_LIMIT = 2**31 - 1
 """Bytes that one protobuf message can have; larger models keep their tensors in external files."""
+MAPPED = 1 << 20
+"""Bytes from which a file is mapped, not read."""
+RELEASED = 8 << 20
+"""Bytes that are used of mapped files before their pages are given back."""
+EXTERNAL = 1
+"""TensorProto.DataLocation."""
+
+
+class MappedFile:
+    """A file's bytes: the system's own pages, or, of small files and where it cannot be mapped, a copy.
+
+    A mapping lives on when its file is deleted or replaced by another. Where the file itself is written to, what was not read
+    yet is lost; `check` tells, and nothing that runs may hold a view.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError or ValueError."""
+        self.path = path
+        self.data: bytes | mmap.mmap
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            self._state = _state(status)
+            self._descriptor = -1
+            self.is_regular = stat.S_ISREG(status.st_mode)
+            if not self.is_regular or status.st_size < MAPPED:
+                self.data = file.read()
+                return
+            try:
+                self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError):
+                self.data = file.read()
+                return
+            self._descriptor = os.dup(file.fileno())
+
+    def check(self) -> None:
+        """Raise ModelError where the file was written to since it was mapped."""
+        if self._descriptor >= 0 and _state(os.fstat(self._descriptor)) != self._state:
+            raise ModelError("the model's file was written to after it was loaded: load it again", tensor=self.path)
+
+    def release(self) -> None:
+        """Give back the memory of the pages that were read; they come back from the file when they are read again."""
+        if isinstance(self.data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.data.madvise(mmap.MADV_DONTNEED)
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", -1) >= 0:
+            os.close(self._descriptor)
+
+
+def _state(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+class Source:
+    """A model as it was given, and how to tell it again.
+
+    Attributes
+    ----------
+    message : onnx.ModelProto or ModelMessage
+        With all tensors inside.
+    file, external : the mapped file, and those of external data by location
+    """
+
+    def __init__(self, message: Any, name: str, data: Any = None, folder: str | None = None) -> None:
+        self.message = message
+        self.name = name
+        self.file: MappedFile | None = None
+        self.external: dict[str, MappedFile] = {}
+        self._data = data
+        self._folder = folder
+        self._used = 0
+
+    def proto(self) -> onnx.ModelProto:
+        """The model as protobuf, with all tensors inside; not to be changed.
+
+        Raises
+        ------
+        ModelError
+            A file that it lies in was written to.
+        """
+        if not isinstance(self.message, ModelMessage):
+            given: onnx.ModelProto = self.message
+            return given
+        self.check()
+        proto = _parse(self._data, self.name)
+        _load_external(proto, self._folder, self.name, self.external)
+        return proto
+
+    def serialized(self) -> bytes:
+        """The model as one file's bytes; raises as `proto`."""
+        if isinstance(self.message, ModelMessage) and not any(t.loaded for t in _all_tensors(self.message)):
+            self.check()
+            return bytes(self._data)
+        data: bytes = self.proto().SerializeToString()
+        return data
+
+    def check(self) -> None:
+        """Raise ModelError where a file that tensors are views of was written to."""
+        for file in self._files():
+            file.check()
+
+    def _files(self) -> list[MappedFile]:
+        return [*([] if self.file is None else [self.file]), *self.external.values()]
+
+    def release(self, used: int | None = None) -> None:
+        """Give back the memory of files: when so many more bytes make it worth it, or at once."""
+        self._used += used or 0
+        if used is None or self._used >= RELEASED:
+            self._used = 0
+            for file in self._files():
+                file.release()
+
+
+def open_model(model: Any, base_dir: str | os.PathLike[str] | None = None) -> Source:
+    """Open a model; arguments and errors are those of `read`."""
+    if type(model).__name__ == "ModelProto" and hasattr(model, "graph"):
+        return Source(read(model, base_dir), "ModelProto")
+    file, data, name, folder = _content(model)
+    if base_dir is not None:
+        folder = os.fspath(base_dir)
+    try:
+        message = parse(data)
+        graph = message.__dict__.get("graph")
+        if graph is None or not (graph.node or graph.output or graph.initializer):
+            raise Malformed("no graph")
+    except Malformed:
+        proto = _parse(data, name)
+        _check_versions(proto, name)
+        _load_external(proto, folder, name, {})
+        return Source(proto, name)
+    source = Source(message, name, data, folder)
+    source.file = file
+    _check_versions(message, name)
+    _load_external(message, folder, name, source.external)
+    return source
 
 
 def read(model: Any, base_dir: str | os.PathLike[str] | None = None) -> onnx.ModelProto:
@@ -48,31 +188,29 @@ def read(model: Any, base_dir: str | os.PathLike[str] | None = None) -> onnx.Mod
     import onnx
 
     if isinstance(model, onnx.ModelProto):
-        proto, name = model, "ModelProto"
+        proto, name, folder = model, "ModelProto", None
     else:
-        data, name, folder = _bytes_of(model)
-        if base_dir is None:
-            base_dir = folder
+        _, data, name, folder = _content(model)
         proto = _parse(data, name)
     _check_versions(proto, name)
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _all_tensors(proto)):
+    if any(_is_external(t) for t in _all_tensors(proto)):
         if proto is model:
             copy = onnx.ModelProto()
             copy.CopyFrom(proto)
             proto = copy
-        _load_external(proto, base_dir, name)
+        _load_external(proto, folder if base_dir is None else base_dir, name, {})
     return proto
 
 
-def _bytes_of(model: Any) -> tuple[bytes, str, str | None]:
-    """The file's bytes, a name for messages, and the folder, where there is one."""
+def _content(model: Any) -> tuple[MappedFile | None, bytes | mmap.mmap, str, str | None]:
+    """The file, its bytes, a name for messages, and the folder; None where there is none."""
     if isinstance(model, bytes | bytearray | memoryview):
-        return bytes(model), "bytes", None
+        return None, bytes(model), "bytes", None
     if hasattr(model, "read"):
         data = model.read()
         if not isinstance(data, bytes | bytearray | memoryview):
             raise ModelError("the file object gives text", expected="a file opened in binary mode", received=type(data).__name__)
-        return bytes(data), str(getattr(model, "name", "file object")), None
+        return None, bytes(data), str(getattr(model, "name", "file object")), None
     try:
         path = os.fsdecode(os.fspath(model))
     except TypeError:
@@ -89,21 +227,21 @@ def _bytes_of(model: Any) -> tuple[bytes, str, str | None]:
                 expected=f"at most {PROTOBUF_LIMIT} bytes",
                 received=os.stat(path).st_size,
             )
-        with open(path, "rb") as file:
-            return file.read(), path, os.path.dirname(os.path.abspath(path))
+        file = MappedFile(path)
+        return file, file.data, path, os.path.dirname(os.path.abspath(path))
     except FileNotFoundError:
         raise ModelNotFoundError("there is no such file", model=path) from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise ModelError(f"the file cannot be read ({getattr(error, 'strerror', None) or error})", model=path) from None
 
 
-def _parse(data: bytes, name: str) -> onnx.ModelProto:
+def _parse(data: Any, name: str) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
     proto = onnx.ModelProto()
     try:
-        proto.ParseFromString(data)
+        proto.ParseFromString(data if isinstance(data, bytes) else memoryview(data))
     except (DecodeError, UnicodeDecodeError, RuntimeError):
         raise ModelError(
             "not an ONNX model, or a damaged one", model=name, expected="an ONNX protobuf", received=_first(data)
@@ -113,31 +251,38 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     return proto
 
 
-def _first(data: bytes) -> str:
+def _first(data: bytes | mmap.mmap) -> str:
     return f"{len(data)} bytes, first {data[:8]!r}"
 
 
-def _check_versions(proto: onnx.ModelProto, name: str) -> None:
-    import onnx
-
+def _check_versions(proto: Any, name: str) -> None:
     if not proto.HasField("graph"):
         raise ModelError("the model has no graph", model=name)
-    if proto.ir_version > onnx.IR_VERSION:
+    newest, newest_ir = OPSET, IR_VERSION
+    opsets = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
+    if proto.ir_version > newest_ir or any(v > newest for v in opsets):
+        import onnx
+
+        newest, newest_ir = onnx.defs.onnx_opset_version(), onnx.IR_VERSION
+    if proto.ir_version > newest_ir:
         warnings.warn(
-            f"{name}: IR version {proto.ir_version} is newer than {onnx.IR_VERSION}, the newest that this onnx package knows",
+            f"{name}: IR version {proto.ir_version} is newer than {newest_ir}, the newest that this onnx package knows",
             stacklevel=4,
         )
     elif proto.ir_version < 1:
-        raise ModelError("the model names no IR version", model=name, expected=f"1..{onnx.IR_VERSION}", received=proto.ir_version)
-    newest = onnx.defs.onnx_opset_version()
-    for opset in proto.opset_import:
-        if opset.domain in ("", "ai.onnx") and opset.version > newest:
+        raise ModelError("the model names no IR version", model=name, expected=f"1..{newest_ir}", received=proto.ir_version)
+    for version in opsets:
+        if version > newest:
             warnings.warn(
-                f"{name}: opset {opset.version} is newer than {newest}, the newest that this onnx package knows", stacklevel=4
+                f"{name}: opset {version} is newer than {newest}, the newest that this onnx package knows", stacklevel=4
             )
 
 
-def _tensors_of(nodes: Any) -> Iterator[onnx.TensorProto]:
+def _is_external(tensor: Any) -> bool:
+    return bool(tensor.data_location == EXTERNAL)
+
+
+def _tensors_of(nodes: Any) -> Iterator[Any]:
     for node in nodes:
         for attribute in node.attribute:
             if attribute.HasField("t"):
@@ -152,56 +297,59 @@ def _tensors_of(nodes: Any) -> Iterator[onnx.TensorProto]:
                 yield from _tensors_in(graph)
 
 
-def _tensors_in(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def _tensors_in(graph: Any) -> Iterator[Any]:
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
     yield from _tensors_of(graph.node)
 
 
-def _all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def _all_tensors(proto: onnx.ModelProto | ModelMessage) -> Iterator[Any]:
     yield from _tensors_in(proto.graph)
     for function in proto.functions:
         yield from _tensors_of(function.node)
 
 
-def tensor_bytes(tensor: onnx.TensorProto) -> int | None:
-    """Bytes that the raw data of a tensor has by its dims, or None for types whose size is not known."""
-    import onnx
+BITS: dict[int, int] = {
+    1: 32,
+    2: 8,
+    3: 8,
+    4: 16,
+    5: 16,
+    6: 32,
+    7: 64,
+    9: 8,
+    10: 16,
+    11: 64,
+    12: 32,
+    13: 64,
+    14: 64,
+    15: 128,
+    16: 16,
+}
+"""TensorProto.DataType -> bits of an element of raw data."""
 
-    sizes: dict[int, int] = {
-        onnx.TensorProto.FLOAT: 32,
-        onnx.TensorProto.UINT8: 8,
-        onnx.TensorProto.INT8: 8,
-        onnx.TensorProto.UINT16: 16,
-        onnx.TensorProto.INT16: 16,
-        onnx.TensorProto.INT32: 32,
-        onnx.TensorProto.INT64: 64,
-        onnx.TensorProto.BOOL: 8,
-        onnx.TensorProto.FLOAT16: 16,
-        onnx.TensorProto.DOUBLE: 64,
-        onnx.TensorProto.UINT32: 32,
-        onnx.TensorProto.UINT64: 64,
-        onnx.TensorProto.COMPLEX64: 64,
-        onnx.TensorProto.COMPLEX128: 128,
-        onnx.TensorProto.BFLOAT16: 16,
-    }
-    bits = sizes.get(tensor.data_type)
+
+def tensor_bytes(tensor: Any) -> int | None:
+    """Bytes that the raw data of a tensor has by its dims, or None for types whose size is not known."""
+    bits = BITS.get(tensor.data_type)
     return None if bits is None else math.prod(tensor.dims) * bits // 8
 
 
-def _load_external(proto: onnx.ModelProto, base_dir: str | os.PathLike[str] | None, name: str) -> None:
-    import onnx
-
-    if base_dir is None:
-        raise ModelError("the model keeps tensors in other files, and their folder is not known", model=name, expected="base_dir")
-    root = os.path.realpath(base_dir)
+def _load_external(proto: Any, base_dir: str | os.PathLike[str] | None, name: str, files: dict[str, MappedFile]) -> None:
+    """Put the data of external tensors into them; `files` holds those opened before, by location, and gets the others."""
+    root: str | None = None
     for tensor in _all_tensors(proto):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        if not _is_external(tensor):
             continue
+        if base_dir is None:
+            raise ModelError(
+                "the model keeps tensors in other files, and their folder is not known", model=name, expected="base_dir"
+            )
+        root = root or os.path.realpath(base_dir)
         entries = {e.key: e.value for e in tensor.external_data}
         location = entries.get("location", "")
-        path = _inside(root, location, name, tensor.name)
+        path = "" if location in files else _inside(root, location, name, tensor.name)
         try:
             offset, length = int(entries.get("offset") or 0), int(entries.get("length") or -1)
         except ValueError:
@@ -222,20 +370,7 @@ def _load_external(proto: onnx.ModelProto, base_dir: str | os.PathLike[str] | No
                 received=f"{length} at offset {offset}",
             )
         try:
-            with open(path, "rb") as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise ModelError("external data must be an ordinary file", model=name, tensor=tensor.name, received=location)
-                if offset + size > status.st_size:
-                    raise ModelError(
-                        "the external file is too short",
-                        model=name,
-                        tensor=tensor.name,
-                        expected=f"{size} bytes at offset {offset}",
-                        received=f"a file of {status.st_size} bytes",
-                    )
-                file.seek(offset)
-                data = file.read(size)
+            file = files.get(location) or files.setdefault(location, MappedFile(path))
         except FileNotFoundError:
             raise ModelNotFoundError(
                 "a file with external data does not exist", model=name, tensor=tensor.name, received=location
@@ -244,9 +379,25 @@ def _load_external(proto: onnx.ModelProto, base_dir: str | os.PathLike[str] | No
             raise ModelError(
                 f"a file with external data cannot be read ({error.strerror})", model=name, tensor=tensor.name, received=location
             ) from None
-        tensor.raw_data = data
-        tensor.ClearField("external_data")
-        tensor.data_location = onnx.TensorProto.DEFAULT
+        if not file.is_regular:
+            raise ModelError("external data must be an ordinary file", model=name, tensor=tensor.name, received=location)
+        if offset + size > len(file.data):
+            raise ModelError(
+                "the external file is too short",
+                model=name,
+                tensor=tensor.name,
+                expected=f"{size} bytes at offset {offset}",
+                received=f"a file of {len(file.data)} bytes",
+            )
+        view = memoryview(file.data)[offset : offset + size]
+        if isinstance(proto, ModelMessage):
+            tensor.load(view)
+        else:
+            import onnx
+
+            tensor.raw_data = bytes(view)
+            tensor.ClearField("external_data")
+            tensor.data_location = onnx.TensorProto.DEFAULT
 
 
 def _inside(root: str, location: str, name: str, tensor: str) -> str:

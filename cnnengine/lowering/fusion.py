@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ..graph import Node, TensorSpec
-from ..ops.conv import Conv
+from ..ops.conv import Conv, ConvChain
+from ..ops.gather import Gather
+from ..ops.shape import Concat, Reshape, Slice, Split, TakeChannels, Transpose
+
+CHAIN_BYTES = 1 << 20
+"""Hidden tensors of an image from this size on are not stored."""
 
 
 def fuse_residuals(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
@@ -39,3 +46,194 @@ def fuse_residuals(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept:
         result[at] = replace(conv, op=op, inputs=inputs, outputs=node.outputs)
         made[node.outputs[0]] = at
     return [n for n in result if n is not None]
+
+
+Channels = list[tuple[str, int]]
+"""For each channel of a value, a value that holds it and where."""
+
+
+def fuse_channels(nodes: Sequence[Node], specs: Mapping[str, TensorSpec]) -> list[Node]:
+    """Channel shuffles, Gather along channels, and Split or Slice of one -> TakeChannels, of a Concat's inputs where it is one.
+
+    A shuffle is Reshape (N, C, ...) -> (N, g, C / g, ...), Transpose of axes 1 and 2, and Reshape back. Nodes that nothing
+    reads any more stay; they are for the caller to drop.
+    """
+    makers = {name: node for node in nodes for name in node.outputs if name}
+    result: list[Node] = []
+    for node in nodes:
+        if isinstance(node.op, (Split, Slice)) and _shuffled(node.inputs[0], makers, specs) is None:
+            result.append(node)
+            continue
+        for name in node.outputs:
+            found = _shuffled(name, makers, specs) if name else None
+            if found is None:
+                result.append(node)
+                break
+        else:
+            for name in node.outputs:
+                found = _shuffled(name, makers, specs)
+                assert found is not None
+                sources = list(dict.fromkeys(source for source, _ in found))
+                starts = dict(zip(sources, np.cumsum([0, *(specs[s].concrete[1] for s in sources)]).tolist(), strict=False))
+                op = TakeChannels(tuple(starts[source] + c for source, c in found))
+                result.append(Node(op, tuple(sources), (name,), node.name))
+    return result
+
+
+def _blocked(name: str, specs: Mapping[str, TensorSpec]) -> bool:
+    """Whether the value may lie in planes and is not empty."""
+    spec = specs.get(name)
+    return (
+        spec is not None
+        and spec.value is None
+        and spec.dtype == np.float32
+        and spec.is_concrete
+        and 2 <= len(spec.concrete) <= 5
+        and 0 not in spec.concrete
+    )
+
+
+def _joined(name: str, makers: Mapping[str, Node], specs: Mapping[str, TensorSpec]) -> Channels:
+    """The channels of a value; those of a Concat along channels are its inputs'."""
+    node = makers.get(name)
+    joined = node is not None and isinstance(node.op, Concat) and node.op.axis in (1, 1 - len(specs[name].concrete))
+    parts = node.inputs if node is not None and joined else (name,)
+    if len(parts) > TakeChannels.MAX_INPUTS or not all(_blocked(part, specs) for part in parts):
+        parts = (name,)
+    return [(part, c) for part in parts for c in range(specs[part].concrete[1])]
+
+
+def _shuffled(name: str, makers: Mapping[str, Node], specs: Mapping[str, TensorSpec]) -> Channels | None:
+    """The channels of a value that is a shuffle or a part of one, else None."""
+    node = makers.get(name)
+    if node is None or not _blocked(name, specs) or not node.inputs or not node.inputs[0]:
+        return None
+    source = node.inputs[0]
+    if isinstance(node.op, Gather):
+        spec = specs[node.inputs[1]]
+        if node.op.axis not in (1, 1 - len(specs[name].concrete)) or not _blocked(source, specs):
+            return None
+        if spec.value is None or spec.value.ndim != 1 or len(specs[source].concrete) != len(specs[name].concrete):
+            return None
+        channels, n = _joined(source, makers, specs), specs[source].concrete[1]
+        if spec.value.min() < -n or spec.value.max() >= n:
+            return None  # the reference raises when it runs
+        return [channels[int(c)] for c in spec.value]
+    if isinstance(node.op, (Split, Slice)):
+        whole = _shuffled(source, makers, specs)
+        part = None if whole is None else _range(node, name, specs)
+        return None if whole is None or part is None else whole[part[0] : part[1]]
+    if not isinstance(node.op, Reshape):
+        return None
+    transpose = makers.get(source)
+    first = makers.get(transpose.inputs[0]) if transpose is not None and isinstance(transpose.op, Transpose) else None
+    if transpose is None or first is None or not isinstance(first.op, Reshape) or not _blocked(first.inputs[0], specs):
+        return None
+    before, inside = specs[first.inputs[0]].concrete, specs[first.outputs[0]].concrete
+    if before != specs[name].concrete or len(inside) < 3 or inside[0] != before[0] or inside[1] * inside[2] != before[1]:
+        return None
+    assert isinstance(transpose.op, Transpose)
+    if transpose.op.order(len(inside)) != (0, 2, 1, *range(3, len(inside))):
+        return None
+    channels = _joined(first.inputs[0], makers, specs)
+    return [channels[i] for i in np.arange(before[1]).reshape(inside[1:3]).T.reshape(-1).tolist()]
+
+
+def _range(node: Node, name: str, specs: Mapping[str, TensorSpec]) -> tuple[int, int] | None:
+    """First channel and end of an output of a Split or Slice that cuts channels alone."""
+    x, y = specs[node.inputs[0]].concrete, specs[name].concrete
+    rank = len(x)
+    if isinstance(node.op, Split):
+        if node.op.axis not in (1, 1 - rank):
+            return None
+        start = sum(specs[n].concrete[1] for n in node.outputs[: node.outputs.index(name)])
+        return start, start + y[1]
+    assert isinstance(node.op, Slice)
+    values: list[tuple[int, ...] | None] = [node.op.starts, node.op.ends, node.op.axes, None]
+    for index, tensor in enumerate(node.inputs[1:]):
+        if tensor:
+            known = specs[tensor].value
+            if known is None:
+                return None
+            values[index] = tuple(int(v) for v in known.reshape(-1))
+    starts, ends, axes, steps = values
+    if starts is None or ends is None:
+        return None
+    cut = node.op.resolve(x, starts, ends, axes, steps)
+    if any(part != (0, 1, n) for i, (part, n) in enumerate(zip(cut, x, strict=True)) if i != 1) or cut[1][1] != 1:
+        return None
+    return cut[1][0], cut[1][0] + cut[1][2]
+
+
+def fuse_chains(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
+    """1x1 Conv + depthwise Conv, and depthwise Conv + 1x1 Conv, where the tensor between them is large -> ConvChain.
+
+    That tensor must be read by the second convolution alone.
+    """
+    users: dict[str, int] = {}
+    for node in nodes:
+        for name in (*node.inputs, *node.op.captures()):
+            users[name] = users.get(name, 0) + 1
+    made = {name: i for i, node in enumerate(nodes) for name in node.outputs if name}
+    result: list[Node | None] = list(nodes)
+
+    def before(name: str) -> int | None:
+        """The node that makes `name`, if nobody else reads it and it is too large to be stored."""
+        at = made.get(name)
+        if at is None or users[name] != 1 or name in kept:
+            return None
+        return at if 4 * int(np.prod(specs[name].concrete[1:])) >= CHAIN_BYTES else None
+
+    for index, node in enumerate(nodes):
+        current = result[index]
+        if current is None:
+            continue
+        if _is_depthwise(node, specs):
+            at = before(node.inputs[0])
+            if at is not None and result[at] is nodes[at] and _is_pointwise(nodes[at], specs) and _expands(nodes[at], specs):
+                result[at] = None
+                result[index] = _chain([nodes[at], node], expand=True, project=False)
+    return [n for n in result if n is not None]
+
+
+def _chain(convs: Sequence[Node], *, expand: bool, project: bool) -> Node:
+    inputs = [convs[0].inputs[0]]
+    for node in convs:
+        inputs += [node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else ""]
+    last = convs[-1]
+    inputs += last.inputs[3:]
+    return replace(last, op=ConvChain(tuple(n.op for n in convs), expand, project), inputs=tuple(inputs))  # type: ignore[misc]
+
+
+def _known_conv(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
+    """A Conv over two spatial axes of float32 whose weights and bias are known."""
+    return (
+        isinstance(node.op, Conv)
+        and all(not n or specs[n].value is not None for n in node.inputs[1:3])
+        and len(specs[node.inputs[0]].concrete) == 4
+        and specs[node.inputs[0]].dtype == np.float32
+    )
+
+
+def _is_pointwise(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
+    if not _known_conv(node, specs):
+        return False
+    x, w, y = (specs[n].concrete for n in (node.inputs[0], node.inputs[1], node.outputs[0]))
+    return node.op.group == 1 and w[2:] == (1, 1) and x[2:] == y[2:] and max(node.op.strides, default=1) == 1  # type: ignore[attr-defined]
+
+
+def _expands(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
+    """Whether a 1x1 convolution reads less than it writes, and whole blocks of channels."""
+    return not node.op.residual and 8 <= specs[node.inputs[0]].concrete[1] < specs[node.outputs[0]].concrete[1]  # type: ignore[attr-defined]
+
+
+def _is_depthwise(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
+    """One channel a group, no residual, and every row of padding met by the kernel together with a row of the plane."""
+    if not _known_conv(node, specs) or node.op.residual:  # type: ignore[attr-defined]
+        return False
+    x, w, y = (specs[n].concrete for n in (node.inputs[0], node.inputs[1], node.outputs[0]))
+    if not node.op.group == x[1] == w[0] > 1 or w[1] != 1 or 0 in y:  # type: ignore[attr-defined]
+        return False
+    window = node.op._window(w)  # type: ignore[attr-defined]
+    _, begins, _ = window.resolve(x[2:])
+    return bool(0 <= begins[0] < window.extent[0])

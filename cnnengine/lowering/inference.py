@@ -49,10 +49,20 @@ def infer_nodes(nodes: Sequence[Node], specs: dict[str, TensorSpec], model: str)
             for name, spec in zip(node.outputs, outputs, strict=False):
                 if name and spec.is_concrete:
                     check_size(spec.concrete, spec.dtype, name)
-        if any(name and not spec.is_concrete for name, spec in zip(node.outputs, outputs, strict=False)):
+        if _loose([*inputs, *outputs], outputs) or any(name and not spec.is_concrete for name, spec in zip(node.outputs, outputs, strict=False)):
             return index + 1
         specs.update((name, spec) for name, spec in zip(node.outputs, outputs, strict=False) if name)
     return len(nodes)
+
+
+def _loose(specs: Sequence[TensorSpec | None], outputs: Sequence[TensorSpec]) -> bool:
+    """Whether a node must run on the host between plans, like one whose extents depend on data.
+
+    Sequences, optional values and texts have no place in a plan's memory.
+    """
+    if all(s.value is not None for s in outputs):
+        return False
+    return any(s is not None and (not s.is_concrete or s.dtype == object) for s in specs)
 
 
 def _infer(node: Node, inputs: list[TensorSpec | None]) -> list[TensorSpec]:

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,10 +15,10 @@ from ..errors import CNNEngineError
 from ..graph import Graph, Node, TensorSpec
 from ..runtime.eager import run_operator
 from ..runtime.emit import BufferRef, Emitter
-from ..runtime.layout import NO_HALO, KernelCall
+from ..runtime.layout import NO_HALO, KernelCall, kept
 from ..runtime.plan import HostStep, Plan, build_plan
 from ..runtime.runner import Workspace
-from .fusion import fuse_residuals
+from .fusion import fuse_chains, fuse_channels, fuse_residuals
 from .inference import infer_nodes, located
 
 PLANS = 32
@@ -126,6 +126,18 @@ def run_host(node: Node, inputs: Sequence[Any], threads: int) -> list[Any]:
     return node.op.reference(*inputs)
 
 
+class Store(Protocol):
+    """Where constants lie that are views of a file; a run never reads them, planning does."""
+
+    def check(self) -> None:
+        """Raise ModelError where they are lost."""
+        ...
+
+    def release(self, used: int | None = None) -> None:
+        """Give back memory: now and then, told the bytes that were packed, or at once."""
+        ...
+
+
 class Program:
     """A graph lowered for one instruction set; immutable but for its caches, shared by all threads.
 
@@ -135,9 +147,12 @@ class Program:
         After the passes.
     winograd : bool
         Whether convolutions may use Winograd's algorithm.
+    store : Store, optional
+        Of the file that constants are views of.
     """
 
-    def __init__(self, graph: Graph, *, winograd: bool = False) -> None:
+    def __init__(self, graph: Graph, *, winograd: bool = False, store: Store | None = None) -> None:
+        self._store = store
         self.winograd = winograd
         self.graph = graph
         self.isa = dispatch.current_isa()
@@ -187,6 +202,8 @@ class Program:
 
     def _plan(self, start: int, live: dict[str, TensorSpec]) -> Segment:
         graph = self.graph
+        if self._store is not None:
+            self._store.check()
         specs = {**self._constant_specs, **live}
         rest = graph.nodes[start:]
         count = infer_nodes(rest, specs, graph.name)
@@ -204,8 +221,10 @@ class Program:
             wanted.update(n for n in names if n in made)
             tail = Tail(tail_node, tail_node.inputs)
         nodes = fuse_residuals(self._needed(nodes, specs, wanted), specs, wanted)
+        nodes = self._needed(fuse_channels(nodes, specs), specs, wanted)
+        nodes = fuse_chains(nodes, specs, wanted)
 
-        emitter = Emitter(self.lanes, self._packed, self.winograd)
+        emitter = Emitter(self.lanes, self._packed, self.winograd, None if self._store is None else self._store.release)
         slots: list[str] = []
         hosts: list[str] = []
         host_steps: list[tuple[int, HostStep]] = []
@@ -219,7 +238,7 @@ class Program:
         for name in sorted(wanted):
             value = specs[name].value
             if value is not None:
-                constants[name] = value
+                constants[name] = kept(value)
                 continue
             ref = emitter.operand(name, 0, 1, NO_HALO, name)
             shape, dtype = specs[name].concrete, specs[name].dtype
@@ -242,12 +261,14 @@ class Program:
         except CNNEngineError as error:
             operator = next((n.op.op_type for n in nodes if n.name == error.node), None)
             raise error.locate(model=graph.name or None, operator=operator) from None
+        if self._store is not None:
+            self._store.release()
         segment = Segment(start, end, plan, slots, outputs, constants, hosts, tail, [Layer.of(n, specs) for n in nodes])
         if tail is not None:
             # what follows from constants alone is read by the tail too
             for name in tail.inputs:
                 if name and name not in live and name not in made and name in graph.constants:
-                    constants[name] = graph.constants[name]
+                    constants[name] = kept(graph.constants[name])
         return segment
 
     def _needed(self, nodes: list[Node], specs: Mapping[str, TensorSpec], wanted: set[str]) -> list[Node]:
@@ -291,7 +312,7 @@ class Program:
             if not name:
                 inputs.append(None)
             elif emitter.values[name].constant is not None:
-                inputs.append(emitter.values[name].constant)
+                inputs.append(emitter.host_constant(name))
             else:
                 inputs.append(emitter.operand(name, 0, 1, NO_HALO, node.name))
         refs: list[BufferRef | None] = [

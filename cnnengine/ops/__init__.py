@@ -16,7 +16,9 @@ __all__ = ["INDEX", "OWN", "available", "lookup"]
 INDEX: dict[str, str] = {
     # convolution and dense layers
     "Conv": "conv",
+    "ConvInteger": "quantized",
     "ConvTranspose": "conv",
+    "QLinearConv": "quantized",
     "Gemm": "dense",
     "MatMul": "dense",
     # pooling
@@ -121,6 +123,7 @@ INDEX: dict[str, str] = {
     "ReduceSumSquare": "reduce",
     "Softmax": "reduce",
     # shapes and data movement
+    "BitCast": "bits",
     "Cast": "shape",
     "CastLike": "shape",
     "Concat": "shape",
@@ -150,19 +153,30 @@ INDEX: dict[str, str] = {
     "GatherND": "gather",
     "NonZero": "gather",
     "OneHot": "gather",
+    "Scatter": "gather",
     "ScatterElements": "gather",
     "ScatterND": "gather",
     "TopK": "gather",
     "Trilu": "gather",
+    # losses
+    "NegativeLogLikelihoodLoss": "loss",
+    "SoftmaxCrossEntropyLoss": "loss",
     # detection
     "NonMaxSuppression": "detection",
     # control flow and sequences
     "If": "control",
     "Loop": "control",
     "Scan": "control",
+    "SequenceMap": "control",
     "ConcatFromSequence": "sequence",
+    "Optional": "sequence",
+    "OptionalGetElement": "sequence",
+    "OptionalHasElement": "sequence",
     "SequenceAt": "sequence",
     "SequenceConstruct": "sequence",
+    "SequenceEmpty": "sequence",
+    "SequenceErase": "sequence",
+    "SequenceInsert": "sequence",
     "SequenceLength": "sequence",
     "SplitToSequence": "sequence",
 }

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import TensorSpec
 from .base import EXACT, Activation, Lowering, NodeRecord, Operator
-from .common import FLOAT32, required, scalar, spec_at
+from .common import FLOAT32, kind_of, required, scalar, spec_at
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
@@ -98,7 +98,7 @@ def reference_activation(x: np.ndarray, activation: Activation) -> np.ndarray:
 
 def check_kind(spec: TensorSpec, kinds: str, operator: str, tensor: str = "X") -> None:
     """Raise InputError unless the dtype's kind (NumPy's letter) is one of `kinds`."""
-    if spec.dtype.kind not in kinds:
+    if kind_of(spec.dtype) not in kinds:
         names = {"f": "float", "i": "signed", "u": "unsigned", "b": "bool"}
         raise InputError(
             "an input of a type that the operator does not take",

@@ -6,6 +6,7 @@ An operator's file holds the whole operator. Adding one costs one file, one case
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -90,6 +91,14 @@ class Lowering(Protocol):
         """Whether input `index` is at hand in the blocked layout (lanes wide, one group)."""
         ...
 
+    def in_planes(self, index: int) -> bool:
+        """Whether input `index` is at hand in planes of `lanes` channels, in groups or not."""
+        ...
+
+    def any_planes(self, index: int) -> Operand:
+        """Input `index` in planes of `lanes` channels, in the groups in which it is at hand."""
+        ...
+
     def plain(self, index: int) -> Operand:
         """Input `index`, plain."""
         ...
@@ -131,6 +140,51 @@ class Lowering(Protocol):
         ...
 
 
+Infer = Callable[[Any, Sequence[TensorSpec | None]], list[TensorSpec]]
+Reference = Callable[..., list[Any]]
+
+
+def _wide_of(dtype: np.dtype) -> np.dtype:
+    """What a type of ml_dtypes is computed in: each holds all of its values exactly."""
+    return np.dtype({"i": np.int8, "u": np.uint8}.get(dtype.name[0], np.float32))
+
+
+def _widening_infer(infer: Infer) -> Infer:
+    @functools.wraps(infer)
+    def widened(self: Any, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        small = next((s.dtype for s in inputs if s is not None and s.dtype.isbuiltin == 2), None) if self.widens else None
+        if small is None:
+            return infer(self, inputs)
+        specs = [
+            s
+            if s is None or s.dtype.isbuiltin != 2
+            else TensorSpec(_wide_of(s.dtype), s.shape, None if s.value is None else s.value.astype(_wide_of(s.dtype)))
+            for s in inputs
+        ]
+        return [
+            TensorSpec(small, s.shape, None if s.value is None else s.value.astype(small)) if s.dtype == _wide_of(small) else s
+            for s in infer(self, specs)
+        ]
+
+    return widened
+
+
+def _widening_reference(reference: Reference) -> Reference:
+    @functools.wraps(reference)
+    def widened(self: Any, *inputs: Any) -> list[Any]:
+        found = [x.dtype for x in inputs if isinstance(x, np.ndarray) and x.dtype.isbuiltin == 2] if self.widens else []
+        if not found:
+            return reference(self, *inputs)
+        wide = [x.astype(_wide_of(x.dtype)) if isinstance(x, np.ndarray) and x.dtype.isbuiltin == 2 else x for x in inputs]
+        small = found[0]
+        return [
+            np.asarray(y).astype(small) if isinstance(y, np.ndarray | np.generic) and y.dtype == _wide_of(small) else y
+            for y in reference(self, *wide)
+        ]
+
+    return widened
+
+
 class Operator:
     """Base of all operators: subclasses are frozen dataclasses whose fields are the typed attributes.
 
@@ -142,12 +196,23 @@ class Operator:
         The oldest version of the operator that `from_onnx` understands.
     tolerance : str
         EXACT or ROUNDING, used by the tests.
+    widens : bool
+        Whether bfloat16, the 8-bit and 4-bit floats are computed in float32 (4-bit and 2-bit integers in 8 bits) and what
+        comes out in that dtype is rounded back, around `infer` and `reference`. Not for operators about dtypes themselves.
     """
 
     op_type: ClassVar[str] = ""
     domain: ClassVar[str] = ""
     min_version: ClassVar[int] = 1
     tolerance: ClassVar[str] = ROUNDING
+    widens: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "infer" in cls.__dict__:
+            cls.infer = _widening_infer(cls.__dict__["infer"])  # type: ignore[method-assign]
+        if "reference" in cls.__dict__:
+            cls.reference = _widening_reference(cls.__dict__["reference"])  # type: ignore[method-assign]
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Operator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,23 @@ DTYPES: dict[int, np.dtype] = {
 }
 """ONNX TensorProto.DataType -> dtype, for the types that NumPy has by itself; strings are objects."""
 
+SMALL_TYPES: dict[int, str] = {
+    16: "bfloat16",
+    17: "float8_e4m3fn",
+    18: "float8_e4m3fnuz",
+    19: "float8_e5m2",
+    20: "float8_e5m2fnuz",
+    21: "uint4",
+    22: "int4",
+    23: "float4_e2m1fn",
+    24: "float8_e8m0fnu",
+    25: "uint2",
+    26: "int2",
+    27: "float6_e2m3fn",
+    28: "float6_e3m2fn",
+}
+"""ONNX TensorProto.DataType -> name in ml_dtypes (which onnx depends on), one byte or two per element."""
+
 DTYPE_NAMES: dict[str, int] = {
     "FLOAT": 1,
     "UINT8": 2,
@@ -51,7 +69,43 @@ DTYPE_NAMES: dict[str, int] = {
     "UINT64": 13,
     "COMPLEX64": 14,
     "COMPLEX128": 15,
+    "BFLOAT16": 16,
 }
+
+
+@cache
+def known_dtype(code: int) -> np.dtype | None:
+    """The dtype of an ONNX type number, None where there is none."""
+    if code in DTYPES:
+        return DTYPES[code]
+    if code not in SMALL_TYPES:
+        return None
+    import ml_dtypes
+
+    return np.dtype(getattr(ml_dtypes, SMALL_TYPES[code]))
+
+
+def code_of(dtype: np.dtype) -> int | None:
+    """The ONNX type number of a dtype, None where there is none."""
+    for code, known in DTYPES.items():
+        if known == dtype:
+            return code
+    for code, name in SMALL_TYPES.items():
+        if dtype.name == name:
+            return code
+    return None
+
+
+def is_small(dtype: np.dtype) -> bool:
+    """Whether this is one of the types of ml_dtypes, which NumPy does not have by itself."""
+    return dtype.isbuiltin == 2 and dtype.name in SMALL_TYPES.values()
+
+
+def kind_of(dtype: np.dtype) -> str:
+    """NumPy's letter for the kind of a dtype, those of ml_dtypes too: "f", "i", "u" ...; "V" is not known."""
+    if not is_small(dtype):
+        return dtype.kind
+    return dtype.name[0] if dtype.name[0] in "iu" else "f"
 
 
 def dtype_of(code: int | str, *, operator: str, node: str = "") -> np.dtype:
@@ -60,14 +114,14 @@ def dtype_of(code: int | str, *, operator: str, node: str = "") -> np.dtype:
     Raises
     ------
     UnsupportedOperatorError
-        The type has no NumPy dtype (bfloat16, the 8-bit floats, 4-bit integers), or does not exist.
+        The type does not exist.
     """
-    number = DTYPE_NAMES.get(code.upper(), -1) if isinstance(code, str) else int(code)
-    if number not in DTYPES:
+    found = known_dtype(DTYPE_NAMES.get(code.upper(), -1) if isinstance(code, str) else int(code))
+    if found is None:
         raise UnsupportedOperatorError(
             "this element type is not supported", node=node or None, operator=operator, expected="a NumPy dtype", received=code
         )
-    return DTYPES[number]
+    return found
 
 
 def spec_at(inputs: Sequence[TensorSpec | None], index: int) -> TensorSpec | None:

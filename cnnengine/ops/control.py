@@ -1,4 +1,4 @@
-"""Operators that hold graphs: If, Loop and Scan.
+"""Operators that hold graphs: If, Loop, Scan and SequenceMap.
 
 The outer values that a subgraph reads are further inputs of the node and of each of its subgraphs, after the
 operator's own (the importer adds them, in the same order): a pass may rename or replace them like any other input.
@@ -7,7 +7,7 @@ operator's own (the importer adds them, in the same order): a pass may rename or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,9 @@ from .common import normal_axis, required, scalar
 
 Specs = Sequence[TensorSpec | None]
 
+UNKNOWN = np.dtype("V")
+"""The dtype of a value of which nothing is known."""
+
 ROUNDS = 2**31 - 1
 """Rounds of a Loop that names no limit."""
 
@@ -29,12 +32,24 @@ def infer_graph(graph: Graph, inputs: Specs) -> list[TensorSpec]:
     known.update(zip(graph.inputs, inputs, strict=True))
     for node in graph.nodes:
         specs = [known[n] if n else None for n in node.inputs]
-        results = node.op.infer(specs)
+        try:
+            results = node.op.infer(specs)
+        except ValueError:  # the rule asks for extents, and they are not known here
+            if all(s is None or s.is_concrete for s in specs):
+                raise
+            results = [TensorSpec(UNKNOWN, None)] * len(node.outputs)
         if all(s is None or s.value is not None for s in specs):
             values = node.op.reference(*[None if s is None else s.value for s in specs])
             results = [TensorSpec.of(v) if isinstance(v, np.ndarray) else r for v, r in zip(values, results, strict=True)]
         known.update(zip(node.outputs, results, strict=False))
     return [known[n] for n in graph.outputs]  # type: ignore[misc]
+
+
+def _spec_of(value: Any) -> TensorSpec | None:
+    """The spec of a value while running, its elements not told."""
+    if value is None:
+        return None
+    return TensorSpec(value.dtype, value.shape) if isinstance(value, np.ndarray) else TensorSpec(UNKNOWN, None)
 
 
 def _graph(node: NodeRecord, name: str) -> Graph:
@@ -46,6 +61,8 @@ def _graph(node: NodeRecord, name: str) -> Graph:
 
 def _merged(a: TensorSpec, b: TensorSpec) -> TensorSpec:
     """What is sure when either may come."""
+    if a.dtype == UNKNOWN:
+        a = TensorSpec(b.dtype, a.shape)
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return TensorSpec(a.dtype, None)
     return TensorSpec(a.dtype, tuple(p if p == q else None for p, q in zip(a.shape, b.shape, strict=True)))
@@ -59,6 +76,7 @@ class If(Operator):
     else_branch: Graph
 
     op_type: ClassVar[str] = "If"
+    widens: ClassVar[bool] = False
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> If:
@@ -116,6 +134,7 @@ class Loop(Operator):
     carried: int
 
     op_type: ClassVar[str] = "Loop"
+    widens: ClassVar[bool] = False
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Loop:
@@ -171,14 +190,19 @@ class Loop(Operator):
                 column.append(value)
             i += 1
         if i == 0 and scanned:
-            specs = self.infer([None if v is None else TensorSpec(v.dtype, v.shape) for v in inputs])[n:]
+            specs = self.infer([_spec_of(v) for v in inputs])[n:]
             return [*state, *(np.zeros([d if isinstance(d, int) else 0 for d in s.shape or (0,)], s.dtype) for s in specs)]
         return [*state, *(np.stack(column) for column in scanned)]
 
 
+def _image(spec: TensorSpec) -> TensorSpec:
+    """A spec without its batch axis."""
+    return TensorSpec(spec.dtype, None if spec.shape is None else spec.shape[1:])
+
+
 @dataclass(frozen=True)
 class Scan(Operator):
-    """ONNX Scan (9 to 25): a graph over the slices of its inputs along an axis, with values carried on.
+    """ONNX Scan (8 to 25): a graph over the slices of its inputs along an axis, with values carried on.
 
     Attributes
     ----------
@@ -188,6 +212,9 @@ class Scan(Operator):
         Number of inputs that are cut into slices.
     formal : int
         Inputs of the node before the captured ones.
+    batched : bool
+        Version 8: all inputs have a batch axis, scanned is the one after it, and the node's first input, which may be absent,
+        has the number of slices of each image.
     """
 
     body: Graph
@@ -197,13 +224,16 @@ class Scan(Operator):
     input_directions: tuple[int, ...] = ()
     output_axes: tuple[int, ...] = ()
     output_directions: tuple[int, ...] = ()
+    batched: bool = False
 
     op_type: ClassVar[str] = "Scan"
-    min_version: ClassVar[int] = 9
+    widens: ClassVar[bool] = False
+    min_version: ClassVar[int] = 8
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Scan:
-        body, scans, formal = _graph(node, "body"), int(node.attribute("num_scan_inputs", 0)), len(node.inputs)
+        batched = node.version < 9
+        body, scans, formal = _graph(node, "body"), int(node.attribute("num_scan_inputs", 0)), len(node.inputs) - batched
         if not 1 <= scans <= formal or len(body.inputs) < formal or len(body.outputs) != len(node.outputs):
             raise ModelError(
                 "the body does not fit the node",
@@ -216,7 +246,7 @@ class Scan(Operator):
         lists = []
         for name, length in (
             ("scan_input_axes", scans),
-            ("scan_input_directions", scans),
+            ("directions" if batched else "scan_input_directions", scans),
             ("scan_output_axes", stacked),
             ("scan_output_directions", stacked),
         ):
@@ -230,7 +260,7 @@ class Scan(Operator):
                     received=values,
                 )
             lists.append(values)
-        return cls(body, scans, formal, *lists)
+        return cls(body, scans, formal, *lists, batched=batched)
 
     def _rounds(self, shapes: Sequence[Sequence[Any]]) -> Any:
         lengths = {s[normal_axis(a, len(s), self.op_type)] for s, a in zip(shapes, self.input_axes, strict=True)}
@@ -244,6 +274,10 @@ class Scan(Operator):
         return lengths.pop()
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
+        if self.batched:
+            batch = required(inputs, 1, self.op_type).shape
+            specs = self._of_one().infer([None if s is None else _image(s) for s in inputs[1:]])
+            return [TensorSpec(s.dtype, None if s.shape is None or not batch else (batch[0], *s.shape)) for s in specs]
         states = self.formal - self.scans
         cut = [required(inputs, i, self.op_type) for i in range(states, self.formal)]
         rounds = self._rounds([s.shape for s in cut]) if all(s.shape is not None for s in cut) else None  # type: ignore[misc]
@@ -265,7 +299,38 @@ class Scan(Operator):
                 out.append(TensorSpec(spec.dtype, (*spec.shape[:axis], rounds, *spec.shape[axis:])))
         return out
 
+    def _of_one(self) -> Scan:
+        """What version 8 does with each image."""
+        return replace(self, batched=False)
+
+    def _by_image(self, *inputs: Any) -> list[Any]:
+        lengths, own, captured = inputs[0], inputs[1 : 1 + self.formal], inputs[1 + self.formal :]
+        states = self.formal - self.scans
+        batch = {len(x) for x in own if x.ndim}
+        longest = {x.shape[1] for x in own[states:] if x.ndim > 1}
+        if len(batch) != 1 or len(longest) != 1 or (lengths is not None and lengths.shape != (max(batch),)):
+            raise InputError(
+                "the inputs differ in batch or length",
+                operator=self.op_type,
+                expected="one batch, one length",
+                received=[x.shape for x in own],
+            )
+        rows = []
+        for i in range(batch.pop()):
+            n = max(longest) if lengths is None else int(lengths[i])
+            if not 0 <= n <= max(longest):
+                raise InputError("not a length", operator=self.op_type, tensor="sequence_lens", expected=max(longest), received=n)
+            images = [x[i] for x in own[:states]] + [x[i, :n] for x in own[states:]]
+            results = self._of_one().reference(*images, *captured)
+            for k in range(states, len(results)):  # shorter sequences end in zeros
+                y = results[k]
+                results[k] = np.concatenate([y, np.zeros((max(longest) - n, *y.shape[1:]), y.dtype)])
+            rows.append(results)
+        return [np.stack(column) for column in zip(*rows, strict=True)]
+
     def reference(self, *inputs: Any) -> list[Any]:
+        if self.batched:
+            return self._by_image(*inputs)
         states = self.formal - self.scans
         state, cut, captured = list(inputs[:states]), inputs[states : self.formal], inputs[self.formal :]
         rounds = self._rounds([x.shape for x in cut])
@@ -287,3 +352,57 @@ class Scan(Operator):
             for c, a, d in zip(stacked, self.output_axes, self.output_directions, strict=True)
         ]
         return [*state, *joined]
+
+
+@dataclass(frozen=True)
+class SequenceMap(Operator):
+    """ONNX SequenceMap (17): a graph on each element of a sequence, with the elements beside it or whole tensors.
+
+    Attributes
+    ----------
+    body : Graph
+        (element, further inputs..., captured...) -> one element of each output.
+    formal : int
+        Inputs of the node before the captured ones.
+    """
+
+    body: Graph
+    formal: int
+
+    op_type: ClassVar[str] = "SequenceMap"
+    widens: ClassVar[bool] = False
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> SequenceMap:
+        body = _graph(node, "body")
+        if len(body.inputs) < len(node.inputs) or len(body.outputs) != len(node.outputs):
+            raise ModelError(
+                "the body does not fit the node",
+                node=node.name,
+                operator=node.op_type,
+                expected=f"{len(node.inputs)} inputs, {len(node.outputs)} outputs",
+                received=f"{len(body.inputs)} and {len(body.outputs)}",
+            )
+        return cls(body, len(node.inputs))
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        return [TensorSpec(s.dtype, None) for s in self.body.outputs.values()]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        columns, captured = inputs[: self.formal], inputs[self.formal :]
+        rounds = len(columns[0]) if isinstance(columns[0], list) else -1
+        for column in columns:
+            if rounds < 0 or (isinstance(column, list) and len(column) != rounds):
+                raise InputError(
+                    "the sequences do not fit together",
+                    operator=self.op_type,
+                    expected="a sequence, and others of its length",
+                    received=[len(c) if isinstance(c, list) else type(c).__name__ for c in columns],
+                )
+        made: list[list[Any]] = [[] for _ in self.body.outputs]
+        for i in range(rounds):
+            values = (*(c[i] if isinstance(c, list) else c for c in columns), *captured)
+            results = self.body.evaluate(dict(zip(self.body.inputs, values, strict=True)))
+            for column, value in zip(made, results, strict=True):
+                column.append(value)
+        return made

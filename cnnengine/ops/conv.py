@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from .._kernels.conv import pack_bias, pack_conv, pack_depthwise
 from .._kernels.winograd import pack_winograd
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import TensorSpec
-from ..runtime.layout import Halo
+from ..runtime.layout import NO_HALO, Halo
 from ..window import Window
 from .base import Activation, Lowering, NodeRecord, Operator
 
@@ -262,6 +263,99 @@ class Conv(_Convolution):
             stride=stride,
             groups=g,
             activation=self.activation,
+        )
+        return True
+
+
+@dataclass(frozen=True)
+class ConvChain(Operator):
+    """A depthwise convolution with the 1x1 convolutions around it, made by the lowering (`lowering.fusion`).
+
+    Inputs: x, then weights and bias (or "") of each convolution, then the residual of the last one if it has any.
+
+    Attributes
+    ----------
+    convs : tuple of Conv
+        In order.
+    expand, project : bool
+        Whether the first and the last one are 1x1; the other one is the depthwise convolution, over two spatial axes.
+    """
+
+    convs: tuple[Conv, ...] = ()
+    expand: bool = False
+    project: bool = False
+
+    op_type: ClassVar[str] = "ConvChain"
+    domain: ClassVar[str] = "cnnengine"
+
+    @property
+    def residual(self) -> bool:
+        """Whether a last input is added before the last activation."""
+        return self.convs[-1].residual
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        spec = inputs[0]
+        for i, conv in enumerate(self.convs):
+            extra = [inputs[-1]] if conv.residual else []
+            (spec,) = conv.infer([spec, inputs[1 + 2 * i], inputs[2 + 2 * i], *extra])
+        assert spec is not None
+        return [spec]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        value = inputs[0]
+        for i, conv in enumerate(self.convs):
+            extra = [inputs[-1]] if conv.residual else []
+            (value,) = conv.reference(value, inputs[1 + 2 * i], inputs[2 + 2 * i], *extra)
+        return [value]
+
+    def macs(self, x: tuple[int, ...], weights: Sequence[tuple[int, ...]], y: tuple[int, ...]) -> int:
+        """Multiply-adds for these shapes."""
+        total = 0
+        for index, shape in enumerate(weights):
+            pixels = x[2:] if self.expand and index == 0 else y[2:]
+            total += x[0] * math.prod(pixels) * math.prod(shape)
+        return total
+
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        assert x is not None
+        middle = 1 if self.expand else 0
+        packed: list[Any] = []
+        for i, conv in enumerate(self.convs):
+            w, bias = ctx.const(1 + 2 * i), ctx.const(2 + 2 * i)
+            assert w is not None
+            names = (ctx.name(1 + 2 * i), ctx.name(2 + 2 * i) if bias is not None else "")
+            if i == middle:
+                packed.append(ctx.pack(("depthwise", *names), lambda w=w: pack_depthwise(w)))  # type: ignore[misc]
+                packed.append(ctx.pack(("bias", *names), lambda w=w, bias=bias: pack_bias(bias, w.shape[0])))  # type: ignore[misc]
+                hidden = w.shape[0]
+                window = conv._window(w.shape)
+            else:
+                packed.append(ctx.pack(("conv", *names, 1, ctx.lanes), lambda w=w: pack_conv(w, 1, ctx.lanes)))  # type: ignore[misc]
+                packed.append(ctx.pack(("bias", *names, 1), lambda w=w, bias=bias: pack_bias(bias, w.shape[0])))  # type: ignore[misc]
+        out, begins, _ = window.resolve(x.concrete[2:])
+        ranges = [[t * d - b for t in range(k)] for k, d, b in zip(window.kernel, window.dilations, begins, strict=True)]
+        taps = list(itertools.product(*ranges))
+        halo = NO_HALO
+        if not self.expand:
+            halo = _halo_for([_three(t, 0) for t in taps], _three(out, 1), _three(window.strides, 1), _three(x.concrete[2:], 1))
+        ctx.call(
+            "chain",
+            [
+                ctx.planes(0, halo=halo),
+                *(packed[:2] if self.expand else (None, None)),
+                *packed[2 * middle : 2 * middle + 2],
+                *(packed[-2:] if self.project else (None, None)),
+                ctx.planes(2 * len(self.convs) + 1) if self.residual else None,
+            ],
+            [ctx.out_planes()],
+            taps=taps,
+            hidden=hidden,
+            size=tuple(out),
+            stride=tuple(window.strides),
+            expand=self.convs[0].activation if self.expand else None,
+            depthwise=self.convs[middle].activation,
+            project=self.convs[-1].activation if self.project else None,
         )
         return True
 

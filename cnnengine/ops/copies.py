@@ -23,7 +23,7 @@ def strides_of(shape: Sequence[int]) -> tuple[int, ...]:
 
 def movable(spec: TensorSpec | None) -> bool:
     """Whether kernels can copy this value: numbers or bools of at most 8 bytes, extents known."""
-    return spec is not None and spec.is_concrete and spec.dtype.kind in "biuf" and spec.dtype.itemsize in (1, 2, 4, 8)
+    return spec is not None and spec.is_concrete and spec.dtype.kind in "biuf" and spec.dtype.isbuiltin == 1 and spec.dtype.itemsize in (1, 2, 4, 8)
 
 
 def known_integers(

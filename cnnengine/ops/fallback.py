@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..errors import CNNEngineError, InputError, ModelError, UnsupportedOperatorError
 from ..graph import TensorSpec
 from .base import Operator
-from .common import DTYPES
+from .common import code_of, known_dtype
 
 if TYPE_CHECKING:
     import onnx
@@ -30,6 +30,7 @@ _VERSIONS: dict[str, tuple[int, ...]] = {
     "Col2Im": (18,),
     "Compress": (9, 11, 28),
     "CumProd": (26,),
+    "DFT": (17, 20),
     "DeformConv": (19, 22),
     "DequantizeLinear": (19, 21, 23, 24, 25, 28),
     "Det": (11, 22),
@@ -38,18 +39,39 @@ _VERSIONS: dict[str, tuple[int, ...]] = {
     "EyeLike": (9, 22),
     "GRU": (7, 14, 22),
     "GridSample": (16, 20, 22),
+    "ImageDecoder": (20,),
     "LSTM": (7, 14, 22),
     "MatMulInteger": (10,),
+    "MelWeightMatrix": (17,),
     "QLinearMatMul": (10, 21),
     "QuantizeLinear": (10, 13, 19, 21, 23, 24, 25, 28),
     "RMSNormalization": (23,),
     "RNN": (7, 14, 22),
+    "RegexFullMatch": (20,),
     "ReverseSequence": (10, 28),
     "RoiAlign": (10, 16, 22),
     "RotaryEmbedding": (23,),
+    "STFT": (17,),
+    "StringConcat": (20,),
+    "StringNormalizer": (10,),
+    "StringSplit": (20,),
+    "TensorScatter": (24,),
+    "TfIdfVectorizer": (9,),
     "Unique": (11, 28),
 }
-ALLOWED: dict[tuple[str, str], frozenset[int]] = {("", name): frozenset(versions) for name, versions in _VERSIONS.items()}
+_OTHER_DOMAINS: dict[tuple[str, str], tuple[int, ...]] = {
+    ("ai.onnx.ml", "ArrayFeatureExtractor"): (1,),
+    ("ai.onnx.ml", "Binarizer"): (1,),
+    ("ai.onnx.ml", "LabelEncoder"): (4,),
+    ("ai.onnx.ml", "TreeEnsemble"): (5,),
+    ("ai.onnx.preview.training", "Adagrad"): (1,),
+    ("ai.onnx.preview.training", "Adam"): (1,),
+    ("ai.onnx.preview.training", "Momentum"): (1,),
+}
+ALLOWED: dict[tuple[str, str], frozenset[int]] = {
+    **{("", name): frozenset(versions) for name, versions in _VERSIONS.items()},
+    **{key: frozenset(versions) for key, versions in _OTHER_DOMAINS.items()},
+}
 """(domain, operator) -> versions."""
 
 KNOWN_VALUE_LIMIT = 1024
@@ -74,6 +96,7 @@ class Fallback(Operator):
         The one-node model.
     """
 
+    widens: ClassVar[bool] = False
     op_type: str = ""  # type: ignore[misc]
     domain: str = ""  # type: ignore[misc]
     version: int = 1
@@ -135,7 +158,7 @@ class Fallback(Operator):
             shape = None
             if tensor.HasField("shape"):
                 shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-            dtype = DTYPES.get(tensor.elem_type)
+            dtype = known_dtype(tensor.elem_type)
             if dtype is None:
                 raise UnsupportedOperatorError(
                     "an output's element type is not supported", operator=self.op_type, received=tensor.elem_type
@@ -181,7 +204,10 @@ def _adapt(node: onnx.NodeProto, version: int) -> int:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, list) or value is None else np.asarray(value)
+    if isinstance(value, list) or value is None:
+        return value
+    array = np.asarray(value)
+    return array.astype(object) if array.dtype.kind in "UT" else array  # texts are objects here
 
 
 def _first_line(error: Exception) -> str:
@@ -189,9 +215,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _code(dtype: np.dtype, operator: str) -> int:
-    for code, known in DTYPES.items():
-        if known == dtype:
-            return code
+    code = code_of(dtype)
+    if code is not None:
+        return code
     raise UnsupportedOperatorError(
         "this element type is not supported", operator=operator, expected="a NumPy dtype", received=dtype
     )

@@ -133,7 +133,7 @@ def _element_index(shape: tuple[int, ...], indices: np.ndarray, axis: int, opera
 
 @dataclass(frozen=True)
 class ScatterElements(Operator):
-    """ONNX ScatterElements (11 to 18), and Scatter (9) by its old name: the inverse of GatherElements."""
+    """ONNX ScatterElements (11 to 18): the inverse of GatherElements."""
 
     axis: int = 0
     reduction: str = "none"
@@ -162,6 +162,13 @@ class ScatterElements(Operator):
         out = np.array(x)
         _store(out, _element_index(x.shape, indices, self.axis, self.op_type), updates, self.reduction)
         return [out]
+
+
+@dataclass(frozen=True)
+class Scatter(ScatterElements):
+    """ONNX Scatter (9): ScatterElements by its old name."""
+
+    op_type: ClassVar[str] = "Scatter"
 
 
 @dataclass(frozen=True)

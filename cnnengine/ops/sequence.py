@@ -1,6 +1,6 @@
-"""Sequences of tensors, as exporters write them for `split` and `chunk`: Python lists while running.
+"""Sequences of tensors, Python lists while running, and optional values, which may be None.
 
-A sequence's TensorSpec has its elements' dtype and no shape.
+A sequence's TensorSpec has its elements' dtype and no shape. Nodes that read or make one run on the host.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import InputError, ShapeError
+from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
-from .base import EXACT, Operator
-from .common import integers, normal_axis, required, scalar
+from .base import EXACT, NodeRecord, Operator
+from .common import FLOAT32, dtype_of, integers, normal_axis, required, scalar, spec_at
 
 Specs = Sequence[TensorSpec | None]
 
@@ -28,6 +28,7 @@ class SplitToSequence(Operator):
 
     op_type: ClassVar[str] = "SplitToSequence"
     tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
 
     def sizes(self, extent: int, split: Any) -> tuple[int, ...]:
         """Extents of the pieces along the axis; `split` None means single slices."""
@@ -56,6 +57,8 @@ class SplitToSequence(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         x, split = inputs[0], inputs[1] if len(inputs) > 1 else None
         axis = normal_axis(self.axis, x.ndim, self.op_type)
+        if isinstance(split, np.ndarray) and split.ndim > 1:
+            raise ShapeError("must be a scalar or a list", operator=self.op_type, tensor="split", received=split.shape)
         sizes = self.sizes(x.shape[axis], split)
         pieces = np.split(x, np.cumsum(sizes)[:-1], axis=axis) if sizes else []
         if split is None and not self.keepdims:
@@ -69,6 +72,7 @@ class SequenceAt(Operator):
 
     op_type: ClassVar[str] = "SequenceAt"
     tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(required(inputs, 0, self.op_type).dtype, None)]
@@ -92,6 +96,7 @@ class SequenceConstruct(Operator):
 
     op_type: ClassVar[str] = "SequenceConstruct"
     tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(required(inputs, 0, self.op_type).dtype, None)]
@@ -106,6 +111,7 @@ class SequenceLength(Operator):
 
     op_type: ClassVar[str] = "SequenceLength"
     tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(np.dtype(np.int64), ())]
@@ -123,6 +129,7 @@ class ConcatFromSequence(Operator):
 
     op_type: ClassVar[str] = "ConcatFromSequence"
     tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(required(inputs, 0, self.op_type).dtype, None)]
@@ -140,3 +147,147 @@ class ConcatFromSequence(Operator):
                 expected="equal extents on the other axes",
                 received=[x.shape for x in items],
             ) from None
+
+
+def _items(value: Any, operator: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(
+            "must be a sequence", operator=operator, tensor="input_sequence", expected="a list", received=type(value).__name__
+        )
+    return value
+
+
+@dataclass(frozen=True)
+class SequenceEmpty(Operator):
+    """ONNX SequenceEmpty (11): no elements, of float32 by default."""
+
+    dtype: np.dtype = FLOAT32
+
+    op_type: ClassVar[str] = "SequenceEmpty"
+    tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> SequenceEmpty:
+        return cls(dtype_of(node.attribute("dtype", 1), operator=node.op_type, node=node.name))
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        return [TensorSpec(self.dtype, None)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [[]]
+
+
+@dataclass(frozen=True)
+class SequenceInsert(Operator):
+    """ONNX SequenceInsert (11): the sequence with a tensor before a position, at its end when none is given."""
+
+    op_type: ClassVar[str] = "SequenceInsert"
+    tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        return [TensorSpec(required(inputs, 1, self.op_type).dtype, None)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        items, tensor = list(_items(inputs[0], self.op_type)), inputs[1]
+        if items and items[0].dtype != tensor.dtype:
+            raise InputError(
+                "the elements differ in dtype", operator=self.op_type, expected=items[0].dtype, received=tensor.dtype
+            )
+        position = len(items)
+        if len(inputs) > 2 and inputs[2] is not None:
+            position = int(scalar(inputs[2], self.op_type, "position"))
+            if not -len(items) <= position <= len(items):
+                raise InputError(
+                    "the sequence has no such position",
+                    operator=self.op_type,
+                    tensor="position",
+                    expected=f"{-len(items)}..{len(items)}",
+                    received=position,
+                )
+        items.insert(position, tensor)
+        return [items]
+
+
+@dataclass(frozen=True)
+class SequenceErase(Operator):
+    """ONNX SequenceErase (11): the sequence without the element at a position, the last when none is given."""
+
+    op_type: ClassVar[str] = "SequenceErase"
+    tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        return [TensorSpec(required(inputs, 0, self.op_type).dtype, None)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        items = list(_items(inputs[0], self.op_type))
+        position = int(scalar(inputs[1], self.op_type, "position")) if len(inputs) > 1 and inputs[1] is not None else -1
+        if not -len(items) <= position < len(items):
+            raise InputError(
+                "the sequence has no such element",
+                operator=self.op_type,
+                tensor="position",
+                expected=f"{-len(items)}..{len(items) - 1}",
+                received=position,
+            )
+        del items[position]
+        return [items]
+
+
+@dataclass(frozen=True)
+class Optional(Operator):
+    """ONNX Optional (15): its input as an optional value, or one without an element."""
+
+    op_type: ClassVar[str] = "Optional"
+    tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Optional:
+        if not any(node.inputs) and "type" not in node.attributes:
+            raise ModelError("says neither value nor type", node=node.name, operator=node.op_type, expected="an input or a type")
+        return cls()
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x = spec_at(inputs, 0)
+        return [TensorSpec(FLOAT32 if x is None else x.dtype, None)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [inputs[0] if inputs else None]
+
+
+@dataclass(frozen=True)
+class OptionalHasElement(Operator):
+    """ONNX OptionalHasElement (15 to 28): whether there is a value; no input at all means no."""
+
+    op_type: ClassVar[str] = "OptionalHasElement"
+    tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x = spec_at(inputs, 0)
+        if x is None or x.is_concrete:
+            return [TensorSpec.of(np.array(x is not None))]
+        return [TensorSpec(np.dtype(np.bool_), ())]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [np.array(bool(inputs) and inputs[0] is not None)]
+
+
+@dataclass(frozen=True)
+class OptionalGetElement(Operator):
+    """ONNX OptionalGetElement (15 to 28): the value, which must be there; tensors and sequences pass as they are."""
+
+    op_type: ClassVar[str] = "OptionalGetElement"
+    tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        return [required(inputs, 0, self.op_type)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        if inputs[0] is None:
+            raise InputError("there is no element", operator=self.op_type, tensor="input", expected="a value", received=None)
+        return [inputs[0]]

@@ -16,7 +16,19 @@ import numpy as np
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import Dim, TensorSpec
 from .base import EXACT, Lowering, NodeRecord, Operator
-from .common import DTYPES, INT64, broadcast_shape, dtype_of, integers, normal_axes, normal_axis, required, scalar, spec_at
+from .common import (
+    INT64,
+    broadcast_shape,
+    code_of,
+    dtype_of,
+    integers,
+    is_small,
+    normal_axes,
+    normal_axis,
+    required,
+    scalar,
+    spec_at,
+)
 from .copies import along_channels, copy, known_integers, movable, pad_constant, pick, short_enough, strides_of
 
 Specs = Sequence[TensorSpec | None]
@@ -40,6 +52,7 @@ class Identity(Operator):
 
     op_type: ClassVar[str] = "Identity"
     tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [required(inputs, 0, self.op_type)]
@@ -56,45 +69,62 @@ class Identity(Operator):
 
 @dataclass(frozen=True)
 class Dropout(Operator):
-    """ONNX Dropout (1 to 22) at inference: the input as it is, and a mask of ones.
+    """ONNX Dropout (1 to 22): the input as it is, and a mask of ones; in training mode, with a seed, elements are dropped.
+
+    Which ones the specification leaves open: they are those of ONNX's own cases, by NumPy's Mersenne Twister.
 
     Attributes
     ----------
     mask : {"", "same", "bool"}
         Whether the mask is asked for: before version 10 it has the input's dtype.
+    seed : int, optional
+        From version 12 on. Without one, dropping is refused: its result would differ from run to run.
     """
 
     mask: str = ""
+    seed: int | None = None
 
     op_type: ClassVar[str] = "Dropout"
     tolerance: ClassVar[str] = EXACT
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Dropout:
+        seed = node.attribute("seed")
+        given = None if seed is None else int(seed)
         if len(node.outputs) < 2 or not node.outputs[1]:
-            return cls()
-        return cls("same" if node.version < 10 else "bool")
+            return cls("", given)
+        return cls("same" if node.version < 10 else "bool", given)
 
-    def _refuse_training(self, ratio: Any, mode: Any) -> None:
-        default = ratio is None or bool(np.asarray(ratio).any())
-        if default and mode is not None and bool(np.asarray(mode).any()):
+    def _dropping(self, ratio: Any, mode: Any) -> float:
+        """The share of the elements that is dropped: 0 unless training; raises where there is no seed."""
+        if mode is None or not bool(np.asarray(mode).any()):
+            return 0.0
+        share = 0.5 if ratio is None else float(scalar(ratio, self.op_type, "ratio"))
+        if not 0 <= share < 1:
+            raise InputError("must be from 0 to 1", operator=self.op_type, tensor="ratio", expected="[0, 1)", received=share)
+        if share and self.seed is None:
             raise UnsupportedOperatorError(
                 "dropping at random is training", operator=self.op_type, tensor="training_mode", expected=False, received=True
             )
+        return share
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)
         ratio, mode = spec_at(inputs, 1), spec_at(inputs, 2)
-        if ratio is None or ratio.value is not None:
-            self._refuse_training(None if ratio is None else ratio.value, None if mode is None else mode.value)
+        if mode is not None and mode.value is not None and (ratio is None or ratio.value is not None):
+            self._dropping(None if ratio is None else ratio.value, mode.value)
         if not self.mask:
-            return [x]
-        return [x, TensorSpec(x.dtype if self.mask == "same" else np.dtype(np.bool_), x.shape)]
+            return [TensorSpec(x.dtype, x.shape)]
+        return [TensorSpec(x.dtype, x.shape), TensorSpec(x.dtype if self.mask == "same" else np.dtype(np.bool_), x.shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, ratio, mode = (*inputs, None, None)[:3]
-        self._refuse_training(ratio, mode)
-        return [x, np.ones(x.shape, x.dtype if self.mask == "same" else np.bool_)] if self.mask else [x]
+        share = self._dropping(ratio, mode)
+        keep = np.ones(x.shape, np.bool_)
+        if share:
+            keep = np.random.RandomState(self.seed).uniform(0, 1, x.shape) >= share
+            x = (keep * x.astype(np.float64) / (1 - share)).astype(x.dtype)
+        return [x, keep.astype(x.dtype if self.mask == "same" else np.bool_)] if self.mask else [x]
 
     def lower(self, ctx: Lowering) -> bool:
         if not movable(ctx.inputs[0]):
@@ -102,7 +132,8 @@ class Dropout(Operator):
         for i, spec in enumerate(ctx.inputs[1:], 1):
             if spec is not None and ctx.const(i) is None:
                 return False
-        self._refuse_training(*(ctx.const(i) if i < len(ctx.inputs) and ctx.inputs[i] is not None else None for i in (1, 2)))
+        if self._dropping(*(ctx.const(i) if i < len(ctx.inputs) and ctx.inputs[i] is not None else None for i in (1, 2))):
+            return False
         ctx.same()
         if self.mask:
             ctx.call("fill", (), (ctx.out_plain(1),), value=1)
@@ -460,6 +491,40 @@ class Concat(Operator):
             shape = specs[i].concrete
             copy(ctx, ctx.plain(i), target, shape, strides_of(shape), strides, 0, at * strides[axis])
             at += shape[axis]
+        return True
+
+
+@dataclass(frozen=True)
+class TakeChannels(Operator):
+    """Channels of tensors (N, C, ...), in any order: what channel shuffles and Gather along channels become. No ONNX operator.
+
+    Attributes
+    ----------
+    channels : tuple of int
+        For each channel of the output, the channel of the input, counted on from one input to the next.
+    """
+
+    channels: tuple[int, ...]
+
+    op_type: ClassVar[str] = "TakeChannels"
+    domain: ClassVar[str] = "cnnengine"
+    tolerance: ClassVar[str] = EXACT
+
+    MAX_INPUTS: ClassVar[int] = 23
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x = required(inputs, 0, self.op_type)
+        return [TensorSpec(x.dtype, None if x.shape is None else (x.shape[0], len(self.channels), *x.shape[2:]))]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return [np.concatenate(inputs, axis=1)[:, list(self.channels)]]
+
+    def lower(self, ctx: Lowering) -> bool:
+        if len(ctx.inputs) == 1 and not ctx.in_planes(0):
+            ctx.call("gather", (ctx.plain(0),), (ctx.out_plain(),), axis=1, indices=np.array(self.channels, np.int64))
+            return True
+        operands = [ctx.any_planes(i) for i in range(len(ctx.inputs))]
+        ctx.call("take_planes", operands, (ctx.out_planes(),), channels=self.channels)
         return True
 
 
@@ -925,12 +990,19 @@ def _parse(text: Any) -> float:
     return float({"INF": "inf", "+INF": "inf", "-INF": "-inf"}.get(word.upper(), word))
 
 
-def convert(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`x` as Cast gives it: truncated towards zero, bool by "not zero", numbers from and to text."""
+SATURATING = frozenset(("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"))
+
+
+def convert(x: np.ndarray, dtype: np.dtype, saturate: bool = True, round_mode: str = "up") -> np.ndarray:
+    """`x` as Cast gives it: truncated towards zero, bool by "not zero", numbers from and to text.
+
+    `saturate` says whether numbers beyond the range of an 8-bit float become its largest one; `round_mode` is that of
+    float8e8m0: "up", "down" or "nearest".
+    """
     if x.dtype == dtype:
         return x
     for given in (x.dtype, dtype):
-        if given not in DTYPES.values():
+        if code_of(given) is None:
             raise UnsupportedOperatorError(
                 "this element type is not supported", operator="Cast", expected="a NumPy dtype", received=given
             )
@@ -945,6 +1017,18 @@ def convert(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         else:
             values = [_parse(v) for v in x.reshape(-1)]  # type: ignore[misc]
         return np.array(values).astype(dtype).reshape(x.shape)
+    if dtype.name == "float8_e8m0fnu":
+        from onnx import numpy_helper
+
+        return np.asarray(numpy_helper.to_float8e8m0(x.astype(np.float32), saturate, round_mode)).astype(dtype)
+    if is_small(x.dtype) and dtype.kind in "iub":
+        x = x.astype(np.float32)  # of which NumPy has all conversions
+    if saturate and dtype.name in SATURATING:
+        import ml_dtypes
+
+        limits = ml_dtypes.finfo(dtype)
+        wide = x.astype(np.float64)
+        return np.clip(wide, float(limits.min), float(limits.max)).astype(np.float32).astype(dtype)
     with np.errstate(invalid="ignore", over="ignore"):  # out of range is undefined in ONNX, NaN to integer too
         return x.astype(dtype)
 
@@ -966,27 +1050,47 @@ def lower_cast(ctx: Lowering, dtype: np.dtype) -> bool:
     return True
 
 
+def _round_mode(mode: Any, node: NodeRecord) -> str:
+    if mode not in ("up", "down", "nearest"):
+        raise ModelError(
+            "an unknown round_mode", node=node.name, operator=node.op_type, expected="'up', 'down' or 'nearest'", received=mode
+        )
+    return str(mode)
+
+
 @dataclass(frozen=True)
 class Cast(Operator):
-    """ONNX Cast (1 to 25) between the dtypes that NumPy has; the others are refused."""
+    """ONNX Cast (1 to 28) between all element types.
+
+    Attributes
+    ----------
+    saturate : int
+        For 8-bit floats: whether numbers out of range become the largest one (else NaN or infinite).
+    round_mode : {"up", "down", "nearest"}
+        For float8e8m0.
+    """
 
     to: np.dtype
+    saturate: int = 1
+    round_mode: str = "up"
 
     op_type: ClassVar[str] = "Cast"
     tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Cast:
         to = node.attribute("to")
         if to is None:
             raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected="to")
-        return cls(dtype_of(to, operator=node.op_type, node=node.name))
+        rounding = node.attribute("round_mode", "up")
+        return cls(dtype_of(to, operator=node.op_type, node=node.name), int(node.attribute("saturate", 1)), _round_mode(rounding, node))
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(self.to, required(inputs, 0, self.op_type).shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
-        return [convert(inputs[0], self.to)]
+        return [convert(inputs[0], self.to, bool(self.saturate), self.round_mode)]
 
     def lower(self, ctx: Lowering) -> bool:
         return lower_cast(ctx, self.to)
@@ -994,16 +1098,24 @@ class Cast(Operator):
 
 @dataclass(frozen=True)
 class CastLike(Operator):
-    """ONNX CastLike (15 to 25): Cast to the second input's dtype."""
+    """ONNX CastLike (15 to 28): Cast to the second input's dtype."""
+
+    saturate: int = 1
+    round_mode: str = "up"
 
     op_type: ClassVar[str] = "CastLike"
     tolerance: ClassVar[str] = EXACT
+    widens: ClassVar[bool] = False
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> CastLike:
+        return cls(int(node.attribute("saturate", 1)), _round_mode(node.attribute("round_mode", "up"), node))
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(required(inputs, 1, self.op_type).dtype, required(inputs, 0, self.op_type).shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
-        return [convert(inputs[0], inputs[1].dtype)]
+        return [convert(inputs[0], inputs[1].dtype, bool(self.saturate), self.round_mode)]
 
     def lower(self, ctx: Lowering) -> bool:
         return ctx.inputs[1] is not None and lower_cast(ctx, ctx.inputs[1].dtype)

@@ -19,7 +19,7 @@ def common_subexpressions(graph: Graph) -> Graph:
     values: dict[Hashable, str] = {}
     for name, value in graph.constants.items():
         if value.nbytes <= SMALL and value.dtype.kind != "O" and name not in graph.outputs:
-            key: Hashable = (value.dtype.str, value.shape, np.ascontiguousarray(value).tobytes())
+            key: Hashable = (value.dtype, value.shape, np.ascontiguousarray(value).tobytes())
             if values.setdefault(key, name) != name:
                 same[name] = values[key]
     seen: dict[Hashable, Node] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Graph
-from ..ops.common import DTYPES
+from ..ops.common import code_of
 from ..ops.shape import Cast, CastLike
 from .rewrite import Fact, facts
 
@@ -14,7 +14,8 @@ def resolve_castlike(graph: Graph) -> Graph:
     nodes = []
     for node in graph.nodes:
         dtype = known.get(node.inputs[1], Fact()).dtype if isinstance(node.op, CastLike) else None
-        if dtype is not None and dtype in DTYPES.values():
-            node = node.replace(op=Cast(dtype), inputs=node.inputs[:1])
+        if dtype is not None and code_of(dtype) is not None:
+            assert isinstance(node.op, CastLike)
+            node = node.replace(op=Cast(dtype, node.op.saturate, node.op.round_mode), inputs=node.inputs[:1])
         nodes.append(node)
     return graph if all(a is b for a, b in zip(nodes, graph.nodes, strict=True)) else graph.replace(nodes=nodes)

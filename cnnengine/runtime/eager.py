@@ -6,6 +6,7 @@ input is the data, its shape decides everything and the launches are kept; weigh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,8 @@ def _execute(ready: _Ready, data: np.ndarray, threads: int, out: np.ndarray | No
         if buffer.kind == "input":
             return data.reshape(-1)
         if buffer not in memory:
-            memory[buffer] = aligned_empty(ready.sizes[buffer], buffer.dtype)
+            # an output without elements may be named by no call
+            memory[buffer] = aligned_empty(ready.sizes.get(buffer, math.prod(ref.shape)), buffer.dtype)
         return memory[buffer]
 
     for front, launch, operands, as_bytes in ready.steps:

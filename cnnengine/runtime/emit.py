@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import InputError, ShapeError
 from ..graph import TensorSpec
-from .layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, merge_halos
+from .layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, is_mapped, kept, merge_halos
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -30,6 +30,7 @@ class Buffer:
     lanes, groups, halo : its layout; lanes 0 is plain
     array : the values of a constant, flat and aligned
     slot : number of the input or output
+    parent, block : the buffer that it is a range of channel blocks of, and the first of them (see runtime.place)
     """
 
     kind: str
@@ -40,6 +41,16 @@ class Buffer:
     halo: Halo = NO_HALO
     array: np.ndarray | None = None
     slot: int = -1
+    parent: Buffer | None = None
+    block: int = 0
+
+    def place(self) -> tuple[Buffer, int]:
+        """The buffer that this one lies in at last (itself, unless placed) and the first of its channel blocks there."""
+        buffer, block = self, 0
+        while buffer.parent is not None:
+            block += buffer.block
+            buffer = buffer.parent
+        return buffer, block
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +62,17 @@ class BufferRef:
 
     def view(self) -> View:
         b = self.buffer
-        return View.planes(b.shape, b.lanes, b.halo, b.groups) if b.lanes else View.plain(self.shape, b.dtype)
+        if not b.lanes:
+            return View.plain(self.shape, b.dtype)
+        if b.parent is None:
+            return View.planes(b.shape, b.lanes, b.halo, b.groups)
+        root = b.place()[0]
+        return View.planes(b.shape, b.lanes, root.halo, b.groups).within(View.planes(root.shape, b.lanes, root.halo, root.groups))
+
+    def start(self) -> int:
+        """Bytes from the start of the buffer's memory to the view: those of the blocks before it where it is placed."""
+        root, block = self.buffer.place()
+        return block * View.planes(root.shape, root.lanes, root.halo, root.groups).sp * root.dtype.itemsize if block else 0
 
 
 @dataclass(eq=False)
@@ -75,12 +96,21 @@ class Emitter:
         Packed constants by key, shared by all plans of a program.
     winograd : bool
         Whether convolutions may use Winograd's algorithm.
+    on_pack : callable, optional
+        Told the bytes of every constant that is packed.
     """
 
-    def __init__(self, lanes: int, packed: dict[tuple[Hashable, ...], np.ndarray], winograd: bool = False) -> None:
+    def __init__(
+        self,
+        lanes: int,
+        packed: dict[tuple[Hashable, ...], np.ndarray],
+        winograd: bool = False,
+        on_pack: Callable[[int], None] | None = None,
+    ) -> None:
         self.lanes = lanes
         self.winograd = winograd
         self.packed = packed
+        self._on_pack = on_pack
         self.calls: list[KernelCall] = []
         self.values: dict[str, Value] = {}
         self._constants: dict[tuple[Hashable, ...], Buffer] = {}
@@ -112,14 +142,29 @@ class Emitter:
         """The packed constant of this key as an operand."""
         if key not in self._constants:
             if key not in self.packed:
-                array = np.ascontiguousarray(build()).reshape(-1)
+                array = kept(np.ascontiguousarray(build()).reshape(-1))
                 # what is packed is read in whole registers; plain tensors may lie anywhere
                 aligned = key[0] == "plain" or array.ctypes.data % ALIGNMENT == 0
                 self.packed[key] = array if aligned else aligned_copy(array)
+                if self._on_pack is not None:
+                    self._on_pack(array.nbytes)
             array = self.packed[key]
             self._constants[key] = Buffer("constant", array.shape, array.dtype, array=array)
         buffer = self._constants[key]
         return BufferRef(buffer, buffer.shape)
+
+    def plain_constant(self, name: str, constant: np.ndarray) -> Buffer:
+        """The constant of this name as it is, in memory that a run may read, shared by all plans."""
+        return self.constant_buffer(("plain", name), lambda: constant).buffer
+
+    def host_constant(self, name: str) -> np.ndarray | None:
+        """The constant of this name as a host step may hold it; None where the value is no constant."""
+        constant = self.values[name].constant
+        if constant is None or not is_mapped(constant):
+            return constant
+        array = self.plain_constant(name, constant).array
+        assert array is not None
+        return array.reshape(constant.shape)
 
     def operand(self, name: str, lanes: int, groups: int, halo: Halo, node: str) -> BufferRef:
         """The value in this layout, reordered here where it is not at hand."""
@@ -129,9 +174,7 @@ class Emitter:
         key = (lanes, groups)
         ref = value.refs.get(key)
         if ref is None and value.constant is not None and lanes == 0:
-            constant = value.constant
-            ref = self.constant_buffer(("plain", name), lambda: np.ascontiguousarray(constant))
-            ref = value.refs[key] = BufferRef(ref.buffer, value.shape)
+            ref = value.refs[key] = BufferRef(self.plain_constant(name, value.constant), value.shape)
         if ref is None:
             source = value.refs.get((self.lanes, 1)) or (
                 next(iter(value.refs.values())) if value.refs else self.operand(name, 0, 1, NO_HALO, node)
@@ -179,6 +222,17 @@ class NodeContext:
 
     def is_planes(self, index: int) -> bool:
         return (self.lanes, 1) in self._emitter.values[self._names[index]].refs
+
+    def in_planes(self, index: int) -> bool:
+        return self._grouped(index) is not None
+
+    def any_planes(self, index: int) -> BufferRef:
+        return self.planes(index, groups=self._grouped(index) or 1)
+
+    def _grouped(self, index: int) -> int | None:
+        """The groups of the planes in which the input is at hand, one where there is a choice."""
+        refs = self._emitter.values[self._names[index]].refs
+        return min((groups for lanes, groups in refs if lanes == self.lanes), default=None)
 
     def plain(self, index: int) -> BufferRef:
         return self._emitter.operand(self._names[index], 0, 1, NO_HALO, self._node)

@@ -16,8 +16,9 @@ planes
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,15 @@ class View:
             tuple(shape), np.dtype(np.float32), lanes, groups, halo, sn, sp, sd, sh, d0 * sd + h0 * sh + w0 * lanes, shape[0] * sn
         )
 
+    def within(self, whole: View) -> View:
+        """This view as a range of the channel blocks of `whole`, which has its lanes, spatial extents and halo.
+
+        The offset counts from the first block of the range. For one image the view is the dense one.
+        """
+        if self.n <= 1:
+            return self
+        return replace(self, sn=whole.sn, size=(self.n - 1) * whole.sn + self.blocks * self.sp)
+
     @property
     def is_plain(self) -> bool:
         return self.lanes == 0
@@ -158,3 +168,18 @@ def aligned_copy(array: np.ndarray) -> np.ndarray:
     out = aligned_empty(array.size, array.dtype.newbyteorder("="))
     out.reshape(array.shape)[...] = array
     return out
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    """Whether an array is a view of a mapped file: the file may be written to, so no run may read it."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)
+
+
+def kept(array: np.ndarray) -> np.ndarray:
+    """The array as runs may hold it: itself, or a copy of what lies in a file or unaligned."""
+    if array.flags.aligned and not is_mapped(array):
+        return array
+    return aligned_copy(array).reshape(array.shape)

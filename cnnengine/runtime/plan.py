@@ -1,7 +1,8 @@
 """Plan: kernel calls with memory assigned, compiled to an array of native steps.
 
 Buffers of the arena share memory when their lives do not meet: sorted by size, each takes the lowest gap that is free while
-it lives (greedy by size). Constants, inputs and outputs are reached where they are.
+it lives (greedy by size). Those that are parts of another one lie inside of it (runtime.place). Constants, inputs and outputs
+are reached where they are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..errors import ShapeError
 from ..graph import MAX_BYTES
 from .emit import Buffer, BufferRef
 from .layout import ALIGNMENT, KernelCall, View
+from .place import place
 from .runner import NativePlan, Workspace
 
 
@@ -110,8 +112,10 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
     ValueError
         From a kernel's builder, when operands do not fit (a fault of the lowering, not of the user).
     """
+    items = place(items)
     lives: dict[Buffer, _Life] = {}
     views: dict[BufferRef, View] = {}
+    starts: dict[Buffer, int] = {}
     for time, item in enumerate(items):
         for ref in (*item.inputs, *item.outputs):
             if not isinstance(ref, BufferRef):
@@ -119,9 +123,12 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
             view = views.get(ref) or views.setdefault(ref, ref.view())
             if ref.buffer.kind != "arena":
                 continue
-            life = lives.setdefault(ref.buffer, _Life(time, time, 0))
+            root, _ = ref.buffer.place()
+            life = lives.setdefault(root, _Life(time, time, 0))
             life.last = time
-            life.nbytes = max(life.nbytes, view.nbytes)
+            if ref.buffer not in starts:
+                starts[ref.buffer] = ref.start()
+            life.nbytes = max(life.nbytes, starts[ref.buffer] + view.nbytes)
     arena = _assign(list(lives.values()))
     if arena > MAX_BYTES:
         time = max(lives.values(), key=lambda life: life.nbytes).first
@@ -131,7 +138,7 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
             expected=f"at most {MAX_BYTES} bytes",
             received=arena,
         )
-    offsets = {buffer: life.offset for buffer, life in lives.items()}
+    offsets = {buffer: lives[buffer.place()[0]].offset + start for buffer, start in starts.items()}
 
     steps: list[tuple[Any, list[tuple[str, Any]]]] = []
     pieces: list[tuple[int, int] | HostStep] = []

@@ -174,6 +174,75 @@ def test_copy_planes_refuses_ranges_outside():
         kernel("copy_planes").build((v,), (View.planes((1, 20, 4, 4), lanes(), groups=2),), channels=1)
 
 
+def run_take(shapes, groups, out_groups, channels, threads, tail=(5, 9)):
+    """take_planes of inputs of these batch-less channel counts; every float of the output is specified or 0."""
+    xs = [RNG.standard_normal((2, c, *tail)).astype(np.float32) for c in shapes]
+    x_views = [View.planes(x.shape, lanes(), HALOS[i % 2], g) for i, (x, g) in enumerate(zip(xs, groups, strict=True))]
+    expected = np.concatenate(xs, 1)[:, channels]
+    for halo in HALOS[:2]:
+        yv = View.planes(expected.shape, lanes(), halo, out_groups)
+        launch = kernel("take_planes").build(x_views, (yv,), channels=channels)
+        y = aligned_empty(yv.size)
+        y[:] = np.nan
+        buffers = [to_buffer(x, v) for x, v in zip(xs, x_views, strict=True)]
+        kernel("take_planes").front(launch, *buffers, y, threads=threads)
+        whole = to_buffer(expected, yv)
+        specified = ~np.isnan(whole)
+        assert np.array_equal(y[specified], whole[specified]), (shapes, groups, out_groups)
+
+
+@pytest.mark.parametrize("shuffle", [2, 3, 4, 8, 29])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_take_planes_shuffles_channels(isa, threads, shuffle, groups):
+    c = 2 * shuffle * 7
+    order = np.arange(c).reshape(shuffle, -1).T.reshape(-1)
+    run_take([c], [groups], 1, order, threads)
+    run_take([c // 2, c // 2], [1, groups if c // 2 % groups == 0 else 1], 2, order, threads, (3, 2, 4))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_take_planes_of_many(isa, threads, seed):
+    rng = np.random.default_rng(seed)
+    shapes = [int(n) for n in rng.integers(1, 40, rng.integers(1, 24))]
+    channels = rng.integers(0, sum(shapes), int(rng.integers(1, 70)))
+    run_take(shapes, [1] * len(shapes), 1, channels, threads)
+
+
+def test_take_planes_of_large_planes(isa, threads):
+    run_take([35], [1], 1, np.arange(35)[::-1], threads, (150, 170))
+    run_take([35], [1], 1, np.arange(35), threads, (1, 20000))
+
+
+def test_take_planes_of_nothing():
+    for shape in [(0, 3, 4, 4), (2, 3, 0, 4), (2, 3, 4, 0)]:
+        v = View.planes(shape, lanes(), HALOS[1])
+        y = aligned_empty(v.size)
+        y[:] = np.nan
+        kernel("take_planes").front(kernel("take_planes").build((v,), (v,), channels=[2, 1, 0]), np.zeros(v.size, np.float32), y)
+        assert not y.any()
+
+
+def test_take_planes_refuses_what_does_not_fit():
+    v = View.planes((1, 20, 4, 4), lanes())
+    for inputs, output, channels in (
+        ((), v, []),
+        ((v,) * 24, v, range(20)),
+        ((v,), v, range(19)),
+        ((v,), v, range(1, 21)),
+        ((v,), v, range(-1, 19)),
+        ((View.plain((1, 20, 4, 4)),), v, range(20)),
+        ((View.planes((1, 20, 4, 5), lanes()),), v, range(20)),
+        ((View.planes((1, 20, 4, 4), 2 * lanes()),), v, range(20)),
+    ):
+        with pytest.raises(ValueError, match="take_planes"):
+            kernel("take_planes").build(inputs, (output,), channels=channels)
+    launch = kernel("take_planes").build((v,), (v,), channels=range(20))
+    ok = np.zeros(v.size, np.float32)
+    for buffers in ((ok,), (ok, ok[:-1].copy()), (ok[:-1].copy(), ok), (ok, ok, ok)):
+        with pytest.raises(ValueError, match="take_planes"):
+            kernel("take_planes").front(launch, *buffers)
+
+
 DTYPES = [np.uint8, np.bool_, np.float16, np.int32, np.float32, np.int64, np.float64]
 
 

@@ -18,6 +18,11 @@ ctypedef void (*blend_rows_fn)(const float *a, const float *b, float t, float *y
 ctypedef void (*blend_pixels_fn)(const float *x, const Py_ssize_t *first, const Py_ssize_t *second, const float *t, float *y,
                                  Py_ssize_t pixels) noexcept nogil
 
+# Pixels whose lanes come from several places: lane l of y's pixel p is lane orders[i][l] of x[i]'s pixel p for the one i whose
+# masks[i][l] is -1 (the others are 0). Lanes that no i serves stay as they are where `keep`, else become 0. Table: for each of
+# `parts` i, LANES orders, then LANES masks.
+ctypedef void (*mix_fn)(const float *const *x, const int *table, int parts, bint keep, float *y, Py_ssize_t pixels) noexcept nogil
+
 cdef struct MoveTiles:
     int lanes
     pack_fn pack
@@ -25,3 +30,4 @@ cdef struct MoveTiles:
     transpose_fn transpose
     blend_rows_fn blend_rows
     blend_pixels_fn blend_pixels
+    mix_fn mix

@@ -10,12 +10,16 @@ from cpython.pycapsule cimport PyCapsule_New
 
 cdef extern from "simd.h" nogil:
     ctypedef float vf
+    ctypedef int vi
     enum: LANES, VLOG
     vf vset(float) noexcept
     vf vload(const float *) noexcept
     void vstore(float *, vf) noexcept
     vf vzip_lo(vf, vf) noexcept
     vf vzip_hi(vf, vf) noexcept
+    vf vpermute(vf, vi) noexcept
+    vf vselect(vi, vf, vf) noexcept
+    vi vf_bits(vf) noexcept
 
 
 cdef inline void transpose_block(vf *r) noexcept nogil:
@@ -123,6 +127,49 @@ cdef void blend_pixels(const float *x, const Py_ssize_t *first, const Py_ssize_t
         vstore(y + p * LANES, vload(x + first[p]) * (<float>1 - t[p]) + vload(x + second[p]) * t[p])
 
 
+cdef inline void mix_few(const float *const *x, const int *table, int parts, bint keep, float *y, Py_ssize_t pixels) noexcept nogil:
+    """`parts` and `keep` are constants, so that orders and masks stay in registers."""
+    cdef vi order[4]
+    cdef vi mask[4]
+    cdef const float *from_[4]
+    cdef Py_ssize_t p
+    cdef vf v
+    cdef int i
+    for i in range(parts):
+        order[i] = vf_bits(vload(<const float *>table + 2 * i * LANES))
+        mask[i] = vf_bits(vload(<const float *>table + (2 * i + 1) * LANES))
+        from_[i] = x[i]
+    for p in range(pixels):
+        v = vload(y + p * LANES) if keep else vset(0)
+        for i in range(parts):
+            v = vselect(mask[i], vpermute(vload(from_[i] + p * LANES), order[i]), v)
+        vstore(y + p * LANES, v)
+
+
+cdef void mix(const float *const *x, const int *table, int parts, bint keep, float *y, Py_ssize_t pixels) noexcept nogil:
+    cdef int at = 0
+    while at < parts:
+        if parts - at >= 4:
+            if keep:
+                mix_few(x + at, table + 2 * at * LANES, 4, True, y, pixels)
+            else:
+                mix_few(x + at, table, 4, False, y, pixels)
+            at = at + 4
+        elif parts - at >= 2:
+            if keep:
+                mix_few(x + at, table + 2 * at * LANES, 2, True, y, pixels)
+            else:
+                mix_few(x + at, table, 2, False, y, pixels)
+            at = at + 2
+        else:
+            if keep:
+                mix_few(x + at, table + 2 * at * LANES, 1, True, y, pixels)
+            else:
+                mix_few(x + at, table, 1, False, y, pixels)
+            at = at + 1
+        keep = True
+
+
 cdef MoveTiles tiles
 tiles.lanes = LANES
 tiles.pack = pack
@@ -130,4 +177,5 @@ tiles.unpack = unpack
 tiles.transpose = transpose
 tiles.blend_rows = blend_rows
 tiles.blend_pixels = blend_pixels
+tiles.mix = mix
 capsule = PyCapsule_New(&tiles, "cnnengine.tiles.move", NULL)
