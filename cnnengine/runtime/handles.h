@@ -156,14 +156,23 @@ static void error_at(const char *text, const char *what, int64_t index, int64_t 
 }
 static const char *error_get(void) { return handles_error; }
 
-/* Copy an array of `rank` axes between strided memory and C order; strides in bytes. Items may lie anywhere. */
+/* Copy an array of `rank` axes between strided memory and C order; strides in bytes, NULL for C order. Items may lie anywhere. */
 static void strided_copy(int rank, const int64_t *dims, const int64_t *strides, size_t item, char *strided, char *dense, int gather)
 {
     int64_t index[8] = {0};
+    size_t total = item;
     int axis;
     for (axis = 0; axis < rank; axis++)
-        if (dims[axis] == 0)
-            return;
+        total *= (size_t)dims[axis];
+    if (total == 0)
+        return;
+    if (strides == NULL) {
+        if (gather)
+            memcpy(dense, strided, total);
+        else
+            memcpy(strided, dense, total);
+        return;
+    }
     for (;;) {
         if (gather)
             memcpy(dense, strided, item);
