@@ -43,10 +43,14 @@ sanitize:
 aarch64:
 	tests/aarch64/run.sh
 
+# The tables of docs/performance.md in one full run, which goes on where it stopped: BENCH_ARGS=--fresh begins anew. onnx2torch and
+# pnnx come without what they depend on: torchvision, of which only detection operators make use.
 bench:
 	$(PYTHON) -m venv $(ENVS).venv-bench
 	$(ENVS).venv-bench/bin/pip install '.[bench]'
-	$(ENVS).venv-bench/bin/python benchmarks/compare.py resnet18.ts mobilenet_v2.ts --against onnxruntime --threads 1
+	$(ENVS).venv-bench/bin/pip install --no-deps onnx2torch==1.5.15 pnnx==20261020
+	$(ENVS).venv-bench/bin/python benchmarks/publish.py $(BENCH_ARGS)
+	$(ENVS).venv-bench/bin/python benchmarks/tables.py
 
 clean:
 	rm -rf build .venv-demo .venv-test .venv-zoo .venv-lint .venv-sanitize .venv-bench

@@ -328,7 +328,6 @@ class Side:
             torch.set_grad_enabled(False)
             self.module = torch
             return {"functions": []}
-        harness.import_cnnengine()
         import cnnengine.functional
 
         self.module = cnnengine.functional
@@ -336,6 +335,14 @@ class Side:
 
     def prepare(self, index: int) -> dict[str, Any]:
         """Make the arrays of a case, call it once, store the result for the comparison."""
+        self.bind(index)
+        result = self.call()
+        result = result[0] if isinstance(result, tuple) else result
+        np.save(self.folder / f"{index}.npy", np.asarray(result))
+        return {}
+
+    def bind(self, index: int) -> None:
+        """Make the arrays of a case, and the call of it."""
         case = CASES[index]
         seed = zlib.crc32(case.name.encode())
         arrays = [array(kind, shape, seed + i) for i, (kind, shape) in enumerate(case.arrays)]
@@ -348,20 +355,18 @@ class Side:
         else:
             function = getattr(self.module, case.function)
             self.call = self._bind(function, *arrays, *case.rest, **case.options, threads=self.threads)
-        result = self.call()
-        result = result[0] if isinstance(result, tuple) else result
-        np.save(self.folder / f"{index}.npy", np.asarray(result))
-        return {}
 
     @staticmethod
     def _bind(function: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[[], Any]:
         return lambda: function(*arguments, **options)
 
     def run(self, seconds: float) -> dict[str, Any]:
-        return {"times_ms": [round(t, 6) for t in harness.timed(self.call, seconds)]}
+        return {"times_ms": [round(t, 6) for t in harness.worker.timed(self.call, seconds)]}
 
     def peak(self, seconds: float) -> dict[str, Any]:
-        return {"gflops": harness.fma_peak(self.threads, seconds)}
+        from cnnengine.report.profile import fma_peak
+
+        return {"gflops": fma_peak(self.threads, seconds)}
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -372,8 +377,10 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return gap / (float(np.abs(b).max()) or 1.0) if math.isfinite(gap) else math.inf
 
 
-def measure(index: int, sides: dict[str, harness.Worker], folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def measure(index: int, sides: dict[str, Any], folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of one case."""
+    from cnnengine.bench import WorkerError
+
     case = CASES[index]
     figures: dict[str, Any] = {"function": case.function, "case": case.label, "flops": case.flops}
     try:
@@ -391,11 +398,11 @@ def measure(index: int, sides: dict[str, harness.Worker], folder: Path, options:
             for side in list(sides)[:: 1 if turn % 2 else -1]:
                 figures["failed"] = side
                 times[side] += sides[side].ask(do="run", seconds=options.seconds)["times_ms"]
-    except harness.WorkerError as error:
+    except WorkerError as error:
         figures["reason"] = str(error)
         return figures
     del figures["failed"]
-    figures |= {side: harness.summary(of_side) for side, of_side in times.items()}
+    figures |= {side: harness.worker.summary(of_side) for side, of_side in times.items()}
     for which in ("min", "median"):
         figures[f"ratio_{which}"] = figures["ours"][f"{which}_ms"] / figures["torch"][f"{which}_ms"]
     if case.flops:
@@ -455,23 +462,24 @@ def main(argv: list[str] | None = None) -> int:
     if not chosen:
         parser.error(f"no case contains {options.only!r}")
 
-    here, there = harness.probe(sys.executable, ["numpy"]), harness.probe(options.peer_python, ["torch", "numpy"])
+    from cnnengine import show_config
+    from cnnengine.bench.harness import PACKAGE_HOME, Worker, machine_head, probe
+    from cnnengine.bench.show import spread, table
+
+    here, there = probe(sys.executable, ["numpy"]), probe(options.peer_python, ["torch", "numpy"])
     if there["packages"]["torch"] is None:
         raise SystemExit(f"{options.peer_python} has no torch: --peer-python names the interpreter that has it")
-    head = harness.machine_head() | {"threads": options.threads, "torch": there["packages"]["torch"]}
+    head = machine_head() | {"threads": options.threads, "torch": there["packages"]["torch"]}
     print(f"{head['date']}  {head['cpu']}, {head['cpus']} CPUs, {head['system']}, load {head['load']}")
     print(f"threads {options.threads}, {options.rounds} rounds of {options.seconds:g} s; float32")
     print(f"Python {here['python']}, numpy {here['packages']['numpy']}; torch {head['torch']} under Python {there['python']}")
     if options.ours == "cnnengine":
-        try:
-            head["cnnengine"] = harness.cnnengine_config()
-        except (ImportError, AttributeError) as error:
-            raise SystemExit(f"{sys.executable} has no usable cnnengine: {error}") from None
-        print("cnnengine: " + "\n           ".join(head["cnnengine"].splitlines()))
+        head["cnnengine"] = {key: list(value) if isinstance(value, tuple) else value for key, value in show_config().items()}
+        print(f"cnnengine {head['cnnengine']['version']}, {head['cnnengine']['isa']}")
     sys.stdout.flush()
 
     results: list[dict[str, Any]] = []
-    sides: dict[str, harness.Worker] = {}
+    sides: dict[str, Worker] = {}
     untested: list[str] = []
     with tempfile.TemporaryDirectory(prefix="cnnengine-layers-") as folder:
         try:
@@ -479,7 +487,10 @@ def main(argv: list[str] | None = None) -> int:
                 (Path(folder) / side).mkdir()
                 python = options.peer_python if engine == "torch" else sys.executable
                 arguments = ["--worker", engine, os.fspath(Path(folder) / side), str(options.threads)]
-                sides[side] = harness.Worker([python, os.path.abspath(__file__), *arguments])
+                beside = os.fspath(Path(__file__).resolve().parent)
+                path = [beside] if engine == "torch" else [os.fspath(PACKAGE_HOME), os.environ.get("PYTHONPATH", ""), beside]
+                environment = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+                sides[side] = Worker([python, os.path.abspath(__file__), *arguments], environment=environment)
                 offered = sides[side].ask(do="start")["functions"]
                 untested += sorted(set(offered) - {case.function for case in CASES})
             for position, index in enumerate(chosen):
@@ -493,14 +504,14 @@ def main(argv: list[str] | None = None) -> int:
                 worker.close()
     if sys.stderr.isatty():
         print("\r" + " " * 80 + "\r", end="", file=sys.stderr)
-    print(harness.table([HEAD, *map(line, results)], left=2))
+    print(table([HEAD, *map(line, results)], left=2))
 
     measured = [r for r in results if "reason" not in r]
     failed = [r for r in results if "reason" in r]
     differing = [r for r in measured if r["difference"] > DIFFERS]
     slow = [r for r in measured if r["ratio_median"] > SLOW]
     peaks = [r["fma_peak_gflops"] for r in measured if r.get("fma_peak_gflops")]
-    print(f"FMA peak {harness.spread(peaks) + ' GFLOP/s' if peaks else 'n/a'}")
+    print(f"FMA peak {spread(peaks) + ' GFLOP/s' if peaks else 'n/a'}")
     if measured:
         mean = math.exp(sum(math.log(r["ratio_median"]) for r in measured) / len(measured))
         print(f"{len(measured)} cases, geometric mean of ours/torch in the median {mean:.2f}")
@@ -522,7 +533,7 @@ def main(argv: list[str] | None = None) -> int:
 def worker() -> None:
     engine, folder, threads = sys.argv[2:5]
     side = Side(engine, folder, int(threads))
-    harness.serve({"start": side.start, "prepare": side.prepare, "run": side.run, "peak": side.peak})
+    harness.worker.serve({"start": side.start, "prepare": side.prepare, "run": side.run, "peak": side.peak})
 
 
 if __name__ == "__main__":

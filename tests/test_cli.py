@@ -525,9 +525,10 @@ class TestProfile:
         refused = cnn("profile", MODEL, "--seconds", 0, "--plot", tmp_path / "none" / "roofline.png")
         assert (refused.status, len(refused.err)) == (2, 1)
 
-    def test_without_matplotlib_the_extra_is_named(self, cnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("command", ["profile", "bench"])
+    def test_without_matplotlib_the_extra_is_named(self, cnn, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
-        result = cnn("profile", MODEL, "--plot", "roofline.png")
+        result = cnn(command, MODEL, "--plot", "roofline.png")
         assert result == Result(2, [], ["cnnengine: plots need matplotlib: pip install 'cnnengine[bench]'"])
 
 
@@ -565,6 +566,17 @@ class TestUsage:
             ["profile", MODEL, "--sort", "name"],
             ["profile", MODEL, "--top", "0"],
             ["profile", MODEL, "--plot", "roofline.txt"],
+            ["bench"],
+            ["bench", "none.onnx", "--against", "cnnengine", "--json"],
+            ["bench", MODEL, "--against", "tensorrt"],
+            ["bench", MODEL, "--threads", "0"],
+            ["bench", MODEL, "--batch", "0"],
+            ["bench", MODEL, "--rounds", "0"],
+            ["bench", MODEL, "--seconds", "-1"],
+            ["bench", MODEL, "--fail-below", "much"],
+            ["bench", MODEL, "--plot", "bench.txt"],
+            ["bench", MODEL, "--peer-python", "/nowhere/python"],
+            ["bench", MODEL, "--shape", "1,1,32,32", "--shape", "1,1,32,32"],
         ],
     )
     def test_wrong_usage_is_one_line_and_status_2(self, cnn, arguments: list[str]) -> None:
@@ -574,7 +586,7 @@ class TestUsage:
         assert len(result.err) == 1
         assert result.err[0].startswith("cnnengine: ")
 
-    @pytest.mark.parametrize("command", ["predict", "info", "profile"])
+    @pytest.mark.parametrize("command", ["predict", "info", "profile", "bench"])
     def test_every_argument_is_in_the_help_with_an_example(self, cnn, command: str) -> None:
         (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
         shown = " ".join(" ".join(cnn(command, "--help").out).split())

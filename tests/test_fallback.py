@@ -140,52 +140,6 @@ def test_no_pair_hides_a_class() -> None:
     assert [op for (domain, op) in ALLOWED if lookup(op, domain) is not None] == []
 
 
-def dft(x: np.ndarray, axis: int, sign: int) -> np.ndarray:
-    """The sum of the definition, along an axis of a complex array."""
-    n = x.shape[axis]
-    factors = np.exp(sign * 2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n)
-    return np.moveaxis(np.tensordot(x, factors, (axis, 0)), -1, axis)
-
-
-@pytest.mark.parametrize("version", [17, 20])
-@pytest.mark.parametrize("axis", [1, 2])
-@pytest.mark.parametrize("onesided", [0, 1])
-@pytest.mark.parametrize("inverse", [0, 1])
-def test_dft_is_its_definition(version: int, axis: int, onesided: int, inverse: int) -> None:
-    rng = np.random.default_rng(1)
-    parts = 1 if onesided else 2
-    x = rng.standard_normal((2, 5, 6, parts))
-    node = helper.make_node("DFT", ["x", "", "axis"] if version == 20 else ["x"], ["y"], inverse=inverse, onesided=onesided)
-    if version == 17:
-        node.attribute.append(helper.make_attribute("axis", axis))
-    complex_x = x[..., 0] + (1j * x[..., 1] if parts == 2 else 0)
-    if inverse and onesided:  # one half of a spectrum that belongs to real numbers: even length, as the default has it
-        n = 2 * (x.shape[axis] - 1)
-        half = dft(rng.standard_normal((2, 8 if axis == 1 else 5, 10 if axis == 2 else 6)), axis, -1)
-        half = half.take(range(n // 2 + 1), axis)
-        x = np.stack([half.real, half.imag], -1)
-        rest = np.conj(np.flip(half.take(range(1, n // 2), axis), axis))
-        want = (dft(np.concatenate([half, rest], axis), axis, 1) / n).real[..., None]
-    else:
-        want_complex = dft(complex_x, axis, 1 if inverse else -1) / (x.shape[axis] if inverse else 1)
-        if onesided:
-            want_complex = want_complex.take(range(x.shape[axis] // 2 + 1), axis)
-        want = np.stack([want_complex.real, want_complex.imag], -1)
-    operands = [x, None, np.array(axis, np.int64)] if version == 20 else [x]
-    (y,) = Fallback.of(node, version).reference(*operands)
-    np.testing.assert_allclose(y, want, rtol=1e-9, atol=1e-9)
-
-
-def test_stft_is_dfts_of_frames() -> None:
-    rng = np.random.default_rng(2)
-    x, window = rng.standard_normal((2, 40, 1)), np.hanning(8)
-    node = helper.make_node("STFT", ["x", "step", "window"], ["y"], onesided=1)
-    (y,) = Fallback.of(node, 17).reference(x, np.array(5), window)
-    frames = np.stack([x[:, i : i + 8, 0] * window for i in range(0, 33, 5)], 1)
-    want = dft(frames, 2, -1)[..., :5]
-    np.testing.assert_allclose(y, np.stack([want.real, want.imag], -1), rtol=1e-9, atol=1e-9)
-
-
 def test_unlisted_versions_are_refused() -> None:
     for op, version in (("DequantizeLinear", 10), ("GridSample", 7), ("Upsample", 7), ("Loop", 13), ("Conv", 1), ("Nothing", 1)):
         assert not is_allowed(op, "", version)

@@ -29,6 +29,7 @@ from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t, depthwise_row_fn, depthwise_tile_t
+from cnnengine._kernels.tiles.vector cimport MODE_FULL, MODE_PIXEL, OP_MUL
 
 
 cdef struct chain_t:
@@ -77,7 +78,8 @@ cdef inline void pointwise_tile(conv_tile_t *t, const Py_ssize_t *zero, Py_ssize
     t.planes = channels // lanes
     t.partial = channels % lanes
     t.channels = lanes
-    t.xplane = xplane
+    # a tile fetches the next plane ahead: with one plane, the pixels of the next tile
+    t.xplane = xplane if channels > lanes else 14 * lanes
     t.xstep = lanes
     t.yplane = yplane
     t.ystep = lanes
@@ -350,4 +352,71 @@ def chain(Launch launch, const float[::1] x, const float[::1] expand_w, const fl
     args[6] = <void *>&project_bias[0] if project_bias is not None else NULL
     args[7] = <void *>&residual[0] if residual is not None else NULL
     args[8] = &y[0]
+    launch.run(args, threads)
+
+
+# ---------------------------------------------------------------- gates
+# Squeeze and excitation scales each channel of x before a 1x1 convolution. Scaling the weights instead, once per image, leaves
+# the planes alone: y = sum_c (w_oc * gate_c) x_c.
+cdef struct gate_t:
+    const KernelTable *table
+    Py_ssize_t channels, blocks, panels             # input channels; blocks and panels of the output
+    Py_ssize_t gate_offset, gate_n
+
+
+cdef void gate_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const gate_t *g = <const gate_t *>geometry
+    cdef Py_ssize_t lanes = g.table.lanes, n = chunk // g.panels, panel = chunk % g.panels, k
+    cdef Py_ssize_t wide = 2 if 2 * panel + 2 <= g.blocks else 1, at = 2 * panel * g.channels * lanes
+    cdef const float *gate = <const float *>args[1] + g.gate_offset + n * g.gate_n
+    cdef float *each = <float *>scratch
+    # one factor per register of weights
+    if wide == 2:
+        for k in range(g.channels):
+            each[2 * k] = each[2 * k + 1] = gate[k]
+        gate = each
+    g.table.vector.binary(OP_MUL, <const float *>args[0] + at, MODE_FULL, gate, MODE_PIXEL,
+                          <float *>args[2] + n * g.blocks * g.channels * lanes + at, wide * g.channels * lanes)
+
+
+def build_gate_weights(inputs, outputs, *, out_channels):
+    """Weights of a 1x1 convolution times a factor per image and input channel, for `build_conv` with ``weights_per_image``.
+
+    Parameters
+    ----------
+    inputs : weights, gate
+        Weights packed by `pack_conv` for planes of `lanes` channels and one group; gate (N, C, 1...) in planes without a halo.
+    outputs : scaled
+        Plain, N times as many floats as the weights.
+    out_channels : int
+    """
+    wv, gv = inputs
+    sv, = outputs
+    cdef gate_t g
+    memset(&g, 0, sizeof(g))
+    g.table = current_table()
+    g.channels = gv.c
+    g.blocks = (out_channels + g.table.lanes - 1) // g.table.lanes
+    g.panels = (g.blocks + 1) // 2
+    g.gate_offset = gv.offset
+    g.gate_n = gv.sn
+    if gv.lanes != g.table.lanes or gv.groups != 1 or gv.dhw != (1, 1, 1) or gv.sp != gv.lanes:
+        raise ValueError(f"gate_weights: gate {gv}")
+    if wv.size != g.blocks * g.table.lanes * gv.c or sv.size != gv.n * wv.size or not sv.is_plain:
+        raise ValueError(f"gate_weights: {wv}, {gv} -> {sv}")
+    return make_launch("gate weights", gate_chunk, &g, sizeof(g), gv.n * g.panels, 8 * g.channels, (wv.nbytes, gv.nbytes, sv.nbytes),
+                       1.0 * sv.size, float(gv.n * wv.nbytes + sv.nbytes))
+
+
+def gate_weights(Launch launch, const float[::1] w, const float[::1] gate, float[::1] scaled, int threads=1):
+    """Scale weights by a launch of `build_gate_weights`, on at most `threads` threads."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, w.nbytes)
+    launch.check(1, gate.nbytes)
+    launch.check(2, scaled.nbytes)
+    if launch.n_chunks == 0:
+        return
+    args[0] = <void *>&w[0] if w.shape[0] else NULL
+    args[1] = <void *>&gate[0] if gate.shape[0] else NULL
+    args[2] = &scaled[0] if scaled.shape[0] else NULL
     launch.run(args, threads)

@@ -13,3 +13,6 @@ cdef activation_t activation_of(object activation) except *
 # checks and runs a launch over x, weights, bias, residual (or None), y
 cdef int run_five(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y,
                   int threads) except -1
+
+# an uninitialised 1-D float32 array whose data is 64-byte aligned
+cdef object aligned_floats(Py_ssize_t n)

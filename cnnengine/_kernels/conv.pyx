@@ -60,6 +60,7 @@ cdef struct conv_t:
     Py_ssize_t run                                  # planes of one channel: neighbouring taps read as one
     Py_ssize_t whole                                # whole input planes per group
     Py_ssize_t rows_h, rows, width, last_width      # output grid: rows per depth, rows, pixels of a row, of the last row
+    Py_ssize_t image_weights                        # floats of weights that each image has for itself, or 0
     Py_ssize_t x0, xd, xh, xw                       # floats: first pixel, steps of the output grid in x
     Py_ssize_t y0, yd, yh, yw
     Py_ssize_t r0, rd, rh, rw
@@ -116,7 +117,7 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
     # weights of one panel of two blocks: every channel of the group once per tap
     k_channels = g.whole * g.channels + g.partial
     panel = k_channels * g.n_taps * 2 * lanes
-    w = w + group * k_channels * g.n_taps * g.y_blocks * lanes + (block // 2) * panel
+    w = w + n * g.image_weights + group * k_channels * g.n_taps * g.y_blocks * lanes + (block // 2) * panel
     bias = bias + (group * g.y_blocks + block) * lanes
     x = x + g.x0 + n * g.x.sn + group * g.x_blocks * g.x.sp
     y = y + g.y0 + n * g.y.sn + (group * g.y_blocks + block) * g.y.sp
@@ -168,20 +169,19 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
                 step_ahead(&t, ahead + size)
                 at = at + left
                 pieces = pieces - 1
+            if t.last and g.act.kind != ACT_NONE:
+                # while the row is in the first-level cache
+                for b in range(blocks):
+                    yp = y + b * g.y.sp + (row // g.rows_h) * g.yd + (row % g.rows_h) * g.yh
+                    if g.yw == lanes:
+                        table.vector.activate(g.act.kind, yp, yp, width * lanes, g.act.alpha, g.act.beta)
+                    else:
+                        for at in range(width):
+                            table.vector.activate(g.act.kind, yp + at * g.yw, yp + at * g.yw, lanes, g.act.alpha, g.act.beta)
         k0 = k0 + kn
         if k0 >= g.whole:
             break
 
-    if g.act.kind != ACT_NONE:
-        for row in range(row0, row1):
-            width = g.width if row + 1 < g.rows else g.last_width
-            for b in range(blocks):
-                yp = y + b * g.y.sp + (row // g.rows_h) * g.yd + (row % g.rows_h) * g.yh
-                if g.yw == lanes:
-                    table.vector.activate(g.act.kind, yp, yp, width * lanes, g.act.alpha, g.act.beta)
-                else:
-                    for at in range(width):
-                        table.vector.activate(g.act.kind, yp + at * g.yw, yp + at * g.yw, lanes, g.act.alpha, g.act.beta)
     if g.write_halo and row0 == 0:
         for b in range(blocks):
             fill_halo(&g.y, <float *>args[4], n, group * g.y_blocks + block + b)
@@ -191,7 +191,8 @@ cdef inline Py_ssize_t at_least(Py_ssize_t a, Py_ssize_t low) noexcept:
     return a if a > low else low
 
 
-def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step=(1, 1, 1), extent=None, groups=1, activation=None, write_halo=True):
+def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step=(1, 1, 1), extent=None, groups=1, activation=None, write_halo=True,
+               weights_per_image=False):
     """Direct convolution of planes.
 
     Parameters
@@ -209,6 +210,8 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     activation : Activation, optional
     write_halo : bool
         Whether this call writes y's halo.
+    weights_per_image : bool
+        Whether every image has weights of its own, one packed set after another.
     """
     xv, wv, bv, rv = inputs
     yv, = outputs
@@ -256,6 +259,7 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         g.run = next(r for r in range(n_taps, 0, -1) if n_taps % r == 0 and all(
             tuple(taps[i]) == (taps[i - i % r][0], taps[i - i % r][1], taps[i - i % r][2] + i % r) for i in range(n_taps)))
     g.write_halo = write_halo
+    g.image_weights = groups * cg * n_taps * g.y_blocks * lanes if weights_per_image else 0
     g.act = activation_of(activation)
     if rv is not None:
         if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != yv.groups or tuple(step) != (1, 1, 1):
@@ -333,7 +337,7 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
             sizeof(conv_t) + n_taps * sizeof(Py_ssize_t),
             xv.n * groups * units * g.row_chunks,
             0,
-            (xv.nbytes, 4 * groups * cg * n_taps * g.y_blocks * lanes, 4 * blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
+            (xv.nbytes, 4 * groups * cg * n_taps * g.y_blocks * lanes * (xv.n if weights_per_image else 1), 4 * blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
             2.0 * xv.n * yv.c * od * oh * ow * cg * n_taps,
             xv.nbytes + yv.nbytes + 4.0 * groups * cg * n_taps * og + (rv.nbytes if rv is not None else 0),
         )
@@ -379,40 +383,87 @@ def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
     -------
     ndarray of float32, 1-D
     """
-    cdef Py_ssize_t lanes = current_table().lanes, o = w.shape[0], cg = w.shape[1], og = o // groups, group
+    w = np.asarray(w, np.float32)
+    cdef const KernelTable *table = current_table()
+    cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], cg = w.shape[1], og = o // groups, group
     cdef Py_ssize_t n_taps = int(np.prod(w.shape[2:], dtype=np.int64)), size = (og + lanes - 1) // lanes * lanes * cg * n_taps
-    cdef const float[:, :, :] source = w.reshape(o, cg, n_taps)
+    cdef bint columns = n_taps == 1 and o > 1 and cg > 1 and w.strides[0] == 4
     packed = aligned_floats(groups * size)
     cdef float[::1] target = packed
-    if target.shape[0]:
-        with nogil:
-            for group in range(groups):
-                pack_group(&source[group * og, 0, 0], source.strides[0] // 4, source.strides[1] // 4, source.strides[2] // 4,
-                           &target[group * size], og, cg, n_taps, channels, lanes)
+    if target.shape[0] == 0:
+        return packed
+    w = w.reshape(o, cg, n_taps)
+    if not columns:
+        w = np.ascontiguousarray(w)
+    cdef const char *source = <const char *><size_t>w.ctypes.data      # perhaps unaligned: a view of a file
+    cdef Py_ssize_t step = w.strides[1]
+    with nogil:
+        for group in range(groups):
+            if columns:
+                pack_columns(source + group * og * sizeof(float), step, &target[group * size], og, cg, lanes)
+            else:
+                pack_group(source + group * og * cg * n_taps * sizeof(float), &target[group * size], og, cg, n_taps, channels, table)
     return packed
 
 
-cdef void pack_group(const float *w, Py_ssize_t so, Py_ssize_t sc, Py_ssize_t st, float *out, Py_ssize_t og, Py_ssize_t cg,
-                     Py_ssize_t n_taps, Py_ssize_t channels, Py_ssize_t lanes) noexcept nogil:
-    """One group's panels. Reads run along an output channel's weights; writes scatter within one plane of a panel, which stays
-    in the first-level cache."""
-    cdef Py_ssize_t o0 = 0, c0, n, width, valid, i, k, t
-    cdef const float *row
+cdef enum:
+    STAGED = 4096           # floats of weights that are transposed at a time: they stay in the first-level cache
+
+
+cdef void pack_group(const char *w, float *out, Py_ssize_t og, Py_ssize_t cg, Py_ssize_t n_taps, Py_ssize_t channels,
+                     const KernelTable *table) noexcept nogil:
+    """One group's panels from weights that lie row by row, [output][channel][tap]. A part of each row of a panel is copied side by
+    side (rows may lie unaligned, and at distances that meet in few sets of the cache) and transposed by vectors from there."""
+    cdef float stage[STAGED]
+    cdef float turned[STAGED]
+    cdef Py_ssize_t lanes = table.lanes, o0 = 0, c0, n, width, valid, i, k, t, first, some
+    cdef const char *row
     while o0 < og:
         width = 2 * lanes if og - o0 > lanes else lanes
         valid = width if og - o0 > width else og - o0
         c0 = 0
         while c0 < cg:
             n = channels if cg - c0 > channels else cg - c0
+            row = w + (o0 * cg + c0) * n_taps * <Py_ssize_t>sizeof(float)
             if valid < width:
                 memset(out, 0, n * n_taps * width * sizeof(float))
-            for i in range(valid):
-                row = w + (o0 + i) * so + c0 * sc
-                for k in range(n):
-                    for t in range(n_taps):
-                        out[(t * n + k) * width + i] = row[k * sc + t * st]
+            # some whole channels at a time, or where even one has too many taps, some taps of it
+            first = 0
+            while first < n * n_taps:
+                some = STAGED // width
+                if n_taps <= some:
+                    some = some // n_taps * n_taps
+                else:
+                    some = n_taps - first % n_taps if n_taps - first % n_taps < some else some
+                if some > n * n_taps - first:
+                    some = n * n_taps - first
+                for i in range(valid):
+                    memcpy(stage + i * some, row + (i * cg * n_taps + first) * <Py_ssize_t>sizeof(float), some * sizeof(float))
+                if n_taps == 1:
+                    table.move.transpose(stage, some, out + first * width, width, valid, some)
+                else:
+                    table.move.transpose(stage, some, turned, width, valid, some)
+                    for i in range(some):
+                        k = (first + i) // n_taps
+                        t = (first + i) % n_taps
+                        memcpy(out + (t * n + k) * width, turned + i * width, valid * sizeof(float))
+                first = first + some
             out = out + n * n_taps * width
             c0 = c0 + n
+        o0 = o0 + width
+
+
+cdef void pack_columns(const char *w, Py_ssize_t step, float *out, Py_ssize_t og, Py_ssize_t cg, Py_ssize_t lanes) noexcept nogil:
+    """One group's panels of kernels of one tap from weights that lie column by column, the outputs of a channel side by side."""
+    cdef Py_ssize_t o0 = 0, width, valid, k
+    while o0 < og:
+        width = 2 * lanes if og - o0 > lanes else lanes
+        valid = width if og - o0 > width else og - o0
+        if valid < width:
+            memset(out, 0, cg * width * sizeof(float))
+        for k in range(cg):
+            memcpy(out + k * width, w + k * step + o0 * <Py_ssize_t>sizeof(float), valid * sizeof(float))
+        out = out + cg * width
         o0 = o0 + width
 
 

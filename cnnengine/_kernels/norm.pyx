@@ -5,12 +5,13 @@ Layout
     batch_norm     planes -> planes, or plain -> plain (channels are axis 1)
     channel_norm   planes -> planes: every channel of an image by itself (instance norm)
     row_norm       plain: runs of contiguous floats (a group of channels, the trailing axes of layer norm)
+    pixel_norm     planes -> planes: every pixel by the mean and variance of its channels (layer norm, channels first)
     lrn            planes -> planes, or plain -> plain
 
 Loop order of a chunk
     batch_norm: rows of pixels of one plane or several small planes; plain, runs of one channel after another.
     channel_norm: one plane, which passes three times while it lies in the second-level cache.
-    row_norm: some rows, each three times. lrn: a run of pixels (LRN_PIXELS at a time), or LANES plain positions, all channels.
+    row_norm: some rows, each three times. pixel_norm: some pixels, all blocks. lrn: a run of pixels (LRN_PIXELS at a time), or LANES plain positions, all channels.
 
 No kernel folds the mean into the shift; see tiles/norm.pyx.
 """
@@ -22,7 +23,7 @@ from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_CLIP, ACT_NONE, KernelTable
-from cnnengine._kernels.tiles.norm cimport LRN_PIXELS, affine_tile_t, lrn_tile_t
+from cnnengine._kernels.tiles.norm cimport LRN_PIXELS, affine_tile_t, lrn_tile_t, pixel_norm_tile_t
 
 import math
 
@@ -383,6 +384,85 @@ def row_norm(Launch launch, const float[::1] x, const float[::1] scale, const fl
              float[::1] inverse=None, int threads=1):
     """Run a normalisation of rows built by `build_row_norm` on these buffers, on at most `threads` threads."""
     run_args(launch, (x, scale, bias, y, mean, inverse), threads)
+
+
+# ---------------------------------------------------------------- channels of a pixel
+cdef struct pixel_norm_t:
+    const KernelTable *table
+    planes_t x, y
+    Py_ssize_t width, last              # pixels of a run, of the last one of an image
+    Py_ssize_t runs, height             # of an image, of a plane d: rows, or pieces where rows touch (then height = runs)
+    Py_ssize_t xd, xh, yd, yh           # strides of depth and run, in floats
+    Py_ssize_t chunk_runs
+    bint has_scale, has_shift
+    double epsilon
+
+
+cdef void pixel_norm_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const pixel_norm_t *g = <const pixel_norm_t *>geometry
+    cdef Py_ssize_t run = chunk * g.chunk_runs, end = smaller(run + g.chunk_runs, g.x.n * g.runs), n, inside, block, z, h
+    cdef pixel_norm_tile_t t
+    t.channels, t.xstride, t.ystride, t.epsilon = g.x.c, g.x.sp, g.y.sp, g.epsilon
+    t.scale = <const float *>args[1] if g.has_scale else NULL
+    t.shift = <const float *>args[2] if g.has_shift else NULL
+    for run in range(run, end):
+        n = run // g.runs
+        inside = run % g.runs
+        if inside == 0:
+            for block in range(g.y.blocks):
+                fill_halo(&g.y, <float *>args[3], n, block)
+        z = inside // g.height
+        h = inside % g.height
+        t.x = <const float *>args[0] + g.x.offset + n * g.x.sn + z * g.xd + h * g.xh
+        t.y = <float *>args[3] + g.y.offset + n * g.y.sn + z * g.yd + h * g.yh
+        t.n = g.last if inside == g.runs - 1 else g.width
+        g.table.norm.pixel_norm(&t)
+
+
+def build_pixel_norm(inputs, outputs, *, epsilon=1e-5):
+    """``(x - mean) / sqrt(variance + epsilon) * scale + bias``, the mean and variance those of a pixel's channels.
+
+    Parameters
+    ----------
+    inputs : x, scale (or None), bias (or None)
+        x (N, C, ...) in planes (one group); the others plain, C floats each.
+    outputs : y
+        Like x; its halo may differ.
+    epsilon : float
+    """
+    xv, sv, bv = inputs
+    yv, = outputs
+    cdef pixel_norm_t g
+    cdef planes_pair_t pair
+    memset(&g, 0, sizeof(g))
+    g.table = current_table()
+    if xv.is_plain or yv.is_plain:
+        raise ValueError(f"pixel_norm: both sides must be planes, not {xv} -> {yv}")
+    set_planes(&pair, xv, yv, g.table.lanes)
+    check_lengths((sv, bv), xv.shape[1], "pixel_norm")
+    g.x, g.y = pair.x, pair.y
+    g.epsilon = epsilon
+    g.has_scale, g.has_shift = sv is not None, bv is not None
+    g.width = g.last = g.x.w
+    g.runs, g.height = g.x.d * g.x.h, g.x.h
+    g.xd, g.xh, g.yd, g.yh = g.x.sd, g.x.sh, g.y.sd, g.y.sh
+    lanes = xv.lanes
+    pixels = g.runs * g.width
+    if pixels and all(v.sh == v.dhw[2] * lanes and v.sd == v.dhw[1] * v.sh for v in (xv, yv)):
+        g.width = smaller(32, pixels)
+        g.runs = g.height = parts_of(pixels, g.width)
+        g.last = pixels - (g.runs - 1) * g.width
+        g.xh = g.yh = g.width * lanes
+    g.chunk_runs = max(1, CHUNK_FLOATS // 4 // (g.x.blocks * g.width * lanes + 1))
+    count = g.x.n * g.runs if g.x.c and g.width else 0
+    return make_launch("pixel_norm", pixel_norm_chunk, &g, sizeof(g), parts_of(count, g.chunk_runs), 0,
+                       (xv.nbytes, sv.nbytes if sv is not None else 0, bv.nbytes if bv is not None else 0, yv.nbytes),
+                       8.0 * math.prod(xv.shape), xv.nbytes + yv.nbytes)
+
+
+def pixel_norm(Launch launch, const float[::1] x, const float[::1] scale, const float[::1] bias, float[::1] y, int threads=1):
+    """Run a normalisation of pixels built by `build_pixel_norm` on these buffers, on at most `threads` threads."""
+    run_args(launch, (x, scale, bias, y), threads)
 
 
 # ---------------------------------------------------------------- local response

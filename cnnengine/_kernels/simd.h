@@ -134,6 +134,17 @@ AI vf vf_sqrt(vf a)
     return r;
 #endif
 }
+/* a / b within a unit or so in the last place, for b whose reciprocal is a normal number; with 16 lanes the divider takes longer
+ * than a polynomial, a refined estimate does not */
+AI vf vdivide(vf a, vf b)
+{
+#if defined(__AVX512F__)
+    vf r = (vf)__builtin_ia32_rcp14ps512_mask(b, b, -1);
+    return a * (r + r * (1.0f - b * r));
+#else
+    return a / b;
+#endif
+}
 /* n of LANES floats, the rest `fill` */
 AI vf vload_fill(const float *p, int n, float fill) { vf v = vset(fill); memcpy(&v, p, (size_t)n * 4); return v; }
 /* lanes k further on, around the end; k is a constant */

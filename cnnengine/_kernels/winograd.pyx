@@ -1,30 +1,37 @@
 # cython: language_level=3
-"""Winograd convolution F(4x4, 3x3): 3x3 kernels at stride 1 with a quarter of the multiplications.
+"""Winograd convolution F(4x4, 3x3): 3x3 kernels at stride 1 with a quarter of the multiplications, also as depths of 3-D ones.
 
 A tile is 4 x 4 output pixels, made from 6 x 6 input pixels: 36 products of a channel instead of 144. Larger tiles lose accuracy
-(against float64, relative to max |y|: this one 0.5-1e-5, 6x6 tiles up to 3e-5, direct 1-4e-6) and are hardly faster.
+(against float64, relative to max |y|: this one 0.3-1e-5, 6x6 tiles up to 3e-5, direct 1-4e-6) and are hardly faster.
+Kernels of D x 3 x 3 are D such kernels, whose products are added before the transform back: D times as many channels.
 
 Layout
     x, y, residual   planes (see runtime/layout.py)
-    weights          G g G^T, made in float64: [element of 36] of panels as `pack_conv` writes them for 1x1 kernels
-    scratch          V [element][input block][tile of the chunk][lane], then M [element][output block of the pass][tile][lane]
+    weights          [group] of G g G^T, made in float64: [element of 36] of panels as `pack_conv` writes them for 1x1 kernels,
+                     their channels tap in depth by tap in depth
+    scratch          V [element][input depth][input block][tile of the chunk][lane],
+                     then M [element][output depth][output block of the pass][tile][lane]
 
 Loop order of a chunk
-    A chunk is a run of tiles, counted through all images, and a part of the output blocks. It transforms every input block of its
-    tiles into V. Then, pass by pass of a few output blocks: for every element a matrix product of V and weights, M, by the tiles of
-    the 1x1 convolution; then M is transformed and stored with bias, residual and activation. V and M stay in the second-level
-    cache; the weights are read once per run of tiles, so runs are longer where there are many weights.
-    Few tiles give few runs: then output blocks are shared out too, and each chunk makes its own V.
+    A chunk is a run of tiles, counted through all images, a part of a group's output blocks, and with several taps in depth a few
+    output depths (with one tap, depths count as images). It transforms every input block of its tiles and depths into V: once
+    for all taps. Then, pass by pass of a few output blocks: for every element a matrix product of V and weights, M, by the tiles
+    of the 1x1 convolution; then M is transformed and stored with bias, residual and activation. V and M stay in the second-level
+    cache; the weights are read once per chunk, so runs are longer where there are many weights. A product sums over one run of
+    channels of one tap after the other: their weights stay near while the depths pass, and a run's sum begins at zero before it
+    comes to the others, which halves the rounding error of 512 channels. Few tiles give few runs: then output
+    blocks are shared out too, and each chunk makes its own V.
 
 Border tiles reach over the last pixels of x's halo: what is beyond is read as zero, and output pixels beyond y are not written.
+Taps that lie in front of x or behind it, in depth, are left out of the sum.
 """
 
 from libc.math cimport INFINITY
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from cnnengine._kernels.conv cimport activation_of, activation_t, run_five
+from cnnengine._kernels.conv cimport activation_of, activation_t, aligned_floats, run_five
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
@@ -33,19 +40,35 @@ from cnnengine._kernels.tiles.conv cimport (
     WINOGRAD_ELEMENTS, WINOGRAD_IN, WINOGRAD_OUT, conv_tile_fn, conv_tile_t, start_ahead, step_ahead, winograd_output_t
 )
 
-from cnnengine._kernels.conv import pack_conv
+cdef extern from "pack.h" nogil:
+    void transform_panel(const float *g, float *u, Py_ssize_t size, Py_ssize_t width)
 
 cdef enum:
     PASS_CHANNELS = 128                 # output channels of a pass
+    MAX_PANEL = 32                      # output channels of a panel of weights, at most
+    RUN_CHANNELS = 128                  # input channels of one product, whose weights stay in the first-level cache
+    LONGEST = 28                        # tiles of a run
+    LONGEST_HEAVY = 56                  # where the weights are HEAVY bytes or more
+    HEAVY = 4000000
+    DEEPEST = 4                         # output depths of a chunk
+    SECOND_LEVEL = 1300000              # bytes of V and M, with several taps in depth
+    LEAST = 28                          # tiles of a chunk, those of all depths counted, whatever V and M take
+    PARTS = 4                           # chunks, if the output channels suffice
 
 
 cdef struct winograd_t:
     const KernelTable *table
     planes_t x, y, r
-    Py_ssize_t x0, rows, columns                # first pixel of the first tile; pixels that tiles may read from there
-    Py_ssize_t tiles_w, tiles, total            # tiles of a row, of an image, of all
+    Py_ssize_t x0, rows, columns                # first pixel of the first tile in depth 0; pixels that tiles may read from there
+    Py_ssize_t tiles_w, tiles, total            # tiles of a row, of a plane, of all frames
+    Py_ssize_t fold                             # frames of an image: its output depths with one tap in depth, or 1
+    Py_ssize_t taps, stride, front              # along depth
+    Py_ssize_t deep, windows                    # output depths of a chunk, chunks along depth
     Py_ssize_t run, runs, parts, part_blocks, pass_blocks
-    Py_ssize_t whole, partial, panel            # input planes, channels of one more; floats of the weights of one element
+    Py_ssize_t groups, x_blocks, y_blocks       # blocks of a group
+    Py_ssize_t whole, partial                   # input planes of a group, channels of one more
+    Py_ssize_t k_blocks                         # runs of input planes in a tap; 0: all taps at once
+    Py_ssize_t panel                            # floats of the weights of one element and group
     int has_residual
     activation_t act
 
@@ -54,57 +77,91 @@ cdef inline Py_ssize_t least(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return a if a < b else b
 
 
+cdef inline Py_ssize_t most(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return a if a > b else b
+
+
+cdef inline Py_ssize_t first_tap(const winograd_t *g, Py_ssize_t z) noexcept nogil:
+    """Of output depth z, the first tap inside x; with one tap x's halo serves."""
+    return most(0, g.front - z * g.stride) if g.taps > 1 else 0
+
+
+cdef inline Py_ssize_t end_tap(const winograd_t *g, Py_ssize_t z) noexcept nogil:
+    """The tap behind the last one inside x."""
+    return least(g.taps, g.x.d + g.front - z * g.stride) if g.taps > 1 else 1
+
+
 cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const winograd_t *g = <const winograd_t *>geometry
     cdef const KernelTable *table = g.table
     cdef Py_ssize_t lanes = table.lanes, zero = 0
-    cdef Py_ssize_t part = chunk % g.parts, first = chunk // g.parts * g.run, count = least(g.run, g.total - first)
-    cdef Py_ssize_t block = part * g.part_blocks, end = least(block + g.part_blocks, g.y.blocks)
-    cdef Py_ssize_t planes = g.x.blocks, b, t, n, ty, tx, e, blocks, unit, at, pieces, left, width, i, stop
+    cdef Py_ssize_t part = chunk % g.parts, window = chunk // g.parts % g.windows
+    cdef Py_ssize_t group = chunk // g.parts // g.windows % g.groups, first = chunk // g.parts // g.windows // g.groups * g.run
+    cdef Py_ssize_t count = least(g.run, g.total - first)
+    cdef Py_ssize_t block = part * g.part_blocks, end = least(block + g.part_blocks, g.y_blocks)
+    cdef Py_ssize_t z0 = window * g.deep, deep = least(g.deep, g.y.d - z0 if g.fold == 1 else 1)
+    cdef Py_ssize_t b, t, f, ty, tx, e, z, s, j, j0, j1, k, k0, k1, blocks, unit, at, pieces, left, width, i, side, calls, begun, size
+    # input depths of the chunk, relative to that of the frame
+    cdef Py_ssize_t low = most(0, z0 * g.stride - g.front) if g.taps > 1 else -g.front
+    cdef Py_ssize_t slices = least(g.x.d, (z0 + deep - 1) * g.stride - g.front + g.taps) - low if g.taps > 1 else 1
     # one pixel more between elements: steps of a multiple of 4096 bytes would meet in one set of the cache
-    cdef Py_ssize_t vplane = count * lanes, vstep = planes * vplane + lanes, mstep
+    cdef Py_ssize_t vplane = count * lanes, vslice = g.x_blocks * vplane, vstep, mdepth, mstep
+    cdef Py_ssize_t channels = lanes * g.whole + g.partial
+    cdef Py_ssize_t panel = lanes * g.taps * channels       # floats of the weights of one element and output block
     cdef float *v = <float *>scratch
-    cdef float *m = v + WINOGRAD_ELEMENTS * (g.x.blocks * g.run * lanes + lanes)
-    cdef float *no_bias = m + WINOGRAD_ELEMENTS * (g.pass_blocks * g.run * lanes + lanes)
-    cdef Py_ssize_t panel = lanes * (g.whole * lanes + g.partial)   # floats of the weights of one element and output block
+    cdef float *m
+    cdef float *no_bias
+    cdef const float *w = <const float *>args[1] + group * WINOGRAD_ELEMENTS * g.panel
+    cdef const float *wp
     cdef const float *ahead
+    cdef const float *xp
     cdef float *yp
     cdef const float *residual = <const float *>args[3] if g.has_residual else NULL
     cdef conv_tile_t tile
     cdef conv_tile_fn product
     cdef winograd_output_t out
 
-    for b in range(planes):
-        for t in range(count):
-            n = (first + t) // g.tiles
-            ty = (first + t) % g.tiles // g.tiles_w * WINOGRAD_OUT
-            tx = (first + t) % g.tiles_w * WINOGRAD_OUT
-            table.conv.winograd_input(
-                <const float *>args[0] + g.x0 + n * g.x.sn + b * g.x.sp + ty * g.x.sh + tx * lanes,
-                g.x.sh, g.rows - ty, g.columns - tx, v + b * vplane + t * lanes, vstep,
-            )
+    slices = most(slices, 0)
+    vstep = slices * vslice + lanes
+    m = v + WINOGRAD_ELEMENTS * vstep
+    no_bias = m + WINOGRAD_ELEMENTS * (deep * g.pass_blocks * vplane + lanes)
+
+    t = 0
+    while t < count:
+        # tiles side by side
+        f = (first + t) // g.tiles
+        ty = (first + t) % g.tiles // g.tiles_w * WINOGRAD_OUT
+        tx = (first + t) % g.tiles_w
+        side = least(g.tiles_w - tx, count - t)
+        tx = tx * WINOGRAD_OUT
+        xp = <const float *>args[0] + g.x0 + f // g.fold * g.x.sn + group * g.x_blocks * g.x.sp + ty * g.x.sh + tx * lanes
+        xp = xp + (f % g.fold * g.stride + low) * g.x.sd
+        for s in range(slices):
+            for b in range(g.x_blocks):
+                table.conv.winograd_input(
+                    xp + s * g.x.sd + b * g.x.sp, g.x.sh, g.rows - ty, g.columns - tx,
+                    v + s * vslice + b * vplane + t * lanes, vstep, side,
+                )
+        t = t + side
 
     memset(no_bias, 0, 4 * lanes * sizeof(float))
     memset(&tile, 0, sizeof(tile))
     tile.bias = no_bias
     tile.taps = &zero
     tile.n_taps = 1
-    tile.planes = g.whole
     tile.channels = lanes
-    tile.partial = g.partial
-    tile.xplane = tile.yplane = vplane
-    tile.xstep = tile.ystep = lanes
-    tile.first = tile.last = 1
+    tile.xplane = tile.yplane = tile.rplane = vplane
+    tile.xstep = tile.ystep = tile.rstep = lanes
     tile.low = -INFINITY
     tile.high = INFINITY
     out.low = g.act.low
     out.high = g.act.high
     out.yrow = g.y.sh
     out.rrow = g.r.sh
-    out.residual = NULL
     while block < end:
         blocks = least(g.pass_blocks, end - block)
-        mstep = blocks * vplane + lanes
+        mdepth = blocks * vplane
+        mstep = deep * mdepth + lanes
         out.step = mstep
         for e in range(WINOGRAD_ELEMENTS):
             b = 0
@@ -112,121 +169,205 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                 unit = 4 if count <= table.conv.width[4] and blocks - b >= 4 else 2 if blocks - b >= 2 else 1
                 product = table.conv.blocked[unit][1]
                 width = table.conv.width[unit]
-                tile.w = <const float *>args[1] + e * g.panel + (block + b) * panel
-                tile.w2 = tile.w + 2 * panel
-                pieces = (count + width - 1) // width
-                at = 0
-                # meanwhile the weights of the next blocks, or of the next element
-                ahead = <const float *>args[1] + (
-                    e * g.panel + (block + b + unit) * panel if b + unit < blocks else (e + 1) * g.panel + block * panel
-                )
-                start_ahead(&tile, ahead, unit * panel if e + 1 < WINOGRAD_ELEMENTS or b + unit < blocks else 0, pieces)
-                while pieces > 0:
-                    left = (count - at + pieces - 1) // pieces
-                    tile.x = v + e * vstep + at * lanes
-                    tile.y = m + e * mstep + b * vplane + at * lanes
-                    product(<int>left, &tile)
-                    step_ahead(&tile, ahead + unit * panel)
-                    at = at + left
-                    pieces = pieces - 1
+                wp = w + e * g.panel + (block + b) * panel
+                # runs of input planes: all taps' together, or a part of one tap's
+                for k in range(g.taps * g.k_blocks if g.k_blocks else 1):
+                    if g.k_blocks:
+                        j = k // g.k_blocks
+                        k0 = k % g.k_blocks * g.whole // g.k_blocks
+                        k1 = (k % g.k_blocks + 1) * g.whole // g.k_blocks
+                    else:
+                        j = k0 = 0
+                        k1 = g.taps * g.whole
+                    # meanwhile the weights that follow, most of a panel further on
+                    ahead = wp + (j * channels + k1 * lanes) * least(unit, 2) * lanes
+                    if k + 1 >= g.taps * g.k_blocks:
+                        ahead = wp + unit * panel
+                        if b + unit >= blocks:
+                            ahead = w + (e + 1) * g.panel + block * panel
+                    calls = (count + width - 1) // width * deep
+                    tile.planes = k1 - k0
+                    size = unit * lanes * lanes * (k1 - k0)
+                    start_ahead(&tile, ahead, size if e + 1 < WINOGRAD_ELEMENTS or b + unit < blocks else 0, calls)
+                    tile.first = tile.last = 1
+                    for z in range(deep):
+                        j0 = first_tap(g, z0 + z)
+                        j1 = end_tap(g, z0 + z)
+                        if g.k_blocks == 0:
+                            tile.planes = most(j1 - j0, 0) * g.whole
+                            tile.partial = g.partial
+                            begun = 0
+                            j = j0
+                        elif j0 <= j < j1:
+                            begun = j > j0 or k0 > 0
+                            tile.planes = k1 - k0
+                            tile.partial = g.partial if k1 == g.whole else 0
+                        elif j0 >= j1 and k == 0:
+                            # padding alone: zeros
+                            tile.planes = tile.partial = begun = 0
+                        else:
+                            continue
+                        tile.w = wp + (j * channels + k0 * lanes) * least(unit, 2) * lanes
+                        tile.w2 = tile.w + 2 * panel
+                        pieces = (count + width - 1) // width
+                        at = 0
+                        while pieces > 0:
+                            left = (count - at + pieces - 1) // pieces
+                            tile.x = v + e * vstep + ((z0 + z) * g.stride - g.front + j - low) * vslice + k0 * vplane + at * lanes
+                            if g.taps == 1:
+                                tile.x = v + e * vstep + k0 * vplane + at * lanes
+                            tile.y = m + e * mstep + z * mdepth + b * vplane + at * lanes
+                            # every run's sum begins at zero, and what there is comes to it: long sums round less so
+                            tile.residual = tile.y if begun else NULL
+                            product(<int>left, &tile)
+                            step_ahead(&tile, ahead + size)
+                            at = at + left
+                            pieces = pieces - 1
                 b = b + unit
-        for b in range(blocks):
-            out.bias = <const float *>args[2] + (block + b) * lanes
-            for t in range(count):
-                n = (first + t) // g.tiles
-                ty = (first + t) % g.tiles // g.tiles_w * WINOGRAD_OUT
-                tx = (first + t) % g.tiles_w * WINOGRAD_OUT
-                out.m = m + b * vplane + t * lanes
-                out.y = <float *>args[4] + g.y.offset + n * g.y.sn + (block + b) * g.y.sp + ty * g.y.sh + tx * lanes
-                if residual != NULL:
-                    out.residual = residual + g.r.offset + n * g.r.sn + (block + b) * g.r.sp + ty * g.r.sh + tx * lanes
-                out.rows = g.y.h - ty
-                out.columns = g.y.w - tx
-                table.conv.winograd_output(&out)
-                if (first + t) % g.tiles == 0:
-                    fill_halo(&g.y, <float *>args[4], n, block + b)
-            if g.act.kind != ACT_NONE:
-                # the tiles of one row lie side by side
-                t = 0
-                while t < count:
-                    n = (first + t) // g.tiles
-                    ty = (first + t) % g.tiles // g.tiles_w * WINOGRAD_OUT
-                    tx = (first + t) % g.tiles_w
-                    stop = least(g.tiles_w, tx + count - t)
-                    yp = <float *>args[4] + g.y.offset + n * g.y.sn + (block + b) * g.y.sp + ty * g.y.sh + tx * WINOGRAD_OUT * lanes
-                    width = least(stop * WINOGRAD_OUT, g.y.w) - tx * WINOGRAD_OUT
-                    for i in range(least(WINOGRAD_OUT, g.y.h - ty)):
-                        table.vector.activate(g.act.kind, yp + i * g.y.sh, yp + i * g.y.sh, width * lanes, g.act.alpha, g.act.beta)
-                    t = t + stop - tx
+        t = 0
+        while t < count:
+            f = (first + t) // g.tiles
+            ty = (first + t) % g.tiles // g.tiles_w * WINOGRAD_OUT
+            tx = (first + t) % g.tiles_w
+            side = least(g.tiles_w - tx, count - t)
+            tx = tx * WINOGRAD_OUT
+            out.rows = g.y.h - ty
+            out.columns = g.y.w - tx
+            out.count = side
+            for z in range(deep):
+                for b in range(blocks):
+                    i = group * g.y_blocks + block + b
+                    out.bias = <const float *>args[2] + i * lanes
+                    out.m = m + z * mdepth + b * vplane + t * lanes
+                    yp = <float *>args[4] + g.y.offset + f // g.fold * g.y.sn + i * g.y.sp + (f % g.fold + z0 + z) * g.y.sd
+                    yp = yp + ty * g.y.sh + tx * lanes
+                    out.y = yp
+                    out.residual = NULL
+                    if residual != NULL:
+                        out.residual = residual + g.r.offset + f // g.fold * g.r.sn + i * g.r.sp + (f % g.fold + z0 + z) * g.r.sd
+                        out.residual = out.residual + ty * g.r.sh + tx * lanes
+                    table.conv.winograd_output(&out)
+                    if g.act.kind != ACT_NONE:
+                        width = least(side * WINOGRAD_OUT, out.columns) * lanes
+                        for i in range(least(WINOGRAD_OUT, out.rows)):
+                            table.vector.activate(g.act.kind, yp + i * g.y.sh, yp + i * g.y.sh, width, g.act.alpha, g.act.beta)
+            if ty == 0 and tx == 0 and z0 == 0 and f % g.fold == 0:
+                for b in range(blocks):
+                    fill_halo(&g.y, <float *>args[4], f // g.fold, group * g.y_blocks + block + b)
+            t = t + side
         block = block + blocks
 
 
-def build_winograd(inputs, outputs, *, pads=(0, 0), activation=None):
-    """Convolution with 3x3 kernels, stride 1, no dilation, one group, one depth.
+cdef void share(winograd_t *g):
+    """Choose the sizes of chunks, all of nearly equal length."""
+    cdef Py_ssize_t lanes = g.table.lanes, longest, slices, bytes_of_tile
+    cdef Py_ssize_t weights = 4 * WINOGRAD_ELEMENTS * g.panel
+    g.pass_blocks = least(most(PASS_CHANNELS // lanes, 1), g.y_blocks)
+    g.deep = g.windows = 1
+    # longer runs where the weights outweigh the cache
+    longest = LONGEST_HEAVY if weights >= HEAVY else LONGEST
+    if g.taps > 1 and g.y.d > 0:
+        g.windows = (g.y.d + DEEPEST - 1) // DEEPEST
+        g.deep = (g.y.d + g.windows - 1) // g.windows
+        g.windows = (g.y.d + g.deep - 1) // g.deep
+        slices = least(g.x.d, (g.deep - 1) * g.stride + g.taps)
+        bytes_of_tile = 4 * WINOGRAD_ELEMENTS * lanes * (slices * g.x_blocks + g.deep * g.pass_blocks)
+        longest = most(least(longest, SECOND_LEVEL // bytes_of_tile), (LEAST + g.deep - 1) // g.deep)
+    g.runs = (g.total + longest - 1) // longest
+    g.run = (g.total + g.runs - 1) // g.runs if g.runs else 1
+    g.runs = (g.total + g.run - 1) // g.run
+    # pieces for several threads, of whole passes; each makes its own V, so beyond two only those with several passes
+    g.parts = 1
+    g.part_blocks = g.y_blocks
+    while (g.runs * g.windows * g.groups * g.parts < PARTS
+            and g.part_blocks >= (2 if g.runs * g.windows * g.groups * g.parts < 2 else 4) * g.pass_blocks):
+        g.part_blocks = (g.part_blocks // 2 + g.pass_blocks - 1) // g.pass_blocks * g.pass_blocks
+        g.parts = (g.y_blocks + g.part_blocks - 1) // g.part_blocks
+
+
+def build_winograd(inputs, outputs, *, pads=(0, 0, 0), taps=1, stride=1, groups=1, activation=None):
+    """Convolution with kernels of `taps` x 3 x 3 at stride 1 along h and w, without dilation.
 
     Parameters
     ----------
     inputs : x, weights, bias, residual (or None)
-        Views; weights are packed by `pack_winograd`, bias by `pack_bias`.
+        Views; weights are packed by `pack_winograd` (kernels with several taps in depth: see `depth_as_channels`), bias by
+        `pack_bias`.
     outputs : y
-    pads : (top, left)
-        Pixels of x's halo that the first window covers; y's extent says where the last one ends.
+    pads : (front, top, left)
+        Pixels before x that the first window covers; top and left lie in x's halo, as do all depths if there is one tap in
+        depth. y's extent says where the last window ends.
+    taps, stride : int
+        Along depth.
+    groups : int
     activation : Activation, optional
     """
     xv, wv, bv, rv = inputs
     yv, = outputs
     cdef winograd_t g
     cdef const KernelTable *table = current_table()
-    cdef Py_ssize_t lanes = table.lanes, longest, scratch
+    cdef Py_ssize_t lanes = table.lanes, scratch, cg, og
     memset(&g, 0, sizeof(g))
-    if xv.lanes != lanes or yv.lanes != lanes or xv.groups != 1 or yv.groups != 1 or xv.n != yv.n or xv.dhw[0] != 1 or yv.dhw[0] != 1:
-        raise ValueError(f"winograd: {xv} -> {yv}")
+    if xv.lanes != lanes or yv.lanes != lanes or xv.c % groups or yv.c % groups or xv.n != yv.n or taps < 1 or stride < 1:
+        raise ValueError(f"winograd: {xv} -> {yv} with {groups} groups, {taps} taps in depth at stride {stride}")
+    for v in (xv, yv):
+        # groups of whole blocks lie as one group does
+        if v.groups != groups and not (v.groups == 1 and v.c // groups % lanes == 0):
+            raise ValueError(f"winograd: {v} does not have {groups} groups")
     g.table = table
     g.x = planes_of(xv)
     g.y = planes_of(yv)
-    top, left = pads
-    if (top > g.x.h0 or left > g.x.w0 or top < 0 or left < 0
-            or g.y.h + 2 > top + g.x.h + g.x.h1 or g.y.w + 2 > left + g.x.w + g.x.w1):
+    g.taps = taps
+    g.stride = stride
+    g.front, top, left = pads
+    if (top > g.x.h0 or left > g.x.w0 or top < 0 or left < 0 or g.front < 0
+            or g.y.h + 2 > top + g.x.h + g.x.h1 or g.y.w + 2 > left + g.x.w + g.x.w1
+            or taps == 1 and g.y.d and (g.front > g.x.d0 or (g.y.d - 1) * g.stride >= g.front + g.x.d + g.x.d1)):
         raise ValueError(f"winograd: the windows of {yv} leave {xv}")
     g.x0 = g.x.offset - top * g.x.sh - left * lanes
     g.rows = g.y.h + 2
     g.columns = g.y.w + 2
     if rv is not None:
-        if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != 1:
+        if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != yv.groups:
             raise ValueError(f"winograd: residual {rv} for {yv}")
         g.has_residual = 1
         g.r = planes_of(rv)
     g.act = activation_of(activation)
-    g.whole = xv.c // lanes
-    g.partial = xv.c % lanes
-    g.panel = xv.c * g.y.blocks * lanes
+    g.groups = groups
+    cg = xv.c // groups
+    og = yv.c // groups
+    g.x_blocks = (cg + lanes - 1) // lanes
+    g.y_blocks = (og + lanes - 1) // lanes
+    g.whole = cg // lanes
+    g.partial = cg % lanes
+    g.panel = cg * g.taps * g.y_blocks * lanes
+    g.fold = g.y.d if taps == 1 and g.y.d else 1
+    g.k_blocks = 0
+    if g.taps * cg > (RUN_CHANNELS if g.taps == 1 else RUN_CHANNELS // 2) or g.taps > 1 and g.partial:
+        g.k_blocks = most((cg + RUN_CHANNELS - 1) // RUN_CHANNELS, 1)
     g.tiles_w = (g.y.w + WINOGRAD_OUT - 1) // WINOGRAD_OUT
     g.tiles = g.tiles_w * ((g.y.h + WINOGRAD_OUT - 1) // WINOGRAD_OUT)
-    g.total = g.tiles * xv.n
-    # longer runs where the weights outweigh the cache; runs of nearly equal length
-    longest = 56 if g.panel * WINOGRAD_ELEMENTS >= 1000000 else 28
-    g.runs = (g.total + longest - 1) // longest
-    g.run = (g.total + g.runs - 1) // g.runs if g.runs else 1
-    g.runs = (g.total + g.run - 1) // g.run
-    # pieces for several threads, of whole passes
-    g.pass_blocks = least(PASS_CHANNELS // lanes, g.y.blocks)
-    g.parts = 1
-    g.part_blocks = g.y.blocks
-    while g.runs * g.parts < 4 and g.part_blocks >= 2 * g.pass_blocks:
-        g.part_blocks = (g.part_blocks // 2 + g.pass_blocks - 1) // g.pass_blocks * g.pass_blocks
-        g.parts = (g.y.blocks + g.part_blocks - 1) // g.part_blocks
-    scratch = WINOGRAD_ELEMENTS * ((g.x.blocks + g.pass_blocks) * g.run * lanes + 2 * lanes) + 4 * lanes
+    g.total = g.tiles * xv.n * g.fold if g.y.d else 0
+    share(&g)
+    # V and M of a chunk, each with a pixel between elements, and the bias
+    scratch = least(g.x.d, (g.deep - 1) * g.stride + g.taps) if g.taps > 1 else 1
+    scratch = WINOGRAD_ELEMENTS * ((scratch * g.x_blocks + g.deep * g.pass_blocks) * g.run * lanes + 2 * lanes) + 4 * lanes
     return make_launch(
         "winograd",
         winograd_chunk,
         &g,
         sizeof(g),
-        g.runs * g.parts if g.y.blocks else 0,
+        g.runs * g.windows * g.groups * g.parts if g.y_blocks else 0,
         4 * scratch,
-        (xv.nbytes, 4 * WINOGRAD_ELEMENTS * g.panel, 4 * g.y.blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
-        2.0 * 9 * xv.n * yv.c * g.y.h * g.y.w * xv.c,
-        xv.nbytes + yv.nbytes + 4.0 * WINOGRAD_ELEMENTS * g.panel + (rv.nbytes if rv is not None else 0),
+        (xv.nbytes, 4 * WINOGRAD_ELEMENTS * g.panel * groups, 4 * groups * g.y_blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
+        2.0 * 9 * g.taps * xv.n * yv.c * g.y.d * g.y.h * g.y.w * cg,
+        xv.nbytes + yv.nbytes + 4.0 * WINOGRAD_ELEMENTS * g.panel * groups + (rv.nbytes if rv is not None else 0),
     )
+
+
+def depth_as_channels(w):
+    """Weights (O, C, taps, 3, 3) as (O, taps * C, 3, 3) for `pack_winograd`: the sum runs tap by tap over the channels."""
+    return w.transpose(0, 2, 1, 3, 4).reshape(w.shape[0], -1, 3, 3)
 
 
 def winograd(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y,
@@ -235,48 +376,29 @@ def winograd(Launch launch, const float[::1] x, const float[::1] w, const float[
     run_five(launch, x, w, bias, residual, y, threads)
 
 
-cdef inline void transform_three(const double *g, Py_ssize_t step, double *u, Py_ssize_t u_step) noexcept nogil:
-    """G times three values, `step` apart."""
-    cdef double a = g[0], b = g[step], c = g[2 * step], even = a + c, quarter = a + 4 * c
-    u[0] = a / 4
-    u[u_step] = -(even + b) / 6
-    u[2 * u_step] = -(even - b) / 6
-    u[3 * u_step] = (quarter + 2 * b) / 24
-    u[4 * u_step] = (quarter - 2 * b) / 24
-    u[5 * u_step] = c
-
-
-cdef void transform_weights(const float *w, float *u, Py_ssize_t size) noexcept nogil:
-    """`size` kernels, tap by tap, to G g G^T, element by element."""
-    cdef double g[9]
-    cdef double half[18]
-    cdef double whole[36]
-    cdef Py_ssize_t at
-    cdef int i
-    for at in range(size):
-        for i in range(9):
-            g[i] = w[i * size + at]
-        for i in range(3):
-            transform_three(g + i, 3, half + i, 3)
-        for i in range(6):
-            transform_three(half + 3 * i, 1, whole + 6 * i, 1)
-        for i in range(36):
-            u[i * size + at] = <float>whole[i]
-
-
 def pack_winograd(w):
     """Weights (O, C, 3, 3) as `build_winograd` reads them."""
-    cdef Py_ssize_t size
-    cdef const float[:, ::1] taps
-    cdef float[:, ::1] out
-    # packed first, transformed after
-    lanes = current_table().lanes
-    packed = np.stack([pack_conv(np.ascontiguousarray(w[:, :, i, j, None]), 1, lanes) for i in range(3) for j in range(3)])
-    made = np.empty(WINOGRAD_ELEMENTS * packed.shape[1], np.float32)
-    if packed.size:
-        taps = packed
-        out = made.reshape(WINOGRAD_ELEMENTS, -1)
-        size = taps.shape[1]
-        with nogil:
-            transform_weights(&taps[0, 0], &out[0, 0], size)
-    return made
+    cdef Py_ssize_t lanes = current_table().lanes, o = w.shape[0], c = w.shape[1], size = (o + lanes - 1) // lanes * lanes * c
+    cdef Py_ssize_t at, width, valid, k, i, t
+    cdef float taps[9 * MAX_PANEL]
+    cdef float row[9]
+    packed = aligned_floats(WINOGRAD_ELEMENTS * size)
+    cdef float[::1] target = packed
+    if size == 0:
+        return packed
+    w = np.ascontiguousarray(w, np.float32)
+    cdef const char *source = <const char *><size_t>w.ctypes.data      # perhaps unaligned: a view of a file
+    with nogil:
+        at = 0
+        while at < o:
+            width = 2 * lanes if o - at > lanes else lanes
+            valid = width if o - at > width else o - at
+            memset(taps, 0, sizeof(taps))
+            for k in range(c):
+                for i in range(valid):
+                    memcpy(row, source + ((at + i) * c + k) * 9 * sizeof(float), 9 * sizeof(float))
+                    for t in range(9):
+                        taps[t * width + i] = row[t]
+                transform_panel(taps, &target[at * c + k * width], size, width)
+            at = at + width
+    return packed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ..model import Model
 
 EXIT_OK = 0
@@ -32,6 +35,35 @@ def positive(text: str) -> int:
 
 
 positive.__name__ = "positive whole number"  # argparse shows it in its message
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a time, 0 or more."""
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError
+    return value
+
+
+seconds.__name__ = "number of seconds"
+
+
+def check_plot(path: str) -> None:
+    """Refuse before measuring what could not be drawn after it."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise InputError("plots need matplotlib: pip install 'cnnengine[bench]'") from None
+    if not path.lower().endswith((".png", ".svg", ".pdf")):
+        raise InputError("unknown kind of file", tensor="--plot", expected=".png, .svg or .pdf", received=path)
+
+
+def save_plot(figure: Figure, path: str) -> None:
+    """Write a figure; a folder that is not there is an `InputError`."""
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise InputError(f"cannot write the plot: {error.strerror or error}", tensor=path) from error
 
 
 def named_shape(text: str) -> tuple[str | None, tuple[int, ...]]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
-from ._common import EXIT_OK, add_shape_option, positive, shape_text, shapes_of, shortened, table
+from ._common import EXIT_OK, add_shape_option, check_plot, positive, save_plot, seconds, shape_text, shapes_of, shortened, table
 
 if TYPE_CHECKING:
     from ..report import Profile, StepProfile
@@ -43,7 +41,7 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--seconds",
         metavar="X",
-        type=_seconds,
+        type=seconds,
         default=2.0,
         help="how long to measure (default: 2; at least 5 rounds; example: --seconds 10)",
     )
@@ -71,29 +69,16 @@ def run(args: argparse.Namespace) -> int:
     from ..report import profile
 
     if args.plot is not None:
-        _check_plot(args.plot)
+        check_plot(args.plot)
     with load(args.model, threads=args.threads) as model:
         report = profile(model, shapes_of(model, args.shape), seconds=args.seconds)
     if args.plot is not None:
-        try:
-            report.plot().savefig(args.plot, dpi=120)
-        except OSError as error:
-            raise InputError(f"cannot write the plot: {error.strerror or error}", tensor=args.plot) from error
+        save_plot(report.plot(), args.plot)
     if args.json:
         print(json.dumps(report.as_dict(), ensure_ascii=False, allow_nan=False))
     else:
         _print(report, args.sort, args.top)
     return EXIT_OK
-
-
-def _check_plot(path: str) -> None:
-    """Refuse before measuring what could not be drawn after it."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise InputError("plots need matplotlib: pip install 'cnnengine[bench]'") from None
-    if not path.lower().endswith((".png", ".svg", ".pdf")):
-        raise InputError("unknown kind of file", tensor="--plot", expected=".png, .svg or .pdf", received=path)
 
 
 def _print(report: Profile, sort: str, top: int | None) -> None:
@@ -128,13 +113,3 @@ def _row(step: StepProfile, total: float) -> list[str]:
 
 def _size(nbytes: int) -> str:
     return f"{nbytes >> 20} MiB" if nbytes >= 1 << 20 else f"{nbytes >> 10} KiB"
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError
-    return value
-
-
-_seconds.__name__ = "number of seconds"

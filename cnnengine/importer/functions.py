@@ -97,7 +97,7 @@ class Inliner:
         """The nodes with calls replaced, each with the opset versions that it was written for; calls of `operators` stay."""
         for node in nodes:
             function = self.functions.get(key_of(node)) if self.functions else None
-            if function is None and lookup(node.op_type, node.domain) is None:
+            if function is None and node.op_type != "Constant" and lookup(node.op_type, node.domain) is None:
                 function = self._defined(node, opsets)
             if function is None or key_of(node) in self.operators:
                 yield node, opsets

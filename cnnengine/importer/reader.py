@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, ModelNotFoundError
+from ..ops import lookup
 from .schemas import IR_VERSION, OPSET
 from .wire import Malformed, ModelMessage, parse
 
@@ -151,6 +152,8 @@ def open_model(model: Any, base_dir: str | os.PathLike[str] | None = None) -> So
         graph = message.__dict__.get("graph")
         if graph is None or not (graph.node or graph.output or graph.initializer):
             raise Malformed("no graph")
+        if not _all_known(graph):
+            raise Malformed("operators that ONNX may define as functions, of protobufs")
     except Malformed:
         proto = _parse(data, name)
         _check_versions(proto, name)
@@ -200,6 +203,19 @@ def read(model: Any, base_dir: str | os.PathLike[str] | None = None) -> onnx.Mod
             proto = copy
         _load_external(proto, folder if base_dir is None else base_dir, name, {})
     return proto
+
+
+def _all_known(graph: Any) -> bool:
+    """Whether every node, of subgraphs too, has an operator here."""
+    for node in graph.node:
+        constant = node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+        if not constant and lookup(node.op_type, node.domain) is None:
+            return False
+        for attribute in node.attribute:
+            inner = [*attribute.graphs, *((attribute.g,) if attribute.HasField("g") else ())]
+            if not all(_all_known(g) for g in inner):
+                return False
+    return True
 
 
 def _content(model: Any) -> tuple[MappedFile | None, bytes | mmap.mmap, str, str | None]:

@@ -80,6 +80,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "14 5 5 1 3 epsilon:1 momentum:1 training_mode:2",
         "15 5 5 1 3 epsilon:1 momentum:1 training_mode:2",
     ),
+    "BitCast": ("26 1 1 1 1 to!:2",),
     "BitShift": (
         "11 2 2 1 1 direction!:3",
         "28 2 2 1 1 direction!:3",
@@ -156,6 +157,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "11 2 3 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 pads:7 strides:7",
         "22 2 3 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 pads:7 strides:7",
     ),
+    "ConvInteger": ("10 2 4 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 pads:7 strides:7",),
     "ConvTranspose": (
         "1 2 3 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 output_padding:7 output_shape:7 pads:7 strides:7",
         "11 2 3 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 output_padding:7 output_shape:7 pads:7 strides:7",
@@ -450,6 +452,11 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "6 1 1 1 1",
         "13 1 1 1 1",
     ),
+    "NegativeLogLikelihoodLoss": (
+        "12 2 3 1 1 ignore_index:2 reduction:3",
+        "13 2 3 1 1 ignore_index:2 reduction:3",
+        "22 2 3 1 1 ignore_index:2 reduction:3",
+    ),
     "NonMaxSuppression": (
         "10 2 5 1 1 center_point_box:2",
         "11 2 5 1 1 center_point_box:2",
@@ -463,6 +470,20 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "9 3 3 1 1 axis:2",
         "11 3 3 1 1 axis:2",
         "28 3 3 1 1 axis:2",
+    ),
+    "Optional": (
+        "15 0 1 1 1 type:13",
+        "28 0 1 1 1 type:13",
+    ),
+    "OptionalGetElement": (
+        "15 1 1 1 1",
+        "18 1 1 1 1",
+        "28 1 1 1 1",
+    ),
+    "OptionalHasElement": (
+        "15 1 1 1 1",
+        "18 0 1 1 1",
+        "28 0 1 1 1",
     ),
     "Or": (
         "1 2 2 1 1 axis:2 broadcast:2",
@@ -494,6 +515,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "13 2 2 1 1",
         "15 2 2 1 1",
     ),
+    "QLinearConv": ("10 8 9 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 pads:7 strides:7",),
     "Range": (
         "11 3 3 1 1",
         "27 3 3 1 1 stash_type:2",
@@ -619,6 +641,10 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "25 1 * 1 * body!:5 num_scan_inputs!:2 scan_input_axes:7 scan_input_directions:7 scan_output_axes:7 "
         "scan_output_directions:7",
     ),
+    "Scatter": (
+        "9 3 3 1 1 axis:2",
+        "11 3 3 1 1 deprecated axis:2",
+    ),
     "ScatterElements": (
         "11 3 3 1 1 axis:2",
         "13 3 3 1 1 axis:2",
@@ -638,7 +664,11 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
     ),
     "SequenceAt": ("11 2 2 1 1",),
     "SequenceConstruct": ("11 1 * 1 1",),
+    "SequenceEmpty": ("11 0 0 1 1 dtype:2",),
+    "SequenceErase": ("11 1 2 1 1",),
+    "SequenceInsert": ("11 2 3 1 1",),
     "SequenceLength": ("11 1 1 1 1",),
+    "SequenceMap": ("17 1 * 1 * body!:5",),
     "Shape": (
         "1 1 1 1 1",
         "13 1 1 1 1",
@@ -686,6 +716,10 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "1 1 1 1 1 axis:2",
         "11 1 1 1 1 axis:2",
         "13 1 1 1 1 axis:2",
+    ),
+    "SoftmaxCrossEntropyLoss": (
+        "12 2 3 1 2 ignore_index:2 reduction:3",
+        "13 2 3 1 2 ignore_index:2 reduction:3",
     ),
     "Softplus": (
         "1 1 1 1 1",

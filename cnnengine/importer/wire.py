@@ -37,7 +37,7 @@ class Message:
     """Key -> name, kind and message class of the field."""
     ONE_OF: ClassVar[tuple[str, ...]] = ()
 
-    _bytes: Buffer
+    _bytes = memoryview(b"")
     """The message as it lies in the file."""
 
     def HasField(self, name: str) -> bool:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ..graph import Node, TensorSpec
 from ..ops.conv import Conv, ConvChain
+from ..ops.elementwise import Add, Mul
 from ..ops.gather import Gather
-from ..ops.shape import Concat, Reshape, Slice, Split, TakeChannels, Transpose
+from ..ops.norm import BatchNormalization
+from ..ops.shape import Concat, Pad, Reshape, Slice, Split, TakeChannels, Transpose
 
-CHAIN_BYTES = 1 << 20
-"""Hidden tensors of an image from this size on are not stored."""
+CHAIN_BYTES = 1 << 19
+"""Hidden tensors of an image from this size on are not stored: a quarter of a common second-level cache (docs/architecture.md)."""
 
 
 def fuse_residuals(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
@@ -46,6 +48,105 @@ def fuse_residuals(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept:
         result[at] = replace(conv, op=op, inputs=inputs, outputs=node.outputs)
         made[node.outputs[0]] = at
     return [n for n in result if n is not None]
+
+
+def fuse_pads(nodes: Sequence[Node], specs: Mapping[str, TensorSpec]) -> list[Node]:
+    """Pad by zeros whose widths follow from shapes, also between two Transposes that cancel -> pads of the Conv behind it.
+
+    The Pad and the Transposes stay; they are for the caller to drop where nothing else reads them.
+    """
+    makers = {name: node for node in nodes for name in node.outputs if name}
+    return [_with_pads(node, node.op, makers, specs) if isinstance(node.op, Conv) else node for node in nodes]
+
+
+def _with_pads(node: Node, op: Conv, makers: Mapping[str, Node], specs: Mapping[str, TensorSpec]) -> Node:
+    rank = len(specs[node.inputs[0]].concrete)
+    order = tuple(range(rank))
+    maker = makers.get(node.inputs[0])
+    if maker is not None and isinstance(maker.op, Transpose):
+        order = maker.op.order(rank)
+        maker = makers.get(maker.inputs[0])
+    if (
+        maker is None
+        or not isinstance(maker.op, Pad)
+        or maker.op.mode != "constant"
+        or op.auto_pad not in ("NOTSET", "VALID", "")
+    ):
+        return node
+    known = [None if not name else specs[name].value for name in (*maker.inputs[1:], "", "", "")[:3]]
+    if any(name and value is None for name, value in zip(maker.inputs[1:], known, strict=False)):
+        return node
+    pads, value, axes = known
+    given = maker.op.pads if maker.op.pads is not None else pads
+    if given is None or np.any(np.asarray(maker.op.value if value is None else value) != 0):
+        return node
+    chosen = None if axes is None else tuple(int(a) for a in axes.reshape(-1))
+    widths = maker.op.resolve(rank, tuple(int(p) for p in np.asarray(given).reshape(-1)), chosen)
+    widths = [widths[axis] for axis in order]
+    if any(w != (0, 0) for w in widths[:2]) or any(min(w) < 0 for w in widths):
+        return node
+    source = maker.inputs[0]
+    if order != tuple(range(rank)):
+        before = makers.get(source)
+        if before is None or not isinstance(before.op, Transpose):
+            return node
+        first = before.op.order(rank)
+        if tuple(first[axis] for axis in order) != tuple(range(rank)):
+            return node
+        source = before.inputs[0]
+    old = op.pads if op.pads and op.auto_pad != "VALID" else (0,) * (2 * (rank - 2))
+    added = [w[0] for w in widths[2:]] + [w[1] for w in widths[2:]]
+    new = replace(op, pads=tuple(int(o) + n for o, n in zip(old, added, strict=True)), auto_pad="NOTSET")
+    return node.replace(op=new, inputs=(source, *node.inputs[1:]))
+
+
+def fuse_affine(nodes: Sequence[Node], specs: dict[str, TensorSpec], constants: Collection[str], kept: set[str]) -> list[Node]:
+    """Mul and Add by constants per channel -> one BatchNormalization, which passes over the tensor once.
+
+    Adds the new constants to `specs`. Only values of `constants` count: what follows from shapes differs from plan to plan.
+    """
+    users: dict[str, int] = {}
+    for node in nodes:
+        for name in (*node.inputs, *node.op.captures()):
+            users[name] = users.get(name, 0) + 1
+    makers = {name: node for node in nodes for name in node.outputs if name}
+    result: list[Node] = []
+    for node in nodes:
+        result.append(node)
+        if not isinstance(node.op, Add):
+            continue
+        shift = _by_channel(node, specs, constants)
+        first = None if shift is None else makers.get(node.inputs[shift[0]])
+        if shift is None or first is None or not isinstance(first.op, Mul) or first.op.activation is not None:
+            continue
+        scale = _by_channel(first, specs, constants)
+        middle = first.outputs[0]
+        if scale is None or users[middle] != 1 or middle in kept:
+            continue
+        vectors = {"scale": scale[1], "bias": shift[1], "mean": np.zeros_like(scale[1]), "variance": np.ones_like(scale[1])}
+        names = []
+        for kind, vector in vectors.items():
+            names.append(f"{node.outputs[0]} ({kind})")
+            specs[names[-1]] = TensorSpec.of(vector)
+        op = BatchNormalization(epsilon=0.0, activation=node.op.activation)
+        result[-1] = Node(op, (first.inputs[scale[0]], *names), node.outputs, node.name)
+    return result
+
+
+def _by_channel(node: Node, specs: Mapping[str, TensorSpec], constants: Collection[str]) -> tuple[int, np.ndarray] | None:
+    """Which input of this Add or Mul is a whole tensor (N, C, spatial...), and the other, a constant, as (C,)."""
+    assert isinstance(node.op, (Add, Mul))
+    out = specs[node.outputs[0]]
+    if node.op.axis is not None or out.dtype != np.float32 or not 3 <= len(out.concrete) <= 5:
+        return None
+    for index in (0, 1):
+        value = specs[node.inputs[1 - index]].value
+        if value is None or node.inputs[1 - index] not in constants or specs[node.inputs[index]].concrete != out.concrete:
+            continue
+        c, spatial = out.concrete[1], len(out.concrete) - 2
+        if value.size == 1 or (value.shape[-1 - spatial :] == (c, *(1,) * spatial) and value.size == c):
+            return index, np.ascontiguousarray(np.broadcast_to(value.reshape(-1), (c,)))
+    return None
 
 
 Channels = list[tuple[str, int]]
@@ -193,6 +294,48 @@ def fuse_chains(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: se
             if at is not None and result[at] is nodes[at] and _is_pointwise(nodes[at], specs) and _expands(nodes[at], specs):
                 result[at] = None
                 result[index] = _chain([nodes[at], node], expand=True, project=False)
+        elif _is_pointwise(node, specs):
+            at = before(node.inputs[0])
+            # a depthwise convolution that is already in a chain stays there: all three in one are no faster
+            if at is not None and result[at] is nodes[at] and _is_depthwise(nodes[at], specs):
+                result[at] = None
+                result[index] = _chain([nodes[at], node], expand=False, project=True)
+    return [n for n in result if n is not None]
+
+
+def fuse_gates_into_weights(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
+    """x (N, C, H, W) * gate (N, C, 1, 1) + 1x1 Conv -> Conv with a gate, where the weights are fewer than the pixels.
+
+    The product must be read by the convolution alone, and its gate must not be known (then it is folded anyway).
+    """
+    users: dict[str, int] = {}
+    for node in nodes:
+        for name in (*node.inputs, *node.op.captures()):
+            users[name] = users.get(name, 0) + 1
+    made = {name: i for i, node in enumerate(nodes) for name in node.outputs if name}
+    result: list[Node | None] = list(nodes)
+    for index, node in enumerate(nodes):
+        at = made.get(node.inputs[0]) if node.inputs else None
+        mul = None if at is None else nodes[at]
+        if (
+            at is None
+            or mul is None
+            or type(mul.op) is not Mul
+            or mul.op.activation is not None
+            or not _is_pointwise(node, specs)
+        ):
+            continue
+        y = mul.outputs[0]
+        shape = specs[y].concrete
+        o, pixels = specs[node.outputs[0]].concrete[1], int(np.prod(shape[2:]))
+        if users[y] != 1 or y in kept or shape[1] < 8 or 2 * o > pixels or shape[0] == 0:
+            continue
+        for x, gate in (mul.inputs, mul.inputs[::-1]):
+            if specs[x].shape == shape and specs[gate].shape == (*shape[:2], 1, 1) and specs[gate].value is None:
+                inputs = (x, *node.inputs[1:], *("",) * (3 - len(node.inputs)), gate)
+                result[at] = None
+                result[index] = replace(node, op=replace(node.op, gated=True), inputs=inputs)  # type: ignore[type-var]
+                break
     return [n for n in result if n is not None]
 
 
@@ -209,6 +352,7 @@ def _known_conv(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
     """A Conv over two spatial axes of float32 whose weights and bias are known."""
     return (
         isinstance(node.op, Conv)
+        and not node.op.gated
         and all(not n or specs[n].value is not None for n in node.inputs[1:3])
         and len(specs[node.inputs[0]].concrete) == 4
         and specs[node.inputs[0]].dtype == np.float32

@@ -18,7 +18,7 @@ from ..runtime.emit import BufferRef, Emitter
 from ..runtime.layout import NO_HALO, KernelCall, kept
 from ..runtime.plan import HostStep, Plan, build_plan
 from ..runtime.runner import Workspace
-from .fusion import fuse_chains, fuse_channels, fuse_residuals
+from .fusion import fuse_affine, fuse_chains, fuse_channels, fuse_gates_into_weights, fuse_pads, fuse_residuals
 from .inference import infer_nodes, located
 
 PLANS = 32
@@ -220,9 +220,10 @@ class Program:
             names = (*tail_node.inputs, *tail_node.op.captures())
             wanted.update(n for n in names if n in made)
             tail = Tail(tail_node, tail_node.inputs)
-        nodes = fuse_residuals(self._needed(nodes, specs, wanted), specs, wanted)
+        nodes = self._needed(fuse_pads(self._needed(nodes, specs, wanted), specs), specs, wanted)
+        nodes = fuse_affine(fuse_residuals(nodes, specs, wanted), specs, graph.constants, wanted)
         nodes = self._needed(fuse_channels(nodes, specs), specs, wanted)
-        nodes = fuse_chains(nodes, specs, wanted)
+        nodes = fuse_gates_into_weights(fuse_chains(nodes, specs, wanted), specs, wanted)
 
         emitter = Emitter(self.lanes, self._packed, self.winograd, None if self._store is None else self._store.release)
         slots: list[str] = []

@@ -161,6 +161,9 @@ INDEX: dict[str, str] = {
     # losses
     "NegativeLogLikelihoodLoss": "loss",
     "SoftmaxCrossEntropyLoss": "loss",
+    # signals
+    "DFT": "signal",
+    "STFT": "signal",
     # detection
     "NonMaxSuppression": "detection",
     # control flow and sequences

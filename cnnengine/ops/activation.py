@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import TensorSpec
+from ..records import dataclass
 from .base import EXACT, Activation, Lowering, NodeRecord, Operator
 from .common import FLOAT32, kind_of, required, scalar, spec_at
 
@@ -115,7 +115,8 @@ def lower_activation(ctx: Lowering, activation: Activation) -> bool:
     if spec is None or spec.dtype != FLOAT32:
         return False
     if ctx.is_planes(0):
-        ctx.call("activation", [ctx.planes(0)], [ctx.out_planes()], activation=activation)
+        groups = ctx.grouping(0) or 1
+        ctx.call("activation", [ctx.planes(0, groups=groups)], [ctx.out_planes(groups=groups)], activation=activation)
     else:
         ctx.call("activation", [ctx.plain(0)], [ctx.out_plain()], activation=activation)
     return True

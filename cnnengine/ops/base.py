@@ -88,15 +88,11 @@ class Lowering(Protocol):
         ...
 
     def is_planes(self, index: int) -> bool:
-        """Whether input `index` is at hand in the blocked layout (lanes wide, one group)."""
-        ...
-
-    def in_planes(self, index: int) -> bool:
         """Whether input `index` is at hand in planes of `lanes` channels, in groups or not."""
         ...
 
-    def any_planes(self, index: int) -> Operand:
-        """Input `index` in planes of `lanes` channels, in the groups in which it is at hand."""
+    def grouping(self, index: int) -> int | None:
+        """The groups of the planes in which input `index` is at hand (one, where there is a choice), else None."""
         ...
 
     def plain(self, index: int) -> Operand:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, ModelError
 from ..graph import TensorSpec
+from ..records import dataclass
 from .base import EXACT, NodeRecord, Operator
 from .common import dtype_of, is_small, kind_of, required
+
 
 def _width(dtype: np.dtype) -> int:
     """Bits of an element; those of less than a byte take one each in memory."""

@@ -7,13 +7,14 @@ operator's own (the importer adds them, in the same order): a pass may rename or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import CNNEngineError, InputError, ModelError
 from ..graph import Graph, TensorSpec
+from ..records import dataclass
 from .base import NodeRecord, Operator
 from .common import normal_axis, required, scalar
 

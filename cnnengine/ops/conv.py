@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._kernels.conv import pack_bias, pack_conv, pack_depthwise
-from .._kernels.winograd import pack_winograd
+from .._kernels.winograd import depth_as_channels, pack_winograd
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import TensorSpec
+from ..records import dataclass
 from ..runtime.layout import NO_HALO, Halo
 from ..window import Window
 from .base import Activation, Lowering, NodeRecord, Operator
@@ -49,14 +50,19 @@ def _halo_for(offsets: Sequence[Offsets], extent: Sequence[int], stride: Offsets
 def _winograd_pays(window: Window, channels: int, out_channels: int, out: Sequence[int]) -> bool:
     """Whether the Winograd kernel is faster than the direct one.
 
-    Measured on AVX2 and AVX-512 over 6 to 56 pixels and 3 to 512 channels: from 9 tiles (an output of 9 pixels) on it takes
-    0.25 to 0.75 of the time with 32 channels and more. With fewer tiles its weights, four times as many, are used too seldom;
-    with few channels the transforms outweigh the products. The batch does not count: it must not change the rounding.
+    Measured on AVX2 and AVX-512 over 6 to 56 pixels and 3 to 512 channels (of a group): from 9 tiles (an output of 9 pixels)
+    on it takes 0.25 to 0.75 of the time with 32 channels and more. With fewer tiles its weights, four times as many, are used
+    too seldom; with few channels the transforms outweigh the products. The tiles of all depths share the weights: 4 tiles
+    (7 pixels) at 2 depths take 0.6 of the time. The batch does not count: it must not change the rounding.
     """
-    if window.kernel != (3, 3) or window.strides != (1, 1) or window.dilations != (1, 1):
+    rank = len(window.kernel)
+    if rank < 2 or window.kernel[-2:] != (3, 3) or window.strides[-2:] != (1, 1) or set(window.dilations) != {1}:
         return False
-    tiles = -(-out[0] // 4) * -(-out[1] // 4)
-    return min(channels, out_channels) >= 8 and channels * out_channels >= (512 if tiles < 25 else 256) and tiles >= 9
+    tiles = -(-out[-2] // 4) * -(-out[-1] // 4)
+    if rank == 3:
+        tiles *= out[0]
+    enough = 9 if rank == 2 else 8
+    return min(channels, out_channels) >= 8 and channels * out_channels >= (512 if tiles < 25 else 256) and tiles >= enough
 
 
 @dataclass(frozen=True)
@@ -160,9 +166,12 @@ class Conv(_Convolution):
     ----------
     residual : bool
         Whether a fourth input of the output's shape is added before the activation (fused by the lowering).
+    gated : bool
+        Whether the last input (N, C, 1...) scales the channels of x first (fused by the lowering, into 1x1 convolutions).
     """
 
     residual: bool = False
+    gated: bool = False
 
     op_type: ClassVar[str] = "Conv"
 
@@ -179,6 +188,8 @@ class Conv(_Convolution):
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, w = inputs[0], inputs[1]
+        if self.gated:
+            x = x * inputs[-1]
         b = inputs[2] if len(inputs) > 2 else None
         out, begins, ends = self._window(w.shape).resolve(x.shape[2:])
         window = self._window(w.shape)
@@ -234,18 +245,30 @@ class Conv(_Convolution):
                 activation=self.activation,
             )
             return True
-        if ctx.winograd and g == 1 and _winograd_pays(window, c, o, out):
-            xo = ctx.planes(0, halo=halo)
+        if ctx.winograd and _winograd_pays(window, cg, o // g, out):
+            depth = window.kernel[0] if len(out) == 3 else 1
+            if depth > 1:
+                # depths beyond x are skipped, not read
+                halo = ((0, 0), *halo[1:])
+
+            def transformed() -> np.ndarray:
+                parts = [part if part.ndim == 4 else depth_as_channels(part) for part in np.split(w, g)]
+                packed: np.ndarray = pack_winograd(parts[0]) if g == 1 else np.concatenate([pack_winograd(p) for p in parts])
+                return packed
+
             ctx.call(
                 "winograd",
                 [
-                    xo,
-                    ctx.pack(("winograd", *names), lambda: pack_winograd(w)),
-                    ctx.pack(("bias", *names, 1), lambda: pack_bias(bias, o)),
-                    ctx.planes(3) if self.residual else None,
+                    ctx.planes(0, halo=halo, groups=g),
+                    ctx.pack(("winograd", *names, g), transformed),
+                    ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g)),
+                    ctx.planes(3, groups=g) if self.residual else None,
                 ],
-                [ctx.out_planes()],
-                pads=(begins[0], begins[1]),
+                [ctx.out_planes(groups=g)],
+                pads=_three(begins, 0),
+                taps=depth,
+                stride=stride[0],
+                groups=g,
                 activation=self.activation,
             )
             return True
@@ -255,6 +278,11 @@ class Conv(_Convolution):
         xo = ctx.planes(0, halo=halo, lanes=lanes, groups=g)
         if self.residual:
             residual = ctx.planes(3, groups=g)
+        extra: dict[str, Any] = {}
+        if self.gated:
+            scaled = ctx.temp((x.concrete[0] * -(-o // lanes) * lanes * c,))
+            ctx.call("gate_weights", [packed, ctx.planes(3 + self.residual)], [scaled], out_channels=o)
+            packed, extra = scaled, {"weights_per_image": True}
         ctx.call(
             "conv",
             [xo, packed, bias_packed, residual],
@@ -263,6 +291,7 @@ class Conv(_Convolution):
             stride=stride,
             groups=g,
             activation=self.activation,
+            **extra,
         )
         return True
 

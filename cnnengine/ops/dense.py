@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from .._kernels.conv import pack_bias, pack_dense
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
+from ..records import dataclass
 from .base import Activation, Lowering, NodeRecord, Operator
 from .conv import activate
 from .copies import copy
@@ -110,7 +110,7 @@ class Gemm(Operator):
 
         def weights() -> np.ndarray:
             w = b if self.transB else b.T
-            packed: np.ndarray = pack_dense(np.ascontiguousarray(w if self.alpha == 1 else (w * np.float32(self.alpha))))
+            packed: np.ndarray = pack_dense(w if self.alpha == 1 else w * np.float32(self.alpha))
             return packed
 
         def bias() -> np.ndarray:
@@ -226,7 +226,7 @@ class MatMul(Operator):
             "dense",
             [
                 ctx.plain(0),
-                ctx.pack(("dense", name, "", 1.0, 0), lambda: pack_dense(np.ascontiguousarray(b.T))),
+                ctx.pack(("dense", name, "", 1.0, 0), lambda: pack_dense(b.T)),
                 ctx.pack(("dense bias", name, "", 1.0), lambda: pack_bias(None, b.shape[1])),
             ],
             [ctx.out_plain()],

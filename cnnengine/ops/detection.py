@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
+from ..records import dataclass
 from .base import EXACT, NodeRecord, Operator
 from .common import INT64, required, scalar, spec_at
 

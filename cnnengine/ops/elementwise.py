@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
+from ..records import dataclass
 from .activation import check_kind, lower_activation, reference_activation
 from .base import EXACT, Activation, Lowering, NodeRecord, Operator
 from .common import FLOAT32, broadcast_shape, required
@@ -50,12 +50,14 @@ def lower_binary(ctx: Lowering, op: str, activation: Activation | None, b_shape:
         w or _fits_planes(s, out) for s, w in zip(shapes, whole, strict=True)
     ):
         operands = []
+        # a vector does not fit the unused lanes of groups
+        groups = min(ctx.grouping(0) or 1, ctx.grouping(1) or 1) if all(whole) else 1
         for index, shape in enumerate(shapes):
             # one number per channel and image may lie in planes too (squeeze and excitation)
             vector = len(shape) == len(out) and shape[1:2] == out[1:2] and math.prod(shape[2:]) == 1
             in_planes = whole[index] or (vector and not (index and aligned) and ctx.is_planes(index))
-            operands.append(ctx.planes(index) if in_planes else ctx.plain(index))
-        ctx.call("binary", operands, [ctx.out_planes()], op=op, activation=activation, **aligned)
+            operands.append(ctx.planes(index, groups=groups) if in_planes else ctx.plain(index))
+        ctx.call("binary", operands, [ctx.out_planes(groups=groups)], op=op, activation=activation, **aligned)
     else:
         ctx.call("binary", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], op=op, activation=activation, **aligned)
     return True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import Dim, TensorSpec
+from ..records import dataclass
 from .base import EXACT, ROUNDING, Lowering, NodeRecord, Operator
 from .common import INT64, normal_axis, required, scalar, spec_at
 from .copies import movable

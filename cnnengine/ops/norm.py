@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
+from ..records import dataclass
 from .base import Activation, Lowering, NodeRecord, Operator
 from .conv import activate
 
@@ -301,6 +301,42 @@ class LayerNormalization(Operator):
         if self.outputs[1]:
             outputs.append(ctx.out_plain(2))
         ctx.call("row_norm", [x, *parameters], outputs, length=math.prod(wanted), epsilon=self.epsilon)
+        return True
+
+
+@dataclass(frozen=True)
+class ChannelLayerNorm(Operator):
+    """LayerNormalization over axis 1 of (N, C, ...), scale and bias (C,): one between two transposes. No ONNX operator."""
+
+    epsilon: float = 1e-5
+
+    op_type: ClassVar[str] = "ChannelLayerNorm"
+    domain: ClassVar[str] = "cnnengine"
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        shape = _shape_of(inputs, self.op_type, 2)
+        assert inputs[0] is not None
+        for index, name in ((1, "scale"), (2, "bias")):
+            if index < len(inputs) and inputs[index] is not None:
+                _check_vector(inputs, index, name, shape[1], self.op_type)
+        return [TensorSpec(inputs[0].dtype, shape)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x, scale, bias = (*inputs, None, None)[:3]
+        y = _standardised(x, (1,), self.epsilon)[0]
+        if scale is not None:
+            y = y * _over(scale, x)
+        if bias is not None:
+            y = y + _over(bias, x)
+        return [y.astype(x.dtype)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        spec = ctx.inputs[0]
+        if spec is None or not _all_float32(ctx) or len(spec.concrete) > 5:
+            return False
+        given = (*ctx.inputs, None, None)[1:3]
+        parameters = [None if v is None else ctx.plain(i) for i, v in enumerate(given, 1)]
+        ctx.call("pixel_norm", [ctx.planes(0), *parameters], [ctx.out_planes(0)], epsilon=self.epsilon)
         return True
 
 

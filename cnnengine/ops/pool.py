@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
+from ..records import dataclass
 from ..window import Window
 from .base import EXACT, Lowering, NodeRecord, Operator
 

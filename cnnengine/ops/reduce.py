@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, ModelError
 from ..graph import TensorSpec
+from ..records import dataclass
 from .activation import check_kind
 from .base import EXACT, Lowering, NodeRecord, Operator
 from .common import FLOAT32, INT64, integers, normal_axes, normal_axis, required, spec_at

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import ModelError, ShapeError
 from ..graph import TensorSpec
+from ..records import dataclass
 from .base import ROUNDING, Lowering, NodeRecord, Operator
 from .common import FLOAT32, integers, normal_axes, required, spec_at
 

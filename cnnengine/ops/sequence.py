@@ -6,13 +6,13 @@ A sequence's TensorSpec has its elements' dtype and no shape. Nodes that read or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
+from ..records import dataclass
 from .base import EXACT, NodeRecord, Operator
 from .common import FLOAT32, dtype_of, integers, normal_axis, required, scalar, spec_at
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import Dim, TensorSpec
+from ..records import dataclass
 from .base import EXACT, Lowering, NodeRecord, Operator
 from .common import (
     INT64,
@@ -520,10 +520,10 @@ class TakeChannels(Operator):
         return [np.concatenate(inputs, axis=1)[:, list(self.channels)]]
 
     def lower(self, ctx: Lowering) -> bool:
-        if len(ctx.inputs) == 1 and not ctx.in_planes(0):
+        if len(ctx.inputs) == 1 and not ctx.is_planes(0):
             ctx.call("gather", (ctx.plain(0),), (ctx.out_plain(),), axis=1, indices=np.array(self.channels, np.int64))
             return True
-        operands = [ctx.any_planes(i) for i in range(len(ctx.inputs))]
+        operands = [ctx.planes(i, groups=ctx.grouping(i) or 1) for i in range(len(ctx.inputs))]
         ctx.call("take_planes", operands, (ctx.out_planes(),), channels=self.channels)
         return True
 
@@ -1084,7 +1084,9 @@ class Cast(Operator):
         if to is None:
             raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected="to")
         rounding = node.attribute("round_mode", "up")
-        return cls(dtype_of(to, operator=node.op_type, node=node.name), int(node.attribute("saturate", 1)), _round_mode(rounding, node))
+        return cls(
+            dtype_of(to, operator=node.op_type, node=node.name), int(node.attribute("saturate", 1)), _round_mode(rounding, node)
+        )
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(self.to, required(inputs, 0, self.op_type).shape)]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ..graph import Graph
 from ..ops.common import FAULTS
 from .cancel_transposes import cancel_transposes
+from .channels_first import channels_first
 from .common_subexpressions import common_subexpressions
 from .dead_code import dead_code
 from .fold_batchnorm import fold_batchnorm
@@ -25,6 +26,8 @@ from .inline_if import inline_if
 from .merge_activation import merge_activation
 from .remove_identity import remove_identity
 from .resolve_castlike import resolve_castlike
+from .sum_as_add import sum_as_add
+from .widen_half import widen_half
 
 __all__ = ["FINAL", "PASSES", "simplify"]
 
@@ -33,15 +36,18 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     remove_identity,
     fold_constants,
     inline_if,
+    widen_half,
     fold_sequences,
     common_subexpressions,
     cancel_transposes,
     fuse_gates,
     global_pool,
+    sum_as_add,
     fuse_pad,
     fuse_matmul,
     fold_batchnorm,
     fold_scale,
+    channels_first,
     dead_code,
 )
 """Run in this order, again and again until nothing changes; constants first, since the others look for them."""

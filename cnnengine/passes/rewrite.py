@@ -118,6 +118,7 @@ _KEEP = frozenset(
         "BatchNormalization",
         "Ceil",
         "Celu",
+        "ChannelLayerNorm",
         "Clip",
         "CumSum",
         "Elu",

@@ -437,8 +437,9 @@ def _plot(report: Profile) -> Figure:
     axes.grid(which="major", color="0.9", zorder=0)
     legend = axes.legend(loc="lower right", fontsize=8)
     for handle in legend.legend_handles:
-        if hasattr(handle, "set_sizes"):
-            handle.set_sizes([40])
+        resize = getattr(handle, "set_sizes", None)
+        if resize is not None:
+            resize([40])
     return figure
 
 

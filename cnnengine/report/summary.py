@@ -12,7 +12,8 @@ import numpy as np
 from ..graph import Node
 from ..lowering import Layer, Segment
 from ..model import Model
-from ..ops.base import Activation
+from ..ops.base import Activation, Operator
+from ..ops.conv import ConvChain
 from ..runtime.runner import Workspace
 from .planning import Shapes, random_feeds, resolve_shapes, segments
 
@@ -37,7 +38,8 @@ class LayerSummary:
         The node's.
     operator : str
     fused : tuple of str
-        What the kernel does besides: "add" of a residual, an activation.
+        What the kernel does besides: "gate" of the channels, "add" of a residual, an activation; the parts of a ConvChain, a
+        depthwise convolution with the 1x1 convolutions around it.
     outputs : tuple of (shape, dtype), or None where the shape is not known
     parameters : int
         Numbers in its constant weights, after normalisations were merged into them.
@@ -194,9 +196,17 @@ def _is_fallback(node: Node) -> bool:
 
 
 def fused_of(node: Node) -> tuple[str, ...]:
-    """What passes merged into the operator: a residual sum, an activation."""
-    fused = ["add"] if getattr(node.op, "residual", False) else []
-    activation = getattr(node.op, "activation", None)
+    """What was merged into the operator: a gate, a residual sum, an activation; the parts of a chain."""
+    if isinstance(node.op, ConvChain):
+        parts = ("expand",) * node.op.expand + ("depthwise",) + ("project",) * node.op.project
+        return tuple(name for part, conv in zip(parts, node.op.convs, strict=True) for name in (part, *_extras(conv)))
+    return _extras(node.op)
+
+
+def _extras(op: Operator) -> tuple[str, ...]:
+    fused = ["gate"] if getattr(op, "gated", False) else []
+    fused += ["add"] if getattr(op, "residual", False) else []
+    activation = getattr(op, "activation", None)
     if isinstance(activation, Activation):
         name = activation.kind
         if name == "clip" and activation.alpha == 0:
@@ -221,6 +231,12 @@ def _parameters(node: Node, constants: Mapping[str, np.ndarray]) -> dict[str, in
 def macs_of(layer: Layer) -> int | None:
     """Multiply-adds of a convolution or matrix product; 0 for other operators, None where a shape is not known."""
     op_type = layer.node.op.op_type
+    if isinstance(layer.node.op, ConvChain):
+        x, y = _shape(layer.inputs, 0), _shape(layer.outputs, 0)
+        shapes = [_shape(layer.inputs, 1 + 2 * i) for i in range(len(layer.node.op.convs))]
+        if x is None or y is None or None in shapes:
+            return None
+        return layer.node.op.macs(x, [s for s in shapes if s is not None], y)
     if op_type in _WEIGHTS:
         weights, x, y = _shape(layer.inputs, _WEIGHTS[op_type]), _shape(layer.inputs, 0), _shape(layer.outputs, 0)
         if weights is None or x is None or y is None:

@@ -221,16 +221,9 @@ class NodeContext:
         return self._names[index]
 
     def is_planes(self, index: int) -> bool:
-        return (self.lanes, 1) in self._emitter.values[self._names[index]].refs
+        return self.grouping(index) is not None
 
-    def in_planes(self, index: int) -> bool:
-        return self._grouped(index) is not None
-
-    def any_planes(self, index: int) -> BufferRef:
-        return self.planes(index, groups=self._grouped(index) or 1)
-
-    def _grouped(self, index: int) -> int | None:
-        """The groups of the planes in which the input is at hand, one where there is a choice."""
+    def grouping(self, index: int) -> int | None:
         refs = self._emitter.values[self._names[index]].refs
         return min((groups for lanes, groups in refs if lanes == self.lanes), default=None)
 

@@ -178,17 +178,17 @@ def main() -> int:
     if options.json:
         Path(options.json).write_text(json.dumps([asdict(r) for r in records], indent=1) + "\n")
     by_operator: dict[str, list[Record]] = {}
-    for record in records:
-        for operator in record.operators:
-            by_operator.setdefault(operator, []).append(record)
+    for found_one in records:
+        for operator in found_one.operators:
+            by_operator.setdefault(operator, []).append(found_one)
     if not options.quiet:
         print(f"{'operator':40s} {'passed':>8s} {'of':>5s} {'compiled':>9s} {'host':>5s} {'fallback':>9s}")
         for operator, found in sorted(by_operator.items()):
             count = {runs: sum(r.passed and r.runs == runs for r in found) for runs in ("compiled", "host", "fallback")}
             print(f"{operator:40s} {sum(r.passed for r in found):8d} {len(found):5d} {count['compiled']:9d} {count['host']:5d} {count['fallback']:9d}")
-    for record in records:
-        if not record.passed:
-            print(f"FAILED {record.category} {record.name}: {record.error if options.match else record.error.strip().splitlines()[0][:200]}")
+    for r in records:
+        if not r.passed:
+            print(f"FAILED {r.category} {r.name}: {r.error if options.match else r.error.strip().splitlines()[0][:200]}")
     for category in dict.fromkeys(r.category for r in records):
         found = [r for r in records if r.category == category]
         print(f"{category}: {sum(r.passed for r in found)} of {len(found)}")

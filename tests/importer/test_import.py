@@ -247,7 +247,7 @@ def test_all_unsupported_nodes_are_named_at_once() -> None:
         helper.make_node("Bar", ["a"], ["b"], name="second"),
         identity("b", "c"),
         helper.make_node("Multinomial", ["c"], ["d"], name="third"),
-        helper.make_node("Cast", ["d"], ["e"], name="fourth", to=TensorProto.BFLOAT16),
+        helper.make_node("Cast", ["d"], ["e"], name="fourth", to=99),
         helper.make_node("Scatter", ["e", "e", "e"], ["y"], name="fifth"),
     ]
     with pytest.raises(UnsupportedOperatorError) as caught:
@@ -308,9 +308,12 @@ def test_versions_follow_the_opset() -> None:
 
 
 def test_inputs_that_are_no_tensors() -> None:
-    sequence = helper.make_tensor_sequence_value_info("x", F, None)
+    table = onnx.ValueInfoProto(name="x")
+    table.type.map_type.key_type = TensorProto.INT64
     with pytest.raises(UnsupportedOperatorError, match="tensors"):
-        import_model(model([identity()], [sequence]))
+        import_model(model([identity()], [table]))
+    sequence = import_model(model([identity()], [helper.make_tensor_sequence_value_info("x", F, None)])).inputs["x"]
+    assert (sequence.kind, sequence.dtype) == ("sequence", np.float32)
     with pytest.raises(ModelError, match="no type"):
         import_model(model([identity()], [onnx.ValueInfoProto(name="x")]))
 

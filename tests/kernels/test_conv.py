@@ -13,7 +13,6 @@ from oracle import ROUNDING, assert_close, assert_same_bits
 
 from cnnengine._kernels import conv as kernels
 from cnnengine._kernels import dispatch, kernel
-from cnnengine._kernels import winograd as winograd_kernel
 from cnnengine.ops.base import Activation
 from cnnengine.runtime.layout import NO_HALO, View, aligned_copy, aligned_empty, merge_halos, spatial3
 
@@ -336,78 +335,6 @@ def test_dense(rows, k, o, isa, threads):
             want = np.where(want < 0, want * (0.1 if activation.kind == "leaky_relu" else 0), want)
         magnitude = abs(x).astype(np.float64) @ abs(w).T + abs(bias)
         assert_close(got, want, ROUNDING, magnitude=magnitude, terms=k + 1)
-
-
-def winograd(x, w, bias, pads, *, residual=None, activation=None, in_halo=NO_HALO, out_halo=NO_HALO, threads=1):
-    """The Winograd kernel on arrays, among NaN."""
-    top, left, bottom, right = pads
-    xv = View.planes(x.shape, dispatch.lanes(), merge_halos(((0, 0), (top, bottom), (left, right)), in_halo))
-    side = [x.shape[2] + top + bottom - 2, x.shape[3] + left + right - 2]
-    yv = View.planes((x.shape[0], w.shape[0], *side), dispatch.lanes(), out_halo)
-    rv = None if residual is None else View.planes(yv.shape, dispatch.lanes(), in_halo)
-    launch = kernel("winograd").build([xv, None, None, rv], [yv], pads=(top, left), activation=activation)
-    arrays = [blocked(xv, x), winograd_kernel.pack_winograd(w), kernels.pack_bias(bias, w.shape[0])]
-    arrays.append(None if rv is None else blocked(rv, residual))
-    operands = [None if a is None else among_nan(a)[1] for a in arrays]
-    whole, y = among_nan(np.empty(yv.size, np.float32), fill=False)
-    kernel("winograd").front(launch, *operands, y, threads=threads)
-    assert np.isnan(whole[:GUARD]).all() and np.isnan(whole[GUARD + y.size :]).all(), "written outside of the output"
-    return unblocked(yv, y)
-
-
-def assert_near(got, want, before):
-    """The transforms' rounding errors are those of the largest values around: relative to max |y| `before` the activation."""
-    assert got.shape == want.shape and got.dtype == np.float32
-    if want.size:
-        error = np.abs(got - want).max() / np.abs(before).max()
-        assert error < 1e-5, f"error {error:.3g} of max |y|"
-
-
-@pytest.mark.parametrize(
-    ("xs", "o", "pads"),
-    [
-        ((1, 16, 16, 16), 16, (1, 1, 1, 1)),
-        ((1, 64, 56, 56), 64, (1, 1, 1, 1)),
-        ((2, 130, 14, 14), 136, (1, 1, 1, 1)),  # runs of tiles across images, a partial plane, an odd number of blocks
-        ((1, 48, 27, 30), 300, (1, 1, 1, 1)),  # border tiles of every size, several passes
-        ((1, 20, 17, 13), 24, (1, 1, 1, 1)),
-        ((1, 20, 9, 10), 24, (0, 0, 0, 0)),
-        ((1, 20, 9, 10), 24, (2, 0, 1, 3)),
-        ((3, 5, 7, 7), 33, (1, 1, 1, 1)),
-        ((1, 32, 3, 3), 8, (0, 0, 0, 0)),  # one pixel
-        ((0, 32, 14, 14), 8, (1, 1, 1, 1)),
-    ],
-)
-def test_winograd(xs, o, pads, isa, threads):
-    x, w, bias = data(*xs), data(o, xs[1], 3, 3, seed=1), data(o, seed=2)
-    want = oracle.conv(x, w, bias, pads=pads)
-    residual = data(*want.shape, seed=3)
-    for halo in (NO_HALO, OUT_HALO[2]):
-        assert_near(winograd(x, w, bias, pads, in_halo=halo, out_halo=halo, threads=threads), want, want)
-        for activation, expected in (
-            (None, want + residual),
-            (Activation("clip", 0.0, 6.0), np.clip(want + residual, 0, 6)),
-            (Activation("leaky_relu", 0.1), np.where(want + residual < 0, 0.1 * (want + residual), want + residual)),
-        ):
-            got = winograd(
-                x, w, bias, pads, residual=residual, activation=activation, in_halo=halo, out_halo=halo, threads=threads
-            )
-            assert_near(got, expected, want + residual)
-
-
-def test_winograd_threads_change_no_bit(isa):
-    x, w, bias = data(2, 70, 30, 31), data(300, 70, 3, 3, seed=1), data(300, seed=2)
-    one, two = (winograd(x, w, bias, (1, 1, 1, 1), threads=t) for t in (1, 2))
-    assert_same_bits(one, two)
-    # nor does the batch
-    assert_same_bits(one[1:].copy(), winograd(x[1:], w, bias, (1, 1, 1, 1)))
-
-
-def test_winograd_refuses_windows_that_leave_the_input(isa):
-    xv = View.planes((1, 16, 8, 8), dispatch.lanes(), ((0, 0), (1, 1), (1, 0)))
-    yv = View.planes((1, 16, 8, 8), dispatch.lanes())
-    with pytest.raises(ValueError, match="leave"):
-        kernel("winograd").build([xv, None, None, None], [yv], pads=(1, 1))
 
 
 def test_threads_change_no_bit(isa):

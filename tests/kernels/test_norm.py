@@ -136,6 +136,35 @@ def test_layer_norm(length, given, isa, threads):
         assert_close(a, b.astype(np.float64), ROUNDING, magnitude=np.abs(b) * 4)
 
 
+@pytest.mark.parametrize("given", [(), ("scale",), ("bias",), ("scale", "bias")])
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 96, 3, 43), (1, 1100, 2, 3), (2, 33, 1, 1), (2, 1, 4, 4)])
+def test_pixel_norm(shape, given, isa, threads):
+    """A layer norm of channels: of each pixel, whatever lies beside it."""
+    x, c = data(*shape) * 2 + 30, shape[1]
+    scale, bias = (data(c, seed=i) if name in given else None for i, name in enumerate(("scale", "bias"), 1))
+    last = np.moveaxis(x, 1, -1)
+    want = np.moveaxis(oracle.layer_norm(last, scale, bias), -1, 1)
+    magnitude = standard_magnitude(x, (1,), 1 if scale is None else over(scale, x), 0 if bias is None else over(bias, x), 1e-5)
+    for layout in layouts(shape):
+        if layout:
+            (got,) = run("pixel_norm", [x, scale, bias], [shape], threads=threads, **layout)
+            assert_close(got, want, ROUNDING, magnitude=magnitude)
+    op = ops.ChannelLayerNorm()
+    inputs = [x] if not given else [x, scale, bias]
+    assert_close(op.reference(*inputs)[0], want, ROUNDING, magnitude=magnitude)
+    assert op.infer([None if a is None else TensorSpec.of(a) for a in inputs])[0].shape == shape
+
+
+def test_pixel_norm_refuses_what_does_not_fit():
+    x = data(2, 20, 4, 4)
+    with pytest.raises(ValueError, match="pixel_norm"):
+        run("pixel_norm", [x, None, None], [x.shape])
+    with pytest.raises(ValueError, match="20 are needed"):
+        run("pixel_norm", [x, data(19), None], [x.shape], planes=(0,), out_planes=(0,))
+    with pytest.raises(ValueError, match="norm"):
+        run("pixel_norm", [x, None, None], [(2, 20, 4, 5)], planes=(0,), out_planes=(0,))
+
+
 @pytest.mark.parametrize(
     "kw", [{}, {"alpha": 0.5, "beta": 0.6, "bias": 1.5}, {"alpha": 2.0, "beta": 1.0}, {"alpha": 2.0, "beta": 0.5}], ids=str
 )

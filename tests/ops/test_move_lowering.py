@@ -58,6 +58,9 @@ class OneNode:
     def is_planes(self, index):
         return index in self.blocked
 
+    def grouping(self, index):
+        return 1 if index in self.blocked else None
+
     def plain(self, index):
         x = self.arrays[index]
         made = Buffer(View.plain(x.shape, x.dtype))

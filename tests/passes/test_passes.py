@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from cnnengine.graph import Graph, Node, TensorSpec
 from cnnengine.ops.base import Activation
 from cnnengine.ops.constant import ConstantOfShape
 from cnnengine.ops.control import If
+from cnnengine.ops.norm import LayerNormalization
 from cnnengine.ops.sequence import SequenceAt, SplitToSequence
 from cnnengine.ops.shape import Cast, CastLike, Dropout, Identity, Pad, Reshape, Shape, Transpose
 from cnnengine.passes import (
     cancel_transposes,
+    channels_first,
     common_subexpressions,
     dead_code,
     fold_batchnorm,
@@ -31,6 +34,7 @@ from cnnengine.passes import (
     remove_identity,
     resolve_castlike,
     simplify,
+    sum_as_add,
 )
 
 
@@ -107,6 +111,25 @@ def test_castlike_of_an_unknown_dtype_stays(b: Builder) -> None:
     assert resolve_castlike(before) is before
 
 
+# sum_as_add
+
+
+def test_sums_are_additions(b: Builder) -> None:
+    x, y = b.input(2, 3), b.input(2, 3)
+    before = b.graph(b.node("Relu", b.node("Sum", x, y, b.constant([1.5, 2.5, -3.0]), x)), b.node("Sum", x, y))
+    after = sum_as_add(before)
+    assert kinds(after) == ["Add", "Add", "Add", "Relu", "Add"]
+    same(b, before, after)
+    assert kinds(simplify(before)) == ["Add", "Add", "Add", "Add"]
+
+
+def test_other_sums_stay(b: Builder) -> None:
+    x = b.input(2, 3)
+    b.inputs["d"] = TensorSpec(np.dtype(np.float64), (2, 3))
+    before = b.graph(b.node("Sum", x), b.node("Sum", "d", "d"))
+    assert sum_as_add(before) is before
+
+
 # fold_constants
 
 
@@ -171,6 +194,77 @@ def test_equal_outputs_both_stay(b: Builder) -> None:
     x = b.input(2, 3)
     before = b.graph(b.node("Relu", x), b.node("Relu", x))
     same(b, before, common_subexpressions(before))
+
+
+# channels_first
+
+
+LAST, FIRST = Transpose((0, 2, 3, 1)), Transpose((0, 3, 1, 2))
+
+
+def test_a_block_between_transposes_is_convolutions(b: Builder) -> None:
+    """ConvNeXt's block: no transpose, no matmul and no addition of its own is left."""
+    x = b.input(2, 6, 3, 4)
+    y = b.node(LayerNormalization(-1, 1e-6), b.node(LAST, x), b.random(6), b.random(6))
+    y = b.node("Add", b.node("MatMul", y, b.random(6, 8)), b.random(8))
+    y = b.node("Relu", y)
+    y = b.node("Add", b.random(5), b.node("MatMul", y, b.random(8, 5)))
+    y = b.node("Mul", b.node(FIRST, y), b.random(5, 1, 1))
+    before = b.graph(y)
+    after = simplify(before)
+    assert kinds(after) == ["ChannelLayerNorm", "Conv", "Conv"]
+    same(b, before, after)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        lambda b, t: b.node("Tanh", t),
+        lambda b, t: b.node("Clip", t, b.constant(-0.5), b.constant(0.25)),
+        lambda b, t: b.node("Sub", b.random(6), t),
+        lambda b, t: b.node("Div", t, b.constant([[[[2.0]]]])),
+        lambda b, t: b.node("Mul", t, b.random(1, 1, 6)),
+        lambda b, t: b.node("Add", t, b.node(LAST, b.input(2, 6, 3, 4, name="y"))),
+        lambda b, t: b.node(LayerNormalization(3), t, b.random(6)),
+    ],
+)
+def test_one_node_between_transposes(b: Builder, node: Any) -> None:
+    before = b.graph(b.node(FIRST, node(b, b.node(LAST, b.input(2, 6, 3, 4)))))
+    after = simplify(before)
+    assert "Transpose" not in kinds(after)
+    same(b, before, after)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        lambda b, t: b.node("Add", t, b.random(3, 4, 6)),
+        lambda b, t: b.node("Add", t, b.random(4, 1)),
+        lambda b, t: b.node("Add", t, b.random(1, 1, 1, 1, 6)),
+        lambda b, t: b.node("Add", t, b.input(2, 3, 4, 6, name="y")),
+        lambda b, t: b.node("Add", t, t),
+        lambda b, t: b.node("Add", t, b.node("Relu", t)),
+        lambda b, t: b.node("MatMul", t, b.input(6, 5, name="y")),
+        lambda b, t: b.node("MatMul", t, b.random(2, 3, 6, 5)),
+        lambda b, t: b.node("MatMul", b.random(5, 4), t),
+        lambda b, t: b.node(LayerNormalization(2), t, b.random(4, 6)),
+        lambda b, t: b.node(LayerNormalization(-1), t, b.input(6, name="y")),
+        lambda b, t: b.node(LayerNormalization(-1), t, b.constant([2.0])),
+        lambda b, t: b.node("Softmax", t),
+    ],
+)
+def test_what_needs_its_channels_last(b: Builder, node: Any) -> None:
+    before = b.graph(node(b, b.node(LAST, b.input(2, 6, 3, 4))))
+    after = channels_first(before)
+    assert after is before
+
+
+def test_other_transposes_stay(b: Builder) -> None:
+    for perm in ((0, 3, 1, 2), (0, 1, 3, 2), (3, 0, 1, 2)):
+        before = b.graph(b.node("Relu", b.node(Transpose(perm), b.input(2, 6, 3, 4))))
+        assert channels_first(before) is before
+    before = b.graph(b.node("Relu", b.node(Transpose((0, 2, 1)), b.input(2, 6, 3))))
+    assert channels_first(before) is before
 
 
 # cancel_transposes

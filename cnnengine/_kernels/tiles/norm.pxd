@@ -32,6 +32,19 @@ cdef struct lrn_tile_t:
 
 ctypedef void (*lrn_fn)(const lrn_tile_t *t) noexcept nogil
 
+cdef struct pixel_norm_tile_t:
+    const float *x                      # the first pixel of the first block
+    float *y
+    Py_ssize_t channels
+    Py_ssize_t xstride, ystride         # floats between blocks
+    Py_ssize_t n                        # pixels, side by side
+    const float *scale                  # `channels` floats; NULL: 1
+    const float *shift                  # NULL: 0
+    double epsilon
+
+# Every pixel's channels by their own mean and variance.
+ctypedef void (*pixel_norm_fn)(const pixel_norm_tile_t *t) noexcept nogil
+
 cdef enum:
     LRN_PIXELS = 8
 
@@ -45,3 +58,4 @@ cdef struct NormTiles:
     moments_planes_fn moments_planes
     lrn_fn lrn_run                      # plain: positions side by side
     lrn_fn lrn_pixels                   # planes: `stride` floats between blocks
+    pixel_norm_fn pixel_norm            # planes

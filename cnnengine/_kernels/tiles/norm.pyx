@@ -11,6 +11,9 @@ Local response: `lrn_run` sums the window's squares for LANES neighbouring posit
 `size` times from the first-level cache: a running sum would carry rounding errors of large values along. `lrn_pixels` first
 lays the squares of a pixel's channels side by side in scratch, between zeros, and then adds shifted loads; eight pixels are
 laid out before any is summed, so that no load waits for a store.
+
+`pixel_norm` takes a few neighbouring pixels through all blocks three times, which stay in the first-level cache: their sums
+lie in registers, so that a block costs one load, and its lanes are added up at the end.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -22,7 +25,11 @@ cdef extern from "simd.h" nogil:
     """
     ctypedef float vf
     ctypedef double vd
+    ctypedef int vi
     enum: LANES, DLANES
+    vf vselect(vi, vf, vf) noexcept
+    vi vlt(vf, vf) noexcept
+    double vd_sum(vd) noexcept
     vf vset(float) noexcept
     vf vload(const float *) noexcept
     vf vload_part(const float *, int) noexcept
@@ -34,6 +41,7 @@ cdef extern from "simd.h" nogil:
     vf vpower(vf, float) noexcept
     vd vdset(double) noexcept
     void vdstore(double *, vd) noexcept
+    double sqrt(double) noexcept
     vd vf_low(vf) noexcept
     vd vf_high(vf) noexcept
 
@@ -43,6 +51,7 @@ cdef enum:
     VECTORS = 2
     EACH = 3
     SEGMENT = 64                        # squares that are summed in float
+    PIXELS = 4                          # that go through the blocks together
 
 
 cdef inline vf part(const float *p, Py_ssize_t i, int n) noexcept nogil:
@@ -277,6 +286,84 @@ cdef void lrn_pixels(const lrn_tile_t *t) noexcept nogil:
             vstore(t.y + b * t.ystride + pixel * LANES, responded(vload(t.x + b * t.stride + pixel * LANES), total, t))
 
 
+# ---------------------------------------------------------------- channels of a pixel
+cdef inline vf masked(const float *p, bint whole, vi mask) noexcept nogil:
+    return vload(p) if whole else vselect(mask, vload(p), vset(0))
+
+
+cdef inline void pixels(const int COUNT, const pixel_norm_tile_t *t, Py_ssize_t first, vi mask) noexcept nogil:
+    """COUNT pixels from the first; lanes of the last block that `mask` leaves out are no channels."""
+    cdef Py_ssize_t blocks = (t.channels + LANES - 1) // LANES, whole = t.channels // LANES, b, end
+    cdef int tail = <int>(t.channels - whole * LANES), i
+    cdef const float *x = t.x + first * LANES
+    cdef const float *p
+    cdef float *y = t.y + first * LANES
+    cdef vd low[PIXELS]
+    cdef vd high[PIXELS]
+    cdef vf mean[PIXELS]
+    cdef vf rest[PIXELS]
+    cdef vf factor[PIXELS]
+    cdef vf squares[PIXELS]
+    cdef vf v, scale = vset(1), shift = vset(0)
+    cdef double mu
+    for i in range(COUNT):
+        low[i] = vdset(0)
+        high[i] = vdset(0)
+    for b in range(blocks):
+        p = x + b * t.xstride
+        for i in range(COUNT):
+            v = masked(p + i * LANES, b < whole, mask)
+            low[i] = low[i] + vf_low(v)
+            high[i] = high[i] + vf_high(v)
+    for i in range(COUNT):
+        mu = vd_sum(low[i] + high[i]) / <double>t.channels
+        mean[i] = vset(<float>mu)
+        rest[i] = vset(<float>(mu - <float>mu))
+        low[i] = vdset(0)
+        high[i] = vdset(0)
+    b = 0
+    while b < blocks:
+        end = blocks if blocks - b < SEGMENT else b + SEGMENT
+        for i in range(COUNT):
+            squares[i] = vset(0)
+        for b in range(b, end):
+            p = x + b * t.xstride
+            for i in range(COUNT):
+                v = (vload(p + i * LANES) - mean[i]) - rest[i]
+                v = v if b < whole else vselect(mask, v, vset(0))
+                squares[i] = squares[i] + v * v
+        b = end
+        for i in range(COUNT):
+            low[i] = low[i] + vf_low(squares[i])
+            high[i] = high[i] + vf_high(squares[i])
+    for i in range(COUNT):
+        factor[i] = vset(<float>(1 / sqrt(vd_sum(low[i] + high[i]) / <double>t.channels + t.epsilon)))
+    for b in range(blocks):
+        p = x + b * t.xstride
+        if t.scale != NULL:
+            scale = vload(t.scale + b * LANES) if b < whole else vload_part(t.scale + b * LANES, tail)
+        if t.shift != NULL:
+            shift = vload(t.shift + b * LANES) if b < whole else vload_part(t.shift + b * LANES, tail)
+        for i in range(COUNT):
+            v = (vload(p + i * LANES) - mean[i]) - rest[i]
+            vstore(y + b * t.ystride + i * LANES, v * factor[i] * scale + shift)
+
+
+cdef void pixel_norm(const pixel_norm_tile_t *t) noexcept nogil:
+    cdef float lanes[LANES]
+    cdef Py_ssize_t i, tail = t.channels % LANES
+    cdef vf mask
+    for i in range(LANES):
+        lanes[i] = <float>(tail - i)
+    mask = vload(lanes)
+    i = 0
+    while i + PIXELS <= t.n:
+        pixels(PIXELS, t, i, vlt(vset(0), mask))
+        i = i + PIXELS
+    for i in range(i, t.n):
+        pixels(1, t, i, vlt(vset(0), mask))
+
+
 cdef NormTiles tiles
 tiles.lanes = LANES
 tiles.planes = affine_planes
@@ -287,4 +374,5 @@ tiles.moments = moments
 tiles.moments_planes = moments_planes
 tiles.lrn_run = lrn_run
 tiles.lrn_pixels = lrn_pixels
+tiles.pixel_norm = pixel_norm
 capsule = PyCapsule_New(&tiles, "cnnengine.tiles.norm", NULL)

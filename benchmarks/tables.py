@@ -1,0 +1,274 @@
+"""Render the tables of docs/performance.md from what publish.py measured.
+
+    python benchmarks/tables.py            # rewrite what stands between the markers
+    python benchmarks/tables.py --check    # exit code 1 when the page is not what the figures give
+
+A marker is a line `<!-- table: NAME -->`, its table ends at `<!-- end -->`. Nothing is written by hand between them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import harness
+import publish
+
+BEHIND = 0.95
+PAGE = harness.ROOT / "docs" / "performance.md"
+PEERS = ("onnxruntime", "openvino", "ncnn", "torch", "torch-compile")
+NOT_MEASURED = "Not measured yet: `python benchmarks/publish.py`."
+MARKER = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.S)
+
+Record = Mapping[str, Any]
+Figures = Mapping[str, Any]
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table, its first row the heading."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines)
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """Geometric mean; None of nothing."""
+    logs = [math.log(value) for value in values]
+    return math.exp(sum(logs) / len(logs)) if logs else None
+
+
+def ms(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def ratio(value: float | None) -> str:
+    """Two digits; bold where the best peer is ahead by more than it may."""
+    if value is None:
+        return "-"
+    return f"**{value:.2f}**" if value < BEHIND else f"{value:.2f}"
+
+
+def chosen(models: Figures, threads: int, batch: int) -> list[Record]:
+    found = [r for r in models["records"] if (r["threads"], r["batch"]) == (threads, batch)]
+    return sorted(found, key=lambda r: r["model"])
+
+
+def settings(models: Figures) -> list[tuple[int, int]]:
+    return sorted({(r["threads"], r["batch"]) for r in models["records"]}, key=lambda s: (s[1], s[0]))
+
+
+def best(record: Record, which: str) -> float | None:
+    found = record["best_peer"][which]
+    return None if found is None else found["ratio"]
+
+
+# ---------------------------------------------------------------- the tables
+def machine(models: Figures, layers: Figures) -> str:
+    """What the run ran on."""
+    if not models["runs"]:
+        return NOT_MEASURED
+    head = models["runs"][-1]
+    dates = sorted({run["date"] for run in models["runs"]})
+    versions: dict[str, str] = {}
+    for run in models["runs"]:
+        versions |= run["versions"]
+    peaks: dict[int, list[float]] = {}
+    for record in models["records"]:
+        peaks.setdefault(record["threads"], []).extend(record["fma_peak_gflops"])
+    rows = [["what", "value"]]
+    rows.append(["date", dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"])
+    rows.append(["CPU", f"{head['cpu']}, {head['cpus']} CPUs, {head['system']}"])
+    rows.append(["cnnengine", f"{head['cnnengine']['version']}, {head['isa']}, Python {head['python']}"])
+    rows.append(["versions", ", ".join(f"{name} {version}" for name, version in versions.items())])
+    rows.append(["each engine and model", f"{head['seconds']:g} s in {head['rounds']} rounds"])
+    for threads, values in sorted(peaks.items()):
+        text = f"{min(values):.0f} to {max(values):.0f} GFLOP/s" if values else "-"
+        rows.append([f"multiply-add peak, {threads} thread{'s' * (threads > 1)}", text])
+    return markdown(rows)
+
+
+def summary(models: Figures, layers: Figures) -> str:
+    """Geometric means and who is behind."""
+    if not models["records"]:
+        return NOT_MEASURED
+    rows = [["threads", "batch", "models", "geometric mean, minima", "medians", f"under {BEHIND}", "ahead of every peer"]]
+    for threads, batch in settings(models):
+        records = chosen(models, threads, batch)
+        which = "min" if threads == 1 else "median"
+        ratios = {kind: [r for r in (best(record, kind) for record in records) if r is not None] for kind in ("min", "median")}
+        means = {kind: mean(values) for kind, values in ratios.items()}
+        shown = {kind: "-" if value is None else f"{value:.2f}" for kind, value in means.items()}
+        shown[which] = f"**{shown[which]}**"
+        behind = sum(value < BEHIND for value in ratios[which])
+        ahead = sum(value > 1 for value in ratios[which])
+        rows.append([str(threads), str(batch), str(len(ratios[which])), shown["min"], shown["median"], str(behind), str(ahead)])
+    return markdown(rows)
+
+
+def peers(models: Figures, layers: Figures) -> str:
+    """Geometric mean of each peer's time over ours."""
+    if not models["records"]:
+        return NOT_MEASURED
+    names = [name for name in PEERS if any(name in r["engines"] for r in models["records"])]
+    rows = [["threads", "batch", "of", *names]]
+    for threads, batch in settings(models):
+        records = chosen(models, threads, batch)
+        which = "min" if threads == 1 else "median"
+        row = [str(threads), str(batch), "minima" if which == "min" else "medians"]
+        for name in names:
+            found = [r["engines"][name][f"ratio_{which}"] for r in records if r["engines"].get(name, {}).get("agrees")]
+            value = mean(found)
+            row.append("-" if value is None else f"{value:.2f} ({len(found)})")
+        rows.append(row)
+    return markdown(rows)
+
+
+def times(models: Figures, threads: int, batch: int) -> str:
+    """A line per model: milliseconds of every engine, the ratios, start and memory."""
+    records = chosen(models, threads, batch)
+    if not records:
+        return NOT_MEASURED
+    which = "min" if threads == 1 else "median"
+    names = [name for name in PEERS if any(name in r["engines"] for r in records)]
+    single = {r["model"]: r["engines"].get("cnnengine") for r in chosen(models, 1, batch)} if threads > 1 else {}
+    head = ["model", "cnnengine", *names, "best / ours, min", "median", "load + first run, s", "peak MB, onnxruntime's"]
+    rows = [[*head, *(["of 1 thread"] if single else [])]]
+    notes: dict[str, list[str]] = {}
+    for record in records:
+        row = [record["model"]]
+        ours = record["engines"].get("cnnengine")
+        for name in ("cnnengine", *names):
+            result = record["engines"].get(name)
+            if result is None:
+                row.append("-")
+                if name in record["skipped"]:
+                    notes.setdefault(f"{name}: {record['skipped'][name]}", []).append(record["model"])
+            else:
+                row.append(ms(result[f"{which}_ms"]) + ("" if result.get("agrees", True) else " differs"))
+        row += [ratio(best(record, "min")), ratio(best(record, "median"))]
+        row += [start(record), memory(record)]
+        if single:
+            alone = single.get(record["model"])
+            row.append(f"{ours['median_ms'] / alone['median_ms']:.2f}" if ours and alone else "-")
+        rows.append(row)
+    lines = [markdown(rows), ""]
+    lines += [f"- {', '.join(sorted(names))}: {reason}" for reason, names in sorted(notes.items())]
+    return "\n".join(lines).rstrip()
+
+
+def start(record: Record) -> str:
+    """Seconds of load and first run: ours / the least of the peers that read the ONNX file, with its name."""
+    key = "load_and_first_run_s"
+    others = {name: r[key] for name, r in record["engines"].items() if name in PEERS and name != "ncnn"}
+    if "cnnengine" not in record["engines"] or not others:
+        return "-"
+    least = min(others, key=others.__getitem__)
+    return f"{record['engines']['cnnengine'][key]:.2f} / {others[least]:.2f} {least}"
+
+
+def memory(record: Record) -> str:
+    """Highest resident memory: ours / onnxruntime's."""
+    values = [record["engines"].get(name, {}).get("peak_resident_mb") for name in ("cnnengine", "onnxruntime")]
+    return " / ".join("-" if value is None else f"{value:.0f}" for value in values)
+
+
+def families(models: Figures, layers: Figures) -> str:
+    """Fractions of the peak by family, from the slowest to the fastest layer of it, at each instruction set."""
+    if not layers["layers"]:
+        return NOT_MEASURED
+    sets = list(dict.fromkeys(r["set"] for r in layers["layers"]))
+    rows = [["family", "layers"]]
+    for name in sets:
+        rows[0] += [f"{name}: of peak", "direct", "of roofline", "torch"]
+    for family in dict.fromkeys(r["family"] for r in layers["layers"]):
+        row = [family, ""]
+        for name in sets:
+            members = [r for r in layers["layers"] if (r["set"], r["family"]) == (name, family)]
+            row[1] = str(len(members))
+            ours = [r["cnnengine"] for r in members if r["cnnengine"]]
+            row.append(span([way["chosen"]["of_peak"] for way in ours]))
+            row.append(span([way["direct"]["of_peak"] for way in ours if "direct" in way]))
+            row.append(span([way["chosen"]["roofline"] for way in ours]))
+            row.append(span([r["torch"]["of_peak"] for r in members if "of_peak" in r.get("torch", {})]))
+        rows.append(row)
+    return markdown(rows)
+
+
+def layer_lines(models: Figures, layers: Figures) -> str:
+    """Every layer on its own."""
+    if not layers["layers"]:
+        return NOT_MEASURED
+    rows = [["layer", "set", "kernel", "ms", "GFLOP/s", "of peak", "torch ms"]]
+    for r in layers["layers"]:
+        ours = r["cnnengine"].get("chosen")
+        figures = [ours["kernel"], f"{ours['ms']:.4f}", f"{ours['gflops']:.0f}", f"{ours['of_peak']:.0%}"] if ours else ["-"] * 4
+        rows.append([r["layer"], r["set"], *figures, f"{r['torch']['ms']:.4f}" if "torch" in r else "-"])
+    return markdown(rows)
+
+
+def span(values: Sequence[float]) -> str:
+    """ "81 %" or "81 to 92 %"."""
+    if not values:
+        return "-"
+    low, high = f"{100 * min(values):.0f}", f"{100 * max(values):.0f}"
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+TABLES: dict[str, Callable[[Figures, Figures], str]] = {
+    "machine": machine,
+    "summary": summary,
+    "peers": peers,
+    "models-1": lambda models, layers: times(models, 1, 1),
+    "models-2": lambda models, layers: times(models, 2, 1),
+    "models-batch": lambda models, layers: times(models, 1, 8),
+    "families": families,
+    "layers": layer_lines,
+}
+
+
+def rendered(page: str, models: Figures, layers: Figures) -> str:
+    """The page with every table anew.
+
+    Raises
+    ------
+    ValueError
+        A marker names no table, has no end, or a table has no marker.
+    """
+    begun = re.findall(r"<!-- table: (.*?) -->", page)
+    found = [match[1] for match in MARKER.findall(page)]
+    if sorted(begun) != sorted(TABLES) or found != begun:
+        raise ValueError(f"markers {', '.join(begun)} do not fit the tables {', '.join(TABLES)}, or one has no end")
+    return MARKER.sub(lambda match: f"{match[1]}{TABLES[match[2]](models, layers)}\n{match[4]}", page)
+
+
+def figures(folder: Path) -> tuple[Figures, Figures]:
+    """What publish.py wrote, empty where it did not."""
+    path = folder / publish.FAMILIES
+    layers = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"layers": []}
+    return publish.stored(folder / publish.MODELS), layers
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=harness.RESULTS, help="folder of the figures (benchmarks/results)")
+    parser.add_argument("--page", type=Path, default=PAGE, help="page with the markers (docs/performance.md)")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when the page is stale")
+    options = parser.parse_args(argv)
+    page = options.page.read_text(encoding="utf-8")
+    now = rendered(page, *figures(options.results))
+    if options.check:
+        if now != page:
+            print(f"{options.page} is stale: python benchmarks/tables.py", file=sys.stderr)
+        return int(now != page)
+    options.page.write_text(now, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

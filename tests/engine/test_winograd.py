@@ -1,0 +1,79 @@
+"""Which convolutions of a model run as Winograd, and that they give what the direct ones give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import cnnengine
+from cnnengine.report import summarize
+from cnnengine.runtime.runner import fill_arenas
+
+TOLERANCE = 1e-5
+"""Of max |y|, against the direct algorithm."""
+
+
+@pytest.fixture(autouse=True)
+def rubbish():
+    fill_arenas(255)
+    yield
+    fill_arenas(None)
+
+
+def net(x_shape, w_shape, **attributes):
+    """Relu(Conv(x)): the input gets its halo from the operator before."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal(w_shape).astype(np.float32)
+    bias = rng.standard_normal(w_shape[0]).astype(np.float32)
+    rank = len(x_shape)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Neg", ["x"], ["a"]),
+            helper.make_node("Conv", ["a", "w", "b"], ["c"], name="conv", **attributes),
+            helper.make_node("Relu", ["c"], ["y"]),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x_shape))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)],
+        [numpy_helper.from_array(w, "w"), numpy_helper.from_array(bias, "b")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def kernels_of_conv(model) -> tuple[str, ...]:
+    return next(layer.kernels for layer in summarize(model).layers if layer.operator == "Conv")
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "attributes", "chosen"),
+    [
+        ((1, 32, 14, 14), (32, 32, 3, 3), {"pads": [1] * 4}, True),
+        ((1, 32, 7, 7), (32, 32, 3, 3), {"pads": [1] * 4}, False),
+        ((1, 32, 14, 14), (32, 32, 3, 3), {"pads": [1] * 4, "strides": [2, 2]}, False),
+        ((1, 32, 14, 14), (32, 32, 3, 3), {"pads": [2] * 4, "dilations": [2, 2]}, False),
+        ((1, 32, 14, 14), (32, 32, 1, 3), {"pads": [0, 1, 0, 1]}, False),
+        ((1, 32, 20), (32, 32, 3), {"pads": [1, 1]}, False),
+        ((1, 64, 14, 14), (64, 32, 3, 3), {"pads": [1] * 4, "group": 2}, True),
+        ((1, 48, 14, 14), (72, 24, 3, 3), {"pads": [1] * 4, "group": 2}, True),  # groups that end within a block
+        ((1, 64, 14, 14), (64, 4, 3, 3), {"pads": [1] * 4, "group": 16}, False),
+        ((1, 32, 4, 14, 14), (32, 32, 3, 3, 3), {"pads": [1] * 6}, True),
+        ((1, 32, 5, 14, 13), (40, 32, 3, 3, 3), {"pads": [1] * 6, "strides": [2, 1, 1]}, True),
+        ((1, 32, 4, 14, 14), (32, 32, 1, 3, 3), {"pads": [0, 1, 1, 0, 1, 1]}, True),
+        ((1, 32, 4, 14, 14), (32, 32, 1, 3, 3), {"pads": [1, 1, 1, 2, 1, 1], "strides": [2, 1, 1]}, True),
+        ((1, 64, 4, 14, 14), (32, 32, 3, 3, 3), {"pads": [1] * 6, "group": 2}, True),
+        ((1, 32, 4, 14, 14), (32, 32, 3, 1, 1), {"pads": [1, 0, 0] * 2}, False),
+        ((1, 32, 4, 14, 14), (32, 32, 3, 3, 3), {"pads": [2, 1, 1] * 2, "dilations": [2, 1, 1]}, False),
+        ((1, 32, 4, 14, 14), (32, 32, 3, 3, 3), {"pads": [1] * 6, "strides": [1, 2, 2]}, False),
+    ],
+)
+def test_choice_and_result(x_shape, w_shape, attributes, chosen, isa, threads):
+    x = np.random.default_rng(1).standard_normal(x_shape).astype(np.float32)
+    model = net(x_shape, w_shape, **attributes)
+    with cnnengine.load(model, threads=threads, fallback="error", winograd=False) as direct:
+        assert "winograd" not in kernels_of_conv(direct)
+        want = direct(x)
+    with cnnengine.load(model, threads=threads, fallback="error") as fast:
+        assert ("winograd" in kernels_of_conv(fast)) == chosen
+        got = fast(x)
+    assert np.abs(got - want).max() <= TOLERANCE * np.abs(want).max()

@@ -1,0 +1,74 @@
+"""Packed weights against plain loops, from weights that lie in rows, in columns, in other orders and unaligned."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from cnnengine._kernels import dispatch
+from cnnengine._kernels.conv import pack_conv
+from cnnengine._kernels.winograd import pack_winograd
+
+
+def panels(w: np.ndarray, groups: int, channels: int) -> np.ndarray:
+    """[group][panel of up to two blocks of outputs][input plane][tap][channel][output], zeros where a panel has no output."""
+    lanes, (o, cg) = dispatch.lanes(), w.shape[:2]
+    w = w.reshape(o, cg, -1)
+    parts = []
+    for group in w.reshape(groups, o // groups, cg, -1):
+        first = 0
+        while first < len(group):
+            width = 2 * lanes if len(group) - first > lanes else lanes
+            rows = group[first : first + width]
+            for c in range(0, cg, channels):
+                some = rows[:, c : c + channels].transpose(2, 1, 0)
+                parts.append(np.pad(some, ((0, 0), (0, 0), (0, width - len(rows)))).ravel())
+            first += width
+    return np.concatenate(parts)
+
+
+def unaligned(w: np.ndarray) -> np.ndarray:
+    raw = np.zeros(w.nbytes + 1, np.uint8)
+    raw[1:] = w.view(np.uint8).ravel()
+    return raw[1:].view(np.float32).reshape(w.shape)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kernel", [(1,), (2,), (3, 3), (7, 7), (15, 15)])
+def test_pack_conv(isa: str, groups: int, kernel: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    with dispatch.use_isa(isa):
+        n = dispatch.lanes()
+        for o, cg in itertools.product((1, 3, n - 1, n, n + 1, 2 * n, 2 * n + 5, 70), (1, 2, n, n + 3, 40)):
+            w = rng.standard_normal((o * groups, cg, *kernel), dtype=np.float32)
+            for channels in {1, n}:
+                expected = panels(w, groups, channels)
+                for given in (w, unaligned(w), np.asfortranarray(w), w.astype(">f4")):
+                    np.testing.assert_array_equal(pack_conv(given, groups, channels), expected)
+
+
+def test_pack_winograd(isa: str) -> None:
+    g = np.array(
+        [
+            [1 / 4, 0, 0],
+            [-1 / 6, -1 / 6, -1 / 6],
+            [-1 / 6, 1 / 6, -1 / 6],
+            [1 / 24, 1 / 12, 1 / 6],
+            [1 / 24, -1 / 12, 1 / 6],
+            [0, 0, 1],
+        ]
+    )
+    rng = np.random.default_rng(0)
+    with dispatch.use_isa(isa):
+        n = dispatch.lanes()
+        for o, c in itertools.product((1, n, n + 1, 2 * n + 3, 40), (1, 3, n, 20)):
+            w = rng.standard_normal((o, c, 3, 3), dtype=np.float32)
+            u = np.einsum("ai,ocij,bj->ocab", g, w.astype(np.float64), g).astype(np.float32).reshape(o, c, 36)
+            for given in (w, unaligned(w)):
+                packed = pack_winograd(given).reshape(36, -1)
+                for element in range(36):
+                    np.testing.assert_allclose(
+                        packed[element], panels(u[:, :, element : element + 1], 1, n), rtol=1e-6, atol=1e-7
+                    )

@@ -1,0 +1,195 @@
+"""Winograd convolution against the oracle in float64, at every instruction set and with 1 and 2 threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracle
+import pytest
+from oracle import assert_same_bits
+
+from cnnengine._kernels import conv as kernels
+from cnnengine._kernels import dispatch, kernel
+from cnnengine._kernels import winograd as winograd_kernel
+from cnnengine.ops.base import Activation
+from cnnengine.runtime.layout import NO_HALO, View, aligned_empty, merge_halos
+
+from .launching import blocked, unblocked
+
+GUARD = 512
+OUT_HALO = {4: ((0, 0), (1, 0), (1, 3)), 5: ((1, 0), (2, 1), (0, 2))}
+SAME = (1, 1, 1, 1)
+SAME3 = (1, 1, 1, 1, 1, 1)
+
+
+def data(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def among_nan(array: np.ndarray, fill: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """An aligned copy of a flat array with NaN before and behind it: the whole, and the part."""
+    whole = aligned_empty(array.size + 2 * GUARD)
+    whole[:] = np.nan
+    part = whole[GUARD : GUARD + array.size]
+    if fill:
+        part[:] = array
+    return whole, part
+
+
+def winograd(
+    x, w, bias, pads, *, stride=1, groups=1, residual=None, activation=None, in_halo=NO_HALO, out_halo=NO_HALO, threads=1
+):
+    """The Winograd kernel on arrays, among NaN; `pads` as in ONNX, `stride` along depth."""
+    deep = x.ndim == 5
+    front, top, left, back, bottom, right = pads if deep else (0, *pads[:2], 0, *pads[2:])
+    taps = w.shape[2] if deep else 1
+    lanes = dispatch.lanes()
+    # with several taps in depth, depths beyond x are never read
+    need = ((front, back) if taps == 1 else (0, 0), (top, bottom), (left, right))
+    xv = View.planes(x.shape, lanes, merge_halos(need, in_halo), groups)
+    side = [x.shape[-2] + top + bottom - 2, x.shape[-1] + left + right - 2]
+    if deep:
+        side.insert(0, (x.shape[2] + front + back - taps) // stride + 1)
+    yv = View.planes((x.shape[0], w.shape[0], *side), lanes, out_halo, groups)
+    rv = None if residual is None else View.planes(yv.shape, lanes, in_halo, groups)
+    launch = kernel("winograd").build(
+        [xv, None, None, rv],
+        [yv],
+        pads=(front, top, left),
+        taps=taps,
+        stride=stride,
+        groups=groups,
+        activation=activation,
+    )
+    parts = [winograd_kernel.depth_as_channels(p) if deep else p for p in np.split(w, groups)]
+    packed = np.concatenate([winograd_kernel.pack_winograd(p) for p in parts])
+    arrays = [blocked(xv, x), packed, kernels.pack_bias(bias, w.shape[0], groups)]
+    arrays.append(None if rv is None else blocked(rv, residual))
+    operands = [None if a is None else among_nan(a)[1] for a in arrays]
+    whole, y = among_nan(np.empty(yv.size, np.float32), fill=False)
+    kernel("winograd").front(launch, *operands, y, threads=threads)
+    assert np.isnan(whole[:GUARD]).all() and np.isnan(whole[GUARD + y.size :]).all(), "written outside of the output"
+    return unblocked(yv, y)
+
+
+def assert_near(got, want, before):
+    """The transforms' rounding errors are those of the largest values around: relative to max |y| `before` the activation."""
+    assert got.shape == want.shape and got.dtype == np.float32
+    if want.size:
+        error = np.abs(got - want).max() / np.abs(before).max()
+        assert error < 1e-5, f"error {error:.3g} of max |y|"
+
+
+def check(x, w, bias, pads, *, threads, stride=1, groups=1):
+    """Plain, and with a residual and each way of activation; without and with foreign halos."""
+    strides = (stride, 1, 1) if x.ndim == 5 else 1
+    want = oracle.conv(x, w, bias, pads=pads, stride=strides, groups=groups)
+    residual = data(*want.shape, seed=3)
+    same = {"stride": stride, "groups": groups, "threads": threads}
+    for halo in (NO_HALO, OUT_HALO[x.ndim]):
+        assert_near(winograd(x, w, bias, pads, in_halo=halo, out_halo=halo, **same), want, want)
+        for activation, expected in (
+            (None, want + residual),
+            (Activation("clip", 0.0, 6.0), np.clip(want + residual, 0, 6)),
+            (Activation("leaky_relu", 0.1), np.where(want + residual < 0, 0.1 * (want + residual), want + residual)),
+        ):
+            got = winograd(x, w, bias, pads, residual=residual, activation=activation, in_halo=halo, out_halo=halo, **same)
+            assert_near(got, expected, want + residual)
+
+
+@pytest.mark.parametrize(
+    ("xs", "o", "pads"),
+    [
+        ((1, 16, 16, 16), 16, SAME),
+        ((1, 64, 56, 56), 64, SAME),
+        ((2, 130, 14, 14), 136, SAME),  # runs of tiles across images, a partial plane, an odd number of blocks
+        ((1, 48, 27, 30), 300, SAME),  # border tiles of every size, several passes
+        ((1, 300, 14, 13), 40, SAME),  # several runs of input planes
+        ((1, 20, 17, 13), 24, SAME),
+        ((1, 20, 9, 10), 24, (0, 0, 0, 0)),
+        ((1, 20, 9, 10), 24, (2, 0, 1, 3)),
+        ((3, 5, 7, 7), 33, SAME),
+        ((1, 32, 3, 3), 8, (0, 0, 0, 0)),  # one pixel
+        ((0, 32, 14, 14), 8, SAME),
+    ],
+)
+def test_winograd(xs, o, pads, isa, threads):
+    check(data(*xs), data(o, xs[1], 3, 3, seed=1), data(o, seed=2), pads, threads=threads)
+
+
+@pytest.mark.parametrize(
+    ("xs", "o", "taps", "stride", "pads"),
+    [
+        ((1, 16, 8, 12, 12), 16, 3, 1, SAME3),
+        ((2, 64, 5, 14, 14), 48, 3, 1, SAME3),
+        ((1, 20, 6, 9, 11), 40, 3, 1, SAME3),  # a partial plane: tap by tap
+        ((1, 160, 4, 7, 9), 24, 3, 1, SAME3),  # more input channels than one run of planes has
+        ((1, 32, 9, 10, 10), 24, 3, 2, SAME3),
+        ((1, 32, 9, 10, 10), 24, 3, 3, (0, 1, 1, 2, 1, 1)),
+        ((2, 24, 7, 9, 10), 20, 1, 1, (0, 1, 1, 0, 1, 1)),  # one tap in depth
+        ((1, 24, 7, 9, 10), 20, 1, 2, (1, 1, 1, 2, 1, 1)),
+        ((1, 16, 3, 9, 9), 16, 2, 1, (0, 0, 2, 1, 3, 1)),
+        ((1, 20, 2, 9, 9), 16, 3, 1, (4, 1, 1, 5, 1, 1)),  # depths of padding alone
+        ((1, 32, 2, 9, 9), 16, 3, 1, (4, 1, 1, 5, 1, 1)),
+        ((1, 16, 1, 9, 9), 16, 5, 1, (2, 1, 1, 2, 1, 1)),
+        ((1, 16, 4, 3, 3), 8, 3, 1, (1, 0, 0, 1, 0, 0)),  # one pixel a depth
+        ((0, 16, 4, 9, 9), 8, 3, 1, SAME3),
+    ],
+)
+def test_winograd_3d(xs, o, taps, stride, pads, isa, threads):
+    check(data(*xs), data(o, xs[1], taps, 3, 3, seed=1), data(o, seed=2), pads, threads=threads, stride=stride)
+
+
+@pytest.mark.parametrize(
+    ("xs", "o", "taps", "groups"),
+    [
+        ((1, 64, 14, 14), 64, 0, 2),
+        ((2, 60, 13, 10), 40, 0, 2),  # groups that end within a block
+        ((1, 36, 9, 9), 54, 0, 3),
+        ((1, 40, 5, 9, 9), 48, 3, 2),
+        ((1, 64, 5, 9, 9), 32, 3, 2),
+    ],
+)
+def test_winograd_of_groups(xs, o, taps, groups, isa, threads):
+    kernel_shape = (taps, 3, 3) if taps else (3, 3)
+    w = data(o, xs[1] // groups, *kernel_shape, seed=1)
+    check(data(*xs), w, data(o, seed=2), SAME3 if taps else SAME, threads=threads, groups=groups)
+
+
+def test_winograd_threads_change_no_bit(isa):
+    x, w, bias = data(2, 70, 30, 31), data(300, 70, 3, 3, seed=1), data(300, seed=2)
+    one, two = (winograd(x, w, bias, SAME, threads=t) for t in (1, 2))
+    assert_same_bits(one, two)
+    # nor does the batch
+    assert_same_bits(one[1:].copy(), winograd(x[1:], w, bias, SAME))
+
+
+@pytest.mark.parametrize(("channels", "taps"), [(70, 3), (64, 3), (24, 1)])
+def test_winograd_3d_threads_and_batch_change_no_bit(channels, taps, isa):
+    x, w, bias = data(3, channels, 6, 18, 19), data(40, channels, taps, 3, 3, seed=1), data(40, seed=2)
+    pads = (taps // 2, 1, 1, taps // 2, 1, 1)
+    one, two = (winograd(x, w, bias, pads, threads=t) for t in (1, 2))
+    assert_same_bits(one, two)
+    for i in range(3):
+        assert_same_bits(one[i : i + 1].copy(), winograd(x[i : i + 1], w, bias, pads))
+
+
+def test_winograd_refuses_windows_that_leave_the_input(isa):
+    xv = View.planes((1, 16, 8, 8), dispatch.lanes(), ((0, 0), (1, 1), (1, 0)))
+    yv = View.planes((1, 16, 8, 8), dispatch.lanes())
+    with pytest.raises(ValueError, match="leave"):
+        kernel("winograd").build([xv, None, None, None], [yv], pads=(0, 1, 1))
+
+
+@pytest.mark.parametrize("halo", [((0, 0), (1, 1), (1, 1)), ((1, 0), (1, 1), (1, 1)), ((0, 1), (1, 1), (1, 1))])
+def test_winograd_refuses_depths_outside_of_the_halo(halo, isa):
+    xv = View.planes((1, 16, 4, 8, 8), dispatch.lanes(), halo)
+    yv = View.planes((1, 16, 6, 8, 8), dispatch.lanes())
+    with pytest.raises(ValueError, match="leave"):
+        kernel("winograd").build([xv, None, None, None], [yv], pads=(1, 1, 1), taps=1)
+
+
+def test_winograd_refuses_other_groups(isa):
+    xv = View.planes((1, 36, 8, 8), dispatch.lanes(), ((0, 0), (1, 1), (1, 1)))
+    yv = View.planes((1, 36, 8, 8), dispatch.lanes())
+    with pytest.raises(ValueError, match="groups"):
+        kernel("winograd").build([xv, None, None, None], [yv], pads=(0, 1, 1), groups=3)
