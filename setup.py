@@ -47,6 +47,7 @@ MODULES = [
     "cnnengine._kernels.norm",
     "cnnengine.runtime.threads",
     "cnnengine.runtime.runner",
+    "cnnengine.capi",
 ]
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
 TILES = ["conv", "pool", "vector", "move", "norm"]
@@ -113,7 +114,7 @@ def extensions() -> list[Extension]:
         Extension(
             name,
             [name.replace(".", "/") + ".pyx"],
-            include_dirs=[*include, "cnnengine/runtime"],
+            include_dirs=[*include, "cnnengine/runtime", "cnnengine/include"],
             depends=depends,
             define_macros=macros,
             extra_compile_args=[*MODULE_FLAGS, *common, *openmp],

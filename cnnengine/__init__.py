@@ -11,6 +11,7 @@ take the place of onnxruntime's on CPU.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from .config import show_config
@@ -97,6 +98,11 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def get_include() -> str:
+    """Folder of cnnengine.h, for programs and extension modules that embed the engine (docs/embedding.md)."""
+    return os.path.join(os.path.dirname(__file__), "include")
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
@@ -129,6 +135,7 @@ __all__ = [
     "get_available_providers",
     "get_build_info",
     "get_device",
+    "get_include",
     "get_version_string",
     "load",
     "set_default_logger_severity",

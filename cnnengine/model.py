@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ClosedError, CNNEngineError, InputError, ShapeError
+from .errors import ClosedError, CNNEngineError, InputError, ShapeError, UnsupportedOperatorError
 from .graph import Dim, Graph, TensorSpec, check_size
-from .lowering import Program, Segment
+from .lowering import Binding, Program, Segment
 from .preprocess import Preprocess, as_image, labels_of_model
 from .runtime.layout import kept
+from .runtime.plan import HostStep
 from .runtime.runner import Workspace
-from .runtime.threads import default_threads
+from .runtime.threads import default_threads, limited_threads
 
 if TYPE_CHECKING:
     from .importer import Source
@@ -95,6 +96,7 @@ class Model:
         if outputs is not None:
             graph = _with_outputs(graph, outputs)
         self.threads = threads if threads is not None else default_threads()
+        self.threads_given = threads is not None
         self._declared = dict(graph.outputs)
         simple = simplify(graph)
         given = {n: kept(simple.constants[n]) for n in simple.outputs if n in simple.constants}
@@ -130,7 +132,14 @@ class Model:
         return shapes  # type: ignore[return-value]
 
     # ------------------------------------------------------------ running
-    def run(self, names: Sequence[str] | None, feeds: Mapping[str, Any], *, threads: int | None = None) -> list[Any]:
+    def run(
+        self,
+        names: Sequence[str] | None,
+        feeds: Mapping[str, Any],
+        *,
+        threads: int | None = None,
+        out: Sequence[Any] | None = None,
+    ) -> list[Any]:
         """Outputs for these inputs.
 
         Parameters
@@ -138,14 +147,18 @@ class Model:
         names : list of str or None
             Outputs that are wanted, in this order; None for all.
         feeds : mapping of str to array_like
-            One array per input, of the input's dtype.
+            One array per input, of the input's dtype: what NumPy reads without a copy (buffers, ``__array_interface__``, DLPack,
+            torch tensors on the CPU) is read where it lies when it is C-contiguous.
         threads : int, optional
             For this run alone.
+        out : sequence of array or None, optional
+            One per output that is wanted: results are written there, without a copy where the array is C-contiguous and shares no
+            memory with an input. Anything that NumPy can write to in place will do.
 
         Returns
         -------
         list of ndarray
-            Fresh arrays, never views of the engine's memory.
+            Fresh arrays, never views of the engine's memory; or, where given, what `out` holds.
 
         Raises
         ------
@@ -163,16 +176,132 @@ class Model:
                 raise InputError(
                     "no such output", model=self._name, tensor=name, expected=f"one of {', '.join(self._declared)}", received=name
                 )
-        self._execute(values, self.threads if threads is None else threads)
-        results = []
-        for name in wanted:
+        targets = None if out is None else self._targets(wanted, out)
+        direct = None if targets is None else _direct(targets, values)
+        self._execute(values, self._thread_count() if threads is None else threads, direct)
+        results: list[Any] = []
+        for at, name in enumerate(wanted):
             value = values[name] if name in values else self._graph.constants[name]
-            if name in self._by_name or name in self._graph.constants:
+            target = None if targets is None else targets[at][1]
+            if target is not None:
+                if isinstance(value, list) or value is None:
+                    raise InputError("only arrays can be written to a given array", model=self._name, tensor=name)
+                if target.shape != np.shape(value) or target.dtype != np.asarray(value).dtype:
+                    wrong = ShapeError if target.dtype == np.asarray(value).dtype else InputError
+                    raise wrong(
+                        "the output does not fit the given array",
+                        model=self._name,
+                        tensor=name,
+                        expected=(str(np.asarray(value).dtype), np.shape(value)),
+                        received=(str(target.dtype), target.shape),
+                    )
+                if target is not value:
+                    target[...] = value
+                assert out is not None
+                value = out[at]
+            elif name in self._by_name or name in self._graph.constants:
                 value = copy.deepcopy(value)
             results.append(value)
         return results
 
-    def _execute(self, values: dict[str, Any], threads: int) -> None:
+    def _thread_count(self) -> int:
+        return self.threads if self.threads_given else limited_threads(self.threads)
+
+    def _targets(self, wanted: Sequence[str], out: Sequence[Any]) -> list[tuple[str, np.ndarray | None]]:
+        """The given arrays as NumPy sees them, by output."""
+        if len(out) != len(wanted):
+            raise InputError(
+                "one array (or None) for each output", model=self._name, tensor="out", expected=len(wanted), received=len(out)
+            )
+        targets: list[tuple[str, np.ndarray | None]] = []
+        for name, target in zip(wanted, out, strict=True):
+            array = None if target is None else _shared(target)
+            if array is not None and (not array.flags.writeable or any(a is array for _, a in targets)):
+                raise InputError("cannot be written to", model=self._name, tensor=name, expected="a writeable array of its own")
+            if target is not None and array is None:
+                raise InputError(
+                    "its memory cannot be reached",
+                    model=self._name,
+                    tensor=name,
+                    expected="an array",
+                    received=type(target).__name__,
+                )
+            targets.append((name, array))
+        return targets
+
+    def bind(self, inputs: Mapping[str, Any] | None = None, outputs: Mapping[str, Any] | None = None) -> Binding:
+        """Tie the model to buffers, for a loop that copies and allocates nothing.
+
+        Parameters
+        ----------
+        inputs : mapping of str to array, optional
+            Arrays to read at each run, C-contiguous; those left out are made, in the file's shape with a batch of 1.
+        outputs : mapping of str to array, optional
+            Arrays to write at each run, C-contiguous; those left out are made.
+
+        Returns
+        -------
+        Binding
+            ``binding.inputs`` and ``binding.outputs`` hold the arrays, ``binding.run()`` computes.
+
+        Raises
+        ------
+        InputError, ShapeError
+            An array cannot be used where it lies, or does not fit.
+        UnsupportedOperatorError
+            The model has nodes that run in Python, or shapes that depend on data.
+
+        Examples
+        --------
+        >>> loop = model.bind()
+        >>> for frame in frames:
+        ...     loop.inputs["image"][...] = frame
+        ...     scores = loop.run()["scores"]
+        """
+        self._check_open()
+        for kind, given, known in (("input", inputs, self._by_name), ("output", outputs, self._declared)):
+            for name in given or {}:
+                if name not in known:
+                    raise InputError(f"no such {kind}", model=self._name, tensor=name, expected=list(known), received=name)
+        ins: dict[str, np.ndarray] = {}
+        for info in self.inputs:
+            given_input = (inputs or {}).get(info.name)
+            array = np.zeros(self.default_shape(info), info.dtype) if given_input is None else _shared(given_input)
+            ins[info.name] = self._in_place(info.name, array)
+        self._check_feeds(ins, copies=False)
+        segment = self.whole_plan({n: a.shape for n, a in ins.items()})
+        if segment is None:
+            raise UnsupportedOperatorError(
+                "nodes run in Python, or shapes depend on data: it cannot be bound", model=self._name, received=self.host_nodes()
+            )
+        planned = {name: (shape, dtype) for name, shape, dtype in segment.outputs}
+        outs: dict[str, np.ndarray] = {}
+        copies = []
+        for info in self.outputs:
+            value = None
+            if info.name not in planned:
+                value = ins[info.name] if info.name in ins else self.known_value(segment, info.name)
+            shape, dtype = planned.get(info.name) or (np.shape(value), value.dtype)  # type: ignore[union-attr]
+            given_output = (outputs or {}).get(info.name)
+            array = np.empty(shape, dtype) if given_output is None else _shared(given_output)
+            array = self._in_place(info.name, array)
+            if array.dtype != dtype:
+                raise InputError("has the wrong dtype", model=self._name, tensor=info.name, expected=dtype, received=array.dtype)
+            if array.shape != shape:
+                raise ShapeError("has the wrong shape", model=self._name, tensor=info.name, expected=shape, received=array.shape)
+            if not array.flags.writeable or any(np.may_share_memory(array, a) for a in (*ins.values(), *outs.values())):
+                raise InputError("must be writeable memory of its own", model=self._name, tensor=info.name)
+            outs[info.name] = array
+            if value is not None:
+                copies.append((array, value))
+        return Binding(segment, ins, outs, copies, self._thread_count, self.threads)
+
+    def _in_place(self, name: str, array: np.ndarray | None) -> np.ndarray:
+        if array is None or not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
+            raise InputError("cannot be used where it lies", model=self._name, tensor=name, expected="a C-contiguous array")
+        return array
+
+    def _execute(self, values: dict[str, Any], threads: int, given: Mapping[str, np.ndarray] | None = None) -> None:
         try:
             workspace = self._workspaces.pop()
         except IndexError:
@@ -181,7 +310,7 @@ class Model:
             start, count = 0, len(self._graph.nodes)
             while start < count:
                 segment: Segment = self._program.segment(start, values)
-                segment.execute(values, workspace, threads)
+                segment.execute(values, workspace, threads, given)
                 start = segment.end
         finally:
             self._workspaces.append(workspace)
@@ -275,6 +404,34 @@ class Model:
         self._program.segment(0, values)
         return self
 
+    def default_shape(self, info: TensorInfo) -> tuple[int, ...]:
+        """The file's shape of an input, with 1 for a dynamic first axis.
+
+        Raises
+        ------
+        ShapeError
+            Another extent is dynamic.
+        """
+        shape = tuple(1 if axis == 0 and not isinstance(d, int) else d for axis, d in enumerate(info.shape or (None, None)))
+        if info.shape is None or not all(isinstance(d, int) for d in shape):
+            raise ShapeError("the shape is dynamic", model=self._name, tensor=info.name, expected="a shape", received=info.shape)
+        return shape  # type: ignore[return-value]
+
+    def whole_plan(self, shapes: Mapping[str, Sequence[int]]) -> Segment | None:
+        """The one compiled plan of the whole model for these shapes; None where nodes run in Python or it takes several."""
+        self.prepare(shapes)
+        if not self._graph.nodes:
+            return None
+        values = {i.name: np.broadcast_to(np.zeros((), i.dtype), tuple(shapes[i.name])) for i in self.inputs}
+        segment = self._program.segment(0, values)
+        whole = segment.end == len(self._graph.nodes) and segment.tail is None and not segment.host_nodes
+        return segment if whole and not any(isinstance(p, HostStep) for p in segment.plan.pieces) else None
+
+    def known_value(self, segment: Segment, name: str) -> np.ndarray:
+        """An output that does not depend on the inputs' values."""
+        found: np.ndarray = segment.constants[name] if name in segment.constants else self._graph.constants[name]
+        return found
+
     def _check_feeds(self, feeds: Mapping[str, Any], *, copies: bool = True) -> dict[str, Any]:
         if not isinstance(feeds, Mapping):
             raise InputError(
@@ -309,7 +466,7 @@ class Model:
 
     def _typed(self, info: TensorInfo, value: Any) -> np.ndarray:
         """One array of the input's dtype, in any byte order; texts may be NumPy's."""
-        array = np.asarray(value)
+        array = _array(value)
         if info.dtype == object and array.dtype.kind in "UT":
             array = array.astype(object)
         if array.dtype.newbyteorder("=") != info.dtype:
@@ -442,6 +599,52 @@ class Model:
             if segment.tail is not None and segment.tail.node.name not in names:
                 names.append(segment.tail.node.name)
         return names
+
+
+def _array(value: Any) -> np.ndarray:
+    """What NumPy makes of a value; by DLPack where that is all it offers."""
+    if isinstance(value, np.ndarray):
+        return value
+    kind = type(value)
+    if hasattr(kind, "__dlpack__") and not hasattr(kind, "__array__"):
+        try:
+            return np.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"cannot be read by DLPack ({error})", received=kind.__name__) from None
+    return np.asarray(value)
+
+
+def _shared(value: Any) -> np.ndarray | None:
+    """The memory of a value as an array, never a copy; None where that is not possible."""
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        array = np.asarray(memoryview(value))
+    except TypeError:
+        if not hasattr(type(value), "__dlpack__") and not hasattr(value, "__array_interface__"):
+            return None
+        try:
+            array = np.asarray(value) if hasattr(value, "__array_interface__") else np.from_dlpack(value)
+            if not array.flags.writeable and hasattr(type(value), "__array__"):
+                array = np.asarray(value, copy=False)  # NumPy takes DLPack's memory as read-only where it is not told
+        except (BufferError, RuntimeError, TypeError, ValueError):
+            return None
+    return array
+
+
+def _direct(targets: Sequence[tuple[str, np.ndarray | None]], values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The given arrays that kernels may write to while they read the inputs."""
+    inputs = [v for v in values.values() if isinstance(v, np.ndarray)]
+    return {
+        name: array
+        for name, array in targets
+        if array is not None
+        and array.flags.c_contiguous
+        and array.flags.aligned
+        and array.dtype.isnative
+        and not any(np.may_share_memory(array, v) for v in inputs)
+        and not any(other is not array and other is not None and np.may_share_memory(array, other) for _, other in targets)
+    }
 
 
 def _with_outputs(graph: Graph, names: Sequence[str]) -> Graph:

@@ -83,9 +83,20 @@ class Segment:
     tail: Tail | None = None
     layers: list[Layer] = field(default_factory=list)
 
-    def execute(self, values: dict[str, Any], workspace: Workspace, threads: int) -> None:
-        """Run on `values` (arrays by name, C-contiguous) and add the results to them."""
-        outputs = [np.empty(shape, dtype) for _, shape, dtype in self.outputs]
+    def execute(
+        self, values: dict[str, Any], workspace: Workspace, threads: int, given: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Run on `values` (arrays by name, C-contiguous) and add the results to them.
+
+        `given` are arrays (C-contiguous, aligned) for outputs to be written into, used where shape and dtype are right.
+        """
+        if given:
+            outputs = [
+                a if (a := given.get(n)) is not None and a.shape == shape and a.dtype == dtype else np.empty(shape, dtype)
+                for n, shape, dtype in self.outputs
+            ]
+        else:
+            outputs = [np.empty(shape, dtype) for _, shape, dtype in self.outputs]
         self.plan.execute(workspace, [values[n] for n in self.inputs], outputs, threads)
         values.update(self.constants)
         values.update(zip((name for name, _, _ in self.outputs), outputs, strict=True))

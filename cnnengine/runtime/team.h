@@ -524,8 +524,24 @@ static void team_reset(void)
     atomic_store(&team.owned, 0);
 }
 
+/* What this thread's OpenMP allows, as threadpoolctl and omp_set_num_threads set it; 0 where nobody changed it since the start:
+ * OMP_NUM_THREADS alone is an order for the default count, which CNNENGINE_NUM_THREADS overrules. */
+static int team_openmp_start;
+static inline int team_openmp_limit(void)
+{
+#ifdef _OPENMP
+    int now = omp_get_max_threads();
+    return now == team_openmp_start ? 0 : now;
+#else
+    return 0;
+#endif
+}
+
 static int team_init(void)
 {
+#ifdef _OPENMP
+    team_openmp_start = omp_get_max_threads();
+#endif
     team_loaded_ns = team_nanoseconds();
     team_loaded_ticks = team_ticks();
     team_reset();

@@ -15,3 +15,6 @@ cdef struct step_t:
 # Safe from several threads at once: one of them has the helpers, the others run alone. Chunks must not call run_steps.
 cdef void run_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
                     int threads) noexcept nogil
+
+# `threads`, or less where the calling thread's OpenMP settings were lowered since the start.
+cdef int allowed_threads(int threads) noexcept nogil

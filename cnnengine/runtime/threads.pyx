@@ -22,6 +22,7 @@ cdef extern from "team.h" nogil:
     const int team_openmp
     int team_init() noexcept
     int team_helpers() noexcept
+    int team_openmp_limit() noexcept
     void team_spoil(int on) noexcept
     void team_step(int *owner, chunk_fn fn, const void *geometry, Py_ssize_t n_chunks, void *const *args, char *scratch,
                    Py_ssize_t stride, int threads, double cost) noexcept
@@ -48,6 +49,16 @@ cdef void run_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, 
         team_step(&owner, steps[i].fn, steps[i].geometry, steps[i].n_chunks, args + steps[i].first_arg, scratch, scratch_stride,
                   threads, steps[i].cost)
     team_leave(owner)
+
+
+cdef int allowed_threads(int threads) noexcept nogil:
+    cdef int limit = team_openmp_limit()
+    return limit if 0 < limit < threads else threads
+
+
+def limited_threads(int threads) -> int:
+    """`threads`, or what the calling thread's OpenMP settings were lowered to since the start (threadpoolctl, omp_set_num_threads)."""
+    return allowed_threads(threads)
 
 
 def default_threads(threads: int | None = None) -> int:

@@ -1,0 +1,412 @@
+"""The C interface: every function, its statuses, bad input of every kind, threads and the GIL."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+import cnnengine
+from cnnengine.runtime.runner import allocation_count
+
+from . import c_api
+from .c_api import Info, Options, Tensor, tensors
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+LENET = str(MODELS / "digits_lenet.onnx").encode()
+API = c_api.table()
+NAN = float("nan")
+
+
+def proto(nodes: list, inputs: dict, outputs: dict, initializers: list | None = None) -> bytes:
+    def infos(values: dict) -> list:
+        return [helper.make_tensor_value_info(n, t, s) for n, (t, s) in values.items()]
+
+    graph = helper.make_graph(nodes, "g", infos(inputs), infos(outputs), initializers or [])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def load(data: bytes, threads: int = 1, flags: int = 0) -> ctypes.c_uint64:
+    model = ctypes.c_uint64()
+    options = Options(ctypes.sizeof(Options), flags, threads)
+    assert API.load_memory(data, len(data), options, model) == c_api.OK, API.last_error()
+    return model
+
+
+@pytest.fixture
+def lenet() -> Iterator[ctypes.c_uint64]:
+    model = ctypes.c_uint64()
+    assert API.load(LENET, Options(ctypes.sizeof(Options), 0, 1), model) == c_api.OK, API.last_error()
+    yield model
+    API.model_free(model)
+
+
+def workspace(model: ctypes.c_uint64, arrays: list[np.ndarray] | None = None, flags: int = 0) -> ctypes.c_uint64:
+    made = ctypes.c_uint64()
+    status = API.workspace_new(model, tensors(arrays) if arrays else None, len(arrays or ()), flags, made)
+    assert status == c_api.OK, API.last_error()
+    return made
+
+
+def error() -> str:
+    return API.last_error().decode()
+
+
+def images(n: int = 1, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, 1, 32, 32)).astype(np.float32)
+
+
+def test_version_and_names() -> None:
+    assert (API.version, API.size) == (1, ctypes.sizeof(c_api.Table))
+    names = [API.status_name(s) for s in range(13)]
+    assert len(set(names)) == 13 and API.status_name(99) == b"unknown"
+
+
+def test_what_a_model_says_of_itself(lenet: ctypes.c_uint64) -> None:
+    count, info = ctypes.c_int32(), Info()
+    assert API.input_count(lenet, count) == c_api.OK and count.value == 1
+    assert API.output_count(lenet, count) == c_api.OK and count.value == 1
+    assert API.input_info(lenet, 0, info) == c_api.OK
+    assert (info.name, info.dtype, info.rank, list(info.dims[:4])) == (b"image", 1, 4, [-1, 1, 32, 32])
+    assert API.output_info(lenet, 0, info) == c_api.OK
+    assert (info.name, info.rank, list(info.dims[:2])) == (b"logits", 2, [-1, 10])
+    made = workspace(lenet, [images(3)])
+    assert API.workspace_output(made, 0, info) == c_api.OK
+    assert list(info.dims[:2]) == [3, 10]
+    assert API.workspace_free(made) == c_api.OK
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_runs_as_model_run_does(lenet: ctypes.c_uint64, batch: int) -> None:
+    x, y = images(batch), np.full((batch, 10), NAN, np.float32)
+    made = workspace(lenet, [x])
+    with cnnengine.load(LENET.decode(), threads=1) as model:
+        assert API.run(made, tensors([x]), 1, tensors([y]), 1) == c_api.OK, error()
+        np.testing.assert_array_equal(y, model(x))
+        x[...] = images(batch, 1)
+        assert API.run(made, tensors([x]), 1, tensors([y]), 1) == c_api.OK
+        np.testing.assert_array_equal(y, model(x))
+    API.workspace_free(made)
+
+
+def test_strides_of_the_callers(lenet: ctypes.c_uint64) -> None:
+    x = images()
+    wide = np.full((1, 2, 40, 70), NAN, np.float32)
+    part = wide[:, 1:, 4:36, 3:67:2]
+    part[...] = x
+    result = np.full((10, 3), NAN, np.float32)
+    target = result[::-1, 1][None]
+    made = workspace(lenet, [x])
+    assert API.run(made, tensors([part], strided=True), 1, tensors([target], strided=True), 1) == c_api.OK, error()
+    with cnnengine.load(LENET.decode(), threads=1) as model:
+        np.testing.assert_array_equal(target, model(x))
+    assert np.isnan(result[:, [0, 2]]).all()
+    API.workspace_free(made)
+
+
+def test_memory_of_any_alignment(lenet: ctypes.c_uint64) -> None:
+    x = images()
+    raw = np.zeros(x.nbytes + 1, np.uint8)
+    raw[1:] = x.view(np.uint8).reshape(-1)
+    given = tensors([x])
+    given[0].data = raw.ctypes.data + 1
+    y, expected = np.empty((1, 10), np.float32), np.empty((1, 10), np.float32)
+    made = workspace(lenet, [x])
+    assert API.run(made, given, 1, tensors([y]), 1) == c_api.OK
+    assert API.run(made, tensors([x]), 1, tensors([expected]), 1) == c_api.OK
+    np.testing.assert_array_equal(y, expected)
+    API.workspace_free(made)
+
+
+def test_runs_allocate_nothing(lenet: ctypes.c_uint64) -> None:
+    x, y = images(), np.empty((1, 10), np.float32)
+    made = workspace(lenet, [x])
+    ins, outs = tensors([x]), tensors([y])
+    API.run(made, ins, 1, outs, 1)
+    before = allocation_count()
+    for _ in range(50):
+        API.run(made, ins, 1, outs, 1)
+    assert allocation_count() == before
+    API.workspace_free(made)
+
+
+def test_outputs_that_are_inputs_or_known() -> None:
+    data = proto(
+        [
+            helper.make_node("Identity", ["x"], ["same"]),
+            helper.make_node("Constant", [], ["known"], value=helper.make_tensor("c", TensorProto.INT64, [2], [5, -6])),
+            helper.make_node("Relu", ["x"], ["relu"]),
+        ],
+        {"x": (TensorProto.FLOAT, [2, 3])},
+        {"same": (TensorProto.FLOAT, [2, 3]), "known": (TensorProto.INT64, [2]), "relu": (TensorProto.FLOAT, [2, 3])},
+    )
+    model = load(data)
+    made = workspace(model)
+    x = np.array([[1, -2, 3], [-4, 5, -6]], np.float32)
+    outs = [np.zeros((2, 3), np.float32), np.zeros(2, np.int64), np.zeros((2, 3), np.float32)]
+    assert API.run(made, tensors([x]), 1, tensors(outs), 3) == c_api.OK, error()
+    np.testing.assert_array_equal(outs[0], x)
+    np.testing.assert_array_equal(outs[1], [5, -6])
+    np.testing.assert_array_equal(outs[2], np.maximum(x, 0))
+    # an output that is not wanted
+    outs[2][...] = NAN
+    given = tensors(outs)
+    given[2].data = None
+    assert API.run(made, tensors([x]), 1, given, 3) == c_api.OK
+    assert np.isnan(outs[2]).all()
+    API.workspace_free(made)
+    API.model_free(model)
+
+
+def test_the_workspace_outlives_the_model_handle(lenet: ctypes.c_uint64) -> None:
+    x, y = images(), np.empty((1, 10), np.float32)
+    made = workspace(lenet, [x])
+    assert API.model_free(lenet) == c_api.OK
+    assert API.run(made, tensors([x]), 1, tensors([y]), 1) == c_api.OK
+    assert API.workspace_free(made) == c_api.OK
+
+
+def test_closed_and_forged_handles(lenet: ctypes.c_uint64) -> None:
+    x, y = images(), np.empty((1, 10), np.float32)
+    made = workspace(lenet, [x])
+    forged = [0, 1, 2**64 - 1, made.value + (1 << 32), lenet.value]
+    for handle in forged:
+        assert API.run(handle, tensors([x]), 1, tensors([y]), 1) == c_api.HANDLE
+        assert API.workspace_free(handle) == c_api.HANDLE
+    assert API.workspace_free(made) == c_api.OK
+    assert API.workspace_free(made) == c_api.HANDLE
+    assert API.run(made, tensors([x]), 1, tensors([y]), 1) == c_api.HANDLE
+    assert "handle" in error()
+    again = workspace(lenet, [x])  # in the same place, and yet another handle
+    assert again.value != made.value
+    assert API.run(made, tensors([x]), 1, tensors([y]), 1) == c_api.HANDLE
+    API.workspace_free(again)
+    count, info = ctypes.c_int32(), Info()
+    assert API.model_free(lenet) == c_api.OK
+    for status in (
+        API.model_free(lenet),
+        API.input_count(lenet, count),
+        API.output_info(lenet, 0, info),
+        API.workspace_new(lenet, None, 0, 0, made),
+    ):
+        assert status == c_api.HANDLE
+
+
+def test_null_pointers(lenet: ctypes.c_uint64) -> None:
+    x, y = images(), np.empty((1, 10), np.float32)
+    made = workspace(lenet, [x])
+    model = ctypes.c_uint64()
+    good = tensors([y])
+    for status in (
+        API.load(None, None, model),
+        API.load(LENET, None, None),
+        API.load_memory(None, 5, None, model),
+        API.input_count(lenet, None),
+        API.input_info(lenet, 0, None),
+        API.workspace_new(lenet, None, 0, 0, None),
+        API.workspace_new(lenet, None, 1, 0, made),
+        API.workspace_output(made, 0, None),
+        API.run(made, None, 1, good, 1),
+        API.run(made, tensors([x]), 1, None, 1),
+    ):
+        assert status == c_api.ARGUMENT
+    no_data, no_dims = tensors([x]), tensors([x])
+    no_data[0].data = None
+    no_dims[0].dims = None
+    assert API.run(made, no_data, 1, good, 1) == c_api.ARGUMENT
+    assert API.run(made, no_dims, 1, good, 1) == c_api.ARGUMENT
+    assert API.workspace_new(lenet, no_dims, 1, 0, made) == c_api.SHAPE
+    API.workspace_free(made)
+
+
+def test_wrong_sizes_and_types(lenet: ctypes.c_uint64) -> None:
+    x, y = images(), np.full((1, 10), NAN, np.float32)
+    made = workspace(lenet, [x])
+    ok = tensors([y])
+    info = Info()
+
+    def run(ins: ctypes.Array[Tensor], outs: ctypes.Array[Tensor] = ok, n: int = 1, m: int = 1) -> int:
+        return API.run(made, ins, n, outs, m)
+
+    assert run(tensors([images(2)])) == c_api.SHAPE
+    assert run(tensors([x[0]])) == c_api.SHAPE
+    assert run(tensors([x.astype(np.float64)])) == c_api.DTYPE
+    assert run(tensors([x]), tensors([y[:, :9]])) == c_api.SHAPE
+    assert run(tensors([x]), tensors([y.astype(np.int64)])) == c_api.DTYPE
+    assert run(tensors([x, x]), n=2) == c_api.ARGUMENT
+    assert run(tensors([x]), m=0) == c_api.ARGUMENT
+    for rank in (-1, 9, 2**31 - 1):
+        wrong = tensors([x])
+        wrong[0].rank = rank
+        assert run(wrong) == c_api.SHAPE
+        assert API.workspace_new(lenet, wrong, 1, 0, ctypes.c_uint64()) == c_api.SHAPE
+    for dims in ((1, 1, 32, -32), (1, 1, 32, 2**62), (2**40, 1, 32, 32)):
+        wrong = tensors([x])
+        wrong[0].dims = (ctypes.c_int64 * 4)(*dims)
+        assert run(wrong) == c_api.SHAPE
+        assert API.workspace_new(lenet, wrong, 1, 0, ctypes.c_uint64()) == c_api.SHAPE
+    assert API.workspace_new(lenet, tensors([x.astype(np.float64)]), 1, 0, ctypes.c_uint64()) == c_api.DTYPE
+    assert API.workspace_new(lenet, tensors([x, x]), 2, 0, ctypes.c_uint64()) == c_api.ARGUMENT
+    assert API.workspace_new(lenet, None, 0, 64, ctypes.c_uint64()) == c_api.ARGUMENT
+    for index in (-1, 1, 2**31 - 1):
+        assert API.input_info(lenet, index, info) == c_api.ARGUMENT
+        assert API.workspace_output(made, index, info) == c_api.ARGUMENT
+    assert np.isnan(y).all()
+    API.workspace_free(made)
+
+
+def test_loads_that_fail(tmp_path: Path) -> None:
+    model = ctypes.c_uint64(77)
+    assert API.load(str(tmp_path / "none.onnx").encode(), None, model) == c_api.NOT_FOUND
+    assert "none.onnx" in error()
+    assert API.load_memory(b"\x00junk", 5, None, model) == c_api.MODEL
+    unknown = proto([helper.make_node("NoSuch", ["x"], ["y"])], {"x": (1, [1])}, {"y": (1, [1])})
+    assert API.load_memory(unknown, len(unknown), None, model) == c_api.UNSUPPORTED
+    assert "NoSuch" in error()
+    for options in (Options(4, 0, 1), Options(ctypes.sizeof(Options), 512, 1), Options(ctypes.sizeof(Options), 0, -1)):
+        assert API.load(LENET, options, model) == c_api.ARGUMENT
+    assert model.value == 77
+
+
+def test_models_that_need_python() -> None:
+    data = proto(
+        [helper.make_node("Unique", ["x"], ["y"], sorted=1)],
+        {"x": (TensorProto.FLOAT, [6])},
+        {"y": (TensorProto.FLOAT, ["n"])},
+    )
+    model, made = load(data), ctypes.c_uint64()
+    assert API.workspace_new(model, None, 0, 0, made) == c_api.NEEDS_PYTHON
+    made = workspace(model, flags=c_api.ALLOW_PYTHON)
+    info = Info()
+    assert API.workspace_output(made, 0, info) == c_api.OK and info.rank == -1
+    x, y = np.array([3, 1, 2, 1, 3, 3], np.float32), np.zeros(3, np.float32)
+    assert API.run(made, tensors([x]), 1, tensors([y]), 1) == c_api.OK, error()
+    assert y.tolist() == [1, 2, 3]
+    short = np.full(2, NAN, np.float32)
+    assert API.run(made, tensors([x]), 1, tensors([short]), 1) == c_api.SHAPE
+    assert "(3,)" in error() and np.isnan(short).all()
+    API.workspace_free(made)
+    API.model_free(model)
+
+
+def test_errors_belong_to_threads(lenet: ctypes.c_uint64) -> None:
+    API.load(b"/no/such/first", None, ctypes.c_uint64())
+    seen = []
+
+    def other() -> None:
+        seen.append(error())
+        API.input_info(lenet, 5, Info())
+        seen.append(error())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert seen[0] == "" and "index" in seen[1]
+    assert "first" in error()
+
+
+def slow_model() -> bytes:
+    rng = np.random.default_rng(0)
+    nodes, weights = [], []
+    for i in range(6):
+        w = (rng.standard_normal((64, 64, 3, 3)) / 24).astype(np.float32)
+        weights.append(helper.make_tensor(f"w{i}", TensorProto.FLOAT, w.shape, w.tobytes(), raw=True))
+        nodes.append(helper.make_node("Conv", [f"t{i}", f"w{i}"], [f"t{i + 1}"], pads=[1, 1, 1, 1]))
+    shape = [1, 64, 112, 112]
+    return proto(nodes, {"t0": (1, shape)}, {"t6": (1, shape)}, weights)
+
+
+def test_no_gil_while_kernels_run() -> None:
+    model = load(slow_model())
+    x, y = np.ones((1, 64, 112, 112), np.float32), np.empty((1, 64, 112, 112), np.float32)
+    made = workspace(model, [x])
+    # ctypes gives the GIL up around a call by itself; PyDLL's functions keep it, so whatever runs meanwhile cannot have waited for it
+    counts, stop = [0], threading.Event()
+
+    def count() -> None:
+        while not stop.is_set():
+            counts[0] += 1
+            time.sleep(0)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        before = counts[0]
+        for _ in range(5):
+            assert API.run(made, tensors([x]), 1, tensors([y]), 1) == c_api.OK
+        assert counts[0] - before > 10
+    finally:
+        stop.set()
+        thread.join()
+        API.workspace_free(made)
+        API.model_free(model)
+
+
+def test_one_workspace_serves_one_thread() -> None:
+    model = load(slow_model())
+    x, y = np.ones((1, 64, 112, 112), np.float32), np.empty((1, 64, 112, 112), np.float32)
+    made = workspace(model, [x])
+    seen: set[int] = set()
+    stop = time.monotonic() + 20
+
+    def work() -> None:
+        mine = np.empty_like(y)
+        while not {c_api.OK, c_api.BUSY} <= seen and time.monotonic() < stop:
+            seen.add(API.run(made, tensors([x]), 1, tensors([mine]), 1))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {c_api.OK, c_api.BUSY}
+    assert API.workspace_free(made) == c_api.OK
+    API.model_free(model)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_eight_threads_at_once_with_shapes_of_their_own(threads: int) -> None:
+    model = ctypes.c_uint64()
+    path = str(MODELS / "digits_spp.onnx").encode()
+    assert API.load(path, Options(ctypes.sizeof(Options), 0, threads), model) == c_api.OK
+    inputs = [np.random.default_rng(i).standard_normal((1 + i % 2, 1, 24 + 4 * i, 24 + 3 * i)).astype(np.float32) for i in range(8)]
+    with cnnengine.load(path.decode(), threads=1) as serial:
+        expected = [serial(x) for x in inputs]
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        x, y = inputs[number], np.empty_like(expected[number])
+        made = workspace(model, [x])
+        for _ in range(20):
+            y[...] = NAN
+            status = API.run(made, tensors([x]), 1, tensors([y]), 1)
+            if status != c_api.OK or not np.array_equal(y, expected[number]):
+                wrong.append((number, status))
+        API.workspace_free(made)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+    API.model_free(model)
+
+
+def test_handles_come_and_go(lenet: ctypes.c_uint64) -> None:
+    x = images()
+    for _ in range(3):
+        many = [workspace(lenet, [x]) for _ in range(200)]
+        assert len({w.value for w in many}) == 200
+        for w in many:
+            assert API.workspace_free(w) == c_api.OK
+    if hasattr(sys, "getrefcount"):
+        with cnnengine.load(LENET.decode()) as model:
+            assert model(x).shape == (1, 10)
