@@ -289,6 +289,8 @@ class Program:
         spec = specs[name]
         if spec.value is not None:
             emitter.add_constant(name, spec.value)
+            if name not in self._constant_specs:
+                emitter.local.add(name)
         elif name in live:
             emitter.add_input(name, spec.concrete, spec.dtype, len(slots))
             slots.append(name)

@@ -113,6 +113,8 @@ class Emitter:
         self._on_pack = on_pack
         self.calls: list[KernelCall] = []
         self.values: dict[str, Value] = {}
+        self.local: set[str] = set()
+        """Names of constants that belong to this plan alone."""
         self._constants: dict[tuple[Hashable, ...], Buffer] = {}
 
     def add_input(self, name: str, shape: tuple[int, ...], dtype: np.dtype, slot: int) -> Value:
@@ -141,14 +143,16 @@ class Emitter:
     def constant_buffer(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> BufferRef:
         """The packed constant of this key as an operand."""
         if key not in self._constants:
-            if key not in self.packed:
+            # what follows from shapes has other values in other plans, under the same name
+            store = {} if any(isinstance(k, str) and k in self.local for k in key) else self.packed
+            if key not in store:
                 array = kept(np.ascontiguousarray(build()).reshape(-1))
                 # what is packed is read in whole registers; plain tensors may lie anywhere
                 aligned = key[0] == "plain" or array.ctypes.data % ALIGNMENT == 0
-                self.packed[key] = array if aligned else aligned_copy(array)
+                store[key] = array if aligned else aligned_copy(array)
                 if self._on_pack is not None:
                     self._on_pack(array.nbytes)
-            array = self.packed[key]
+            array = store[key]
             self._constants[key] = Buffer("constant", array.shape, array.dtype, array=array)
         buffer = self._constants[key]
         return BufferRef(buffer, buffer.shape)

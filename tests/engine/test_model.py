@@ -475,3 +475,19 @@ def test_scaled_attention_is_one_product(heads):
     got = cnnengine.load(proto, threads=1).run(None, {"q": q, "k": k, "v": v})
     np.testing.assert_array_equal(got[1], q * np.float32(0.5))
     np.testing.assert_allclose(got[0], want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_bias_that_follows_from_shapes_is_not_packed_for_other_shapes():
+    w = rand(4, 1)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Size", ["x"], ["n"]),
+        helper.make_node("Cast", ["n"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["f", "one"], ["b"]),
+        helper.make_node("Add", ["m", "b"], ["y"]),
+    ]
+    proto = model_of(nodes, [("x", ["n", 3, 4])], [("y", ["n", 3, 1])], {"w": w, "one": np.array([1])})
+    m = cnnengine.load(proto, threads=1)
+    for n in (1, 5, 2):
+        x = rand(n, 3, 4)
+        np.testing.assert_allclose(m(x), x @ w + x.size, rtol=1e-5)
