@@ -149,8 +149,8 @@ def _widening_infer(infer: Infer) -> Infer:
     @functools.wraps(infer)
     def widened(self: Any, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         small = next((s.dtype for s in inputs if s is not None and s.dtype.isbuiltin == 2), None) if self.widens else None
-        if small is None:
-            return infer(self, inputs)
+        if small is None or (inputs[0] is not None and inputs[0].dtype == _wide_of(small)):
+            return infer(self, inputs)  # nothing to widen, or types that should be one and are not: for the operator to judge
         specs = [
             s
             if s is None or s.dtype.isbuiltin != 2
