@@ -102,6 +102,11 @@ class _Reduce(Operator):
         return True
 
 
+def reducible(shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Whether the kernel `reduce` takes these axes of this shape."""
+    return _runs(shape, axes) <= 8
+
+
 def _runs(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
     """Runs of kept and of reduced axes, extents of 1 left out."""
     flags = [a in axes for a, s in enumerate(shape) if s != 1]
