@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cnnengine.ops.norm import LpNormalization, MeanVarianceNormalization
+from cnnengine.ops.reduce import ArgMax, ArgMin
 from cnnengine.ops.resize import Resize
 from cnnengine.runtime.eager import by_kernels
 
@@ -67,3 +68,31 @@ def test_threads_and_batches_give_the_same_bits(scales: tuple[float, ...]) -> No
     one, two = by_kernels(op, [X, None, s], threads=1), by_kernels(op, [X, None, s], threads=2)
     assert one is not None and two is not None
     np.testing.assert_array_equal(one[0], two[0])
+
+
+@pytest.mark.parametrize("kind", [ArgMax, ArgMin])
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_positions_of_extremes(isa: str, kind: type[ArgMax] | type[ArgMin], axis: int, keepdims: bool, last: bool) -> None:
+    """With many ties, and infinities of either sign."""
+    x = np.round(X * 2)
+    x[0, 1], x[1, :, 2] = np.inf, -np.inf
+    op = kind(axis, keepdims, last)
+    results = by_kernels(op, [x])
+    assert results is not None
+    (want,) = op.reference(x)
+    assert results[0].dtype == np.int64
+    np.testing.assert_array_equal(results[0], want)
+    corner = np.ascontiguousarray(x[:, :1, :1, :1])
+    single = by_kernels(op, [corner])
+    assert single is not None
+    np.testing.assert_array_equal(single[0], op.reference(corner)[0])
+
+
+def test_positions_lie_inside_whatever_comes() -> None:
+    x = np.full((2, 5), np.nan, np.float32)
+    for op in (ArgMax(1), ArgMin(1), ArgMax(1, select_last_index=True)):
+        results = by_kernels(op, [x])
+        assert results is not None
+        assert ((results[0] >= 0) & (results[0] < 5)).all()
