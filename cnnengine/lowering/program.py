@@ -13,7 +13,7 @@ import numpy as np
 from .._kernels import dispatch
 from ..errors import CNNEngineError
 from ..graph import Graph, Node, TensorSpec
-from ..runtime.eager import run_operator
+from ..runtime.eager import by_kernels
 from ..runtime.emit import BufferRef, Emitter
 from ..runtime.layout import NO_HALO, KernelCall, kept
 from ..runtime.plan import HostStep, Plan, build_plan
@@ -71,6 +71,7 @@ class Segment:
     host_nodes : names of the nodes that run on the host
     tail : Tail, optional
     layers : the nodes that run, in order, without the tail
+    by_numpy : names of the host nodes that found no kernel when they ran
     """
 
     start: int
@@ -82,6 +83,7 @@ class Segment:
     host_nodes: list[str] = field(default_factory=list)
     tail: Tail | None = None
     layers: list[Layer] = field(default_factory=list)
+    by_numpy: set[str] = field(default_factory=set)
 
     def execute(
         self, values: dict[str, Any], workspace: Workspace, threads: int, given: Mapping[str, np.ndarray] | None = None
@@ -108,7 +110,7 @@ class Segment:
         assert self.tail is not None
         node = self.tail.node
         with located(node):
-            results = run_host(node, [values[n] if n else None for n in self.tail.inputs], threads)
+            results = run_host(node, [values[n] if n else None for n in self.tail.inputs], threads, self.by_numpy)
         for name, value in zip(node.outputs, results, strict=False):
             if name:
                 values[name] = (
@@ -116,13 +118,19 @@ class Segment:
                 )
 
 
-def run_host(node: Node, inputs: Sequence[Any], threads: int) -> list[Any]:
-    """One node on arrays (or lists): by kernels where it can be lowered on its own, else by its reference."""
+def run_host(node: Node, inputs: Sequence[Any], threads: int, by_numpy: set[str] | None = None) -> list[Any]:
+    """One node on arrays (or lists): by kernels where it can be lowered on its own, else by its reference.
+
+    The names of nodes that ran by their reference are added to `by_numpy`.
+    """
     plain = all(a is None or isinstance(a, np.ndarray) for a in inputs)
     if plain and inputs and isinstance(inputs[0], np.ndarray) and inputs[0].dtype == np.float32 and node.op.domain == "":
-        return run_operator(
-            node.op, [None if a is None else np.ascontiguousarray(a).reshape(a.shape) for a in inputs], threads=threads
-        )
+        arrays = [None if a is None else np.ascontiguousarray(a).reshape(a.shape) for a in inputs]
+        results = by_kernels(node.op, arrays, threads=threads)
+        if results is not None:
+            return results
+    if by_numpy is not None:
+        by_numpy.add(node.name)
     return node.op.reference(*inputs)
 
 
@@ -229,12 +237,13 @@ class Program:
         emitter = Emitter(self.lanes, self._packed, self.winograd, None if self._store is None else self._store.release)
         slots: list[str] = []
         hosts: list[str] = []
+        by_numpy: set[str] = set()
         host_steps: list[tuple[int, HostStep]] = []
         for node in nodes:
             for name in node.inputs:
                 if name and name not in emitter.values:
                     self._enter(name, specs, live, emitter, slots)
-            self._lower_node(node, specs, emitter, host_steps, hosts)
+            self._lower_node(node, specs, emitter, host_steps, hosts, by_numpy)
         outputs: list[tuple[str, tuple[int, ...], np.dtype]] = []
         constants: dict[str, np.ndarray] = {}
         for name in sorted(wanted):
@@ -265,7 +274,7 @@ class Program:
             raise error.locate(model=graph.name or None, operator=operator) from None
         if self._store is not None:
             self._store.release()
-        segment = Segment(start, end, plan, slots, outputs, constants, hosts, tail, [Layer.of(n, specs) for n in nodes])
+        segment = Segment(start, end, plan, slots, outputs, constants, hosts, tail, [Layer.of(n, specs) for n in nodes], by_numpy)
         if tail is not None:
             # what follows from constants alone is read by the tail too
             for name in tail.inputs:
@@ -302,6 +311,7 @@ class Program:
         emitter: Emitter,
         host_steps: list[tuple[int, HostStep]],
         hosts: list[str],
+        by_numpy: set[str],
     ) -> None:
         out_specs = [specs[n] if n else TensorSpec(np.dtype(np.float32), ()) for n in node.outputs]
         mark = len(emitter.calls)
@@ -326,7 +336,7 @@ class Program:
 
         def run(*arrays: Any) -> list[Any]:
             with located(node):
-                return run_host(node, arrays, 1)
+                return run_host(node, arrays, 1, by_numpy)
 
         host_steps.append((len(emitter.calls), HostStep(node.name, node.op.op_type, run, tuple(inputs), tuple(refs))))
 

@@ -23,6 +23,7 @@ INDEX: dict[str, str] = {
     "MatMulInteger": "quantized",
     "QuantizeLinear": "quantized",
     "DequantizeLinear": "quantized",
+    "Einsum": "einsum",
     "Gemm": "dense",
     "MatMul": "dense",
     # pooling

@@ -61,6 +61,10 @@ class Activation:
 class Operand(Protocol):
     """A buffer that kernel calls name; opaque to operators."""
 
+    def reshaped(self, shape: tuple[int, ...]) -> Operand:
+        """The same plain buffer under another shape of as many elements."""
+        ...
+
 
 class Lowering(Protocol):
     """What `Operator.lower` may ask for and say; one per node, at concrete shapes.

@@ -33,7 +33,6 @@ _VERSIONS: dict[str, tuple[int, ...]] = {
     "DeformConv": (19, 22),
     "Det": (11, 22),
     "DynamicQuantizeLinear": (11,),
-    "Einsum": (12, 28),
     "EyeLike": (9, 22),
     "GRU": (7, 14, 22),
     "GridSample": (16, 20, 22),

@@ -15,6 +15,7 @@ from ..graph import TensorSpec
 from ..records import dataclass
 from .base import Activation, Lowering, NodeRecord, Operator
 from .conv import activate
+from .reduce import reducible
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -471,6 +472,26 @@ class MeanVarianceNormalization(Operator):
         deviation = np.sqrt((centred * centred).mean(axis=axes, keepdims=True))
         return [(centred / (deviation + 1e-9)).astype(x.dtype)]
 
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or x.dtype != FLOAT32 or 0 in x.concrete:
+            return False
+        axes = self._axes(len(x.concrete))
+        if not reducible(x.concrete, axes):
+            return False
+        kept = tuple(1 if a in axes else d for a, d in enumerate(x.concrete))
+        mean, variance, deviation = (ctx.temp(kept) for _ in range(3))
+        centred, square = ctx.temp(x.concrete), ctx.temp(x.concrete)
+        ctx.call("reduce", [ctx.plain(0)], [mean], op="mean", axes=axes)
+        ctx.call("binary", [ctx.plain(0), mean], [centred], op="sub", activation=None)
+        ctx.call("activation", [centred], [square], activation=Activation("square"))
+        ctx.call("reduce", [square], [variance], op="mean", axes=axes)
+        ctx.call("activation", [variance], [deviation], activation=Activation("sqrt"))
+        shifted = ctx.temp(kept)
+        ctx.call("activation", [deviation], [shifted], activation=Activation("affine", 1.0, 1e-9))
+        ctx.call("binary", [centred, shifted], [ctx.out_plain()], op="div", activation=None)
+        return True
+
 
 @dataclass(frozen=True)
 class LpNormalization(Operator):
@@ -502,6 +523,27 @@ class LpNormalization(Operator):
         if self.p == 2:
             norm = np.sqrt(np.square(wide).sum(axis=self.axis, keepdims=True))
         return [np.divide(wide, norm, out=np.zeros_like(wide), where=norm != 0).astype(x.dtype)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or x.dtype != FLOAT32 or 0 in x.concrete:
+            return False
+        axis = self.axis % len(x.concrete)
+        if not reducible(x.concrete, (axis,)):
+            return False
+        kept = tuple(1 if a == axis else d for a, d in enumerate(x.concrete))
+        # over its largest element first: squares neither overflow nor vanish, and where all is zero the divisor is not
+        least = ctx.pack(("smallest normal",), lambda: np.full(1, np.finfo(np.float32).tiny, np.float32))
+        absolute, scaled = ctx.temp(x.concrete), ctx.temp(x.concrete)
+        largest, divisor, norm, length = (ctx.temp(kept) for _ in range(4))
+        ctx.call("activation", [ctx.plain(0)], [absolute], activation=Activation("abs"))
+        ctx.call("reduce", [absolute], [largest], op="max", axes=(axis,))
+        ctx.call("binary", [largest, least], [divisor], op="max", activation=None)
+        ctx.call("binary", [ctx.plain(0), divisor], [scaled], op="div", activation=None)
+        ctx.call("reduce", [scaled], [norm], op="l1" if self.p == 1 else "l2", axes=(axis,))
+        ctx.call("binary", [norm, least], [length], op="max", activation=None)
+        ctx.call("binary", [scaled, length], [ctx.out_plain()], op="div", activation=None)
+        return True
 
 
 OPERATORS: tuple[type[Operator], ...] = (

@@ -102,6 +102,11 @@ class _Reduce(Operator):
         return True
 
 
+def reducible(shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Whether the kernel `reduce` takes these axes of this shape."""
+    return _runs(shape, axes) <= 8
+
+
 def _runs(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
     """Runs of kept and of reduced axes, extents of 1 left out."""
     flags = [a in axes for a, s in enumerate(shape) if s != 1]
@@ -361,6 +366,8 @@ class _Arg(Operator):
 
     tolerance: ClassVar[str] = EXACT
     find: ClassVar[Callable[..., Any]]
+    extreme: ClassVar[str]
+    worse: ClassVar[str]
     axis: int = 0
     keepdims: bool = True
     select_last_index: bool = False
@@ -393,6 +400,30 @@ class _Arg(Operator):
             y = find(x, axis=axis, keepdims=self.keepdims)
         return [np.asarray(y, dtype=np.int64)]
 
+    def lower(self, ctx: Lowering) -> bool:
+        """The least (or last) position among those where no element is worse than the extreme; of NaN, position 0."""
+        x = ctx.inputs[0]
+        if x is None or x.dtype != FLOAT32 or 0 in x.concrete or not x.concrete:
+            return False
+        shape = x.concrete
+        axis = normal_axis(self.axis, len(shape), self.op_type)
+        n = shape[axis]
+        if n >= 1 << 24 or not reducible(shape, (axis,)):  # positions are float32 on the way
+            return False
+        kept = tuple(1 if a == axis else d for a, d in enumerate(shape))
+        extreme, place, chosen = ctx.temp(kept), ctx.temp(shape), ctx.temp(kept)
+        worse = ctx.temp(shape, np.bool_)
+        positions = ctx.pack(("positions", n), lambda: np.arange(n, dtype=np.float32))
+        beyond = -1 if self.select_last_index else n
+        outside = ctx.pack(("position", beyond), lambda: np.full(1, beyond, np.float32))
+        ctx.call("reduce", [ctx.plain(0)], [extreme], op=self.extreme, axes=(axis,))
+        ctx.call("compare", [ctx.plain(0), extreme], [worse], op=self.worse)
+        along = tuple(n if a == axis else 1 for a in range(len(shape)))
+        ctx.call("where", [worse, outside, positions.reshaped(along)], [place])
+        ctx.call("reduce", [place], [chosen], op="max" if self.select_last_index else "min", axes=(axis,))
+        ctx.call("cast", [chosen], [ctx.out_plain()])
+        return True
+
 
 @dataclass(frozen=True)
 class ArgMax(_Arg):
@@ -400,6 +431,8 @@ class ArgMax(_Arg):
 
     op_type: ClassVar[str] = "ArgMax"
     find: ClassVar[Callable[..., Any]] = np.argmax
+    extreme: ClassVar[str] = "max"
+    worse: ClassVar[str] = "less"
 
 
 @dataclass(frozen=True)
@@ -408,3 +441,5 @@ class ArgMin(_Arg):
 
     op_type: ClassVar[str] = "ArgMin"
     find: ClassVar[Callable[..., Any]] = np.argmin
+    extreme: ClassVar[str] = "min"
+    worse: ClassVar[str] = "greater"

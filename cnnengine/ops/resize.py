@@ -14,6 +14,9 @@ from ..records import dataclass
 from .base import ROUNDING, Lowering, NodeRecord, Operator
 from .common import FLOAT32, integers, normal_axes, required, spec_at
 
+PRODUCT_LIMIT = 1 << 20
+"""Elements of the weights of one axis."""
+
 Specs = Sequence[TensorSpec | None]
 Taps = tuple[np.ndarray, np.ndarray]
 """Input indices and weights, both (outputs, taps)."""
@@ -244,23 +247,65 @@ class Resize(Operator):
         x = ctx.inputs[0]
         if x is None or x.dtype != FLOAT32 or not 3 <= len(x.concrete) <= 5 or 0 in x.concrete:
             return False
-        if self.mode == "cubic" or self.coordinates == "tf_crop_and_resize" or (self.antialias and self.mode != "nearest"):
-            return False
         values = [None if i >= len(ctx.inputs) or ctx.inputs[i] is None else ctx.const(i) for i in range(1, 4)]
         if self.factors is None and any(
             i < len(ctx.inputs) and ctx.inputs[i] is not None and values[i - 1] is None for i in range(self.first, 4)
         ):
             return False
-        _, scales, sizes = self._values((None, *values))
+        roi, scales, sizes = self._values((None, *values))
         out, factors = self.resolve(x.concrete, scales, sizes)
-        if out[:2] != x.concrete[:2] or factors[:2] != (1.0, 1.0) or 0 in out or self.exclude_outside:
+        if 0 in out:
             return False
+        tapped = self.mode == "cubic" or self.coordinates == "tf_crop_and_resize" or (self.antialias and self.mode != "nearest")
+        if tapped or self.exclude_outside or out[:2] != x.concrete[:2] or factors[:2] != (1.0, 1.0):
+            return self._lower_as_products(ctx, out, factors, self._regions(len(out), roi))
         tables = []
         for n, m, scale in zip(x.concrete[2:], out[2:], factors[2:], strict=True):
             index, weights = self.taps(n, m, scale)
             second = weights[:, 1] if weights.shape[1] > 1 else np.zeros(m)
             tables.append((index[:, 0], index[:, -1], second.astype(np.float32)))
         ctx.call("resize", (ctx.planes(0),), (ctx.out_planes(),), tables=tuple(tables))
+        return True
+
+    def _lower_as_products(
+        self, ctx: Lowering, out: tuple[int, ...], factors: tuple[float, ...], regions: list[tuple[float, float]]
+    ) -> bool:
+        """Along each axis, a product with the matrix of its weights: any kernel, also over axes that are not spatial."""
+        x = ctx.inputs[0]
+        assert x is not None
+        if self.mode == "nearest":
+            return False
+        shape, value, matrices = list(x.concrete), ctx.plain(0), []
+        for axis, (n, m, scale, region) in enumerate(zip(shape, out, factors, regions, strict=True)):
+            if n == m and scale == 1.0 and region == (0.0, 1.0) and self.coordinates != "tf_half_pixel_for_nn":
+                continue
+            if self.coordinates == "tf_crop_and_resize":
+                at = self.positions(n, m, scale, *region)
+                if ((at < 0) | (at > n - 1)).any():
+                    return False  # the extrapolated border is made by the reference
+            if n * m > PRODUCT_LIMIT:
+                return False
+            index, weights = self.taps(n, m, scale, *region)
+            matrix = np.zeros((m, n))
+            np.add.at(matrix, (np.arange(m)[:, None], index), weights)
+            matrices.append((axis, matrix.astype(np.float32)))
+        if not matrices:
+            return False
+        for step, (axis, rows) in enumerate(matrices):
+            m, n = rows.shape
+            key = ("resize", self, n, m, factors[axis], regions[axis])
+            packed = ctx.pack(key, lambda rows=rows: rows)  # type: ignore[misc]
+            after = math.prod(shape[axis + 1 :])
+            shape[axis] = m
+            target = ctx.out_plain() if step == len(matrices) - 1 else ctx.temp(tuple(shape))
+            before = math.prod(shape[:axis])
+            ctx.call(
+                "matmul",
+                (packed.reshaped((m, n)), value.reshaped((before, n, after))),
+                (target.reshaped((before, m, after)),),
+                activation=None,
+            )
+            value = target
         return True
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, ShapeError
 from ..graph import TensorSpec
+from ..records import dataclass
 from .activation import check_kind
 from .base import NodeRecord, Operator
 from .common import normal_axis, required, scalar, spec_at

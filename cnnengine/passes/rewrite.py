@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import CNNEngineError
 from ..graph import Graph, Node, TensorSpec
 from ..ops.base import Operator
+from ..ops.common import kind_of
 from ..ops.shape import Identity
 
 FLOAT32 = np.dtype(np.float32)
@@ -203,7 +204,7 @@ def facts(graph: Graph) -> dict[str, Fact]:
     """dtype and rank of the values, where they follow from the graph alone."""
     known: dict[str, Fact] = {n: Fact(v.dtype, v.ndim) for n, v in graph.constants.items()}
     for name, spec in graph.inputs.items():
-        known[name] = Fact(None if spec.dtype.kind == "V" else spec.dtype, None if spec.shape is None else len(spec.shape))
+        known[name] = Fact(None if kind_of(spec.dtype) == "V" else spec.dtype, None if spec.shape is None else len(spec.shape))
     for node in graph.nodes:
         for name, fact in zip(node.outputs, _facts_of(node, known, graph), strict=False):
             if name:

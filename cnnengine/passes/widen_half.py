@@ -188,9 +188,10 @@ def is_half(dtype: np.dtype) -> bool:
 
 def widen_half(graph: Graph) -> Graph:
     """Compute in float32 what the file has in half precision."""
+    dtypes = [s.dtype for s in graph.inputs.values()] + [v.dtype for v in graph.constants.values()]
+    if not any(map(is_half, dtypes)) and not any(isinstance(n.op, Cast) and is_half(n.op.to) for n in graph.nodes):
+        return graph  # nearly all models
     known = {name: fact.dtype for name, fact in facts(graph).items() if fact.dtype is not None and is_half(fact.dtype)}
-    if not known and not any(isinstance(n.op, Cast) and is_half(n.op.to) for n in graph.nodes):
-        return graph
     twins: dict[str, str] = {}
     constants: dict[str, np.ndarray] = {}
     names: set[str] = set()

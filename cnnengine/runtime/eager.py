@@ -96,6 +96,25 @@ def run_operator(
     outputs : int, optional
         How many outputs are wanted; all that the operator infers when left out.
     """
+    results = by_kernels(op, inputs, threads=threads, out=out, outputs=outputs)
+    if results is not None:
+        return results
+    values = op.reference(*inputs)[:outputs]
+    if out is not None:
+        out[...] = values[0]
+        values[0] = out
+    return values
+
+
+def by_kernels(
+    op: Operator,
+    inputs: Sequence[np.ndarray | None],
+    *,
+    threads: int | None = 1,
+    out: np.ndarray | None = None,
+    outputs: int | None = None,
+) -> list[Any] | None:
+    """As `run_operator`, or None where the operator has no kernels for these inputs."""
     data = inputs[0] if inputs else None
     ready = None
     if data is not None:
@@ -107,13 +126,7 @@ def run_operator(
         if ready is None and len(inputs) > 1:
             specs = [TensorSpec(data.dtype, data.shape), *[None if a is None else TensorSpec.of(a) for a in inputs[1:]]]
             ready = _prepare(op, specs, outputs)
-    if ready is not None and data is not None:
-        return _execute(ready, inputs, threads, out)
-    values = op.reference(*inputs)[:outputs]
-    if out is not None:
-        out[...] = values[0]
-        values[0] = out
-    return values
+    return None if ready is None or data is None else _execute(ready, inputs, threads, out)
 
 
 @lru_cache(maxsize=KEPT)

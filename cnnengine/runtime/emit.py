@@ -60,6 +60,10 @@ class BufferRef:
     buffer: Buffer
     shape: tuple[int, ...]
 
+    def reshaped(self, shape: tuple[int, ...]) -> BufferRef:
+        """The same plain buffer under another shape of as many elements."""
+        return BufferRef(self.buffer, tuple(shape))
+
     def view(self) -> View:
         b = self.buffer
         if not b.lanes:
