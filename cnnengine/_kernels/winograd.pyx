@@ -126,23 +126,24 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     m = v + WINOGRAD_ELEMENTS * vstep
     no_bias = m + WINOGRAD_ELEMENTS * (deep * g.pass_blocks * vplane + lanes)
 
-    t = 0
-    while t < count:
-        # tiles side by side
-        f = (first + t) // g.tiles
-        ty = (first + t) % g.tiles // g.tiles_w * WINOGRAD_OUT
-        tx = (first + t) % g.tiles_w
-        side = least(g.tiles_w - tx, count - t)
-        tx = tx * WINOGRAD_OUT
-        xp = <const float *>args[0] + g.x0 + f // g.fold * g.x.sn + group * g.x_blocks * g.x.sp + ty * g.x.sh + tx * lanes
-        xp = xp + (f % g.fold * g.stride + low) * g.x.sd
-        for s in range(slices):
-            for b in range(g.x_blocks):
-                table.conv.winograd_input(
-                    xp + s * g.x.sd + b * g.x.sp, g.x.sh, g.rows - ty, g.columns - tx,
-                    v + s * vslice + b * vplane + t * lanes, vstep, side,
-                )
-        t = t + side
+    for s in range(slices):
+        for b in range(g.x_blocks):
+            t = 0
+            while t < count:
+                # tiles side by side
+                f = (first + t) // g.tiles
+                ty = (first + t) % g.tiles // g.tiles_w * WINOGRAD_OUT
+                tx = (first + t) % g.tiles_w
+                side = least(g.tiles_w - tx, count - t)
+                tx = tx * WINOGRAD_OUT
+                xp = <const float *>args[0] + g.x0 + f // g.fold * g.x.sn + (group * g.x_blocks + b) * g.x.sp + ty * g.x.sh
+                xp = xp + (f % g.fold * g.stride + low + s) * g.x.sd + tx * lanes
+                for i in range(side):
+                    table.conv.winograd_input(
+                        xp + i * WINOGRAD_OUT * lanes, g.x.sh, g.rows - ty, g.columns - tx - i * WINOGRAD_OUT,
+                        v + s * vslice + b * vplane + (t + i) * lanes, vstep,
+                    )
+                t = t + side
 
     memset(no_bias, 0, 4 * lanes * sizeof(float))
     memset(&tile, 0, sizeof(tile))
@@ -224,20 +225,19 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                             at = at + left
                             pieces = pieces - 1
                 b = b + unit
-        t = 0
-        while t < count:
-            f = (first + t) // g.tiles
-            ty = (first + t) % g.tiles // g.tiles_w * WINOGRAD_OUT
-            tx = (first + t) % g.tiles_w
-            side = least(g.tiles_w - tx, count - t)
-            tx = tx * WINOGRAD_OUT
-            out.rows = g.y.h - ty
-            out.columns = g.y.w - tx
-            out.count = side
+        for b in range(blocks):
+            i = group * g.y_blocks + block + b
+            out.bias = <const float *>args[2] + i * lanes
             for z in range(deep):
-                for b in range(blocks):
-                    i = group * g.y_blocks + block + b
-                    out.bias = <const float *>args[2] + i * lanes
+                t = 0
+                while t < count:
+                    f = (first + t) // g.tiles
+                    ty = (first + t) % g.tiles // g.tiles_w * WINOGRAD_OUT
+                    tx = (first + t) % g.tiles_w
+                    side = least(g.tiles_w - tx, count - t)
+                    tx = tx * WINOGRAD_OUT
+                    out.rows = g.y.h - ty
+                    out.columns = g.y.w - tx
                     out.m = m + z * mdepth + b * vplane + t * lanes
                     yp = <float *>args[4] + g.y.offset + f // g.fold * g.y.sn + i * g.y.sp + (f % g.fold + z0 + z) * g.y.sd
                     yp = yp + ty * g.y.sh + tx * lanes
@@ -246,15 +246,20 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                     if residual != NULL:
                         out.residual = residual + g.r.offset + f // g.fold * g.r.sn + i * g.r.sp + (f % g.fold + z0 + z) * g.r.sd
                         out.residual = out.residual + ty * g.r.sh + tx * lanes
-                    table.conv.winograd_output(&out)
+                    for k in range(side):
+                        table.conv.winograd_output(&out)
+                        out.m = out.m + lanes
+                        out.y = out.y + WINOGRAD_OUT * lanes
+                        if residual != NULL:
+                            out.residual = out.residual + WINOGRAD_OUT * lanes
+                        out.columns = out.columns - WINOGRAD_OUT
                     if g.act.kind != ACT_NONE:
-                        width = least(side * WINOGRAD_OUT, out.columns) * lanes
-                        for i in range(least(WINOGRAD_OUT, out.rows)):
-                            table.vector.activate(g.act.kind, yp + i * g.y.sh, yp + i * g.y.sh, width, g.act.alpha, g.act.beta)
-            if ty == 0 and tx == 0 and z0 == 0 and f % g.fold == 0:
-                for b in range(blocks):
-                    fill_halo(&g.y, <float *>args[4], f // g.fold, group * g.y_blocks + block + b)
-            t = t + side
+                        width = least(side * WINOGRAD_OUT, g.y.w - tx) * lanes
+                        for k in range(least(WINOGRAD_OUT, out.rows)):
+                            table.vector.activate(g.act.kind, yp + k * g.y.sh, yp + k * g.y.sh, width, g.act.alpha, g.act.beta)
+                    if ty == 0 and tx == 0 and z0 + z == 0 and f % g.fold == 0:
+                        fill_halo(&g.y, <float *>args[4], f // g.fold, i)
+                    t = t + side
         block = block + blocks
 
 

@@ -57,16 +57,15 @@ cdef struct depthwise_tile_t:
 
 ctypedef void (*depthwise_row_fn)(const depthwise_tile_t *t) noexcept nogil
 
-# Winograd F(4x4, 3x3): `count` tiles side by side of one channel block between planes and their 36 elements, `step` floats apart;
-# of each element the tiles lie side by side too.
+# Winograd F(4x4, 3x3): one tile of one channel block between planes and its 36 elements, `step` floats apart.
 cdef enum:
     WINOGRAD_OUT = 4                    # output pixels of a tile, along each axis
     WINOGRAD_IN = 6                     # input pixels
     WINOGRAD_ELEMENTS = 36
 
-# Pixels from `rows` and `columns` on, counted from the first tile, are read as zeros.
+# Pixels from `rows` and `columns` on are read as zeros.
 ctypedef void (*winograd_input_fn)(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                                   Py_ssize_t step, Py_ssize_t count) noexcept nogil
+                                   Py_ssize_t step) noexcept nogil
 
 cdef struct winograd_output_t:
     const float *m
@@ -76,8 +75,7 @@ cdef struct winograd_output_t:
     Py_ssize_t rrow
     float *y
     Py_ssize_t yrow
-    Py_ssize_t rows, columns            # pixels inside the plane from the first tile on: no other is read or written
-    Py_ssize_t count
+    Py_ssize_t rows, columns            # pixels inside the plane: no other is read or written
     float low, high
 
 ctypedef void (*winograd_output_fn)(const winograd_output_t *t) noexcept nogil

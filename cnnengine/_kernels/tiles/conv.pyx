@@ -430,16 +430,16 @@ cdef void grouped_row(const depthwise_tile_t *t) noexcept nogil:
 # Y = A^T [(G g G^T) * (B^T d B)] A with the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray, 2016). The transforms of d and
 # of the products stand here, each along columns and then along rows; lanes are channels.
 
-cdef inline void transform_input(const vf *d, float *o, Py_ssize_t s) noexcept nogil:
-    """B^T of six neighbouring registers; the results are `s` floats apart."""
+cdef inline void transform_input(const vf *d, vf *o, const int s) noexcept nogil:
+    """B^T of six neighbouring registers; the results are `s` apart."""
     cdef vf a = d[4] - d[2] * <float>4, b = d[3] - d[1] * <float>4
     cdef vf e = d[4] - d[2], f = (d[3] - d[1]) * <float>2
-    vstore(o, (d[4] - d[2] * <float>5) + d[0] * <float>4)
-    vstore(o + s, a + b)
-    vstore(o + 2 * s, a - b)
-    vstore(o + 3 * s, e + f)
-    vstore(o + 4 * s, e - f)
-    vstore(o + 5 * s, (d[5] - d[3] * <float>5) + d[1] * <float>4)
+    o[0] = (d[4] - d[2] * <float>5) + d[0] * <float>4
+    o[s] = a + b
+    o[2 * s] = a - b
+    o[3 * s] = e + f
+    o[4 * s] = e - f
+    o[5 * s] = (d[5] - d[3] * <float>5) + d[1] * <float>4
 
 
 cdef inline void transform_output(const vf *m, vf *o, const int s) noexcept nogil:
@@ -451,56 +451,35 @@ cdef inline void transform_output(const vf *m, vf *o, const int s) noexcept nogi
     o[3 * s] = b + f * <float>8 + m[5]
 
 
-cdef void winograd_input(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step,
-                         Py_ssize_t count) noexcept nogil:
-    """`count` tiles side by side. A tile's first two columns are the last two of the tile before it: they are transformed once."""
-    cdef vf columns_of[48]              # two halves in turn: four transformed columns of a tile
+cdef inline void input_tile(const float *x, Py_ssize_t xrow, float *v, Py_ssize_t step) noexcept nogil:
     cdef vf d[6]
-    cdef vf zeros = vset(0)
-    cdef const float *at[6]             # the next pixel of every row; rows beyond the last one are zeros again and again
-    cdef Py_ssize_t by[6]
-    cdef vf *old = columns_of
-    cdef vf *new = columns_of + 24
-    cdef vf *spare
-    cdef Py_ssize_t t
+    cdef vf t[36]
     cdef int i, j
+    for j in range(6):
+        for i in range(6):
+            d[i] = vload(x + i * xrow + j * LANES)
+        transform_input(d, t + j, 6)
     for i in range(6):
-        at[i] = x + i * xrow if i < rows else <const float *>&zeros
-        by[i] = LANES if i < rows else 0
-    for j in range(2):
-        for i in range(6):
-            d[i] = vload(at[i]) if j < columns else zeros
-            at[i] = at[i] + by[i]
-        transform_input(d, <float *>(old + 12 + 6 * j), LANES)
-    columns = columns - 2
-    for t in range(count):
-        if columns >= 4:
-            for j in range(4):
-                for i in range(6):
-                    d[i] = vload(at[i] + j * by[i])
-                transform_input(d, <float *>(new + 6 * j), LANES)
-            for i in range(6):
-                at[i] = at[i] + 4 * by[i]
-        else:
-            for j in range(4):
-                for i in range(6):
-                    d[i] = vload(at[i] + j * by[i]) if j < columns else zeros
-                transform_input(d, <float *>(new + 6 * j), LANES)
-        for i in range(6):
-            d[0] = old[12 + i]
-            d[1] = old[18 + i]
-            for j in range(4):
-                d[2 + j] = new[6 * j + i]
-            transform_input(d, v + 6 * i * step, step)
-        spare = old
-        old = new
-        new = spare
-        columns = columns - 4
-        v = v + LANES
+        transform_input(t + 6 * i, d, 1)
+        for j in range(6):
+            vstore(v + (6 * i + j) * step, d[j])
 
 
-cdef inline void output_tile(const int whole, const winograd_output_t *t, const float *from_, float *y, const float *residual,
-                             Py_ssize_t columns) noexcept nogil:
+cdef void winograd_input(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+    # One tile a call: in a loop over tiles gcc keeps 36 pointers in memory. Neighbours could share two transformed columns, but
+    # then those wait in memory too, and it takes longer.
+    cdef vf patch[36]
+    cdef int i, j
+    if rows >= 6 and columns >= 6:
+        input_tile(x, xrow, v, step)
+        return
+    for i in range(6):
+        for j in range(6):
+            patch[6 * i + j] = vload(x + i * xrow + j * LANES) if i < rows and j < columns else vset(0)
+    input_tile(<const float *>patch, 6 * LANES, v, step)
+
+
+cdef inline void output_tile(const int whole, const winograd_output_t *t) noexcept nogil:
     cdef vf m[6]
     cdef vf c[24]
     cdef vf r
@@ -508,30 +487,24 @@ cdef inline void output_tile(const int whole, const winograd_output_t *t, const 
     cdef int i, j
     for j in range(6):
         for i in range(6):
-            m[i] = vload(from_ + (6 * i + j) * t.step)
+            m[i] = vload(t.m + (6 * i + j) * t.step)
         transform_output(m, c + j, 6)
     for i in range(4):
         if whole or i < t.rows:
             transform_output(c + 6 * i, m, 1)
             for j in range(4):
-                if whole or j < columns:
+                if whole or j < t.columns:
                     r = m[j] + bias
-                    if residual != NULL:
-                        r = r + vload(residual + i * t.rrow + j * LANES)
-                    vstore(y + i * t.yrow + j * LANES, vmin_keep(vmax_keep(r, t.low), t.high))
+                    if t.residual != NULL:
+                        r = r + vload(t.residual + i * t.rrow + j * LANES)
+                    vstore(t.y + i * t.yrow + j * LANES, vmin_keep(vmax_keep(r, t.low), t.high))
 
 
 cdef void winograd_output(const winograd_output_t *t) noexcept nogil:
-    cdef Py_ssize_t i, columns = t.columns
-    cdef const float *residual = t.residual
-    for i in range(t.count):
-        if t.rows >= 4 and columns >= 4:
-            output_tile(1, t, t.m + i * LANES, t.y + 4 * i * LANES, residual, columns)
-        else:
-            output_tile(0, t, t.m + i * LANES, t.y + 4 * i * LANES, residual, columns)
-        if residual != NULL:
-            residual = residual + 4 * LANES
-        columns = columns - 4
+    if t.rows >= 4 and t.columns >= 4:
+        output_tile(1, t)
+    else:
+        output_tile(0, t)
 
 
 # ---------------------------------------------------------------- dot products
