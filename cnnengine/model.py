@@ -281,7 +281,10 @@ class Model:
             value = None
             if info.name not in planned:
                 value = ins[info.name] if info.name in ins else self.known_value(segment, info.name)
-            shape, dtype = planned.get(info.name) or (np.shape(value), value.dtype)  # type: ignore[union-attr]
+            if value is None:
+                shape, dtype = planned[info.name]
+            else:
+                shape, dtype = value.shape, value.dtype
             given_output = (outputs or {}).get(info.name)
             array = np.empty(shape, dtype) if given_output is None else _shared(given_output)
             array = self._in_place(info.name, array)

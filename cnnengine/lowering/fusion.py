@@ -165,7 +165,7 @@ def _plus(
         if y.dtype != np.float32 or len(specs[node.inputs[0]].concrete) < 2:
             return None
         # packed once for all plans: what follows from shapes alone differs from plan to plan
-        if len(node.inputs) == 2 and addend in constants and other.shape == y.shape[-1:]:
+        if len(node.inputs) == 2 and addend in constants and other.shape == y.concrete[-1:]:
             return node.replace(op=replace(op, activation=activation), inputs=(*node.inputs, addend))
     if other.shape != y.shape:
         return None

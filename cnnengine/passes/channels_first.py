@@ -100,7 +100,8 @@ def channels_first(graph: Graph) -> Graph:
                 weights = constant(f"{node.inputs[1]} (1x1)", w.T.reshape(*w.shape[::-1], *(1,) * (rank - 2)))
                 bias = uses.constant(node, 2)
                 if bias is not None:
-                    new = Node(Conv(), (x, weights, constant(f"{node.inputs[2]} (1x1)", bias.reshape(-1))), node.outputs, node.name)
+                    vector = constant(f"{node.inputs[2]} (1x1)", bias.reshape(-1))
+                    new = Node(Conv(), (x, weights, vector), node.outputs, node.name)
                 elif not any(node.inputs[2:]):
                     new = Node(Conv(), (x, weights), node.outputs, node.name)
         if new is None:

@@ -327,7 +327,7 @@ def test_no_gil_while_kernels_run() -> None:
     model = load(slow_model())
     x, y = np.ones((1, 64, 112, 112), np.float32), np.empty((1, 64, 112, 112), np.float32)
     made = workspace(model, [x])
-    # ctypes gives the GIL up around a call by itself; PyDLL's functions keep it, so whatever runs meanwhile cannot have waited for it
+    # ctypes gives the GIL up around a call: a run that took it back would stop the counter
     counts, stop = [0], threading.Event()
 
     def count() -> None:
@@ -376,7 +376,9 @@ def test_eight_threads_at_once_with_shapes_of_their_own(threads: int) -> None:
     model = ctypes.c_uint64()
     path = str(MODELS / "digits_spp.onnx").encode()
     assert API.load(path, Options(ctypes.sizeof(Options), 0, threads), model) == c_api.OK
-    inputs = [np.random.default_rng(i).standard_normal((1 + i % 2, 1, 24 + 4 * i, 24 + 3 * i)).astype(np.float32) for i in range(8)]
+    inputs = [
+        np.random.default_rng(i).standard_normal((1 + i % 2, 1, 24 + 4 * i, 24 + 3 * i)).astype(np.float32) for i in range(8)
+    ]
     with cnnengine.load(path.decode(), threads=1) as serial:
         expected = [serial(x) for x in inputs]
     wrong: list[object] = []

@@ -43,7 +43,9 @@ def test_c_program(c_programs: Path, environment: dict[str, str], digits: tuple,
 def test_c_program_says_what_is_wrong(c_programs: Path, environment: dict[str, str], tmp_path: Path) -> None:
     import subprocess
 
-    done = subprocess.run([c_programs / "classify", tmp_path / "no.onnx", "1", tmp_path / "no.f32"], env=environment, capture_output=True)
+    done = subprocess.run(
+        [c_programs / "classify", tmp_path / "no.onnx", "1", tmp_path / "no.f32"], env=environment, capture_output=True
+    )
     assert done.returncode == 1
     assert b"no such file" in done.stderr
 
@@ -64,12 +66,16 @@ def test_c_extension(build: Callable[[str], Path], installed: Path, environment:
         "import json, digits, sys; digits.load(sys.argv[1]);"
         "print(json.dumps([digits.classify(open(p, 'rb').read()) for p in sys.argv[2:]]))"
     )
-    found = json.loads(run(installed, "-c", program, MODEL, *(files / f"{i}.f32" for i in range(10)), cwd=folder, env=environment))
+    found = json.loads(
+        run(installed, "-c", program, MODEL, *(files / f"{i}.f32" for i in range(10)), cwd=folder, env=environment)
+    )
     assert [best for best, _ in found] == list(range(10))
     assert [np.float32(score) for _, score in found] == scores.max(axis=1).tolist()
 
 
-def test_cython_app(build: Callable[[str], Path], installed: Path, environment: dict[str, str], digits: tuple, tmp_path: Path) -> None:
+def test_cython_app(
+    build: Callable[[str], Path], installed: Path, environment: dict[str, str], digits: tuple, tmp_path: Path
+) -> None:
     folder = build("cython_app")
     _, images, scores = digits
     np.save(tmp_path / "images.npy", images)
