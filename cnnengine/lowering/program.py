@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from .._kernels import dispatch
 from ..errors import CNNEngineError
 from ..graph import Graph, Node, TensorSpec
+from ..ops.copies import movable
 from ..runtime.eager import by_kernels
 from ..runtime.emit import BufferRef, Emitter
 from ..runtime.layout import NO_HALO, KernelCall, kept
@@ -258,7 +260,10 @@ class Program:
             else:
                 copy = emitter.add_host_output(f"{name} (copy)", shape, dtype)
                 copy.buffer.kind, copy.buffer.slot = "output", len(outputs)
-                host_steps.append((len(emitter.calls), HostStep(name, "Identity", _same, (ref,), (copy,))))
+                if movable(specs[name]):
+                    emitter.calls.append(KernelCall("copy_nd", (ref,), (copy,), _whole(shape), name))
+                else:
+                    host_steps.append((len(emitter.calls), HostStep(name, "Identity", _same, (ref,), (copy,))))
             outputs.append((name, shape, dtype))
         items: list[KernelCall | HostStep] = []
         pending = list(host_steps)
@@ -339,6 +344,11 @@ class Program:
                 return run_host(node, arrays, 1, by_numpy)
 
         host_steps.append((len(emitter.calls), HostStep(node.name, node.op.op_type, run, tuple(inputs), tuple(refs))))
+
+
+def _whole(shape: tuple[int, ...]) -> dict[str, Any]:
+    """Parameters of copy_nd for all of a tensor."""
+    return {"shape": (math.prod(shape),), "x_strides": (1,), "y_strides": (1,), "x_offset": 0, "y_offset": 0}
 
 
 def _same(value: np.ndarray) -> list[np.ndarray]:
