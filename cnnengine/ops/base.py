@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from ..errors import ModelError, UnsupportedOperatorError
+from ..errors import InputError, ModelError, UnsupportedOperatorError
 from ..graph import TensorSpec
 from ..runtime.layout import NO_HALO, Halo
 
@@ -149,12 +149,31 @@ def _wide_of(dtype: np.dtype) -> np.dtype:
     return np.dtype({"i": np.int8, "u": np.uint8}.get(dtype.name[0], np.float32))
 
 
+def _small_of(op: Any, dtypes: Sequence[np.dtype]) -> np.dtype | None:
+    """The type of ml_dtypes that results are rounded to: that of the first input that is no bool and no integer of NumPy's.
+
+    Raises
+    ------
+    InputError
+        That input is of another type, and one after it is small.
+    """
+    if not op.widens or all(d.isbuiltin != 2 for d in dtypes):
+        return None
+    typed = [d for d in dtypes if d.isbuiltin == 2 or d.kind not in "biu"]
+    if typed[0].isbuiltin == 2:
+        return typed[0]
+    if op.mixes:
+        return None
+    other = next(d for d in typed if d.isbuiltin == 2)
+    raise InputError("inputs of different types", operator=op.op_type, expected=typed[0], received=other)
+
+
 def _widening_infer(infer: Infer) -> Infer:
     @functools.wraps(infer)
     def widened(self: Any, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        small = next((s.dtype for s in inputs if s is not None and s.dtype.isbuiltin == 2), None) if self.widens else None
-        if small is None or (inputs[0] is not None and inputs[0].dtype == _wide_of(small)):
-            return infer(self, inputs)  # nothing to widen, or types that should be one and are not: for the operator to judge
+        small = _small_of(self, [s.dtype for s in inputs if s is not None])
+        if small is None:
+            return infer(self, inputs)
         specs = [
             s
             if s is None or s.dtype.isbuiltin != 2
@@ -172,11 +191,10 @@ def _widening_infer(infer: Infer) -> Infer:
 def _widening_reference(reference: Reference) -> Reference:
     @functools.wraps(reference)
     def widened(self: Any, *inputs: Any) -> list[Any]:
-        found = [x.dtype for x in inputs if isinstance(x, np.ndarray) and x.dtype.isbuiltin == 2] if self.widens else []
-        if not found:
+        small = _small_of(self, [x.dtype for x in inputs if isinstance(x, np.ndarray)])
+        if small is None:
             return reference(self, *inputs)
         wide = [x.astype(_wide_of(x.dtype)) if isinstance(x, np.ndarray) and x.dtype.isbuiltin == 2 else x for x in inputs]
-        small = found[0]
         return [
             np.asarray(y).astype(small) if isinstance(y, np.ndarray | np.generic) and y.dtype == _wide_of(small) else y
             for y in reference(self, *wide)
@@ -199,6 +217,8 @@ class Operator:
     widens : bool
         Whether bfloat16, the 8-bit and 4-bit floats are computed in float32 (4-bit and 2-bit integers in 8 bits) and what
         comes out in that dtype is rounded back, around `infer` and `reference`. Not for operators about dtypes themselves.
+    mixes : bool
+        Whether inputs may be of several floating-point types.
     """
 
     op_type: ClassVar[str] = ""
@@ -206,6 +226,7 @@ class Operator:
     min_version: ClassVar[int] = 1
     tolerance: ClassVar[str] = ROUNDING
     widens: ClassVar[bool] = True
+    mixes: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -246,6 +246,7 @@ class Pow(_Binary):
     """``a ** b`` in the type of a; b may have another (ONNX Pow 1, 7, 12, 13, 15)."""
 
     op_type: ClassVar[str] = "Pow"
+    mixes: ClassVar[bool] = True
 
     def _check_dtypes(self, a: TensorSpec, b: TensorSpec) -> None:
         check_kind(a, "fi", "Pow", "X")

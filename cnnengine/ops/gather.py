@@ -251,6 +251,7 @@ class OneHot(Operator):
     axis: int = -1
 
     op_type: ClassVar[str] = "OneHot"
+    mixes: ClassVar[bool] = True
     tolerance: ClassVar[str] = EXACT
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:

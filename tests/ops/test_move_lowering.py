@@ -338,6 +338,5 @@ def test_resize(isa, mode):
             check_resize((1, 3, 4, 3, 5), attributes, sizes=[1, 3, 7, 1, 10], exact=mode == "nearest")
     check_resize((1, 3, 4, 5), {"mode": mode}, version=10, scales=[1, 1, 3, 0.5], exact=mode == "nearest")
     check_resize((1, 3, 4, 5), {"mode": mode}, version=9, scales=[1, 1, 2, 2], op_type="Upsample", exact=mode == "nearest")
-    check_resize((2, 3, 4, 5), {"mode": mode}, scales=[2, 1, 1, 1], lowers=False)
-    check_resize((1, 3, 4, 5), {"mode": "cubic"}, scales=[1, 1, 2, 2], lowers=False)
-    check_resize((1, 3, 4, 5), {"mode": "linear", "antialias": 1}, scales=[1, 1, 0.5, 0.5], lowers=False)
+    if mode == "nearest":
+        check_resize((2, 3, 4, 5), {"mode": mode}, scales=[2, 1, 1, 1], lowers=False)

@@ -15,7 +15,7 @@ from cnnengine.ops.activation import Sigmoid
 from cnnengine.ops.base import NodeRecord
 from cnnengine.ops.bits import BitCast
 from cnnengine.ops.common import SMALL_TYPES, code_of, is_small, kind_of, known_dtype
-from cnnengine.ops.elementwise import Add, Equal
+from cnnengine.ops.elementwise import Add, Equal, Pow, Where
 from cnnengine.ops.reduce import ReduceMax
 from cnnengine.ops.shape import Cast, convert
 
@@ -133,3 +133,16 @@ def test_half_precision_networks_are_computed_in_float32(code: int) -> None:
     np.testing.assert_array_equal(y, want.astype(dtype))
     kinds = {n.name: n.op.op_type for n in loaded._graph.nodes}
     assert {kinds[n] for n in loaded.host_nodes()} <= {"Cast"}
+
+
+def test_types_do_not_mix() -> None:
+    """A small type behind float32 is an error, but for exponents."""
+    x, y = np.float32([1, 2]), np.float32([1, 2]).astype(BF16)
+    for op in (Add(), Equal()):
+        with pytest.raises(InputError, match="types"):
+            op.infer([TensorSpec.of(x), TensorSpec.of(y)])
+    assert Pow().infer([TensorSpec.of(x), TensorSpec.of(y)])[0].dtype == np.float32
+    assert Pow().reference(x, y)[0].tolist() == [1, 4]
+    assert Pow().infer([TensorSpec.of(y), TensorSpec.of(x)])[0].dtype == BF16
+    chosen = Where().reference(np.array([True, False]), y, y)[0]
+    assert chosen.dtype == BF16
