@@ -367,7 +367,11 @@ class TestCommand:
     def test_interrupted_it_leaves_no_process(self, number: int, status: int) -> None:
         arguments = ["bench", MODEL, "--seconds", "300", "--rounds", "5", "--against", "cnnengine"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "cnnengine", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-m", "cnnengine", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # a suite in a shell's background has SIGINT ignored, and its children would inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             deadline = time.monotonic() + 60
