@@ -41,7 +41,8 @@ def by_c(folder: Path) -> str:
         shutil.copy(path, folder)
     (folder / "relu.onnx").write_bytes(relu())
     env = {**os.environ, "CNNENGINE_PYTHON": sys.executable, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    built = subprocess.run(["make", "-s", f"PYTHON={sys.executable}", "call_time"], cwd=folder, env=env, capture_output=True, text=True)
+    command = ["make", "-s", f"PYTHON={sys.executable}", "call_time"]
+    built = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     if built.returncode:
         return f"not built: {built.stderr.strip().splitlines()[-1]}"
     done = subprocess.run([folder / "call_time", folder / "relu.onnx"], env=env, capture_output=True, text=True, check=True)
