@@ -518,9 +518,10 @@ def pack_bias(bias, Py_ssize_t channels, Py_ssize_t groups=1):
 cdef struct depthwise_t:
     const KernelTable *table
     planes_t x, y, r
-    Py_ssize_t rows_h, rows, xd, xh, xw
+    Py_ssize_t rows_h, rows, width, xd, xh, xw      # output grid
+    Py_ssize_t y0, yd, yh, yw                       # floats: its first pixel in a plane of y, its steps
     Py_ssize_t n_taps, chunk_rows, row_chunks, per_group
-    int has_residual
+    int has_residual, write_halo
     depthwise_row_fn row
     activation_t act
     # Py_ssize_t taps[n_taps] follows
@@ -529,9 +530,10 @@ cdef struct depthwise_t:
 cdef void depthwise_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const depthwise_t *g = <const depthwise_t *>geometry
     cdef Py_ssize_t part = chunk % g.row_chunks, block = chunk // g.row_chunks % g.y.blocks, n = chunk // g.row_chunks // g.y.blocks
-    cdef Py_ssize_t row, end = (part + 1) * g.chunk_rows, lanes = g.table.lanes
+    cdef Py_ssize_t row, i, end = (part + 1) * g.chunk_rows, lanes = g.table.lanes
     cdef const float *x = <const float *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
-    cdef float *y = <float *>args[4] + g.y.offset + n * g.y.sn + block * g.y.sp
+    cdef float *y = <float *>args[4] + g.y.offset + n * g.y.sn + block * g.y.sp + g.y0
+    cdef float *to
     cdef const float *r = <const float *>args[3] + g.r.offset + n * g.r.sn + block * g.r.sp if g.has_residual else NULL
     cdef depthwise_tile_t t
     t.w = <const float *>args[1] + block * g.n_taps * g.per_group * lanes
@@ -539,7 +541,7 @@ cdef void depthwise_chunk(const void *geometry, void *const *args, Py_ssize_t ch
     t.bias = <const float *>args[2] + block * lanes
     t.taps = <const Py_ssize_t *>(g + 1)
     t.n_taps = g.n_taps
-    t.width = g.y.w
+    t.width = g.width
     t.xstep = g.xw
     t.low = g.act.low
     t.high = g.act.high
@@ -548,17 +550,23 @@ cdef void depthwise_chunk(const void *geometry, void *const *args, Py_ssize_t ch
         end = g.rows
     for row in range(part * g.chunk_rows, end):
         t.x = x + row // g.rows_h * g.xd + row % g.rows_h * g.xh
-        t.y = y + row // g.rows_h * g.y.sd + row % g.rows_h * g.y.sh
+        to = y + row // g.rows_h * g.yd + row % g.rows_h * g.yh
+        # rows of pixels that do not lie side by side are made aside
+        t.y = to if g.yw == lanes else <float *>scratch
         if r != NULL:
             t.residual = r + row // g.rows_h * g.r.sd + row % g.rows_h * g.r.sh
         g.row(&t)
         if g.act.kind != ACT_NONE:
             g.table.vector.activate(g.act.kind, t.y, t.y, t.width * lanes, g.act.alpha, g.act.beta)
-    if part == 0:
+        if g.yw != lanes:
+            for i in range(g.width):
+                memcpy(to + i * g.yw, t.y + i * lanes, lanes * sizeof(float))
+    if part == 0 and g.write_halo:
         fill_halo(&g.y, <float *>args[4], n, block)
 
 
-def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), per_group=1, activation=None):
+def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step=(1, 1, 1), extent=None, per_group=1, activation=None,
+                    write_halo=True):
     """Convolution of planes in groups that do not leave a block: depthwise, or a few channels a group.
 
     Parameters
@@ -566,7 +574,7 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), per_group=1, act
     inputs : x, weights, bias, residual (or None)
         Views; weights are packed by `pack_depthwise`, bias by `pack_bias`.
     outputs : y
-    taps, stride, activation
+    taps, stride, start, step, extent, activation, write_halo
         As in `build_conv`.
     per_group : int
         Input channels of a group and its output channels: a power of two, at most `lanes`.
@@ -575,7 +583,7 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), per_group=1, act
     yv, = outputs
     cdef depthwise_t g
     cdef const KernelTable *table = current_table()
-    cdef Py_ssize_t lanes = table.lanes, i, n_taps = len(taps), lowest = 0, highest = 0, offset, first, last
+    cdef Py_ssize_t lanes = table.lanes, i, n_taps = len(taps), lowest = 0, highest = 0, offset, first, last, od, oh, ow
     cdef Py_ssize_t *block
     memset(&g, 0, sizeof(g))
     if xv.lanes != lanes or yv.lanes != lanes or xv.c != yv.c or xv.groups != 1 or yv.groups != 1 or xv.n != yv.n:
@@ -586,20 +594,29 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), per_group=1, act
     g.table = table
     g.x = planes_of(xv)
     g.y = planes_of(yv)
-    g.rows_h = g.y.h
-    g.rows = g.y.d * g.y.h
+    od, oh, ow = yv.dhw if extent is None else extent
+    if start[0] + (od - 1) * step[0] >= g.y.d or start[1] + (oh - 1) * step[1] >= g.y.h or start[2] + (ow - 1) * step[2] >= g.y.w:
+        raise ValueError("depthwise: the output grid leaves y")
+    g.rows_h = oh
+    g.rows = od * oh
+    g.width = ow
     g.xd = stride[0] * g.x.sd
     g.xh = stride[1] * g.x.sh
     g.xw = stride[2] * lanes
+    g.y0 = start[0] * g.y.sd + start[1] * g.y.sh + start[2] * lanes
+    g.yd = step[0] * g.y.sd
+    g.yh = step[1] * g.y.sh
+    g.yw = step[2] * lanes
+    g.write_halo = write_halo
     g.n_taps = n_taps
     g.act = activation_of(activation)
     g.row = table.conv.depthwise[<int>(stride[2] if stride[2] in (1, 2) else 0)] if per_group == 1 else table.conv.grouped
     if rv is not None:
-        if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != 1:
+        if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != 1 or extent is not None or tuple(step) != (1, 1, 1):
             raise ValueError(f"depthwise: residual {rv} for {yv}")
         g.has_residual = 1
         g.r = planes_of(rv)
-    g.chunk_rows = at_least(200000 // at_least(n_taps * g.per_group * lanes * g.y.w, 1), 1)
+    g.chunk_rows = at_least(200000 // at_least(n_taps * g.per_group * lanes * g.width, 1), 1)
     g.row_chunks = (g.rows + g.chunk_rows - 1) // g.chunk_rows
     block = <Py_ssize_t *>malloc(sizeof(g) + n_taps * sizeof(Py_ssize_t))
     if block == NULL:
@@ -611,9 +628,9 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), per_group=1, act
             (<Py_ssize_t *>(<char *>block + sizeof(g)))[i] = offset
             lowest = offset if offset < lowest or i == 0 else lowest
             highest = offset if offset > highest or i == 0 else highest
-        if g.rows and g.y.w and xv.n and xv.c:
+        if g.rows and g.width and xv.n and xv.c and n_taps:
             first = g.x.offset + lowest
-            last = g.x.offset + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + (g.y.d - 1) * g.xd + (g.y.h - 1) * g.xh + (g.y.w - 1) * g.xw
+            last = g.x.offset + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + (od - 1) * g.xd + (oh - 1) * g.xh + (ow - 1) * g.xw
             last = last + highest + lanes - 1
             if first < 0 or last >= xv.size:
                 raise ValueError(f"depthwise: the taps reach elements {first} to {last} of a buffer of {xv.size}")
@@ -623,9 +640,9 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), per_group=1, act
             block,
             sizeof(g) + n_taps * sizeof(Py_ssize_t),
             xv.n * g.y.blocks * g.row_chunks,
-            0,
+            4 * g.width * lanes if g.yw != lanes else 0,
             (xv.nbytes, 4 * g.y.blocks * n_taps * g.per_group * lanes, 4 * g.y.blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
-            2.0 * xv.n * yv.c * g.rows * g.y.w * n_taps * g.per_group,
+            2.0 * xv.n * yv.c * g.rows * g.width * n_taps * g.per_group,
             xv.nbytes + yv.nbytes + (rv.nbytes if rv is not None else 0),
         )
     finally:
@@ -645,7 +662,7 @@ def pack_depthwise(w):
     t = int(np.prod(w.shape[2:]))
     out = np.zeros((-(-c // lanes) * lanes, k, t), np.float32)
     out[:c] = w.reshape(c, k, t)
-    return np.ascontiguousarray(out.reshape(-1, lanes, k, t).transpose(0, 3, 2, 1)).ravel()
+    return np.ascontiguousarray(out.reshape(len(out) // lanes, lanes, k, t).transpose(0, 3, 2, 1)).ravel()
 
 
 # ---------------------------------------------------------------- dense

@@ -173,6 +173,27 @@ def _plus(
     return node.replace(op=replace(op, residual=True, activation=activation), inputs=inputs)
 
 
+def repeat_channels(nodes: Sequence[Node], specs: dict[str, TensorSpec]) -> list[Node]:
+    """Depthwise Conv with several outputs a channel -> TakeChannels, which repeats the channels, + depthwise Conv.
+
+    Groups of one channel with several outputs would lie a block each, most of its lanes empty.
+    """
+    result: list[Node] = []
+    for node in nodes:
+        op = node.op
+        if isinstance(op, Conv) and node.inputs[1] in specs and _blocked(node.inputs[0], specs):
+            x, w = specs[node.inputs[0]], specs[node.inputs[1]]
+            c, o = x.concrete[1], w.concrete[0]
+            if op.group == c > 1 and o > c and o % c == 0 and w.concrete[1] == 1 and w.value is not None:
+                name = f"{node.outputs[0]} (channels)"
+                specs[name] = TensorSpec(x.dtype, (x.concrete[0], o, *x.concrete[2:]))
+                take = TakeChannels(tuple(i // (o // c) for i in range(o)))
+                result.append(Node(take, node.inputs[:1], (name,), f"{node.name} (channels)"))
+                node = node.replace(op=replace(op, group=o), inputs=(name, *node.inputs[1:]))
+        result.append(node)
+    return result
+
+
 Channels = list[tuple[str, int]]
 """For each channel of a value, a value that holds it and where."""
 

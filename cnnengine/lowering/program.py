@@ -20,7 +20,16 @@ from ..runtime.emit import BufferRef, Emitter
 from ..runtime.layout import NO_HALO, KernelCall, kept
 from ..runtime.plan import HostStep, Plan, build_plan
 from ..runtime.runner import Workspace
-from .fusion import fuse_affine, fuse_attention, fuse_chains, fuse_channels, fuse_gates_into_weights, fuse_pads, fuse_residuals
+from .fusion import (
+    fuse_affine,
+    fuse_attention,
+    fuse_chains,
+    fuse_channels,
+    fuse_gates_into_weights,
+    fuse_pads,
+    fuse_residuals,
+    repeat_channels,
+)
 from .inference import infer_nodes, located
 
 PLANS = 32
@@ -233,7 +242,7 @@ class Program:
         nodes = self._needed(fuse_pads(self._needed(nodes, specs, wanted), specs), specs, wanted)
         nodes = fuse_attention(fuse_residuals(nodes, specs, graph.constants, wanted), specs, wanted)
         nodes = fuse_affine(nodes, specs, graph.constants, wanted)
-        nodes = self._needed(fuse_channels(nodes, specs), specs, wanted)
+        nodes = repeat_channels(self._needed(fuse_channels(nodes, specs), specs, wanted), specs)
         nodes = fuse_gates_into_weights(fuse_chains(nodes, specs, wanted), specs, wanted)
 
         emitter = Emitter(self.lanes, self._packed, self.winograd, None if self._store is None else self._store.release)

@@ -59,12 +59,17 @@ def _axis_regions(size: int, out: int, stride: int, offsets: Sequence[int]) -> l
     return regions
 
 
+CALL_PRODUCTS = 100_000
+"""Multiply-adds that take as long as one more call of a kernel, its tiles' tails included."""
+
+
 def _regions(
-    window: Window, spatial: Sequence[int], out: Sequence[int], ranges: Sequence[Sequence[int]]
+    window: Window, spatial: Sequence[int], out: Sequence[int], ranges: Sequence[Sequence[int]], products: int
 ) -> list[list[tuple[int, int, list[int]]]] | None:
     """The regions of every axis where leaving out taps that meet padding alone saves a fifth of the products, else None.
 
-    With kernels that are not dilated, only the rim of the output has such taps: too narrow to be computed by itself.
+    With kernels that are not dilated, only the rim of the output has such taps: too narrow to be computed by itself. Every region
+    is a call of its own, and all `products` of an image are few in small layers.
     """
     whole, left, axes = 1, 1, []
     for size, n, stride, dilation, offsets in zip(spatial, out, window.strides, window.dilations, ranges, strict=True):
@@ -74,7 +79,8 @@ def _regions(
         axes.append(regions)
         whole *= n * len(offsets)
         left *= sum(count * len(used) for _, count, used in regions)
-    if left > 0.8 * whole or math.prod(map(len, axes)) > 9:
+    calls = math.prod(map(len, axes))
+    if left > 0.8 * whole or calls > 9 or (1 - left / whole) * products < calls * CALL_PRODUCTS:
         return None
     return axes
 
@@ -305,7 +311,7 @@ class Conv(_Convolution):
             )
             return True
         lanes = 1 if g == 1 and cg < ctx.lanes and cg <= 4 and not ctx.is_planes(0) else ctx.lanes
-        regions = _regions(window, spatial, out, ranges)
+        regions = _regions(window, spatial, out, ranges, math.prod(out) * w.size)
         calls: list[dict[str, Any]] = [{"taps": taps}]
         if regions is not None:
             calls = []
@@ -560,12 +566,36 @@ class ConvTranspose(_Convolution):
                 need = _halo_for(taps, extent, (1, 1, 1), _three(spatial, 1))
                 halo = tuple((max(a[0], n[0]), max(a[1], n[1])) for a, n in zip(halo, need, strict=True))  # type: ignore[assignment]
             calls.append((_three([p[0] for p in phase], 0), extent, [tuple(t for t, _ in pick) for pick in picks], taps))
-        xo = ctx.planes(0, halo=halo, groups=g)
-        y = ctx.out_planes(groups=g)
+        cg = w.shape[0] // g
+        inside = g > 1 and cg == w.shape[1] and ctx.lanes % cg == 0 and cg < ctx.lanes
+        if inside:
+            bias_packed = ctx.pack(("bias", *names), lambda: pack_bias(bias, o))
+        xo = ctx.planes(0, halo=halo) if inside else ctx.planes(0, halo=halo, groups=g)
+        y = ctx.out_planes() if inside else ctx.out_planes(groups=g)
         for index, (first, extent, kernel_taps, taps) in enumerate(calls):
+            params: dict[str, Any] = {
+                "taps": taps,
+                "start": first,
+                "step": _three(window.strides, 1),
+                "extent": extent,
+                "activation": self.activation,
+                "write_halo": index + 1 == len(calls),
+            }
+            if inside:  # groups that do not leave a block
+
+                def inside_weights(kernel_taps: list[tuple[int, ...]] = kernel_taps) -> np.ndarray:
+                    by_group = w.reshape(g, cg, cg, *w.shape[2:]).swapaxes(1, 2).reshape(o, cg, *w.shape[2:])
+                    picked = np.zeros((o, cg, len(kernel_taps)), np.float32)
+                    for i, tap in enumerate(kernel_taps):
+                        picked[..., i] = by_group[(slice(None),) * 2 + tap]
+                    packed: np.ndarray = pack_depthwise(picked)
+                    return packed
+
+                key = ("depthwise_transpose", *names, tuple(kernel_taps))
+                ctx.call("depthwise", [xo, ctx.pack(key, inside_weights), bias_packed, None], [y], per_group=cg, **params)
+                continue
 
             def weights(kernel_taps: list[tuple[int, ...]] = kernel_taps) -> np.ndarray:
-                cg = w.shape[0] // g
                 by_group = w.reshape(g, cg, w.shape[1], *w.shape[2:])
                 picked = np.zeros((g, cg, w.shape[1], len(kernel_taps)), np.float32)
                 for i, tap in enumerate(kernel_taps):
@@ -577,12 +607,7 @@ class ConvTranspose(_Convolution):
                 "conv",
                 [xo, ctx.pack(("conv_transpose", *names, g, tuple(kernel_taps)), weights), bias_packed, None],
                 [y],
-                taps=taps,
-                start=first,
-                step=_three(window.strides, 1),
-                extent=extent,
                 groups=g,
-                activation=self.activation,
-                write_halo=index + 1 == len(calls),
+                **params,
             )
         return True

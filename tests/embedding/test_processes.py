@@ -1,4 +1,4 @@
-"""Models in processes that fork, spawn and share. Each case is a program of its own with a time limit: what is feared is a hang."""
+"""Models in processes that fork, spawn and share: each case a program with a time limit, since what is feared is a hang."""
 
 from __future__ import annotations
 
