@@ -1,8 +1,24 @@
-"""Reports on a loaded model: what it consists of (`summarize`), where its time goes (`profile`)."""
+"""Reports on a model: what it consists of (`summarize`), where its time goes (`profile`), whether it will run (`check`)."""
 
 from __future__ import annotations
 
+from .against import Comparison, Difference, Peer
+from .check import Check, HostNode, Unsupported, check
 from .profile import Profile, StepProfile, profile
 from .summary import LayerSummary, Summary, summarize
 
-__all__ = ["LayerSummary", "Profile", "StepProfile", "Summary", "profile", "summarize"]
+__all__ = [
+    "Check",
+    "Comparison",
+    "Difference",
+    "HostNode",
+    "LayerSummary",
+    "Peer",
+    "Profile",
+    "StepProfile",
+    "Summary",
+    "Unsupported",
+    "check",
+    "profile",
+    "summarize",
+]

@@ -1,0 +1,223 @@
+"""`cnnengine check`: whether a model will run, what of it is not compiled, and whether another engine agrees."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from ._common import (
+    EXIT_OK,
+    EXIT_SOME_FAILED,
+    EXIT_UNUSABLE,
+    add_shape_option,
+    complain,
+    positive,
+    shape_text,
+    shapes_of,
+    shortened,
+    table,
+)
+
+if TYPE_CHECKING:
+    from ..report import Check, Comparison, Difference
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+DESCRIPTION = """\
+Say whether a model will run: load it and run it a few times on random input. Nodes that cannot be run are listed, all of them,
+with the reason and a hint; so are those that run in Python, by NumPy ('host') or onnx.reference ('fallback'), with their
+milliseconds and their share of a run. With --against, every intermediate tensor is compared with another engine's, and the first
+node in the order of the graph that differs is named."""
+EXAMPLES = """examples:
+  cnnengine check model.onnx
+  cnnengine check detector.onnx --shape image=1,3,480,640
+  cnnengine check model.onnx --against onnxruntime --tolerance 1e-4
+  cnnengine check model.onnx --json | python -m json.tool
+
+engines: onnxruntime (pip install onnxruntime), reference (onnx.reference, which is slow)
+
+exit status: 0 it runs, and agrees where it was compared; 1 it cannot be run, or differs; 2 wrong usage, no such file, or it was
+  not run since a shape must be given
+"""
+LINES = 20
+"""Tensors that differ listed at most."""
+
+
+def _tolerance(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError
+    return value
+
+
+_tolerance.__name__ = "relative difference"  # argparse shows it in its message
+
+
+def add_to(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "check",
+        help="say whether a model will run, what is not compiled, and whether another engine agrees",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="ONNX file (example: model.onnx)")
+    add_shape_option(parser)
+    parser.add_argument(
+        "--against",
+        metavar="ENGINE",
+        choices=("onnxruntime", "reference"),
+        help="compare every intermediate tensor with this engine's: onnxruntime or reference (example: --against onnxruntime)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        metavar="X",
+        type=_tolerance,
+        default=1e-3,
+        help="largest difference that is none, relative to the tensor's largest value (default: 1e-3; example: --tolerance 1e-4)",
+    )
+    parser.add_argument(
+        "--threads", metavar="N", type=positive, help="threads to use (default: as predict; example: --threads 1)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object (example: cnnengine check model.onnx --json)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, and print what was found."""
+    from ..report import check
+
+    found = check(
+        args.model,
+        lambda model: shapes_of(model, args.shape),
+        against=args.against,
+        tolerance=args.tolerance,
+        threads=args.threads,
+    )
+    if args.json:
+        print(json.dumps(found.as_dict(), ensure_ascii=False, allow_nan=False))
+    else:
+        _print(found)
+    if found.runs is None:
+        complain(f"{found.error}; {found.hint}" if found.hint else found.error)
+        return EXIT_UNUSABLE
+    return EXIT_OK if found.ok else EXIT_SOME_FAILED
+
+
+def _print(found: Check) -> None:
+    print(f"{found.model}: {_verdict(found)}")
+    for text in found.warnings:
+        print(f"warning: {text}")
+    if found.runs is not True:
+        if found.error and not found.unsupported:
+            print(f"reason: {found.error}")
+        if found.hint:
+            print(f"hint: {found.hint}")
+        _print_unsupported(found)
+    if found.layers:
+        kinds = {
+            "compiled": "compiled",
+            "free": "nothing to compute",
+            "host": "host (NumPy)",
+            "fallback": "fallback (onnx.reference)",
+        }
+        kinds["unknown"] = "not known without shapes"
+        parts = [f"{found.layers[kind]} {text}" for kind, text in kinds.items() if found.layers.get(kind)]
+        print(f"{found.nodes} nodes in the file, {sum(found.layers.values())} layers: {', '.join(parts)}")
+    _print_host_nodes(found)
+    if found.comparison is not None:
+        _print_comparison(found.comparison)
+
+
+def _verdict(found: Check) -> str:
+    if found.runs is None:
+        return "can be loaded"
+    if not found.runs:
+        if found.unsupported:
+            return f"cannot run: {len(found.unsupported)} of {found.nodes} nodes {_are(found.unsupported)} not supported"
+        return "cannot run"
+    shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in (found.shapes or {}).items())
+    at = f" at {shapes}" if shapes else ""
+    return f"runs{at}: {found.milliseconds:.2f} ms, {found.isa}, {found.threads} thread{'s' * (found.threads != 1)}"
+
+
+def _are(things: Any) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+def _print_unsupported(found: Check) -> None:
+    rows = [["node", "operator", "domain", "version", "reason"]] if found.unsupported else []
+    rows += [[shortened(n.node), n.operator, n.domain, str(n.version), n.reason] for n in found.unsupported]
+    for line in table(rows, right=(3,)):
+        print(f"  {line}")
+    _print_hints([(n.operator, n.hint) for n in found.unsupported])
+
+
+def _print_host_nodes(found: Check) -> None:
+    if not found.host_nodes:
+        if found.runs:
+            print("all of it is compiled")
+        return
+    if found.host_milliseconds is None or not found.milliseconds:
+        print("in Python:")
+    else:
+        print(f"in Python: {found.host_milliseconds:.2f} ms, {found.host_milliseconds / found.milliseconds:.1%} of a run")
+    rows = [["node", "operator", "runs", "ms", "share", "reason"]]
+    for node in found.host_nodes:
+        operator = node.operator if node.version is None else f"{node.operator}-{node.version}"
+        cost = (
+            ["?", "?"] if node.milliseconds is None or node.share is None else [f"{node.milliseconds:.3f}", f"{node.share:.1%}"]
+        )
+        rows.append([shortened(node.node), operator, node.runs, *cost, node.reason])
+    for line in table(rows, right=(3, 4)):
+        print(f"  {line}")
+    _print_hints([(n.operator, n.hint) for n in found.host_nodes])
+
+
+def _print_hints(hints: list[tuple[str, str]]) -> None:
+    """Each hint once, with its operators."""
+    by_hint: dict[str, list[str]] = {}
+    for operator, hint in hints:
+        if operator not in by_hint.setdefault(hint, []):
+            by_hint[hint].append(operator)
+    for hint, operators in by_hint.items():
+        print(f"hint: {', '.join(operators)}: {hint}")
+
+
+def _print_comparison(found: Comparison) -> None:
+    head = f"against {found.peer} {found.version}"
+    if found.error is not None:
+        print(f"{head}: not compared: {found.error}")
+        return
+    print(f"{head}: {found.tensors} tensors compared, {len(found.differing)} beyond {found.tolerance:g}")
+    if found.left_out:
+        print(f"not compared: {len(found.left_out)} tensors that have no name in the file (inside of functions)")
+    if found.largest is not None and found.first is None:
+        print(f"largest difference: {_difference(found.largest)}")
+    if found.first is not None:
+        print(f"first node that differs: {_difference(found.first)}")
+        rows = [["node", "operator", "tensor", "difference", "elements", "its inputs"]]
+        for d in found.differing[:LINES]:
+            share = f"{d.elements} of {d.size}"
+            said = d.note or f"{d.difference:.2e}"
+            rows.append(
+                [shortened(d.node), d.operator, shortened(d.tensor), said, share, "agree" if d.first_of_its_kind else "differ"]
+            )
+        for line in table(rows, right=(4,)):
+            print(f"  {line}")
+        if len(found.differing) > LINES:
+            print(f"  and {len(found.differing) - LINES} more (--json has all)")
+    for d in found.outputs:
+        print(f"output {d.tensor}, as it is computed with everything fused: {_by(d)}{', DIFFERS' if d.differs else ''}")
+    if not found.differing and any(d.differs for d in found.outputs):
+        print("every node agrees by itself and the outputs do not: a rewrite of the graph is at fault; please report it")
+
+
+def _difference(d: Difference) -> str:
+    return f"{d.node} ({d.operator}), tensor {d.tensor}: {_by(d)}"
+
+
+def _by(d: Difference) -> str:
+    return d.note or f"{d.difference:.2e} of its scale {d.scale:.4g}"

@@ -1,0 +1,370 @@
+"""Whether a model will run, what of it is compiled, what is not and costs how much, and whether another engine agrees.
+
+Host nodes are timed inside of whole runs, each by the clock around it; what counts is the fastest run, so that shares are of one
+and the same run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .._kernels import dispatch
+from ..errors import CNNEngineError, InputError, ModelNotFoundError, UnsupportedOperatorError
+from ..graph import Node
+from ..lowering import Layer, Segment
+from ..model import Model
+from ..runtime.plan import HostStep
+from ..runtime.runner import Workspace
+from . import hints
+from .against import PEERS, TOLERANCE, Comparison, Peer, compare
+from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
+from .summary import _is_fallback, kernels_of, layers_of
+
+ROUNDS = 5
+"""Runs at most, after the one that plans."""
+SECONDS = 1.0
+"""No further run is begun after this time."""
+
+_clock = time.perf_counter_ns
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A node that cannot be run.
+
+    Attributes
+    ----------
+    node, operator, domain : str
+        The domain of ONNX's own operators is "ai.onnx".
+    version : int
+        The operator's own; the opset that the file imports where ONNX has no such operator in it, 0 without one.
+    reason, hint : str
+    """
+
+    node: str
+    operator: str
+    domain: str
+    version: int
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class HostNode:
+    """A node that runs in Python.
+
+    Attributes
+    ----------
+    node, operator, domain : str
+    version : int or None
+        The operator's own, of those that onnx.reference runs.
+    runs : {"host", "fallback"}
+        By NumPy, or by onnx.reference.
+    milliseconds : float or None
+        Of the fastest run, with the copies to and from Python; None when nothing was run.
+    share : float or None
+        Part of that run.
+    reason, hint : str
+    """
+
+    node: str
+    operator: str
+    domain: str
+    version: int | None
+    runs: str
+    milliseconds: float | None
+    share: float | None
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `check` found.
+
+    Attributes
+    ----------
+    model, isa : str
+    threads : int or None
+        None for a model that cannot be loaded.
+    runs : bool or None
+        Whether it ran; None when it was loaded and not run, since the shape of an input is not known.
+    error, hint : str or None
+        Why it does not run (or was not run), and what to try.
+    nodes : int or None
+        Of the file; None where it cannot be read.
+    unsupported : tuple of Unsupported
+    shapes : dict of str to tuple of int, or None
+        Of the inputs that it was run with.
+    layers : dict of str to int
+        How many layers, after all rewrites, are "compiled", "free" (nothing to compute), "host", "fallback", or "unknown".
+    milliseconds : float or None
+        The fastest run.
+    host_nodes : tuple of HostNode
+        Those that run in Python, in order.
+    warnings : tuple of str
+        What loading warned of, as opsets newer than known.
+    comparison : Comparison or None
+    """
+
+    model: str
+    isa: str
+    threads: int | None = None
+    runs: bool | None = False
+    error: str | None = None
+    hint: str | None = None
+    nodes: int | None = None
+    unsupported: tuple[Unsupported, ...] = ()
+    shapes: dict[str, tuple[int, ...]] | None = None
+    layers: dict[str, int] = field(default_factory=dict)
+    milliseconds: float | None = None
+    host_nodes: tuple[HostNode, ...] = ()
+    warnings: tuple[str, ...] = ()
+    comparison: Comparison | None = None
+
+    @property
+    def host_milliseconds(self) -> float | None:
+        """Of all host nodes together."""
+        return None if self.milliseconds is None else sum(node.milliseconds or 0.0 for node in self.host_nodes)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the model ran, and agrees where it was compared."""
+        return self.runs is True and (self.comparison is None or self.comparison.agrees)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        comparison = None if self.comparison is None else self.comparison.as_dict()
+        return {**asdict(self), "comparison": comparison, "host_milliseconds": self.host_milliseconds, "ok": self.ok}
+
+
+def check(
+    model: str | bytes | os.PathLike[str] | Any,
+    shapes: Shapes | Callable[[Model], Shapes] | None = None,
+    *,
+    against: str | Peer | None = None,
+    tolerance: float = TOLERANCE,
+    threads: int | None = None,
+) -> Check:
+    """Say whether a model will run, which nodes are not compiled and what they cost, and whether another engine agrees.
+
+    The model is loaded and run a few times on random numbers (zeros where inputs are not floating-point).
+
+    Parameters
+    ----------
+    model : as for `cnnengine.load`
+    shapes : mapping of str to tuple of int, or a function of the loaded Model that gives one; optional
+        Shapes of inputs; those left out are the file's, with a batch of 1 where it is dynamic.
+    against : str or Peer, optional
+        An engine to compare every intermediate tensor with: "onnxruntime", "reference" (onnx.reference), or an object with
+        `name`, `version` and `run(proto, outputs, feeds)`.
+    tolerance : float
+        Largest difference that is none, relative to the largest absolute value of the tensor.
+    threads : int, optional
+
+    Returns
+    -------
+    Check
+        Also for models that cannot be loaded or run: `runs`, `error`, `unsupported` tell.
+
+    Raises
+    ------
+    ModelNotFoundError
+        There is no such file.
+    InputError, ShapeError
+        The given shapes are not those of the model's inputs, or the engine is unknown or not installed.
+    """
+    if not tolerance >= 0:
+        raise InputError("must not be negative", tensor="tolerance", received=tolerance)
+    peer = _peer(against)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found, loaded = _load(model, threads)
+    found = replace(found, warnings=tuple(str(w.message) for w in caught if issubclass(w.category, UserWarning)))
+    if loaded is None:
+        return found
+    with loaded:
+        given = shapes(loaded) if callable(shapes) else shapes
+        return _try(found, loaded, given, peer, tolerance)
+
+
+def _peer(against: str | Peer | None) -> Peer | None:
+    if not isinstance(against, str):
+        return against
+    if against not in PEERS:
+        raise InputError("unknown engine", tensor="against", expected=", ".join(PEERS), received=against)
+    return PEERS[against]()
+
+
+# ---------------------------------------------------------------- loading
+def _load(model: Any, threads: int | None) -> tuple[Check, Model | None]:
+    name = os.path.basename(os.fsdecode(model)) if isinstance(model, (str, os.PathLike)) else "model"
+    found = Check(name, dispatch.current_isa())
+    try:
+        loaded = Model(model, threads=threads)
+    except ModelNotFoundError as error:
+        if _is_there(model):  # it is data outside of the file that is missing
+            return replace(found, error=str(error), hint=hints.of_error(error)), None
+        raise
+    except UnsupportedOperatorError as error:
+        nodes, problems = _nodes_of(model), _unsupported(error)
+        hint = None if problems else hints.of_error(error)
+        return replace(found, error=_first_line(error), hint=hint, nodes=nodes, unsupported=problems), None
+    except CNNEngineError as error:
+        return replace(found, error=str(error), hint=hints.of_error(error), nodes=_nodes_of(model)), None
+    nodes = _count(loaded._source.message.graph)
+    layers = Counter("fallback" if _is_fallback(node) else "unknown" for node in loaded._graph.nodes)
+    return replace(found, model=loaded.name, isa=loaded.isa, threads=loaded.threads, nodes=nodes, layers=dict(layers)), loaded
+
+
+def _is_there(model: Any) -> bool:
+    return not isinstance(model, (str, os.PathLike)) or os.path.exists(model)
+
+
+def _nodes_of(model: Any) -> int | None:
+    """Nodes of a file that cannot be loaded, when it can be read."""
+    from ..importer import open_model
+
+    if hasattr(model, "read"):
+        return None  # read already
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _count(open_model(model).message.graph)
+    except CNNEngineError:
+        return None
+
+
+def _count(graph: Any) -> int:
+    return sum(node.op_type != "Constant" for node in graph.node)
+
+
+def _unsupported(error: UnsupportedOperatorError) -> tuple[Unsupported, ...]:
+    problems = getattr(error, "problems", ())
+    return tuple(
+        Unsupported(
+            p.node, p.op_type, p.domain or "ai.onnx", p.version, p.reason, hints.of_unsupported(p.op_type, p.domain, p.version)
+        )
+        for p in problems
+    )
+
+
+def _first_line(error: CNNEngineError) -> str:
+    return str(error).splitlines()[0].rstrip(":")
+
+
+# ---------------------------------------------------------------- running
+def _try(found: Check, model: Model, shapes: Shapes | None, peer: Peer | None, tolerance: float) -> Check:
+    resolved = resolve_shapes(model, shapes)
+    if resolved is None or any(info.kind != "tensor" for info in model.inputs):
+        missing = [name for name in dynamic_inputs(model) if name not in (shapes or {})]
+        why = f"not run: the shape of {', '.join(missing)} is dynamic" if missing else "not run: an input is no tensor"
+        hint = f"give it: {' '.join(_shape_option(model, name) for name in missing)}" if missing else None
+        return replace(found, runs=None, error=why, hint=hint, host_nodes=tuple(_planned_fallbacks(model)))
+    feeds = random_feeds(model, resolved)
+    found = replace(found, shapes=resolved)
+    try:
+        layers, host_nodes, milliseconds = _measure(model, feeds)
+    except UnsupportedOperatorError as error:
+        operator = error.operator or ""
+        node = next((n for n in model._graph.nodes if n.name == error.node), None)
+        domain, version = ("", 0) if node is None else (node.op.domain, getattr(node.op, "version", 0))
+        entry = Unsupported(error.node or "", operator, domain or "ai.onnx", version, error.message, hints.of_error(error))
+        return replace(found, error=_first_line(error), unsupported=(entry,))
+    except (CNNEngineError, MemoryError) as error:
+        hint = hints.of_error(error) if isinstance(error, CNNEngineError) else "a smaller --shape needs less memory"
+        return replace(found, error=str(error) or "not enough memory", hint=hint)
+    found = replace(found, runs=True, layers=layers, host_nodes=host_nodes, milliseconds=milliseconds)
+    return found if peer is None else replace(found, comparison=compare(model, feeds, peer, tolerance))
+
+
+def _shape_option(model: Model, name: str) -> str:
+    """An example: what the file says, 1 for the batch and 224 for others."""
+    shape = next(info.shape for info in model.inputs if info.name == name) or (None, 3, None, None)
+    extents = (n if isinstance(n, int) else 224 if axis else 1 for axis, n in enumerate(shape))
+    return f"--shape {name}={','.join(str(n) for n in extents)}"
+
+
+def _planned_fallbacks(model: Model) -> Iterator[HostNode]:
+    for node in model._graph.nodes:
+        if _is_fallback(node):
+            yield _host_node(node, "fallback", [], False, None, None)
+
+
+def _measure(model: Model, feeds: Mapping[str, Any]) -> tuple[dict[str, int], tuple[HostNode, ...], float]:
+    """Layers by the way that they run, the host nodes, and the milliseconds of the fastest run."""
+    workspace = Workspace()
+    found, _, _ = _round(model, dict(feeds), workspace)  # plans
+    best, taken = None, 0
+    end = _clock() + int(SECONDS * 1e9)
+    for _ in range(ROUNDS):
+        found, total, spent = _round(model, dict(feeds), workspace)
+        if best is None or total < taken:
+            best, taken = spent, total
+        if _clock() > end:
+            break
+    assert best is not None
+    counts: Counter[str] = Counter()
+    nodes: list[HostNode] = []
+    for segment in found:
+        kernels = kernels_of(segment)
+        for layer in layers_of(segment):
+            node, tail = layer.node, segment.tail is not None and layer.node is segment.tail.node
+            if node.name not in best and not tail and node.name not in segment.host_nodes:
+                counts["compiled" if kernels.get(id(node)) else "free"] += 1
+                continue
+            runs = "fallback" if _is_fallback(node) else "host" if node.name in segment.by_numpy else "compiled"
+            counts[runs] += 1
+            if runs != "compiled":
+                time_of = best.get(node.name, 0)
+                nodes.append(_host_node(node, runs, _dtypes(layer), tail, time_of * 1e-6, time_of / max(taken, 1)))
+    return dict(counts), tuple(nodes), taken * 1e-6
+
+
+def _round(model: Model, values: dict[str, Any], workspace: Workspace) -> tuple[list[Segment], int, dict[str, int]]:
+    """One run: its segments, its nanoseconds, and those of each host node."""
+    spent: dict[str, int] = {}
+    found: list[Segment] = []
+    begin = _clock()
+    start, count = 0, len(model._graph.nodes)
+    while start < count:
+        segment = model._program.segment(start, values)
+        found.append(segment)
+        inputs = [values[name] for name in segment.inputs]
+        outputs = [np.empty(shape, dtype) for _, shape, dtype in segment.outputs]
+        workspace.begin(segment.plan.native, inputs, outputs, model.threads)
+        for piece in segment.plan.pieces:
+            if isinstance(piece, HostStep):
+                before = _clock()
+                segment.plan._host(piece, workspace, inputs, outputs)
+                spent[piece.node] = spent.get(piece.node, 0) + _clock() - before
+            else:
+                workspace.run(piece[0], piece[1], model.threads)
+        values.update(segment.constants)
+        values.update(zip((name for name, _, _ in segment.outputs), outputs, strict=True))
+        if segment.tail is not None:
+            before = _clock()
+            segment.run_tail(values, model.threads)
+            spent[segment.tail.node.name] = _clock() - before
+        start = segment.end
+    return found, _clock() - begin, spent
+
+
+def _dtypes(layer: Layer) -> list[np.dtype]:
+    return [known[1] for known in layer.inputs if known is not None]
+
+
+def _host_node(
+    node: Node, runs: str, dtypes: Sequence[np.dtype], tail: bool, milliseconds: float | None, share: float | None
+) -> HostNode:
+    reason, hint = hints.of_host(node.op.op_type, runs, list(dtypes), tail)
+    version = getattr(node.op, "version", None) if runs == "fallback" else None
+    return HostNode(node.name, node.op.op_type, node.op.domain or "ai.onnx", version, runs, milliseconds, share, reason, hint)

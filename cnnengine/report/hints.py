@@ -1,0 +1,135 @@
+"""What to try where a model, or one of its nodes, does not run or is not compiled: one sentence each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import CNNEngineError, ModelNotFoundError, ShapeError, UnsupportedOperatorError
+from ..importer.graphs import schema_of
+from ..importer.schemas import OPSET
+from ..ops import lookup
+from ..ops.fallback import ALLOWED
+
+REPLACED = {"Scatter": "ScatterElements", "Upsample": "Resize"}
+"""Deprecated operators -> those that took their place."""
+
+CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
+_DOMAINS = {
+    "com.microsoft": "onnxruntime's own operator: give the file as it was before onnxruntime's optimizer or quantizer (static "
+    "quantization in the QDQ format has ONNX's operators alone)",
+    "com.microsoft.nchwc": "onnxruntime's optimizer wrote this file for one machine: give the file as it was before",
+    "ai.onnx.contrib": "an operator of onnxruntime-extensions: export without its pre- or postprocessing",
+    "ai.onnx.training": "an operator of training: export the model for inference (torch: model.eval())",
+    "ai.onnx.preview.training": "an operator of training: export the model for inference (torch: model.eval())",
+    "org.pytorch.aten": "the exporter found no ONNX operator: torch.onnx.export(..., dynamo=True), or a higher opset_version",
+    "aten": "the exporter found no ONNX operator: torch.onnx.export(..., dynamo=True), or a higher opset_version",
+    "mmcv": "mmcv's own operator: export with MMDeploy's configuration for onnxruntime, without custom operators",
+    "mmdeploy": "MMDeploy's own operator: export with its configuration for onnxruntime, without custom operators",
+    "org.openvinotoolkit": "OpenVINO's own operator: export without fused operators",
+}
+_OWN_OPERATOR = (
+    "not an operator of ONNX: export without it (as an ONNX function it would do), or cut the model before it with "
+    "onnx.utils.extract_model"
+)
+
+
+def versions_that_run(op_type: str, domain: str) -> list[int]:
+    """The versions of an operator (each a `since_version`) that can be run here, ascending."""
+    cls, allowed = lookup(op_type, domain), ALLOWED.get((domain, op_type), frozenset())
+    return [v for v in _versions(op_type, domain) if v in allowed or (cls is not None and v >= cls.min_version)]
+
+
+def _versions(op_type: str, domain: str) -> list[int]:
+    """Versions of an operator in ONNX that are not deprecated, ascending."""
+    found: set[int] = set()
+    schema = schema_of(op_type, domain, 2**31 - 1)
+    while schema is not None:
+        if not schema.deprecated:
+            found.add(schema.version)
+        schema = schema_of(op_type, domain, schema.version - 1) if schema.version > 1 else None
+    return sorted(found)
+
+
+def of_unsupported(op_type: str, domain: str, version: int) -> str:
+    """For a node that cannot be run.
+
+    Parameters
+    ----------
+    op_type, domain : str
+    version : int
+        The operator's own under the model's opset import; that import where ONNX has no such operator in it, 0 without one.
+    """
+    if domain in _DOMAINS:
+        return _DOMAINS[domain]
+    if "TRT" in op_type or domain.lower().startswith(("trt", "tensorrt")):
+        return "a plugin of TensorRT: export without it (detectors: without the suppression of boxes inside the model)"
+    known = _versions(op_type, domain)
+    if not known:
+        if domain in ("", "ai.onnx.ml"):
+            return f"ONNX has no such operator up to opset {OPSET}: export again, or upgrade onnx if it is newer"
+        return _OWN_OPERATOR
+    if domain == "ai.onnx.ml" and not versions_that_run(op_type, domain):
+        return "classical machine learning, not a network: cut the model before it with onnx.utils.extract_model"
+    runs = versions_that_run(op_type, domain)
+    if not runs:
+        if op_type in REPLACED:
+            return _replaced(op_type, domain)
+        return "simplifying the model (onnxsim) may fold it away; else cut the model around it with onnx.utils.extract_model"
+    if version == 0:
+        return f"the file does not say which opset of {domain!r} it means: export again"
+    if version < runs[0]:
+        return _at_opset(runs[0], domain)
+    if version > runs[-1]:
+        if op_type in REPLACED:
+            return _replaced(op_type, domain)
+        return f"versions that run: {_listed(runs)}; {_at_opset(runs[-1], domain)}"
+    if version in runs:
+        return "the operator runs, with this setting it does not: export with another setting, or another opset"
+    return f"versions that run: {_listed(runs)}; {_at_opset(next(v for v in runs if v > version), domain)}"
+
+
+def _replaced(op_type: str, domain: str) -> str:
+    name = REPLACED[op_type]
+    return f"{name} took its place in opset {_versions(name, domain)[0]}: export again with that opset or a later one"
+
+
+def _at_opset(version: int, domain: str) -> str:
+    if domain:
+        return f"export with opset {version} or another that runs of {domain!r}"
+    return f"opset {version}: export with opset_version={version}, or onnx.version_converter.convert_version(model, {version})"
+
+
+def _listed(versions: list[int]) -> str:
+    return ", ".join(str(v) for v in versions)
+
+
+def of_error(error: CNNEngineError) -> str:
+    """For a model that cannot be loaded or run for another reason than its operators."""
+    if isinstance(error, ModelNotFoundError):
+        return "files of external data must lie beside the model, under the names that it gives them"
+    if isinstance(error, UnsupportedOperatorError):
+        return "export with another element type, setting or opset"
+    if isinstance(error, ShapeError):
+        return "give shapes that the model is made for: --shape NAME=1,3,224,224; a size that was fixed at export stays fixed"
+    if error.node is not None:
+        return "onnx.checker.check_model(path, full_check=True) may say more; export again, or simplify the model (onnxsim)"
+    return "not ONNX, or damaged: export again, or compare the size and checksum of the download"
+
+
+def of_host(op_type: str, runs: str, dtypes: list[np.dtype], data_dependent: bool) -> tuple[str, str]:
+    """Why a node runs in Python, and what to try."""
+    if runs == "fallback":
+        return "no operator here, computed by onnx.reference", "export with operators that are compiled (docs/operators.md)"
+    if op_type in CONTROL_FLOW:
+        return "its body runs node by node", "what is fixed disappears at export (torch: trace, not script)"
+    if op_type.startswith(("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence")):
+        return "sequences and optional values are Python's", "simplify the model (onnxsim), which replaces most of them"
+    if any(d == np.float64 for d in dtypes):
+        return "float64", "export the model in float32"
+    if any(d.kind == "O" for d in dtypes):
+        return "texts", "do the work on texts outside of the model"
+    if data_dependent:
+        return "its output's shape depends on data", "what follows is planned for each shape that comes up"
+    kinds = ", ".join(dict.fromkeys(str(d) for d in dtypes))
+    return f"no kernel for these inputs{f' ({kinds})' if kinds else ''}", "simplify the model (onnxsim); other settings at export"
