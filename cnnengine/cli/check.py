@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ._common import (
     EXIT_OK,
@@ -136,15 +136,12 @@ def _verdict(found: Check) -> str:
         return "can be loaded"
     if not found.runs:
         if found.unsupported:
-            return f"cannot run: {len(found.unsupported)} of {found.nodes} nodes {_are(found.unsupported)} not supported"
+            count, of = len(found.unsupported), f" of {found.nodes}" if found.nodes else ""
+            return f"cannot run: {count}{of} nodes {'is' if count == 1 else 'are'} not supported"
         return "cannot run"
     shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in (found.shapes or {}).items())
     at = f" at {shapes}" if shapes else ""
     return f"runs{at}: {found.milliseconds:.2f} ms, {found.isa}, {found.threads} thread{'s' * (found.threads != 1)}"
-
-
-def _are(things: Any) -> str:
-    return "is" if len(things) == 1 else "are"
 
 
 def _print_unsupported(found: Check) -> None:

@@ -6,6 +6,7 @@ compared once more as `cnnengine.load` computes them, fused: so a fault of a rew
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -41,13 +42,13 @@ class OnnxRuntime:
 
     def __init__(self) -> None:
         try:
-            import onnxruntime
+            onnxruntime: Any = importlib.import_module("onnxruntime")
         except ImportError:
             raise InputError(
                 "onnxruntime is not installed: pip install onnxruntime, or pip install 'cnnengine[bench]'", tensor="against"
             ) from None
         self.version = str(onnxruntime.__version__)
-        self._module: Any = onnxruntime
+        self._module = onnxruntime
 
     def run(self, proto: onnx.ModelProto, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         options = self._module.SessionOptions()
@@ -72,8 +73,7 @@ class Reference:
         from onnx.reference import ReferenceEvaluator
 
         with np.errstate(all="ignore"):
-            results: list[Any] = ReferenceEvaluator(proto).run(list(outputs), dict(feeds))
-        return results
+            return list(ReferenceEvaluator(proto).run(list(outputs), dict(feeds)))
 
 
 PEERS: dict[str, Callable[[], Peer]] = {"onnxruntime": OnnxRuntime, "reference": Reference}

@@ -100,7 +100,7 @@ class Check:
     error, hint : str or None
         Why it does not run (or was not run), and what to try.
     nodes : int or None
-        Of the file; None where it cannot be read.
+        Of the file, without constants, with those of subgraphs; None where it cannot be read.
     unsupported : tuple of Unsupported
     shapes : dict of str to tuple of int, or None
         Of the inputs that it was run with.
@@ -244,7 +244,10 @@ def _nodes_of(model: Any) -> int | None:
 
 
 def _count(graph: Any) -> int:
-    return sum(node.op_type != "Constant" for node in graph.node)
+    """Nodes but constants, with those of subgraphs."""
+    inner = [g for node in graph.node for a in node.attribute for g in (*a.graphs, *((a.g,) if a.HasField("g") else ()))]
+    own = len([node for node in graph.node if node.op_type != "Constant"])
+    return own + sum(_count(g) for g in inner)
 
 
 def _unsupported(error: UnsupportedOperatorError) -> tuple[Unsupported, ...]:
