@@ -354,12 +354,12 @@ class TestAgainst:
         assert found.runs and not found.ok
         assert found.comparison is not None and found.comparison.first is not None
         first = found.comparison.first
-        assert (first.node, first.operator, first.tensor, first.first_of_its_kind) == ("sigmoid", "Sigmoid", "s", True)
+        assert (first.node, first.operator, first.tensor, first.cause) == ("sigmoid", "Sigmoid", "s", "node")
         assert first.difference == pytest.approx(1 / 3, rel=1e-4)
-        assert [(d.node, d.first_of_its_kind) for d in found.comparison.differing] == [
-            ("sigmoid", True),
-            ("sum", False),
-            ("pool", False),
+        assert [(d.node, d.cause) for d in found.comparison.differing] == [
+            ("sigmoid", "node"),
+            ("sum", "inputs"),
+            ("pool", "inputs"),
         ]
         assert [d.differs for d in found.comparison.outputs] == [True]
 
@@ -370,7 +370,27 @@ class TestAgainst:
     def test_two_faults_are_told_apart_from_what_follows(self) -> None:
         found = check(small_net(), against=Fake(r=1.5, y=2.0)).comparison
         assert found is not None
-        assert [(d.node, d.first_of_its_kind) for d in found.differing] == [("relu", True), ("sum", False), ("pool", False)]
+        assert [(d.node, d.cause) for d in found.differing] == [("relu", "node"), ("sum", "inputs"), ("pool", "inputs")]
+
+    def test_rounding_that_decides(self) -> None:
+        """Scores equal but for rounding: the second engine has them the other way round, and the node is not at fault."""
+        nodes = [node("Mul", ["x", "w"], ["s"], name="scores"), node("TopK", ["s", "k"], ["v", "i"], name="best")]
+        weights = {"w": np.zeros(4, np.float32), "k": np.array([2])}
+        proto = make(nodes, [("x", FLOAT, [4])], [("v", FLOAT, [2]), ("i", INT64, [2])], weights)
+        graph = cnnengine.importer.import_model(proto)
+        a = np.array([1.0, 3.0, 3.000001, 2.0], np.float32)
+        b = np.array([1.0, 3.000001, 3.0, 2.0], np.float32)
+        feeds = {"x": np.ones(4, np.float32)}
+        ours = {"s": a, "v": np.sort(a)[:1:-1], "i": np.array([2, 1])}
+        theirs = {"s": b, "v": np.sort(b)[:1:-1], "i": np.array([1, 2])}
+        empty = Comparison("fake", "1", 1e-3)
+        found = judge(graph, set(ours), feeds, ours, theirs, {}, empty)
+        assert [(d.tensor, d.cause) for d in found.differing] == [("i", "rounding")]
+        assert not found.agrees
+        wrong = {**ours, "i": np.array([2, 0])}  # not what the node gives on ours
+        assert [d.cause for d in judge(graph, set(ours), feeds, wrong, theirs, {}, empty).differing] == ["node"]
+        wrong = {**theirs, "i": np.array([1, 0])}
+        assert [d.cause for d in judge(graph, set(ours), feeds, ours, wrong, {}, empty).differing] == ["node"]
 
     def test_a_fault_of_a_kernel_of_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from cnnengine.ops.activation import LeakyRelu
@@ -390,9 +410,9 @@ class TestAgainst:
             fused = {"y": values["y"] + 1}
         full = cnnengine.importer.import_model(proto)
         assert graph is not None
-        found = judge(full, ["c", "y"], values, values, fused, 1e-3, Comparison("fake", "1", 1e-3))
+        found = judge(full, {"c", "y"}, {}, values, values, fused, Comparison("fake", "1", 1e-3))
         assert found.differing == () and not found.agrees
-        assert found.outputs[0].first_of_its_kind
+        assert found.outputs[0].cause == "rewrite"
 
     def test_a_peer_that_fails(self, cnn, monkeypatch: pytest.MonkeyPatch) -> None:
         class Broken(Fake):
@@ -457,6 +477,22 @@ class TestAgainst:
 
 
 class TestCommand:
+    def test_many_host_nodes_are_listed_by_operator(self, cnn, tmp_path: Path) -> None:
+        nodes = [node("Det", ["x"], [f"d{i}"], name=f"volume{i}") for i in range(25)]
+        outputs = [(f"d{i}", FLOAT, [2]) for i in range(25)]
+        # each of its own input, or they would be one
+        nodes = [node("Mul", ["x", f"c{i}"], [f"x{i}"]) for i in range(25)] + nodes
+        for i in range(25):
+            nodes[25 + i].input[0] = f"x{i}"
+        weights = {f"c{i}": np.float32(i) for i in range(25)}
+        path = saved(tmp_path / "m.onnx", make(nodes, [("x", FLOAT, [2, 3, 3])], outputs, weights))
+        result = cnn(path)
+        assert result.status == 0
+        (line,) = (line for line in result.out if "Det-11" in line)
+        assert line.split()[:3] == ["Det-11", "25", "fallback"]
+        assert "  (25 nodes; --json has each)" in result.out
+        assert len(json.loads(cnn(path, "--json").out[0])["host_nodes"]) == 25
+
     def test_what_is_printed_of_a_difference(self, cnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(against.PEERS, "reference", lambda: Fake(s=1.5))
         result = cnn(saved(tmp_path / "m.onnx", small_net()), "--against", "reference")
@@ -485,7 +521,7 @@ class TestCommand:
         }
         assert data["comparison"]["agrees"] is True
         assert set(data["comparison"]["largest"]) == {
-            *("tensor", "node", "operator", "difference", "scale", "elements", "size", "differs", "first_of_its_kind", "note"),
+            *("tensor", "node", "operator", "difference", "scale", "elements", "size", "differs", "cause", "note"),
         }
 
     def test_json_of_one_that_does_not(self, cnn, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ._common import (
@@ -21,7 +22,7 @@ from ._common import (
 )
 
 if TYPE_CHECKING:
-    from ..report import Check, Comparison, Difference
+    from ..report import Check, Comparison, Difference, HostNode
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -42,7 +43,13 @@ exit status: 0 it runs, and agrees where it was compared; 1 it cannot be run, or
   not run since a shape must be given
 """
 LINES = 20
-"""Tensors that differ listed at most."""
+"""Tensors that differ listed at most; above it, host nodes are listed by operator."""
+CAUSES = {
+    "node": "its inputs agree and its outputs do not: one of the engines computes it wrongly",
+    "rounding": "its inputs agree but for rounding, which decides here (the order of equal scores, say); "
+    "given the same inputs, the node gives the same",
+    "inputs": "something that it reads differs already",
+}
 
 
 def _tolerance(text: str) -> float:
@@ -161,16 +168,36 @@ def _print_host_nodes(found: Check) -> None:
         print("in Python:")
     else:
         print(f"in Python: {found.host_milliseconds:.2f} ms, {found.host_milliseconds / found.milliseconds:.1%} of a run")
-    rows = [["node", "operator", "runs", "ms", "share", "reason"]]
-    for node in found.host_nodes:
-        operator = node.operator if node.version is None else f"{node.operator}-{node.version}"
-        cost = (
-            ["?", "?"] if node.milliseconds is None or node.share is None else [f"{node.milliseconds:.3f}", f"{node.share:.1%}"]
-        )
-        rows.append([shortened(node.node), operator, node.runs, *cost, node.reason])
-    for line in table(rows, right=(3, 4)):
+    if len(found.host_nodes) > LINES:
+        rows = [["operator", "nodes", "runs", "ms", "share", "reason"], *_grouped(found.host_nodes)]
+    else:
+        rows = [["node", "operator", "runs", "ms", "share", "reason"]]
+        rows += [[shortened(n.node), _versioned(n), n.runs, *_cost([n]), n.reason] for n in found.host_nodes]
+    for line in table(rows, right=(1, 3, 4) if len(found.host_nodes) > LINES else (3, 4)):
         print(f"  {line}")
+    if len(found.host_nodes) > LINES:
+        print(f"  ({len(found.host_nodes)} nodes; --json has each)")
     _print_hints([(n.operator, n.hint) for n in found.host_nodes])
+
+
+def _grouped(nodes: Sequence[HostNode]) -> list[list[str]]:
+    """A row for each operator and reason, the dearest first."""
+    groups: dict[tuple[str, str, str], list[HostNode]] = {}
+    for node in nodes:
+        groups.setdefault((_versioned(node), node.runs, node.reason), []).append(node)
+    ordered = sorted(groups.items(), key=lambda item: -sum(n.milliseconds or 0.0 for n in item[1]))
+    return [[operator, str(len(group)), runs, *_cost(group), reason] for (operator, runs, reason), group in ordered]
+
+
+def _versioned(node: HostNode) -> str:
+    return node.operator if node.version is None else f"{node.operator}-{node.version}"
+
+
+def _cost(nodes: Sequence[HostNode]) -> list[str]:
+    times, shares = [n.milliseconds for n in nodes], [n.share for n in nodes]
+    if None in times or None in shares:
+        return ["?", "?"]
+    return [f"{sum(t or 0.0 for t in times):.3f}", f"{sum(s or 0.0 for s in shares):.1%}"]
 
 
 def _print_hints(hints: list[tuple[str, str]]) -> None:
@@ -195,17 +222,17 @@ def _print_comparison(found: Comparison) -> None:
         print(f"largest difference: {_difference(found.largest)}")
     if found.first is not None:
         print(f"first node that differs: {_difference(found.first)}")
-        rows = [["node", "operator", "tensor", "difference", "elements", "its inputs"]]
+        rows = [["node", "operator", "tensor", "difference", "elements", "cause"]]
         for d in found.differing[:LINES]:
-            share = f"{d.elements} of {d.size}"
-            said = d.note or f"{d.difference:.2e}"
-            rows.append(
-                [shortened(d.node), d.operator, shortened(d.tensor), said, share, "agree" if d.first_of_its_kind else "differ"]
-            )
+            said, share = d.note or f"{d.difference:.2e}", f"{d.elements} of {d.size}"
+            rows.append([shortened(d.node), d.operator, shortened(d.tensor), said, share, d.cause])
         for line in table(rows, right=(4,)):
             print(f"  {line}")
         if len(found.differing) > LINES:
             print(f"  and {len(found.differing) - LINES} more (--json has all)")
+        for cause, text in CAUSES.items():
+            if any(d.cause == cause for d in found.differing):
+                print(f"cause {cause}: {text}")
     for d in found.outputs:
         print(f"output {d.tensor}, as it is computed with everything fused: {_by(d)}{', DIFFERS' if d.differs else ''}")
     if not found.differing and any(d.differs for d in found.outputs):

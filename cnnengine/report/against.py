@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..errors import CNNEngineError, InputError
 from ..graph import Graph, Node
+from ..lowering.program import run_host
 from ..model import Model
 
 if TYPE_CHECKING:
@@ -96,8 +97,11 @@ class Difference:
     elements, size : int
         How many elements are beyond the tolerance, of how many.
     differs : bool
-    first_of_its_kind : bool
-        It differs while everything that its node reads agrees: the node is at fault itself, in one of the engines.
+    cause : {"", "inputs", "rounding", "node", "rewrite"}
+        Of a tensor that differs. "inputs": something that its node reads differs already. "rounding": all of it agrees, and on
+        either engine's inputs the node, run by itself, gives that engine's result, so that the rounding before it decides (the
+        order of equal scores, an index, a comparison). "node": neither, one of the engines computes the node wrongly. "rewrite",
+        of outputs: the tensor agrees where the nodes run one by one.
     note : str
     """
 
@@ -109,7 +113,7 @@ class Difference:
     elements: int
     size: int
     differs: bool
-    first_of_its_kind: bool
+    cause: str
     note: str
 
 
@@ -246,53 +250,83 @@ def compare(model: Model, feeds: Mapping[str, Any], peer: Peer, tolerance: float
         fused = dict(zip((i.name for i in model.outputs), model.run(None, feeds), strict=True))
     except CNNEngineError as error:
         return Comparison(peer.name, peer.version, tolerance, error=f"cnnengine cannot give all tensors: {error}")
-    return judge(graph, names, ours, theirs, fused, tolerance, Comparison(peer.name, peer.version, tolerance, left_out=left_out))
+    empty = Comparison(peer.name, peer.version, tolerance, left_out=left_out)
+    return judge(graph, frozenset(names), feeds, ours, theirs, fused, empty)
 
 
 def judge(
     graph: Graph,
-    names: Sequence[str],
+    names: Collection[str],
+    feeds: Mapping[str, Any],
     ours: Mapping[str, Any],
     theirs: Mapping[str, Any],
     fused: Mapping[str, Any],
-    tolerance: float,
     empty: Comparison,
 ) -> Comparison:
-    """The comparison of these tensors; `names` are those of the nodes' outputs that both have."""
+    """The comparison of these tensors; `names` are those of the nodes' outputs that both have, `empty` tells of the peer."""
+    tolerance = empty.tolerance
     makers = {name: node for node in graph.nodes for name in node.outputs if name}
     apart: set[str] = set()
     found: list[Difference] = []
     for node in graph.nodes:
         inherited = any(name in apart for name in (*node.inputs, *node.op.captures()))
-        made = [name for name in node.outputs if name in theirs and name in names]
-        for name in made:
-            found.append(_difference(name, node, ours[name], theirs[name], tolerance, inherited))
-        # what cannot be compared passes on what it reads
-        apart.update(d.tensor for d in found[len(found) - len(made) :] if d.differs)
-        if inherited:
-            apart.update(name for name in node.outputs if name and name not in made)
+        here = [
+            _difference(name, node, ours[name], theirs[name], tolerance, "inputs" if inherited else "node")
+            for name in node.outputs
+            if name in names
+        ]
+        if any(d.cause == "node" for d in here) and _is_rounding(node, graph, names, feeds, ours, theirs, tolerance):
+            here = [replace(d, cause="rounding") if d.differs else d for d in here]
+        found += here
+        apart.update(d.tensor for d in here if d.differs)
+        if inherited:  # what cannot be compared passes on what it reads
+            apart.update(name for name in node.outputs if name and name not in names)
     outputs = tuple(
-        _difference(name, makers.get(name), value, theirs[name], tolerance, name in apart) for name, value in fused.items()
+        _difference(name, makers.get(name), value, theirs[name], tolerance, "inputs" if name in apart else "rewrite")
+        for name, value in fused.items()
     )
     differing = tuple(d for d in found if d.differs)
-    return Comparison(
-        empty.peer,
-        empty.version,
-        tolerance,
-        len(found),
-        empty.left_out,
-        differing[0] if differing else None,
-        max(found, key=lambda d: math.inf if d.difference is None else d.difference, default=None),
-        differing,
-        outputs,
+    return replace(
+        empty,
+        tensors=len(found),
+        first=differing[0] if differing else None,
+        largest=max(found, key=lambda d: math.inf if d.difference is None else d.difference, default=None),
+        differing=differing,
+        outputs=outputs,
     )
 
 
-def _difference(name: str, node: Node | None, ours: Any, theirs: Any, tolerance: float, inherited: bool) -> Difference:
+def _is_rounding(
+    node: Node,
+    graph: Graph,
+    names: Collection[str],
+    feeds: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    tolerance: float,
+) -> bool:
+    """Whether the node by itself turns ours into ours and theirs into theirs."""
+    for values in (ours, theirs):
+        known = {**graph.constants, **feeds, **values}
+        if any(name and name not in known for name in node.inputs):
+            return False
+        try:
+            results = run_host(node, [known[name] if name else None for name in node.inputs], 1)
+        except Exception:  # values of another engine, on which anything may fail
+            return False
+        for name, result in zip(node.outputs, results, strict=False):
+            if name in names:
+                difference = measure(result, values[name], tolerance)[0]
+                if difference is None or difference > tolerance:
+                    return False
+    return True
+
+
+def _difference(name: str, node: Node | None, ours: Any, theirs: Any, tolerance: float, cause: str) -> Difference:
     difference, scale, elements, size, note = measure(ours, theirs, tolerance)
     differs = difference is None or difference > tolerance
     where = ("", "") if node is None else (node.name, node.op.op_type)
-    return Difference(name, *where, difference, scale, elements, size, differs, differs and not inherited, note)
+    return Difference(name, *where, difference, scale, elements, size, differs, cause if differs else "", note)
 
 
 def _with_outputs(proto: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

@@ -120,7 +120,7 @@ def of_error(error: CNNEngineError) -> str:
 def of_host(op_type: str, runs: str, dtypes: list[np.dtype], data_dependent: bool) -> tuple[str, str]:
     """Why a node runs in Python, and what to try."""
     if runs == "fallback":
-        return "no operator here, computed by onnx.reference", "export with operators that are compiled (docs/operators.md)"
+        return "no kernel, onnx.reference computes it", "export with operators that are compiled (docs/operators.md)"
     if op_type in CONTROL_FLOW:
         return "its body runs node by node", "what is fixed disappears at export (torch: trace, not script)"
     if op_type.startswith(("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence")):
@@ -132,4 +132,5 @@ def of_host(op_type: str, runs: str, dtypes: list[np.dtype], data_dependent: boo
     if data_dependent:
         return "its output's shape depends on data", "what follows is planned for each shape that comes up"
     kinds = ", ".join(dict.fromkeys(str(d) for d in dtypes))
-    return f"no kernel for these inputs{f' ({kinds})' if kinds else ''}", "simplify the model (onnxsim); other settings at export"
+    what = f"no kernel for these inputs{f' ({kinds})' if kinds else ''}"
+    return what, "simplifying the model (onnxsim) may remove it; where it is much of a run, report it"
