@@ -206,6 +206,26 @@ class TestRuns:
         text = "\n".join(wrong.out)
         assert "m.onnx: cannot run" in text and "'conv'" in text and "--shape" in text
 
+    def test_texts_and_bfloat16_as_inputs(self) -> None:
+        texts = make(
+            [node("StringConcat", ["a", "a"], ["y"], name="twice")],
+            [("a", TensorProto.STRING, [3])],
+            [("y", TensorProto.STRING, [3])],
+            opsets={"": 20},
+        )
+        found = check(texts, against="reference")
+        assert found.ok and [n.reason for n in found.host_nodes] == ["no kernel, onnx.reference computes it"]
+        halves = make([node("Relu", ["x"], ["y"])], [("x", TensorProto.BFLOAT16, [64])], [("y", TensorProto.BFLOAT16, [64])])
+        compared = check(halves, against="reference").comparison
+        assert compared is not None and compared.agrees
+        assert compared.largest is not None and compared.largest.scale > 0  # not zeros alone
+
+    def test_a_model_without_inputs(self) -> None:
+        proto = make([node("Relu", ["c"], ["y"], name="act")], [], [("y", FLOAT, [2])], {"c": np.array([-1, 2], np.float32)})
+        found = check(proto, against="reference")
+        assert found.ok and found.layers == {}
+        assert found.comparison is not None and found.comparison.tensors == 1
+
     def test_a_newer_opset_is_a_warning(self, cnn, tmp_path: Path) -> None:
         proto = small_net()
         proto.opset_import[0].version = onnx.defs.onnx_opset_version() + 1
@@ -256,6 +276,18 @@ class TestCannotRun:
         result = cnn(saved(tmp_path / "m.onnx", proto))
         assert (result.status, result.err) == (1, [])
         assert any("'two'" in line for line in result.out)
+
+    def test_shapes_of_a_file_that_contradict_each_other(self, cnn, tmp_path: Path) -> None:
+        proto = make(
+            [node("Conv", ["x", "w"], ["y"], name="conv")],
+            [("x", FLOAT, [1, 4, 8, 8])],
+            [("y", FLOAT, [1, 2, 6, 6])],
+            {"w": np.ones((2, 3, 3, 3), np.float32)},
+        )
+        result = cnn(saved(tmp_path / "m.onnx", proto))
+        assert (result.status, result.err) == (1, [])
+        assert any(line.startswith("reason: ") and "'conv'" in line for line in result.out)
+        assert any(line.startswith("hint: ") and "check_model" in line for line in result.out)
 
     def test_missing_external_data_are_no_missing_model(self, cnn, tmp_path: Path) -> None:
         onnx.save_model(small_net(), tmp_path / "m.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)

@@ -283,7 +283,11 @@ def _try(found: Check, model: Model, shapes: Shapes | None, peer: Peer | None, t
         entry = Unsupported(error.node or "", operator, domain or "ai.onnx", version, error.message, hints.of_error(error))
         return replace(found, error=_first_line(error), unsupported=(entry,))
     except (CNNEngineError, MemoryError) as error:
-        hint = hints.of_error(error) if isinstance(error, CNNEngineError) else "a smaller --shape needs less memory"
+        hint = (
+            hints.of_error(error, shapes_given=bool(shapes))
+            if isinstance(error, CNNEngineError)
+            else "a smaller --shape needs less memory"
+        )
         return replace(found, error=str(error) or "not enough memory", hint=hint)
     found = replace(found, runs=True, layers=layers, host_nodes=host_nodes, milliseconds=milliseconds)
     return found if peer is None else replace(found, comparison=compare(model, feeds, peer, tolerance))

@@ -45,7 +45,7 @@ def dynamic_inputs(model: Model) -> list[str]:
 
 
 def random_feeds(model: Model, shapes: Shapes) -> dict[str, Any]:
-    """Inputs of these shapes: normally distributed numbers from a fixed seed, zeros where they are integers or others.
+    """Inputs of these shapes: normally distributed numbers from a fixed seed, zeros where they are integers, empty texts.
 
     Raises
     ------
@@ -58,7 +58,11 @@ def random_feeds(model: Model, shapes: Shapes) -> dict[str, Any]:
         shape = shapes[info.name]
         if any(n < 0 for n in shape):
             raise InputError("extents must not be negative", model=model.name, tensor=info.name, received=shape)
-        numbers = rng.standard_normal(shape) if info.dtype.kind == "f" else np.zeros(shape)
+        if info.dtype.kind == "O":
+            feeds[info.name] = np.full(shape, "", object)
+            continue
+        floating = "float" in info.dtype.name  # bfloat16 and the small ones are of no kind of NumPy's
+        numbers = rng.standard_normal(shape) if floating else np.zeros(shape)
         feeds[info.name] = numbers.astype(info.dtype)
     return model._check_feeds(feeds)
 
