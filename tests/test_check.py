@@ -220,6 +220,29 @@ class TestRuns:
         assert compared is not None and compared.agrees
         assert compared.largest is not None and compared.largest.scale > 0  # not zeros alone
 
+    def test_given_arrays(self, cnn, tmp_path: Path) -> None:
+        """Zeros are no split of an axis: the model runs on what it is made for alone."""
+        nodes = [node("Split", ["x", "n"], ["a", "b"], name="parts", axis=0), node("Relu", ["a"], ["y"], name="act")]
+        proto = make(nodes, [("x", FLOAT, [5, 2]), ("n", INT64, [2])], [("y", FLOAT, ["k", 2]), ("b", FLOAT, ["m", 2])])
+        path = saved(tmp_path / "m.onnx", proto)
+        without = cnn(path)
+        assert without.status == 1
+        assert any(line.startswith("hint: integer inputs were zeros here") and "--input" in line for line in without.out)
+        arrays = {"x": np.linspace(-1, 1, 10, dtype=np.float32).reshape(5, 2), "n": np.array([3, 2])}
+        np.savez(tmp_path / "given.npz", **arrays)
+        result = cnn(path, "--input", tmp_path / "given.npz", "--against", "reference")
+        assert (result.status, result.err) == (0, [])
+        assert "runs at x (5, 2), n (2,)" in result.out[0]
+        assert check(proto, feeds=arrays).shapes == {"x": (5, 2), "n": (2,)}
+
+    def test_given_sequences(self) -> None:
+        nodes = [node("SequenceAt", ["q", "i"], ["y"], name="at")]
+        proto = make(nodes, [("x", FLOAT, [2])], [("y", FLOAT, [2])], {"i": np.int64(1)})
+        del proto.graph.input[:]
+        proto.graph.input.append(helper.make_tensor_sequence_value_info("q", FLOAT, None))
+        assert check(proto).runs is None
+        assert check(proto, feeds={"q": [np.zeros(2, np.float32), np.ones(2, np.float32)]}, against="reference").ok
+
     def test_a_model_without_inputs(self) -> None:
         proto = make([node("Relu", ["c"], ["y"], name="act")], [], [("y", FLOAT, [2])], {"c": np.array([-1, 2], np.float32)})
         found = check(proto, against="reference")
@@ -502,6 +525,10 @@ class TestAgainst:
         assert "onnxruntime is not installed" in line and "pip install" in line and "cnnengine[bench]" in line
 
     def test_wrong_arguments(self) -> None:
+        with pytest.raises(cnnengine.InputError, match="shapes"):
+            check(MODEL, {"image": (1, 1, 32, 32)}, feeds={"image": np.zeros((1, 1, 32, 32), np.float32)})
+        with pytest.raises(cnnengine.InputError, match="picture"):
+            check(MODEL, feeds={"picture": np.zeros((1, 1, 32, 32), np.float32)})
         with pytest.raises(cnnengine.InputError, match="tensorrt"):
             check(MODEL, against="tensorrt")
         with pytest.raises(cnnengine.InputError, match="tolerance"):
@@ -583,6 +610,9 @@ class TestCommand:
         [
             [],
             ["none.onnx"],
+            [MODEL, "--input", "none.npy"],
+            [MODEL, "--input", MODEL],
+            [MODEL, "--input", str(ROOT / "models" / "samples" / "expected.npz"), "--shape", "1,1,32,32"],
             [MODEL, "--against", "tensorrt"],
             [MODEL, "--tolerance", "-1"],
             [MODEL, "--tolerance", "nan"],

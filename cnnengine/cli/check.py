@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ._common import (
     EXIT_OK,
     EXIT_SOME_FAILED,
@@ -27,14 +28,15 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DESCRIPTION = """\
-Say whether a model will run: load it and run it a few times on random input. Nodes that cannot be run are listed, all of them,
-with the reason and a hint; so are those that run in Python, by NumPy ('host') or onnx.reference ('fallback'), with their
+Say whether a model will run: load it and run it a few times on random or given input. Nodes that cannot be run are listed, all
+of them, with the reason and a hint; so are those that run in Python, by NumPy ('host') or onnx.reference ('fallback'), with their
 milliseconds and their share of a run. With --against, every intermediate tensor is compared with another engine's, and the first
 node in the order of the graph that differs is named."""
 EXAMPLES = """examples:
   cnnengine check model.onnx
   cnnengine check detector.onnx --shape image=1,3,480,640
   cnnengine check model.onnx --against onnxruntime --tolerance 1e-4
+  cnnengine check model.onnx --input sample.npz --against onnxruntime
   cnnengine check model.onnx --json | python -m json.tool
 
 engines: onnxruntime (pip install onnxruntime), reference (onnx.reference, which is slow)
@@ -73,6 +75,12 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("model", metavar="MODEL", help="ONNX file (example: model.onnx)")
     add_shape_option(parser)
     parser.add_argument(
+        "--input",
+        metavar="FILE",
+        help="run it on these arrays, as predict takes them: .npy, or .npz with an array for each input by its name (default: "
+        "random numbers, zeros for integers; example: --input sample.npz)",
+    )
+    parser.add_argument(
         "--against",
         metavar="ENGINE",
         choices=("onnxruntime", "reference"),
@@ -95,10 +103,14 @@ def add_to(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check, and print what was found."""
     from ..report import check
+    from .arrays import read_feeds
 
+    if args.input is not None and args.shape:
+        raise InputError("the arrays have their shapes", tensor="--shape", expected="--shape or --input")
     found = check(
         args.model,
         lambda model: shapes_of(model, args.shape),
+        feeds=None if args.input is None else lambda model: read_feeds(args.input, model.inputs),
         against=args.against,
         tolerance=args.tolerance,
         threads=args.threads,
@@ -214,6 +226,8 @@ def _print_comparison(found: Comparison) -> None:
     head = f"against {found.peer} {found.version}"
     if found.error is not None:
         print(f"{head}: not compared: {found.error}")
+        if found.peer != "reference":
+            print("hint: --against reference takes more operators and versions, and is slow")
         return
     print(f"{head}: {found.tensors} tensors compared, {len(found.differing)} beyond {found.tolerance:g}")
     if found.left_out:

@@ -54,7 +54,7 @@ class OnnxRuntime:
     def run(self, proto: onnx.ModelProto, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         options = self._module.SessionOptions()
         options.graph_optimization_level = self._module.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised and reported
         session = self._module.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         results: list[Any] = session.run(list(outputs), dict(feeds))
         return results

@@ -150,19 +150,23 @@ def check(
     model: str | bytes | os.PathLike[str] | Any,
     shapes: Shapes | Callable[[Model], Shapes] | None = None,
     *,
+    feeds: Mapping[str, Any] | Callable[[Model], Mapping[str, Any]] | None = None,
     against: str | Peer | None = None,
     tolerance: float = TOLERANCE,
     threads: int | None = None,
 ) -> Check:
     """Say whether a model will run, which nodes are not compiled and what they cost, and whether another engine agrees.
 
-    The model is loaded and run a few times on random numbers (zeros where inputs are not floating-point).
+    The model is loaded and run a few times, by default on random numbers (zeros where inputs are integers).
 
     Parameters
     ----------
     model : as for `cnnengine.load`
     shapes : mapping of str to tuple of int, or a function of the loaded Model that gives one; optional
         Shapes of inputs; those left out are the file's, with a batch of 1 where it is dynamic.
+    feeds : mapping of str to array, or a function of the loaded Model that gives one; optional
+        An array for each input, in place of `shapes` and random numbers: where inputs are indices or shapes, and to compare on
+        what the model is made for.
     against : str or Peer, optional
         An engine to compare every intermediate tensor with: "onnxruntime", "reference" (onnx.reference), or an object with
         `name`, `version` and `run(proto, outputs, feeds)`.
@@ -180,7 +184,7 @@ def check(
     ModelNotFoundError
         There is no such file.
     InputError, ShapeError
-        The given shapes are not those of the model's inputs, or the engine is unknown or not installed.
+        The given shapes or arrays are not those of the model's inputs, or the engine is unknown or not installed.
     """
     if not tolerance >= 0:
         raise InputError("must not be negative", tensor="tolerance", received=tolerance)
@@ -193,7 +197,10 @@ def check(
         return found
     with loaded:
         given = shapes(loaded) if callable(shapes) else shapes
-        return _try(found, loaded, given, peer, tolerance)
+        arrays = feeds(loaded) if callable(feeds) else feeds
+        if given and arrays:
+            raise InputError("shapes are those of the given arrays", model=loaded.name, tensor="shapes", expected="one of both")
+        return _try(found, loaded, given, arrays, peer, tolerance)
 
 
 def _peer(against: str | Peer | None) -> Peer | None:
@@ -265,15 +272,18 @@ def _first_line(error: CNNEngineError) -> str:
 
 
 # ---------------------------------------------------------------- running
-def _try(found: Check, model: Model, shapes: Shapes | None, peer: Peer | None, tolerance: float) -> Check:
-    resolved = resolve_shapes(model, shapes)
-    if resolved is None or any(info.kind != "tensor" for info in model.inputs):
-        missing = [name for name in dynamic_inputs(model) if name not in (shapes or {})]
-        why = f"not run: the shape of {', '.join(missing)} is dynamic" if missing else "not run: an input is no tensor"
-        hint = f"give it: {' '.join(_shape_option(model, name) for name in missing)}" if missing else None
-        return replace(found, runs=None, error=why, hint=hint, host_nodes=tuple(_planned_fallbacks(model)))
-    feeds = random_feeds(model, resolved)
-    found = replace(found, shapes=resolved)
+def _try(
+    found: Check, model: Model, shapes: Shapes | None, arrays: Mapping[str, Any] | None, peer: Peer | None, tolerance: float
+) -> Check:
+    if arrays is not None:
+        feeds = model._check_feeds(arrays)
+        found = replace(found, shapes={name: np.shape(value) for name, value in feeds.items() if isinstance(value, np.ndarray)})
+    else:
+        resolved = resolve_shapes(model, shapes)
+        if resolved is None or any(info.kind != "tensor" for info in model.inputs):
+            return _not_run(found, model, shapes)
+        feeds = random_feeds(model, resolved)
+        found = replace(found, shapes=resolved)
     try:
         layers, host_nodes, milliseconds = _measure(model, feeds)
     except UnsupportedOperatorError as error:
@@ -283,14 +293,24 @@ def _try(found: Check, model: Model, shapes: Shapes | None, peer: Peer | None, t
         entry = Unsupported(error.node or "", operator, domain or "ai.onnx", version, error.message, hints.of_error(error))
         return replace(found, error=_first_line(error), unsupported=(entry,))
     except (CNNEngineError, MemoryError) as error:
-        hint = (
-            hints.of_error(error, shapes_given=bool(shapes))
-            if isinstance(error, CNNEngineError)
-            else "a smaller --shape needs less memory"
-        )
+        hint = "a smaller shape needs less memory"
+        if isinstance(error, CNNEngineError):
+            hint = hints.of_error(error, shapes_given=bool(shapes or arrays))
+        if arrays is None and any(info.dtype.kind in "iu" for info in model.inputs):
+            hint = f"integer inputs were zeros here, give real ones: --input FILE.npz; {hint}"
         return replace(found, error=str(error) or "not enough memory", hint=hint)
     found = replace(found, runs=True, layers=layers, host_nodes=host_nodes, milliseconds=milliseconds)
     return found if peer is None else replace(found, comparison=compare(model, feeds, peer, tolerance))
+
+
+def _not_run(found: Check, model: Model, shapes: Shapes | None) -> Check:
+    """The answer where no input can be made up."""
+    missing = [name for name in dynamic_inputs(model) if name not in (shapes or {})]
+    why = f"not run: the shape of {', '.join(missing)} is dynamic"
+    hint = f"give it: {' '.join(_shape_option(model, name) for name in missing)}"
+    if any(info.kind != "tensor" for info in model.inputs):
+        why, hint = "not run: an input is no tensor", "in Python: check(model, feeds={...})"
+    return replace(found, runs=None, error=why, hint=hint, host_nodes=tuple(_planned_fallbacks(model)))
 
 
 def _shape_option(model: Model, name: str) -> str:
