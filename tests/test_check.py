@@ -330,9 +330,11 @@ class TestHints:
     @pytest.mark.parametrize(
         ("op_type", "domain", "version", "part"),
         [
-            ("GridSample", "", 11, "opset 16"),
+            ("GridSample", "", 11, "GridSample came with opset 16: export with opset_version=16 or later"),
             ("DeformConv", "", 18, "opset 19"),
-            ("LSTM", "", 1, "opset 7"),
+            ("LSTM", "", 1, "LSTM runs from opset 7 on: export with opset_version=7 or later"),
+            ("RandomNormal", "", 1, "random numbers"),
+            ("MaxRoiPool", "", 1, "extract_model"),
             ("Unique", "", 10, "opset 11"),
             ("Upsample", "", 10, "Resize took its place in opset 10"),
             ("Conv", "", 11, "with this setting it does not"),

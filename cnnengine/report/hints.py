@@ -13,6 +13,8 @@ from ..ops.fallback import ALLOWED
 REPLACED = {"Scatter": "ScatterElements", "Upsample": "Resize"}
 """Deprecated operators -> those that took their place."""
 
+RANDOM = frozenset({"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"})
+
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 _DOMAINS = {
@@ -35,7 +37,7 @@ _OWN_OPERATOR = (
 
 
 def versions_that_run(op_type: str, domain: str) -> list[int]:
-    """The versions of an operator (each a `since_version`) that can be run here, ascending."""
+    """The versions of an operator (each a `since_version`) that run here by a class or by onnx.reference, ascending."""
     cls, allowed = lookup(op_type, domain), ALLOWED.get((domain, op_type), frozenset())
     return [v for v in _versions(op_type, domain) if v in allowed or (cls is not None and v >= cls.min_version)]
 
@@ -75,11 +77,14 @@ def of_unsupported(op_type: str, domain: str, version: int) -> str:
     if not runs:
         if op_type in REPLACED:
             return _replaced(op_type, domain)
+        if op_type in RANDOM:
+            return "it draws random numbers: export the model for inference (torch: model.eval()), or make them an input"
         return "simplifying the model (onnxsim) may fold it away; else cut the model around it with onnx.utils.extract_model"
     if version == 0:
         return f"the file does not say which opset of {domain!r} it means: export again"
     if version < runs[0]:
-        return _at_opset(runs[0], domain)
+        since = f"came with opset {runs[0]}" if runs[0] == known[0] else f"runs from opset {runs[0]} on"
+        return f"{op_type} {since}: {_at_opset(runs[0], domain)} or later"
     if version > runs[-1]:
         if op_type in REPLACED:
             return _replaced(op_type, domain)
@@ -91,13 +96,12 @@ def of_unsupported(op_type: str, domain: str, version: int) -> str:
 
 def _replaced(op_type: str, domain: str) -> str:
     name = REPLACED[op_type]
-    return f"{name} took its place in opset {_versions(name, domain)[0]}: export again with that opset or a later one"
+    return f"{name} took its place in opset {_versions(name, domain)[0]}: export again, with that opset or a later one"
 
 
 def _at_opset(version: int, domain: str) -> str:
-    if domain:
-        return f"export with opset {version} or another that runs of {domain!r}"
-    return f"opset {version}: export with opset_version={version}, or onnx.version_converter.convert_version(model, {version})"
+    # onnx.version_converter is no help here: it has no adapters for the operators whose versions do not run
+    return f"export with opset {version} of {domain!r}" if domain else f"export with opset_version={version}"
 
 
 def _listed(versions: list[int]) -> str:
