@@ -610,7 +610,7 @@ def cases(draw: Any) -> Case:
         if not which >> i & 1:
             continue
         value = make.one(*BLOCKS)(make, values[-1] if make.integer(0, 4) else make.one(*values))
-        if math.prod(value.spatial) <= 1600:
+        if math.prod(value.spatial) <= 1000:
             values.append(value)
     make.begin(f"{seed} outputs")
     outputs = [values[-1].name]
