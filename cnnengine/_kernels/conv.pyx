@@ -348,8 +348,8 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
                 (<Py_ssize_t *>(<char *>block + sizeof(conv_t)))[n_taps + i] = ends[i + 1] - ends[i] - 1
         if g.rows and ow and xv.n and n_taps and g.x.blocks:
             first = g.x0 + lowest
-            last = g.x0 + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + (od - 1) * g.xd + highest + g.x.lanes - 1
-            last = last + ((oh - 1) * g.xh + (ow - 1) * g.xw if not flat else (g.x.d * g.x.h * g.x.w - 1) * g.x.lanes)
+            last = g.x0 + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + highest + g.x.lanes - 1
+            last = last + ((od - 1) * g.xd + (oh - 1) * g.xh + (ow - 1) * g.xw if not flat else (g.x.d * g.x.h * g.x.w - 1) * g.x.lanes)
             if first < 0 or last >= xv.size:
                 raise ValueError(f"conv: the taps reach elements {first} to {last} of a buffer of {xv.size}")
         blocks = groups * g.y_blocks

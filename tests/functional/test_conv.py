@@ -34,6 +34,19 @@ def check_transpose(x, w, bias=None, **kw):
     assert_close(y, oracle.conv_transpose(x, w, bias, **kw), ROUNDING, magnitude=magnitude, terms=terms)
 
 
+def dilated_cases(n=2):
+    """Dilations so large that whole regions of the output meet padding alone at some taps."""
+    yield (n, 20, 14, 13), (40, 20, 3, 3), {"dilation": 6, "pads": 6}
+    yield (n, 20, 14, 13), (40, 20, 3, 3), {"dilation": 12, "pads": 12}
+    yield (n, 20, 14, 13), (40, 20, 3, 3), {"dilation": (18, 5), "pads": (18, 5)}
+    yield (n, 20, 15, 13), (24, 20, 3, 3), {"dilation": 9, "pads": 9, "stride": 2}
+    yield (n, 20, 9, 30), (24, 20, 3, 2), {"dilation": (1, 20), "pads": (1, 20, 1, 3)}
+    yield (n, 20, 40), (24, 20, 3), {"dilation": 25, "pads": (25, 30)}
+    yield (n, 10, 5, 6, 7), (12, 10, 3, 1, 3), {"dilation": (4, 1, 5), "pads": (4, 0, 5)}
+    yield (n, 64, 10, 10), (64, 32, 3, 3), {"dilation": 7, "pads": 7, "groups": 2}
+    yield (n, 8, 4, 4), (8, 8, 3, 3), {"dilation": 6, "pads": 20}  # output that no tap reaches
+
+
 def conv_cases():
     """(x shape, w shape, keywords)."""
     for c in CHANNELS:
@@ -54,16 +67,8 @@ def conv_cases():
     yield (1, 8, 6, 6), (8, 8, 3, 3), {"pads": (2, 0, 0, 1)}
     yield (1, 8, 4, 5), (8, 8, 3, 3), {"pads": 5}  # windows wholly inside the padding see zeros
     yield (1, 8, 5, 5), (8, 1, 3, 3), {"pads": (4, 0, 0, 6), "groups": 8}
-    # dilations so large that whole regions of the output meet padding alone at some taps
-    yield (2, 20, 14, 13), (40, 20, 3, 3), {"dilation": 6, "pads": 6}
-    yield (1, 20, 14, 13), (40, 20, 3, 3), {"dilation": 12, "pads": 12}
-    yield (1, 20, 14, 13), (40, 20, 3, 3), {"dilation": (18, 5), "pads": (18, 5)}
-    yield (1, 20, 15, 13), (24, 20, 3, 3), {"dilation": 9, "pads": 9, "stride": 2}
-    yield (1, 20, 9, 30), (24, 20, 3, 2), {"dilation": (1, 20), "pads": (1, 20, 1, 3)}
-    yield (1, 20, 40), (24, 20, 3), {"dilation": 25, "pads": (25, 30)}
-    yield (1, 10, 5, 6, 7), (12, 10, 3, 1, 3), {"dilation": (4, 1, 5), "pads": (4, 0, 5)}
-    yield (1, 64, 10, 10), (64, 32, 3, 3), {"dilation": 7, "pads": 7, "groups": 2}
-    yield (1, 8, 4, 4), (8, 8, 3, 3), {"dilation": 6, "pads": 20}  # output that no tap reaches
+    yield (2, 16, 8, 7, 8), (16, 16, 1, 1, 1), {}
+    yield from dilated_cases()
     for dilation in (2, 3, (1, 2), (3, 1)):
         yield (1, 5, 12, 13), (18, 5, 3, 3), {"dilation": dilation, "pads": 2}
         yield (1, 17, 12, 13), (17, 1, 3, 3), {"dilation": dilation, "pads": 2, "groups": 17}
@@ -193,6 +198,13 @@ def test_conv_nan_in_one_group_stays_there(isa, groups, c, m, k):
         dirty_w[mine] = np.inf
         dirty_bias[mine] = np.nan
         assert_same_bits(both(F.conv2d, x, dirty_w, dirty_bias, groups=groups)[:, ~mine], plain[:, ~mine])
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "kw"), list(dilated_cases(3)), ids=str)
+def test_regions_by_themselves(isa, monkeypatch, x_shape, w_shape, kw):
+    """The regions of large dilations as calls of their own, which small layers are not cut into otherwise."""
+    monkeypatch.setattr("cnnengine.ops.conv.CALL_PRODUCTS", 0)
+    check_conv(normal(*x_shape), normal(*w_shape, seed=1), normal(w_shape[0], seed=2), **kw)
 
 
 def transpose_cases():
