@@ -751,7 +751,7 @@ def check(case: Case) -> None:
                         np.testing.assert_array_equal(image[0], batch[i], f"{name}: image {i} alone")
 
 
-@settings(max_examples=200)
+@settings(max_examples=280)
 @given(cases())
 def test_random_graphs(case: Case) -> None:
     check(case)
