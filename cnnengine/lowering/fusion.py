@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -20,6 +21,11 @@ CHAIN_BYTES = 1 << 19
 """Hidden tensors of an image from this size on are not stored: a quarter of a common second-level cache."""
 
 
+def _users(nodes: Sequence[Node]) -> Counter[str]:
+    """How often each value is read, by subgraphs too."""
+    return Counter(name for node in nodes for name in (*node.inputs, *node.op.captures()))
+
+
 def fuse_residuals(
     nodes: Sequence[Node], specs: Mapping[str, TensorSpec], constants: Collection[str], kept: set[str]
 ) -> list[Node]:
@@ -28,10 +34,7 @@ def fuse_residuals(
     A constant vector added to a MatMul becomes its bias (where ranks were not known before). The convolution, or product by a
     constant matrix, must be read by the Add alone, and the other operand must exist before it runs.
     """
-    users: dict[str, int] = {}
-    for node in nodes:
-        for name in (*node.inputs, *node.op.captures()):
-            users[name] = users.get(name, 0) + 1
+    users = _users(nodes)
     made = {name: i for i, node in enumerate(nodes) for name in node.outputs if name}
     result: list[Node | None] = list(nodes)
     for index, node in enumerate(nodes):
@@ -107,10 +110,7 @@ def fuse_affine(nodes: Sequence[Node], specs: dict[str, TensorSpec], constants: 
 
     Adds the new constants to `specs`. Only values of `constants` count: what follows from shapes differs from plan to plan.
     """
-    users: dict[str, int] = {}
-    for node in nodes:
-        for name in (*node.inputs, *node.op.captures()):
-            users[name] = users.get(name, 0) + 1
+    users = _users(nodes)
     makers = {name: node for node in nodes for name in node.outputs if name}
     result: list[Node] = []
     for node in nodes:
@@ -316,10 +316,7 @@ def fuse_chains(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: se
 
     That tensor must be read by the second convolution alone.
     """
-    users: dict[str, int] = {}
-    for node in nodes:
-        for name in (*node.inputs, *node.op.captures()):
-            users[name] = users.get(name, 0) + 1
+    users = _users(nodes)
     made = {name: i for i, node in enumerate(nodes) for name in node.outputs if name}
     result: list[Node | None] = list(nodes)
 
@@ -353,10 +350,7 @@ def fuse_gates_into_weights(nodes: Sequence[Node], specs: Mapping[str, TensorSpe
 
     The product must be read by the convolution alone, and its gate must not be known (then it is folded anyway).
     """
-    users: dict[str, int] = {}
-    for node in nodes:
-        for name in (*node.inputs, *node.op.captures()):
-            users[name] = users.get(name, 0) + 1
+    users = _users(nodes)
     made = {name: i for i, node in enumerate(nodes) for name in node.outputs if name}
     result: list[Node | None] = list(nodes)
     for index, node in enumerate(nodes):
@@ -433,10 +427,7 @@ def fuse_attention(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept:
 
     Attention is written so: (q * s) @ (Transpose(k) * s). What made the operands goes where nothing else reads it.
     """
-    users: dict[str, int] = {}
-    for node in nodes:
-        for name in (*node.inputs, *node.op.captures()):
-            users[name] = users.get(name, 0) + 1
+    users = _users(nodes)
     makers = {name: node for node in nodes for name in node.outputs if name}
     changes: dict[int, Node] = {}
     gone: set[int] = set()
