@@ -47,6 +47,14 @@ class TensorInfo:
     dtype: np.dtype
     kind: str = "tensor"
 
+    @property
+    def default_shape(self) -> tuple[int, ...] | None:
+        """The shape with 1 for a dynamic first axis; None where another extent is dynamic, or it is no tensor of known rank."""
+        if self.shape is None or self.kind != "tensor":
+            return None
+        shape = tuple(1 if axis == 0 and not isinstance(d, int) else d for axis, d in enumerate(self.shape))
+        return shape if all(isinstance(d, int) for d in shape) else None  # type: ignore[return-value]
+
 
 class Model:
     """A loaded model; made by `load`. Safe to use from several threads at once.
@@ -121,15 +129,8 @@ class Model:
         """Shapes to plan for at load: those given, else the file's with a batch of 1; None where others are dynamic."""
         if given is not None:
             return {k: tuple(v) for k, v in given.items()}
-        shapes = {}
-        for info in self.inputs:
-            if info.shape is None or info.kind != "tensor":
-                return None
-            shape = tuple(1 if axis == 0 and not isinstance(d, int) else d for axis, d in enumerate(info.shape))
-            if not all(isinstance(d, int) for d in shape):
-                return None
-            shapes[info.name] = shape
-        return shapes  # type: ignore[return-value]
+        shapes = {info.name: info.default_shape for info in self.inputs}
+        return None if None in shapes.values() else shapes  # type: ignore[return-value]
 
     # ------------------------------------------------------------ running
     def run(
@@ -415,10 +416,9 @@ class Model:
         ShapeError
             Another extent is dynamic.
         """
-        shape = tuple(1 if axis == 0 and not isinstance(d, int) else d for axis, d in enumerate(info.shape or (None, None)))
-        if info.shape is None or not all(isinstance(d, int) for d in shape):
+        if info.default_shape is None:
             raise ShapeError("the shape is dynamic", model=self._name, tensor=info.name, expected="a shape", received=info.shape)
-        return shape  # type: ignore[return-value]
+        return info.default_shape
 
     def whole_plan(self, shapes: Mapping[str, Sequence[int]]) -> Segment | None:
         """The one compiled plan of the whole model for these shapes; None where nodes run in Python or it takes several."""

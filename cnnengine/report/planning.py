@@ -32,10 +32,9 @@ def resolve_shapes(model: Model, shapes: Shapes | None) -> dict[str, tuple[int, 
         if shapes and info.name in shapes:
             resolved[info.name] = tuple(int(n) for n in shapes[info.name])
             continue
-        extents = [1 if axis == 0 and not isinstance(n, int) else n for axis, n in enumerate(info.shape or (None,))]
-        if not all(isinstance(n, int) for n in extents):
+        if info.default_shape is None:
             return None
-        resolved[info.name] = tuple(n for n in extents if isinstance(n, int))
+        resolved[info.name] = info.default_shape
     return resolved
 
 

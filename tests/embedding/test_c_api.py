@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import cnnengine
+from cnnengine.report import summarize
 from cnnengine.runtime.runner import allocation_count
 
 from . import c_api
@@ -163,6 +164,27 @@ def test_outputs_that_are_inputs_or_known() -> None:
     assert np.isnan(outs[2]).all()
     API.workspace_free(made)
     API.model_free(model)
+
+
+def test_scalar_inputs() -> None:
+    """An input without axes has a shape, the empty one: for C, for bindings and for reports."""
+    data = proto(
+        [helper.make_node("Mul", ["x", "s"], ["y"])],
+        {"x": (TensorProto.FLOAT, [2, 3]), "s": (TensorProto.FLOAT, [])},
+        {"y": (TensorProto.FLOAT, [2, 3])},
+    )
+    x, scale, y = np.arange(6, dtype=np.float32).reshape(2, 3), np.array(2.5, np.float32), np.zeros((2, 3), np.float32)
+    model = load(data)
+    made = workspace(model)
+    assert API.run(made, tensors([x, scale]), 2, tensors([y]), 1) == c_api.OK, error()
+    np.testing.assert_array_equal(y, x * scale)
+    API.workspace_free(made)
+    API.model_free(model)
+    with cnnengine.load(data) as loaded:
+        loop = loaded.bind({"x": x})
+        loop.inputs["s"][...] = scale
+        np.testing.assert_array_equal(loop.run()["y"], x * scale)
+        assert summarize(loaded).shapes == {"x": (2, 3), "s": ()}
 
 
 def test_the_workspace_outlives_the_model_handle(lenet: ctypes.c_uint64) -> None:
