@@ -2,8 +2,9 @@
 
     python benchmarks/publish.py && python benchmarks/tables.py
 
-One variant of every model of the zoo (tests/zoo and the folder in CNNENGINE_ZOO) at batch 1 with 1 and 2 threads, the dozen of
-suite.py at batch 8 with 1 thread, then the layer families. Each model is written down when it is measured: a run that was
+One variant of every model of the zoo (tests/zoo and the folder in CNNENGINE_ZOO) at batch 1 with 1 and 2 threads, cnnengine alone
+also while another process keeps a CPU busy, the dozen of suite.py at batch 8 with 1 thread. What was disturbed is measured once
+more. Then come the layer families. Each model is written down when it is measured: a run that was
 interrupted goes on where it stopped (`--fresh` begins anew). What ncnn's converter and torch.compile make is kept in the user's
 cache folder, so that a second run is shorter; `--seconds 0 --rounds 1 --results FOLDER` fills that cache beforehand.
 """
@@ -15,8 +16,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import families
 import harness
@@ -29,6 +31,9 @@ from cnnengine.errors import CNNEngineError
 
 MODELS = "models.json"
 FAMILIES = "families.json"
+STEADY = ("cnnengine", "onnxruntime", "openvino")
+"""Engines whose median on an undisturbed machine is close to their minimum."""
+DISTURBED = 1.3
 
 
 def stored(path: Path) -> dict[str, Any]:
@@ -63,10 +68,88 @@ def shorter(record: dict[str, Any]) -> dict[str, Any]:
     return rounded(record | {"fma_peak_gflops": [min(peaks), max(peaks)] if peaks else []})
 
 
-def plan(names: list[str], threads: list[int], batch: int) -> list[tuple[str, int, int]]:
-    """(name, threads, batch) in the order of measuring: a model at 1 and 2 threads in the same minute."""
-    work = [(name, count, 1) for name in names for count in threads]
-    return work + [(name, 1, batch) for name in names if batch > 1 and name in suite.DOZEN]
+class Item(NamedTuple):
+    """One measurement: a model, and under which circumstances."""
+
+    name: str
+    threads: int
+    batch: int = 1
+    busy: int = 0
+
+    @property
+    def text(self) -> str:
+        return f"{self.threads} threads, batch {self.batch}" + f", {self.busy} CPU busy" * bool(self.busy)
+
+
+def item_of(record: Mapping[str, Any]) -> Item:
+    return Item(record["model"], record["threads"], record["batch"], record["busy"])
+
+
+def plan(names: list[str], threads: list[int], batch: int, busy: bool) -> list[Item]:
+    """What to measure, in order: a model at 1 and 2 threads in the same minute."""
+    work = []
+    for name in names:
+        work += [Item(name, count) for count in threads]
+        work += [Item(name, count, busy=1) for count in threads if busy]
+    return work + [Item(name, 1, batch) for name in names if batch > 1 and name in suite.DOZEN]
+
+
+def disturbed(record: Mapping[str, Any]) -> bool:
+    """Whether the machine had other things to do: the median of an engine is far above its minimum. Measured once more then."""
+    engines = [record["engines"].get(name) for name in STEADY]
+    return not (record["busy"] or record["again"]) and any(e and e["median_ms"] > DISTURBED * e["min_ms"] for e in engines)
+
+
+class Publication:
+    """The measurements of a run, written down one by one."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.path = options.results / MODELS
+        self.data = {"runs": [], "records": []} if options.fresh else stored(self.path)
+        self.failures = 0
+        self._asked = [name for name in options.against.split(",") if name]
+        self._comparisons: dict[tuple[int, int, int, bool], tuple[int, Comparison]] = {}
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return self.data["records"]
+
+    def _comparison(self, item: Item) -> tuple[int, Comparison]:
+        """How an item is measured, and the number of its run."""
+        compiled = self.options.compile == "all" or (self.options.compile == "dozen" and item.name in suite.DOZEN)
+        key = (*item[1:], compiled)
+        if key not in self._comparisons:
+            peers = [peer for peer in self._asked if peer != "torch-compile" or compiled]
+            comparison = Comparison(
+                [] if item.busy else peers, threads=item.threads, batch=item.batch, seconds=self.options.seconds,
+                rounds=self.options.rounds, busy=item.busy, peer_python=self.options.peer_python, keep_compiled=True,
+            )  # fmt: skip
+            self._comparisons[key] = len(self.data["runs"]), comparison
+            self.data["runs"].append(comparison.head())
+        return self._comparisons[key]
+
+    def measure(self, work: Sequence[Item], again: bool = False) -> None:
+        """Measure these, in place of what an earlier measurement gave."""
+        start = time.monotonic()
+        for position, item in enumerate(work):
+            run, comparison = self._comparison(item)
+            try:
+                record = shorter(comparison.measure(zoo_case(item.name, item.batch))) | {"run": run, "again": again}
+            except (CNNEngineError, ValueError) as error:  # a network that has no batch
+                print(f"{item.name}: {error}", file=sys.stderr)
+                self.failures += 1
+                continue
+            places = [i for i, earlier in enumerate(self.records) if item_of(earlier) == item]
+            if places:
+                self.records[places[0]] = record
+            else:
+                self.records.append(record)
+            store(self.path, self.data)
+            passed = time.monotonic() - start
+            left = passed / (position + 1) * (len(work) - position - 1)
+            print(f"\n[{position + 1}/{len(work)}, {passed / 60:.1f} min, {left / 60:.1f} left] {item.text}")
+            print(record_text(record), flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,52 +166,28 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--peer-python", help="interpreter of the peers (this one)")
     parser.add_argument("--results", type=Path, default=harness.RESULTS, help="folder of the figures (benchmarks/results)")
     parser.add_argument("--fresh", action="store_true", help="forget what is there")
+    parser.add_argument("--no-busy", action="store_true", help="leave out cnnengine with one CPU kept busy")
+    parser.add_argument("--no-again", action="store_true", help="do not measure again what was disturbed")
     parser.add_argument("--no-layers", action="store_true", help="leave out the layer families")
     options = parser.parse_args(argv)
 
-    path = options.results / MODELS
-    data = {"runs": [], "records": []} if options.fresh else stored(path)
-    done = {(record["model"], record["threads"], record["batch"]) for record in data["records"]}
+    publication = Publication(options)
+    done = set(map(item_of, publication.records))
     names = [name for name in suite.variants(zoo_support.names()) if any(part in name for part in options.only.split(","))]
-    work = [item for item in plan(names, options.threads, options.batch) if item not in done]
+    work = [item for item in plan(names, options.threads, options.batch, not options.no_busy) if item not in done]
     print(f"{len(work)} measurements to do, {len(done)} there", flush=True)
-    comparisons: dict[tuple[int, int, bool], tuple[int, Comparison]] = {}
-    asked = [name for name in options.against.split(",") if name]
-    failures = 0
-    start = time.monotonic()
     try:
-        for position, (name, threads, batch) in enumerate(work):
-            compiled = options.compile == "all" or (options.compile == "dozen" and name in suite.DOZEN)
-            peers = [peer for peer in asked if peer != "torch-compile" or compiled]
-            key = (threads, batch, compiled)
-            if key not in comparisons:
-                comparison = Comparison(
-                    peers, threads=threads, batch=batch, seconds=options.seconds, rounds=options.rounds,
-                    peer_python=options.peer_python, keep_compiled=True,
-                )  # fmt: skip
-                comparisons[key] = len(data["runs"]), comparison
-                data["runs"].append(comparison.head())
-            run, comparison = comparisons[key]
-            try:
-                record = comparison.measure(zoo_case(name, batch))
-            except (CNNEngineError, ValueError) as error:  # a network that has no batch
-                print(f"{name}: {error}", file=sys.stderr)
-                failures += 1
-                continue
-            data["records"].append(shorter(record) | {"run": run})
-            store(path, data)
-            passed = time.monotonic() - start
-            left = passed / (position + 1) * (len(work) - position - 1)
-            print(f"\n[{position + 1}/{len(work)}, {passed / 60:.1f} min, {left / 60:.1f} left] {threads} threads, batch {batch}")
-            print(record_text(record), flush=True)
+        publication.measure(work)
+        if not options.no_again:
+            publication.measure([item_of(record) for record in publication.records if disturbed(record)], again=True)
         if not options.no_layers and (options.fresh or not (options.results / FAMILIES).is_file()):
             python = ["--peer-python", options.peer_python] if options.peer_python else []
             options.results.mkdir(parents=True, exist_ok=True)
-            failures += families.main(["--json", os.fspath(options.results / FAMILIES), *python])
+            publication.failures += families.main(["--json", os.fspath(options.results / FAMILIES), *python])
     except KeyboardInterrupt:
         print("interrupted; what was measured is kept", file=sys.stderr)
         return 130
-    return int(failures > 0)
+    return int(publication.failures > 0)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import harness
 import publish
 
 BEHIND = 0.95
+SLOWER = 1.1
 PAGE = harness.ROOT / "docs" / "performance.md"
 PEERS = ("onnxruntime", "openvino", "ncnn", "torch", "torch-compile")
 NOT_MEASURED = "Not measured yet: `python benchmarks/publish.py`."
@@ -54,13 +55,13 @@ def ratio(value: float | None) -> str:
     return f"**{value:.2f}**" if value < BEHIND else f"{value:.2f}"
 
 
-def chosen(models: Figures, threads: int, batch: int) -> list[Record]:
-    found = [r for r in models["records"] if (r["threads"], r["batch"]) == (threads, batch)]
+def chosen(models: Figures, threads: int, batch: int, busy: int = 0) -> list[Record]:
+    found = [r for r in models["records"] if (r["threads"], r["batch"], r["busy"]) == (threads, batch, busy)]
     return sorted(found, key=lambda r: r["model"])
 
 
 def settings(models: Figures) -> list[tuple[int, int]]:
-    return sorted({(r["threads"], r["batch"]) for r in models["records"]}, key=lambda s: (s[1], s[0]))
+    return sorted({(r["threads"], r["batch"]) for r in models["records"] if not r["busy"]}, key=lambda s: (s[1], s[0]))
 
 
 def best(record: Record, which: str) -> float | None:
@@ -79,7 +80,8 @@ def machine(models: Figures, layers: Figures) -> str:
     for run in models["runs"]:
         versions |= run["versions"]
     peaks: dict[int, list[float]] = {}
-    for record in models["records"]:
+    free = [record for record in models["records"] if not record["busy"]]
+    for record in free:
         peaks.setdefault(record["threads"], []).extend(record["fma_peak_gflops"])
     rows = [["what", "value"]]
     rows.append(["date", dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"])
@@ -90,6 +92,7 @@ def machine(models: Figures, layers: Figures) -> str:
     for threads, values in sorted(peaks.items()):
         text = f"{min(values):.0f} to {max(values):.0f} GFLOP/s" if values else "-"
         rows.append([f"multiply-add peak, {threads} thread{'s' * (threads > 1)}", text])
+    rows.append(["measured again", f"{sum(record['again'] for record in free)} of {len(free)}"])
     return markdown(rows)
 
 
@@ -136,13 +139,13 @@ def times(models: Figures, threads: int, batch: int) -> str:
         return NOT_MEASURED
     which = "min" if threads == 1 else "median"
     names = [name for name in PEERS if any(name in r["engines"] for r in records)]
-    single = {r["model"]: r["engines"].get("cnnengine") for r in chosen(models, 1, batch)} if threads > 1 else {}
+    single = alone(models, threads, batch) if threads > 1 else {}
+    beside = alone(models, threads, batch, busy=1) if threads > 1 else {}
     head = ["model", "cnnengine", *names, "best / ours, min", "median", "load + first run, s", "peak MB, onnxruntime's"]
-    rows = [[*head, *(["of 1 thread"] if single else [])]]
+    rows = [[*head, *(["of 1 thread"] if single else []), *(["one CPU busy"] if beside else [])]]
     notes: dict[str, list[str]] = {}
     for record in records:
         row = [record["model"]]
-        ours = record["engines"].get("cnnengine")
         for name in ("cnnengine", *names):
             result = record["engines"].get(name)
             if result is None:
@@ -153,13 +156,27 @@ def times(models: Figures, threads: int, batch: int) -> str:
                 row.append(ms(result[f"{which}_ms"]) + ("" if result.get("agrees", True) else " differs"))
         row += [ratio(best(record, "min")), ratio(best(record, "median"))]
         row += [start(record), memory(record)]
-        if single:
-            alone = single.get(record["model"])
-            row.append(f"{ours['median_ms'] / alone['median_ms']:.2f}" if ours and alone else "-")
+        row += [slowdown(found.get(record["model"])) for found in (single, beside) if found]
         rows.append(row)
     lines = [markdown(rows), ""]
     lines += [f"- {', '.join(sorted(names))}: {reason}" for reason, names in sorted(notes.items())]
     return "\n".join(lines).rstrip()
+
+
+def alone(models: Figures, threads: int, batch: int, busy: int = 0) -> dict[str, float]:
+    """Our median over that of 1 thread under the same circumstances, by model."""
+    medians = [
+        {r["model"]: ours["median_ms"] for r in chosen(models, n, batch, busy) if (ours := r["engines"].get("cnnengine"))}
+        for n in (1, threads)
+    ]
+    return {name: value / medians[0][name] for name, value in medians[1].items() if name in medians[0]}
+
+
+def slowdown(value: float | None) -> str:
+    """Two digits; bold where more threads are slower by more than they may be."""
+    if value is None:
+        return "-"
+    return f"**{value:.2f}**" if value > SLOWER else f"{value:.2f}"
 
 
 def start(record: Record) -> str:

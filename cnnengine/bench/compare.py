@@ -17,7 +17,7 @@ from .. import config
 from ..errors import InputError, ShapeError
 from ..importer.reader import read
 from ..report.profile import fma_peak
-from .harness import Worker, WorkerError, engine_worker, machine_head, probe
+from .harness import Worker, WorkerError, busy_cpus, engine_worker, machine_head, probe
 from .worker import NEEDS, summary
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class Comparison:
         For each engine and model, in all, beside loading.
     rounds : int
         Turns that these seconds are divided into.
+    busy : int
+        CPUs that other processes keep busy during the turns.
     peer_python : str, optional
         The interpreter that has the peers; this one by default.
     cache : path, optional
@@ -105,6 +107,7 @@ class Comparison:
         batch: int = 1,
         seconds: float = 5.0,
         rounds: int = 10,
+        busy: int = 0,
         peer_python: str | None = None,
         cache: str | os.PathLike[str] | None = None,
         keep_compiled: bool = False,
@@ -116,7 +119,10 @@ class Comparison:
         if threads < 1 or batch < 1 or rounds < 1 or not (math.isfinite(seconds) and seconds >= 0):
             given = (threads, batch, rounds, seconds)
             raise InputError("must be positive", tensor="threads, batch, rounds, seconds", received=given)
-        self.threads, self.batch, self.seconds, self.rounds = threads, batch, seconds, rounds
+        cpus = machine_head()["cpus"]
+        if not 0 <= busy <= cpus:
+            raise InputError("there are not so many CPUs", tensor="busy", expected=f"0 to {cpus}", received=busy)
+        self.threads, self.batch, self.seconds, self.rounds, self.busy = threads, batch, seconds, rounds, busy
         self.peer_python = peer_python or sys.executable
         self.cache = Path(cache) if cache is not None else default_cache()
         self.keep_compiled = keep_compiled
@@ -149,6 +155,7 @@ class Comparison:
             "batch": self.batch,
             "seconds": self.seconds,
             "rounds": self.rounds,
+            "busy": self.busy,
             "isa": ours["isa"],
             "fma_peak_gflops": fma_peak(self.threads),
             "cnnengine": ours,
@@ -217,19 +224,20 @@ class Comparison:
         times: dict[str, list[list[float]]] = {name: [] for name in workers}
         few = set(range(0, self.rounds, max(1, math.ceil(self.rounds / FEW_TURNS))))
         turn_seconds = self.seconds / self.rounds
-        for turn in range(self.rounds):
-            self._progress(f"{title}: round {turn + 1} of {self.rounds}")
-            if "cnnengine" in workers:
-                peaks.append(workers["cnnengine"].ask(do="peak", threads=self.threads, seconds=PEAK_SECONDS)["gflops"])
-            order = list(workers)
-            first = turn % max(len(order), 1)
-            for name in order[first:] + order[:first]:
-                if turn not in few and far_slower(times, name, turn_seconds * 1e3):
-                    continue
-                try:
-                    times[name].append(workers[name].ask(do="run", seconds=turn_seconds)["times_ms"])
-                except WorkerError as error:
-                    give_up(name, error)
+        with busy_cpus(self.busy):
+            for turn in range(self.rounds):
+                self._progress(f"{title}: round {turn + 1} of {self.rounds}")
+                if "cnnengine" in workers:
+                    peaks.append(workers["cnnengine"].ask(do="peak", threads=self.threads, seconds=PEAK_SECONDS)["gflops"])
+                order = list(workers)
+                first = turn % max(len(order), 1)
+                for name in order[first:] + order[:first]:
+                    if turn not in few and far_slower(times, name, turn_seconds * 1e3):
+                        continue
+                    try:
+                        times[name].append(workers[name].ask(do="run", seconds=turn_seconds)["times_ms"])
+                    except WorkerError as error:
+                        give_up(name, error)
         for name in list(workers):
             results[name] |= workers[name].ask(do="memory") | summary([t for turn_times in times[name] for t in turn_times])
             results[name]["turns"] = [summary(turn_times) for turn_times in times[name]]
@@ -240,6 +248,7 @@ class Comparison:
             "inputs": {name: list(value.shape) for name, value in feeds.items()},
             "threads": self.threads,
             "batch": self.batch,
+            "busy": self.busy,
             "fma_peak_gflops": peaks,
             "engines": results,
             "skipped": skipped,

@@ -55,6 +55,8 @@ def head_text(head: Mapping[str, Any]) -> str:
         f"{ours['isa']}, {counted(head['threads'], 'thread')}, batch {head['batch']}, float32; {head['seconds']:g} s for each "
         f"engine in {counted(head['rounds'], 'round')}; multiply-add peak now {head['fma_peak_gflops']:.0f} GFLOP/s",
     ]
+    if head["busy"]:
+        lines.append(f"{counted(head['busy'], 'CPU')} kept busy by other processes")
     return "\n".join([*lines, *(f"{name}: skipped: {reason}" for name, reason in head["absent"].items())])
 
 

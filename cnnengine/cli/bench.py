@@ -92,6 +92,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--rounds", metavar="N", type=positive, default=10, help="turns of each engine (default: 10; example: --rounds 20)"
     )
     parser.add_argument(
+        "--busy",
+        metavar="N",
+        type=positive,
+        default=0,
+        help="CPUs that other processes keep busy meanwhile, as on a loaded machine (default: none; example: --busy 1)",
+    )
+    parser.add_argument(
         "--peer-python",
         metavar="PATH",
         help="interpreter that has the peers (default: this one; example: --peer-python python3.12)",
@@ -149,6 +156,7 @@ def execute(cases: Sequence[Case], args: argparse.Namespace) -> int:
         batch=args.batch,
         seconds=args.seconds,
         rounds=args.rounds,
+        busy=args.busy,
         peer_python=args.peer_python,
         progress=_progress if sys.stderr.isatty() else None,
     )
