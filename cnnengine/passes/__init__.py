@@ -19,6 +19,7 @@ from .fold_constants import fold_constants
 from .fold_scale import fold_scale
 from .fold_sequences import fold_sequences
 from .fuse_gates import fuse_gates
+from .fuse_layernorm import fuse_layernorm
 from .fuse_matmul import fuse_matmul
 from .fuse_pad import fuse_pad
 from .global_pool import global_pool
@@ -41,6 +42,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     common_subexpressions,
     cancel_transposes,
     fuse_gates,
+    fuse_layernorm,
     global_pool,
     sum_as_add,
     fuse_pad,
