@@ -22,6 +22,7 @@ from .fuse_gates import fuse_gates
 from .fuse_layernorm import fuse_layernorm
 from .fuse_matmul import fuse_matmul
 from .fuse_pad import fuse_pad
+from .fuse_prelu import fuse_prelu
 from .global_pool import global_pool
 from .inline_if import inline_if
 from .merge_activation import merge_activation
@@ -43,6 +44,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     cancel_transposes,
     fuse_gates,
     fuse_layernorm,
+    fuse_prelu,
     global_pool,
     sum_as_add,
     fuse_pad,

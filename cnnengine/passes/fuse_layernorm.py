@@ -289,7 +289,8 @@ class _Matcher:
         moments = None if found is None else self.moments(found)
         if found is None or moments is None:
             return None
-        last, parameters = node, []
+        last = node
+        parameters: list[np.ndarray | None] = []
         for kind in ("Mul", "Add"):
             reader = self.uses.only_reader(last.outputs[0])
             value = None
@@ -301,7 +302,7 @@ class _Matcher:
             parameters.append(value)
             if value is not None and reader is not None:
                 last = reader
-        whole = self.norm(moments, found[2], *parameters, last)
+        whole = self.norm(moments, found[2], parameters[0], parameters[1], last)
         return self.norm(moments, found[2], None, None, node) if whole is None else whole
 
     def norm(
