@@ -19,7 +19,7 @@ from .lowering import Binding, Program, Segment
 from .preprocess import Preprocess, as_image, labels_of_model
 from .runtime.layout import kept
 from .runtime.plan import HostStep
-from .runtime.runner import Workspace
+from .runtime.runner import Call, Workspace
 from .runtime.threads import default_threads, limited_threads
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Model:
         self._graph: Graph = simple.replace(constants={**simple.constants, **given})
         self._program = Program(self._graph, winograd=winograd, store=source)
         self._workspaces: list[Workspace] = []
+        self._short: tuple[Segment | None, Call | None] = None, None
         self._closed = False
         self.metadata = dict(graph.metadata)
         self.inputs = tuple(TensorInfo(n, s.shape, s.dtype, s.kind) for n, s in graph.inputs.items())
@@ -169,6 +170,11 @@ class Model:
             The shapes do not fit the model.
         ClosedError
         """
+        call = self._short[1]
+        if call is not None and names is None and out is None:
+            made: list[Any] | None = call.run(feeds, self._workspaces, self._thread_count() if threads is None else threads)
+            if made is not None:
+                return made
         self._check_open()
         values: dict[str, Any] = self._check_feeds(feeds)
         wanted = [i.name for i in self.outputs] if names is None else list(names)
@@ -314,10 +320,26 @@ class Model:
             start, count = 0, len(self._graph.nodes)
             while start < count:
                 segment: Segment = self._program.segment(start, values)
+                if start == 0 and segment is not self._short[0]:
+                    self._short = segment, self._call_of(segment, values)
                 segment.execute(values, workspace, threads, given)
                 start = segment.end
         finally:
             self._workspaces.append(workspace)
+
+    def _call_of(self, segment: Segment, values: Mapping[str, Any]) -> Call | None:
+        """The short way for inputs of these shapes; None where the segment is not all of the model, or some of it is Python."""
+        slots = {name: slot for slot, (name, _, _) in enumerate(segment.outputs)}
+        if segment.end < len(self._graph.nodes) or segment.tail is not None or segment.host_nodes:
+            return None
+        if any(i.kind != "tensor" for i in self.inputs) or any(o.name not in slots for o in self.outputs):
+            return None
+        read = {name: slot for slot, name in enumerate(segment.inputs)}
+        inputs = [(i.name, read.get(i.name, -1), values[i.name].shape, i.dtype) for i in self.inputs]
+        outputs = [(shape, dtype) for _, shape, dtype in segment.outputs]
+        if not Call.takes(inputs, outputs):
+            return None
+        return Call(segment.plan.native, inputs, outputs, [slots[o.name] for o in self.outputs])
 
     def __call__(self, *args: Any, **feeds: Any) -> Any:
         """The outputs for positional or named inputs: an array for one output, else a tuple."""
@@ -548,6 +570,7 @@ class Model:
         if self._closed:
             return
         self._closed = True
+        self._short = None, None
         self._program.clear()
         self._workspaces.clear()
         self._program = None  # type: ignore[assignment]

@@ -73,8 +73,7 @@ class Preprocess:
         self._require(self.resample in RESAMPLES, "resample", "one of " + ", ".join(RESAMPLES))
         self._require(isinstance(self.gray, bool), "gray", "true or false")
         self._require(
-            self.size is None
-            or (len(self.size) == 2 and all(type(n) is int and 1 <= n <= MAX_EXTENT for n in self.size)),
+            self.size is None or (len(self.size) == 2 and all(type(n) is int and 1 <= n <= MAX_EXTENT for n in self.size)),
             "size",
             f"height and width, 1 to {MAX_EXTENT}",
         )

@@ -19,8 +19,10 @@ from .fold_constants import fold_constants
 from .fold_scale import fold_scale
 from .fold_sequences import fold_sequences
 from .fuse_gates import fuse_gates
+from .fuse_layernorm import fuse_layernorm
 from .fuse_matmul import fuse_matmul
 from .fuse_pad import fuse_pad
+from .fuse_prelu import fuse_prelu
 from .global_pool import global_pool
 from .inline_if import inline_if
 from .merge_activation import merge_activation
@@ -41,6 +43,8 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     common_subexpressions,
     cancel_transposes,
     fuse_gates,
+    fuse_layernorm,
+    fuse_prelu,
     global_pool,
     sum_as_add,
     fuse_pad,

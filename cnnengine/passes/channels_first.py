@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..graph import Graph, Node
+from ..ops.activation import PRelu
 from ..ops.conv import Conv
 from ..ops.elementwise import Add, Div, Mul, Sub
 from ..ops.norm import ChannelLayerNorm, LayerNormalization
@@ -48,8 +49,8 @@ UNARY = frozenset(
 
 def channels_first(graph: Graph) -> Graph:
     """Move Transposes (N, C, spatial...) -> (N, spatial..., C) of float32 values of rank 4 and 5 behind the one node that reads
-    them: LayerNormalization of the last axis, MatMul by constant weights, functions of single elements, and arithmetic with
-    constants per channel or with another such Transpose."""
+    them: LayerNormalization of the last axis, MatMul by constant weights, functions of single elements, PRelu, and
+    arithmetic with constants per channel or with another such Transpose."""
     uses, known = Uses(graph), facts(graph)
     before: dict[str, tuple[str, int]] = {}
     changes: dict[int, list[Node]] = {}
@@ -85,7 +86,8 @@ def channels_first(graph: Graph) -> Graph:
         rank = before[node.inputs[at]][1]
         new = None
         x = source(node.inputs[at], node)
-        if isinstance(node.op, (Add, Sub, Mul, Div)) and node.op.axis is None:
+        slopes = isinstance(node.op, PRelu) and not node.op.by_channel and at == 0 and node.inputs[1] in graph.constants
+        if slopes or (isinstance(node.op, (Add, Sub, Mul, Div)) and node.op.axis is None):
             new = _arithmetic(node, at, x, rank, source, uses, constant)
         elif at != 0 or x is None:
             continue

@@ -165,6 +165,10 @@ _KEEP = frozenset(
 )
 _BROADCAST = frozenset(["Add", "Div", "Max", "Mean", "Min", "Mod", "Mul", "Pow", "Sub", "Sum"])
 _COMPARE = frozenset(["And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Or", "Xor"])
+_REDUCE = frozenset(
+    ["ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"]
+    + ["ReduceProd", "ReduceSum", "ReduceSumSquare"]
+)
 _BY_RULE = frozenset(
     [
         "Cast",
@@ -222,6 +226,8 @@ def _facts_of(node: Node, known: Mapping[str, Fact], graph: Graph) -> list[Fact]
         return [Fact(first.dtype, inputs[1].rank if len(inputs) > 1 and inputs[1].rank is not None else first.rank)]
     if kind == "Gemm":
         return [Fact(first.dtype, 2)]
+    if kind in _REDUCE:
+        return [first if field_of(node.op, "keepdims", 1) else Fact(first.dtype)]
     if kind in ("SplitToSequence", "SequenceAt"):  # of a sequence, the facts of its elements
         return [first if field_of(node.op, "keepdims", 1) else Fact(first.dtype)]
     if kind in _BROADCAST or kind in _COMPARE:

@@ -30,3 +30,12 @@ cdef class Workspace:
     cdef NativePlan plan
     cdef readonly Py_ssize_t arena_bytes, scratch_bytes, n_args
     cdef int attach(self, NativePlan plan, int threads) except -1
+    cdef int point(self, void *const *ins, void *const *outs) except -1
+    cdef void fill(self) noexcept
+
+
+cdef class Call:
+    cdef NativePlan plan
+    cdef tuple inputs                   # (name, slot, shape, format, alignment)
+    cdef tuple outputs                  # (shape, dtype)
+    cdef tuple order

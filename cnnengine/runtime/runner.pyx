@@ -4,13 +4,17 @@
 A `NativePlan` is immutable and shared; everything that a run changes lies in a `Workspace`, one per concurrent call.
 """
 
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uintptr_t
-from libc.string cimport memset
+from libc.string cimport memset, strcmp
 
 from cnnengine._kernels.launch cimport Launch
 from cnnengine.runtime.threads cimport run_steps, step_t
 
 import numpy as np
+
+cdef object ndarray = np.ndarray
+cdef object empty = np.empty
 
 cdef extern from "portable.h" nogil:
     void *aligned_malloc(size_t size) noexcept
@@ -138,6 +142,22 @@ cdef class Workspace:
             self.scratch_bytes = scratch
         return 0
 
+    cdef int point(self, void *const *ins, void *const *outs) except -1:
+        """Point the operands of the attached plan at the memory of its inputs and outputs."""
+        cdef NativePlan plan = self.plan
+        cdef Py_ssize_t i
+        for i in range(plan.n_slots):
+            if plan.slots[i].kind == SLOT_INPUT:
+                self.args[i] = ins[plan.slots[i].where]
+            elif plan.slots[i].kind == SLOT_OUTPUT:
+                self.args[i] = outs[plan.slots[i].where]
+        self.fill()
+        return 0
+
+    cdef void fill(self) noexcept:
+        if _fill_byte >= 0:
+            memset(self.arena, _fill_byte, self.plan.arena_bytes)
+
     def begin(self, NativePlan plan, list inputs, list outputs, int threads):
         """Attach to a plan and point its operands at these arrays (C-contiguous; the caller keeps them alive)."""
         cdef Py_ssize_t i
@@ -151,8 +171,7 @@ cdef class Workspace:
                 self.args[i] = <void *><uintptr_t>ins[plan.slots[i].where]
             elif plan.slots[i].kind == SLOT_OUTPUT:
                 self.args[i] = <void *><uintptr_t>outs[plan.slots[i].where]
-        if _fill_byte >= 0:
-            memset(self.arena, _fill_byte, plan.arena_bytes)
+        self.fill()
 
     def run(self, Py_ssize_t first, Py_ssize_t count, int threads):
         """Run `count` steps from `first` on; releases the GIL."""
@@ -172,3 +191,102 @@ cdef class Workspace:
         if size == 0:
             return np.empty(shape, dtype)
         return np.frombuffer(<char[:size]>(self.arena + offset), dtype).reshape(shape)
+
+
+cdef enum:
+    CALL_OPERANDS = 8                   # inputs, and outputs, that a Call takes at most
+
+
+cdef class Call:
+    """Runs of a plan on arrays that lie as the plan reads them: what costs a small model most is Python around its steps.
+
+    Parameters
+    ----------
+    plan : NativePlan
+        A whole model, without host steps.
+    inputs : sequence of (name, slot, shape, dtype)
+        What the caller hands in; slot -1 where the plan does not read it.
+    outputs : sequence of (shape, dtype)
+        Of the plan, by slot.
+    order : sequence of int
+        The slots that the caller gets, in this order.
+    """
+
+    def __init__(self, NativePlan plan, inputs, outputs, order):
+        self.plan = plan
+        self.inputs = tuple([(name, slot, tuple(shape), format_of(dtype), dtype.alignment) for name, slot, shape, dtype in inputs])
+        self.outputs = tuple([(tuple(shape), dtype) for shape, dtype in outputs])
+        self.order = tuple(order)
+        if max(len(self.inputs), len(self.outputs)) > CALL_OPERANDS or plan.n_outputs > len(self.outputs):
+            raise ValueError(f"{len(self.inputs)} inputs, {len(self.outputs)} outputs: {CALL_OPERANDS} at most")
+        if plan.n_inputs > 1 + max([slot for _, slot, _, _, _ in self.inputs], default=-1):
+            raise ValueError("the plan reads an input that is not handed in")
+
+    @staticmethod
+    def takes(inputs, outputs):
+        """Whether there may be a Call: few operands, and element types that buffers can tell."""
+        kinds = [dtype.kind in "biuf" and dtype.isbuiltin == 1 for *_, dtype in (*inputs, *outputs)]
+        return max(len(inputs), len(outputs)) <= CALL_OPERANDS and all(kinds)
+
+    def run(self, feeds, list workspaces, int threads):
+        """Fresh outputs for these inputs; None, and nothing done, unless they are plain arrays of the planned shapes and dtypes.
+
+        The workspace comes from the end of the list, and goes back there.
+        """
+        cdef Py_buffer views[CALL_OPERANDS]
+        cdef Py_buffer made
+        cdef void *ins[CALL_OPERANDS]
+        cdef void *outs[CALL_OPERANDS]
+        cdef Py_ssize_t held = 0, slot, i, alignment
+        cdef Workspace workspace
+        cdef NativePlan plan = self.plan
+        cdef tuple shape
+        cdef bytes form
+        cdef list outputs = []
+        if type(feeds) is not dict or len(<dict>feeds) != len(self.inputs):
+            return None
+        try:
+            for name, slot, shape, form, alignment in self.inputs:
+                array = (<dict>feeds).get(name)
+                if type(array) is not ndarray:
+                    return None
+                try:
+                    PyObject_GetBuffer(array, &views[held], PyBUF_FORMAT | PyBUF_STRIDES)
+                except (ValueError, BufferError):
+                    return None
+                held += 1
+                if views[held - 1].ndim != len(shape) or strcmp(views[held - 1].format, form) != 0:
+                    return None
+                for i in range(views[held - 1].ndim):
+                    if views[held - 1].shape[i] != <Py_ssize_t>shape[i]:
+                        return None
+                if not PyBuffer_IsContiguous(&views[held - 1], b"C") or <uintptr_t>views[held - 1].buf % alignment:
+                    return None
+                if slot >= 0:
+                    ins[slot] = views[held - 1].buf
+            for shape, dtype in self.outputs:
+                array = empty(shape, dtype)
+                PyObject_GetBuffer(array, &made, PyBUF_STRIDES | PyBUF_WRITABLE)
+                outs[len(outputs)] = made.buf
+                PyBuffer_Release(&made)
+                outputs.append(array)
+            try:
+                workspace = workspaces.pop()
+            except IndexError:
+                workspace = Workspace()
+            try:
+                workspace.attach(plan, threads)
+                workspace.point(ins, outs)
+                with nogil:
+                    run_steps(plan.steps, plan.n_steps, <void *const *>workspace.args, workspace.scratch, plan.scratch_bytes, threads)
+            finally:
+                workspaces.append(workspace)
+        finally:
+            for i in range(held):
+                PyBuffer_Release(&views[i])
+        return [outputs[slot] for slot in self.order]
+
+
+def format_of(dtype):
+    """The buffer protocol's name of an element type, as bytes."""
+    return memoryview(empty(0, dtype)).format.encode()

@@ -266,6 +266,18 @@ def test_pad(dtype):
             continue
         for mode in ("edge", "wrap", "reflect"):
             check("Pad", 19, {"mode": mode}, [x, np.array(pads, I64)])
+            if dtype == np.float32:
+                in_planes = not any(pads[:2] + pads[4:6])
+                check(
+                    "Pad", 19, {"mode": mode}, [x, np.array(pads, I64)], blocked=(0,), kernels=("resize",) if in_planes else None
+                )
+    if dtype == np.float32:  # of many channels, plain ones too go by planes
+        wide = [random((2, lanes() + 1, 4, 6)), np.array([0, 0, 1, 2, 0, 0, 0, 3], I64)]
+        check("Pad", 19, {"mode": "reflect"}, wide, kernels=("resize",))
+        check("Pad", 19, {"mode": "edge"}, [wide[0], np.array([0, 0, 1, 0, 0, 0, 1, 0], I64)], kernels=("gather",))
+        check(
+            "Pad", 19, {"mode": "wrap"}, [random((2, 3, 4, 3, 5)), np.array([0, 0, 1, 0, 2, 0, 0, 2, 3, -1], I64)], blocked=(0,)
+        )
     check("Pad", 18, {}, [x, np.array([1, 2], I64), None, np.array([-2], I64)])
     check("Pad", 2, {"pads": [0, 1, 0, 1], "value": 1.0}, [random((4, 5))])
     check("Pad", 13, {}, [x, np.array([1] * 8, I64), np.array(1, dtype)], known=(1,), lowers=False)
