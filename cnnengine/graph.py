@@ -114,22 +114,28 @@ class Graph:
     constants: dict[str, np.ndarray]
     name: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+    _producers: dict[str, Node] | None = field(default=None, init=False, repr=False)
+    _consumers: dict[str, list[Node]] | None = field(default=None, init=False, repr=False)
 
     def replace(self, **changes: object) -> Graph:
         return replace(self, **changes)  # type: ignore[arg-type]
 
     def producers(self) -> dict[str, Node]:
-        """Value name -> the node that makes it."""
-        return {name: node for node in self.nodes for name in node.outputs if name}
+        """Value name -> the node that makes it; made once, not to be changed."""
+        if self._producers is None:
+            self._producers = {name: node for node in self.nodes for name in node.outputs if name}
+        return self._producers
 
     def consumers(self) -> dict[str, list[Node]]:
-        """Value name -> the nodes that read it, once per reading input; graph outputs are not listed."""
-        users: dict[str, list[Node]] = {}
-        for node in self.nodes:
-            for name in (*node.inputs, *node.op.captures()):
-                if name:
-                    users.setdefault(name, []).append(node)
-        return users
+        """Value name -> the nodes that read it, once per reading input; graph outputs are not listed. Not to be changed."""
+        if self._consumers is None:
+            users: dict[str, list[Node]] = {}
+            for node in self.nodes:
+                for name in (*node.inputs, *node.op.captures()):
+                    if name:
+                        users.setdefault(name, []).append(node)
+            self._consumers = users
+        return self._consumers
 
     def check(self) -> None:
         """Raise ModelError unless every value is made once, before it is read."""
