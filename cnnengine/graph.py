@@ -88,6 +88,41 @@ class TensorSpec:
         return self.shape is not None and all(isinstance(d, int) for d in self.shape)
 
 
+class Scaled:
+    """float32 weights times numbers per channel, computed when they are asked for and never kept: only packed they are needed.
+
+    Takes the place of an ndarray among a graph's constants; what an ndarray has and this does not comes from one made for the
+    purpose. The products are those of float64, rounded once.
+
+    Parameters
+    ----------
+    source : ndarray of float32, or Scaled
+    scale : ndarray of float64
+        Broadcasts to the source.
+    """
+
+    __slots__ = ("dtype", "nbytes", "ndim", "scale", "shape", "size", "source")
+
+    def __init__(self, source: np.ndarray | Scaled, scale: np.ndarray) -> None:
+        self.source, self.scale = source, scale
+        self.shape, self.dtype, self.ndim = source.shape, source.dtype, source.ndim
+        self.size, self.nbytes = source.size, source.nbytes
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        source = np.asarray(self.source)
+        out = np.empty_like(source)
+        np.multiply(source, self.scale, out=out, casting="same_kind")
+        return out if dtype is None else out.astype(dtype, copy=False)
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):  # the protocols by which NumPy looks for an array
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
+
+    def __getitem__(self, key: object) -> np.ndarray:
+        return np.asarray(self)[key]  # type: ignore[index,no-any-return]
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """One operator with the names of its values; an empty input name means "absent"."""
@@ -103,7 +138,7 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """Nodes in topological order, constants by name, inputs and outputs.
+    """Nodes in topological order, constants by name (arrays, or `Scaled` ones), inputs and outputs.
 
     Passes never change a Graph in place: they build another one (`replace`), sharing the arrays.
     """
@@ -114,22 +149,28 @@ class Graph:
     constants: dict[str, np.ndarray]
     name: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+    _producers: dict[str, Node] | None = field(default=None, init=False, repr=False)
+    _consumers: dict[str, list[Node]] | None = field(default=None, init=False, repr=False)
 
     def replace(self, **changes: object) -> Graph:
         return replace(self, **changes)  # type: ignore[arg-type]
 
     def producers(self) -> dict[str, Node]:
-        """Value name -> the node that makes it."""
-        return {name: node for node in self.nodes for name in node.outputs if name}
+        """Value name -> the node that makes it; made once, not to be changed."""
+        if self._producers is None:
+            self._producers = {name: node for node in self.nodes for name in node.outputs if name}
+        return self._producers
 
     def consumers(self) -> dict[str, list[Node]]:
-        """Value name -> the nodes that read it, once per reading input; graph outputs are not listed."""
-        users: dict[str, list[Node]] = {}
-        for node in self.nodes:
-            for name in (*node.inputs, *node.op.captures()):
-                if name:
-                    users.setdefault(name, []).append(node)
-        return users
+        """Value name -> the nodes that read it, once per reading input; graph outputs are not listed. Not to be changed."""
+        if self._consumers is None:
+            users: dict[str, list[Node]] = {}
+            for node in self.nodes:
+                for name in (*node.inputs, *node.op.captures()):
+                    if name:
+                        users.setdefault(name, []).append(node)
+            self._consumers = users
+        return self._consumers
 
     def check(self) -> None:
         """Raise ModelError unless every value is made once, before it is read."""
@@ -162,7 +203,7 @@ class Graph:
 
     def evaluate(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> list[np.ndarray]:
         """Run the graph with the operators' NumPy references: slow, the yardstick of every pass."""
-        values: dict[str, object] = dict(self.constants)
+        values: dict[str, object] = {name: np.asarray(value) for name, value in self.constants.items()}
         values.update(feeds)
         for node in self.nodes:
             results = node.op.reference(*[values[n] if n else None for n in node.inputs])

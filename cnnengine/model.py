@@ -107,6 +107,7 @@ class Model:
         self.threads_given = threads is not None
         self._declared = dict(graph.outputs)
         simple = simplify(graph)
+        source.release()
         given = {n: kept(simple.constants[n]) for n in simple.outputs if n in simple.constants}
         self._graph: Graph = simple.replace(constants={**simple.constants, **given})
         self._program = Program(self._graph, winograd=winograd, store=source)

@@ -9,37 +9,44 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
 
+@cache
+def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of a class by name; `dataclasses.fields` looks for them at every call."""
+    return {f.name: f for f in dataclasses.fields(cls)}
+
+
 def _init(self: Any, *args: Any, **kwargs: Any) -> None:
     values, given = self.__dict__, len(args)
-    name = type(self).__name__
-    fields = dataclasses.fields(self)
+    cls = type(self)
+    fields = _fields(cls)
     if given > len(fields):
-        raise TypeError(f"{name}() takes {len(fields)} fields, {given} were given")
-    for field, value in zip(fields, args, strict=False):
-        values[field.name] = value
-    for field in fields[given:]:
-        if field.name in kwargs:
-            values[field.name] = kwargs.pop(field.name)
+        raise TypeError(f"{cls.__name__}() takes {len(fields)} fields, {given} were given")
+    for at, (name, field) in enumerate(fields.items()):
+        if at < given:
+            values[name] = args[at]
+        elif name in kwargs:
+            values[name] = kwargs.pop(name)
         elif field.default is not dataclasses.MISSING:
-            values[field.name] = field.default
+            values[name] = field.default
         elif field.default_factory is not dataclasses.MISSING:
-            values[field.name] = field.default_factory()
+            values[name] = field.default_factory()
         else:
-            raise TypeError(f"{name}() needs the field {field.name!r}")
+            raise TypeError(f"{cls.__name__}() needs the field {name!r}")
     if kwargs:
-        raise TypeError(f"{name}() has no field {next(iter(kwargs))!r}, or it was given twice")
+        raise TypeError(f"{cls.__name__}() has no field {next(iter(kwargs))!r}, or it was given twice")
     check = getattr(self, "__post_init__", None)
     if check is not None:
         check()
 
 
 def _values(self: Any) -> tuple[object, ...]:
-    return tuple(getattr(self, f.name) for f in dataclasses.fields(self))
+    return tuple(map(self.__dict__.__getitem__, _fields(type(self))))
 
 
 def _eq(self: Any, other: object) -> Any:
@@ -51,7 +58,7 @@ def _hash(self: Any) -> int:
 
 
 def _repr(self: Any) -> str:
-    inside = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self))
+    inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in _fields(type(self)))
     return f"{type(self).__qualname__}({inside})"
 
 

@@ -171,6 +171,11 @@ def _small_of(op: Any, dtypes: Sequence[np.dtype]) -> np.dtype | None:
 def _widening_infer(infer: Infer) -> Infer:
     @functools.wraps(infer)
     def widened(self: Any, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        for spec in inputs:
+            if spec is not None and spec.dtype.isbuiltin == 2:
+                break
+        else:
+            return infer(self, inputs)  # nearly always
         small = _small_of(self, [s.dtype for s in inputs if s is not None])
         if small is None:
             return infer(self, inputs)

@@ -65,10 +65,15 @@ ROUNDS = 20
 
 def simplify(graph: Graph) -> Graph:
     """Run all passes; the graph is checked after each that changed it."""
+    left: dict[Callable[[Graph], Graph], Graph] = {}  # the graph that a pass left as it was: it would leave it so again
     for _ in range(ROUNDS):
         before = graph
         for rewrite in PASSES:
-            graph = _checked(rewrite, graph)
+            if left.get(rewrite) is not graph:
+                after = _checked(rewrite, graph)
+                if after is graph:
+                    left[rewrite] = graph
+                graph = after
         if graph is before:
             break
     for rewrite in FINAL:

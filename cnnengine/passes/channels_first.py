@@ -64,7 +64,7 @@ def channels_first(graph: Graph) -> Graph:
 
     def constant(stem: str, value: np.ndarray) -> str:
         name = name_of(stem)
-        constants[name] = np.ascontiguousarray(value)
+        constants[name] = value  # a view, if need be of the file: packing reads it either way
         return name
 
     def source(name: str, node: Node) -> str | None:

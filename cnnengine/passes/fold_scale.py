@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
 
-from ..graph import Graph, Node
+from ..graph import Graph, Node, Scaled
 from .rewrite import FLOAT32, Uses, fresh, only_output
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm")
+LARGE = 1 << 16
+"""Bytes of weights from which the products are not kept."""
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def fold_scale(graph: Graph) -> Graph:
@@ -23,13 +27,13 @@ def fold_scale(graph: Graph) -> Graph:
         if getattr(node.op, "activation", None) is not None:
             continue
         for index in (0, 1):
+            value = uses.constant(node, index)
+            if value is None or (node.op.op_type in ("Div", "Sub") and index == 0):
+                continue  # no constant; constant / y and constant - y
             target = fold.target(node.inputs[1 - index])
             if target is None:
                 continue
-            if node.op.op_type in ("Div", "Sub") and index == 0:
-                continue  # constant / y and constant - y
-            value = uses.constant(node, index)
-            vector = None if value is None else per_channel(value, *channels(target, uses))
+            vector = per_channel(value, *channels(target, uses))
             if vector is None:
                 continue
             one, zero = np.ones_like(vector), np.zeros_like(vector)
@@ -74,6 +78,7 @@ class Folding:
         self.changes: dict[int, Node] = {}
         self.gone: set[int] = set()
         self.constants: dict[str, np.ndarray] = {}
+        self._largest: dict[int, float] = {}
 
     def target(self, name: str) -> Node | None:
         """The convolution or Gemm that makes a value read once, when its weights and bias are float32 constants."""
@@ -83,7 +88,7 @@ class Folding:
         if getattr(node.op, "activation", None) is not None or len(node.inputs) > 3:
             return None
         w = self.uses.constant(node, 1)
-        if w is None or w.dtype != FLOAT32 or not np.isfinite(w).all():
+        if w is None or w.dtype != FLOAT32 or not math.isfinite(self.largest(w)):
             return None
         if len(node.inputs) > 2 and node.inputs[2]:
             b = self.uses.constant(node, 2)
@@ -95,6 +100,14 @@ class Folding:
                 return None
         return node
 
+    def largest(self, w: np.ndarray | Scaled) -> float:
+        """The largest absolute value, or not less than it; NaN where there is one."""
+        if isinstance(w, Scaled):
+            return self.largest(w.source) * float(np.abs(w.scale).max())
+        if id(w) not in self._largest:
+            self._largest[id(w)] = max(float(w.max()), -float(w.min())) if w.size else 0.0
+        return self._largest[id(w)]
+
     def apply(self, node: Node, after: Node, scale: np.ndarray, shift: np.ndarray) -> None:
         """Let `node` (a `target`) give what `after` gives: its result times scale plus shift, both (C,) float64."""
         op: Any = node.op
@@ -103,24 +116,27 @@ class Folding:
         assert w is not None
         changes: dict[str, object] = {}
         if op.op_type == "Gemm":
-            new_w = w * (scale[:, None] if op.transB else scale)
+            factor = scale[:, None] if op.transB else scale
             old = 0.0 if b is None else op.beta * per_channel(b, *channels(node, self.uses))
             changes["beta"] = 1.0
         else:
             if op.op_type == "Conv":
-                new_w = w * scale.reshape(-1, *(1,) * (w.ndim - 1))
+                factor = scale.reshape(-1, *(1,) * (w.ndim - 1))
             else:  # (C_in, C_out/groups, kernel...): each group of inputs has its own outputs
                 g = op.group
-                parts = w.reshape(g, w.shape[0] // g, *w.shape[1:])
-                new_w = (parts * scale.reshape(g, 1, -1, *(1,) * (w.ndim - 2))).reshape(w.shape)
+                by_group = np.repeat(scale.reshape(g, -1), w.shape[0] // g, axis=0)
+                factor = by_group.reshape(*w.shape[:2], *(1,) * (w.ndim - 2))
             old = 0.0 if b is None else b.astype(np.float64)
         new_b = old * scale + shift
+        new_w: Any = Scaled(w, factor)
+        if w.nbytes < LARGE or not self.largest(new_w) < MAX_FLOAT32:  # where that is no more than a bound, the products decide
+            new_w = np.asarray(new_w)
         names = []
-        for suffix, value in (("weight", new_w), ("bias", new_b)):
+        for suffix, value in (("weight", new_w), ("bias", np.asarray(new_b, np.float32))):
             name = fresh(self.graph, f"{node.name}/folded_{suffix}", self.constants)
-            self.constants[name] = np.asarray(value, np.float32)
+            self.constants[name] = value
             names.append(name)
-        if not all(np.isfinite(self.constants[n]).all() for n in names):
+        if not all(isinstance(v, Scaled) or np.isfinite(v).all() for v in map(self.constants.__getitem__, names)):
             for n in names:  # beyond float32: the two steps may still be fine one after the other
                 del self.constants[n]
             return

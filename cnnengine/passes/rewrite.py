@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from operator import is_
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -89,7 +92,9 @@ def substitute(graph: Graph, same: Mapping[str, str]) -> Graph:
         outputs = tuple("" if o in final else renamed.get(o, o) for o in node.outputs)
         if any(node.outputs) and not any(outputs):
             continue
-        nodes.append(node.replace(inputs=tuple(read(i) for i in node.inputs), outputs=outputs))
+        inputs = tuple(read(i) for i in node.inputs)
+        same_node = inputs == node.inputs and outputs == node.outputs
+        nodes.append(node if same_node else Node(node.op, inputs, outputs, node.name))
     nodes += [Node(Identity(), (read(t),), (o,), f"{o}/identity") for o, t in passed_on.items()]
     return graph.replace(nodes=nodes)
 
@@ -204,13 +209,42 @@ _BY_RULE = frozenset(
 )
 
 
+NO_FACT = Fact()
+_known_facts: WeakKeyDictionary[Graph, dict[str, Fact]] = WeakKeyDictionary()
+_of_nodes: WeakKeyDictionary[Node, tuple[list[Fact], list[np.ndarray | None], list[Fact]]] = WeakKeyDictionary()
+"""Of nodes: the facts of the inputs, those of them that are constants, and the facts of the outputs that follow."""
+
+
 def facts(graph: Graph) -> dict[str, Fact]:
-    """dtype and rank of the values, where they follow from the graph alone."""
-    known: dict[str, Fact] = {n: Fact(v.dtype, v.ndim) for n, v in graph.constants.items()}
+    """dtype and rank of the values, where they follow from the graph alone; made once for each graph, not to be changed."""
+    known = _known_facts.get(graph)
+    if known is None:
+        known = _known_facts[graph] = _facts(graph)
+    return known
+
+
+@cache
+def _fact(dtype: np.dtype | None, rank: int | None) -> Fact:
+    """One object for equal facts."""
+    return Fact(dtype, rank)
+
+
+def _facts(graph: Graph) -> dict[str, Fact]:
+    constants = graph.constants
+    known: dict[str, Fact] = {n: _fact(v.dtype, v.ndim) for n, v in constants.items()}
     for name, spec in graph.inputs.items():
-        known[name] = Fact(None if kind_of(spec.dtype) == "V" else spec.dtype, None if spec.shape is None else len(spec.shape))
+        known[name] = _fact(None if kind_of(spec.dtype) == "V" else spec.dtype, None if spec.shape is None else len(spec.shape))
     for node in graph.nodes:
-        for name, fact in zip(node.outputs, _facts_of(node, known, graph), strict=False):
+        inputs = [known.get(n, NO_FACT) for n in node.inputs]
+        values = [constants.get(n) for n in node.inputs]
+        # most nodes stay the same object with the same inputs from one graph to the next
+        before = _of_nodes.get(node)
+        if before is not None and all(map(is_, before[0], inputs)) and all(map(is_, before[1], values)):
+            found = before[2]
+        else:
+            found = [_fact(f.dtype, f.rank) for f in _facts_of(node, known, graph)]
+            _of_nodes[node] = inputs, values, found
+        for name, fact in zip(node.outputs, found, strict=False):
             if name:
                 known[name] = fact
     return known
@@ -218,8 +252,8 @@ def facts(graph: Graph) -> dict[str, Fact]:
 
 def _facts_of(node: Node, known: Mapping[str, Fact], graph: Graph) -> list[Fact]:
     kind = node.op.op_type
-    inputs = [known.get(n, Fact()) for n in node.inputs if n]
-    first = inputs[0] if inputs else Fact()
+    inputs = [known.get(n, NO_FACT) for n in node.inputs if n]
+    first = inputs[0] if inputs else NO_FACT
     if kind in _KEEP:
         return [first]
     if kind in ("Conv", "ConvTranspose"):
@@ -245,7 +279,7 @@ def _facts_of(node: Node, known: Mapping[str, Fact], graph: Graph) -> list[Fact]
         specs: list[TensorSpec | None] = []
         for name in node.inputs:
             value = graph.constants.get(name)
-            fact = known.get(name, Fact())
+            fact = known.get(name, NO_FACT)
             if not name:
                 specs.append(None)
             elif value is not None:

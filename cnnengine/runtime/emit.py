@@ -163,13 +163,18 @@ class Emitter:
 
     def plain_constant(self, name: str, constant: np.ndarray) -> Buffer:
         """The constant of this name as it is, in memory that a run may read, shared by all plans."""
-        return self.constant_buffer(("plain", name), lambda: constant).buffer
+
+        def plain() -> np.ndarray:
+            # in parts, so that a file's pages are given back before the whole copy is made
+            return aligned_copy(constant, self._on_pack) if is_mapped(constant) else constant
+
+        return self.constant_buffer(("plain", name), plain).buffer
 
     def host_constant(self, name: str) -> np.ndarray | None:
         """The constant of this name as a host step may hold it; None where the value is no constant."""
         constant = self.values[name].constant
         if constant is None or not is_mapped(constant):
-            return constant
+            return None if constant is None else np.asarray(constant)
         array = self.plain_constant(name, constant).array
         assert array is not None
         return array.reshape(constant.shape)
