@@ -230,7 +230,7 @@ static int strided_span(const void *data, int rank, const int64_t *dims, const i
             || (strides[axis] < 0 ? __builtin_sub_overflow(low, reach, &low) : __builtin_add_overflow(high, reach, &high)))
             return 0;
     }
-    if (__builtin_add_overflow(high, size, &high))
+    if (__builtin_add_overflow(high, size, &high) || high - low > INTPTR_MAX)
         return 0;
     *first = low;
     *end = high;
