@@ -67,6 +67,7 @@ DIRECTIVES = {
     "cdivision": True,
     "initializedcheck": False,
     "embedsignature": True,
+    "freethreading_compatible": True,
 }
 
 

@@ -32,6 +32,10 @@ cdef extern from "handles.h" nogil:
     void error_at(const char *text, const char *what, int64_t index, int64_t expected, int64_t received) noexcept
     const char *error_get() noexcept
     void strided_copy(int rank, const int64_t *dims, const int64_t *strides, size_t item, char *strided, char *dense, int gather) noexcept
+    int strided_dense(int rank, const int64_t *dims, const int64_t *strides, int64_t item) noexcept
+    int strided_distinct(int rank, const int64_t *dims, const int64_t *strides, int64_t item) noexcept
+    int strided_span(const void *data, int rank, const int64_t *dims, const int64_t *strides, int64_t item, uintptr_t *first,
+                     uintptr_t *end) noexcept
 
 cdef extern from "Python.h" nogil:
     int Py_IsInitialized() noexcept
@@ -62,9 +66,13 @@ cdef enum:
     WORKSPACE = 2
     RANK = 8                            # CNNE_MAX_RANK
 
-cdef struct model_t:
-    PyObject *object                    # Model
+# What a handle stands for begins with the Python objects that it reaches into.
+cdef struct held_t:
+    PyObject *object
     PyObject *names                     # list of bytes, which the infos point into
+
+cdef struct model_t:
+    held_t held                         # Model
     int32_t n_inputs, n_outputs
     cnne_info *inputs
     cnne_info *outputs
@@ -77,11 +85,12 @@ cdef struct operand_t:
     Py_ssize_t *args
     const char *constant                # the value of an output that is known without running; NULL where it is computed
     int from_input                      # an output that is this input; else -1
-    char *copy                          # dense copy, made when the caller's array is not dense or not aligned
+    char *copy                          # dense copy, made when the caller's array is not dense, not aligned, or overlaps another
+    uintptr_t first, end                # the bytes of the caller's array in this run
+    const char *now                     # what kernels read or write in this run
 
 cdef struct workspace_t:
-    PyObject *object                    # (Model, Segment, Workspace)
-    PyObject *names
+    held_t held                         # [Model, Segment, Workspace, known values ...]
     int needs_python
     int32_t n_inputs, n_outputs
     operand_t *inputs
@@ -162,12 +171,29 @@ cdef int describe(cnne_info *info, list names, str name, dtype, shape) except -1
     return 0
 
 
+cdef uint64_t registered(held_t *made, object kept, list names, int kind) except 0:
+    """A handle for what begins with `made`, which holds the objects until `forget`."""
+    cdef uint64_t handle
+    Py_INCREF(kept)
+    made.object = <PyObject *>kept
+    Py_INCREF(names)
+    made.names = <PyObject *>names
+    handle = handle_new(made, kind)
+    if handle == 0:
+        raise MemoryError("no memory for a handle")
+    return handle
+
+
+cdef void forget(held_t *held) noexcept:
+    Py_XDECREF(held.object)
+    Py_XDECREF(held.names)
+
+
 # ---------------------------------------------------------------- models
 
 cdef void destroy_model(model_t *m) noexcept with gil:
     if m != NULL:
-        Py_XDECREF(m.object)
-        Py_XDECREF(m.names)
+        forget(&m.held)
         free(m.inputs)
         free(m.outputs)
         free(m)
@@ -175,7 +201,6 @@ cdef void destroy_model(model_t *m) noexcept with gil:
 
 cdef uint64_t make_model(object source, const cnne_options *options) except 0:
     cdef model_t *m
-    cdef uint64_t handle
     cdef Py_ssize_t i
     threads = options.threads if options != NULL and options.threads > 0 else None
     model = load(source, threads=threads, winograd=options == NULL or not options.flags & CNNE_NO_WINOGRAD)
@@ -197,14 +222,7 @@ cdef uint64_t make_model(object source, const cnne_options *options) except 0:
             describe(&m.inputs[i], names, info.name, info.dtype, info.shape)
         for i, info in enumerate(model.outputs):
             describe(&m.outputs[i], names, info.name, info.dtype, info.shape)
-        Py_INCREF(model)
-        m.object = <PyObject *>model
-        Py_INCREF(names)
-        m.names = <PyObject *>names
-        handle = handle_new(m, MODEL)
-        if handle == 0:
-            raise MemoryError("no memory for a handle")
-        return handle
+        return registered(&m.held, model, names, MODEL)
     except BaseException:
         destroy_model(m)
         raise
@@ -328,8 +346,7 @@ cdef void destroy_workspace(workspace_t *w) noexcept with gil:
     if w != NULL:
         destroy_operands(w.inputs, w.n_inputs)
         destroy_operands(w.outputs, w.n_outputs)
-        Py_XDECREF(w.object)
-        Py_XDECREF(w.names)
+        forget(&w.held)
         free(w)
 
 
@@ -349,26 +366,28 @@ cdef int bind(operand_t *operand, NativePlan plan, int kind, Py_ssize_t number) 
 
 
 cdef int fill(operand_t *operand, list names, str name, dtype, shape) except -1:
-    cdef int64_t size = 1
     cdef int i
+    size = 1
     describe(&operand.info, names, name, dtype, shape)
     operand.from_input = -1
     operand.item = np.dtype(dtype).itemsize
     for i in range(operand.info.rank):
         size *= operand.info.dims[i]
-    operand.nbytes = size * operand.item if operand.info.rank >= 0 else 0
+    operand.nbytes = min(size * operand.item, <int64_t>1 << 62) if operand.info.rank >= 0 else 0
     return 0
 
 
 cdef uint64_t make_workspace(model, const cnne_tensor *inputs, int32_t count, uint32_t flags) except 0:
     cdef workspace_t *w
-    cdef uint64_t handle
     cdef Py_ssize_t i, axis
     cdef NativePlan plan
     cdef Workspace memory = Workspace()
     names = []
     shapes = []
     for i, info in enumerate(model.inputs):
+        if info.dtype not in _CODES:
+            raise errors.UnsupportedOperatorError("the C interface has no number for this element type", model=model.name,
+                                                  tensor=info.name, received=info.dtype)
         if inputs == NULL:
             shape = model.default_shape(info)
         else:
@@ -430,14 +449,7 @@ cdef uint64_t make_workspace(model, const cnne_tensor *inputs, int32_t count, ui
                     kept.append(value)
                     fill(&w.outputs[i], names, info.name, value.dtype, np.shape(model.known_value(segment, info.name)))
                     w.outputs[i].constant = <const char *><uintptr_t>value.ctypes.data
-        Py_INCREF(kept)
-        w.object = <PyObject *>kept
-        Py_INCREF(names)
-        w.names = <PyObject *>names
-        handle = handle_new(w, WORKSPACE)
-        if handle == 0:
-            raise MemoryError("no memory for a handle")
-        return handle
+        return registered(&w.held, kept, names, WORKSPACE)
     except BaseException:
         destroy_workspace(w)
         raise
@@ -464,9 +476,9 @@ cdef int cnne_workspace_new(cnne_model model, const cnne_tensor *inputs, int32_t
     else:
         with gil:
             try:
-                made = make_workspace(<object>m.object, inputs, count, flags)
+                made = make_workspace(<object>m.held.object, inputs, count, flags)
                 if made == NEEDS_PYTHON:
-                    nodes = (<object>m.object).host_nodes()
+                    nodes = (<object>m.held.object).host_nodes()
                     status = CNNE_ERROR_NEEDS_PYTHON
                     error_set((f"nodes run in Python: {', '.join(nodes[:8])}" if nodes else "shapes depend on the data").encode())
                 else:
@@ -510,36 +522,6 @@ cdef int cnne_workspace_output(cnne_workspace workspace, int32_t index, cnne_inf
 
 # ---------------------------------------------------------------- running
 
-cdef int dense(const cnne_tensor *t) noexcept nogil:
-    """Whether the items lie in C order without gaps."""
-    cdef int64_t step = 0
-    cdef int i, started = 0
-    if t.strides == NULL:
-        return 1
-    for i in range(t.rank - 1, -1, -1):
-        if t.dims[i] == 0:
-            return 1
-        if t.dims[i] != 1:
-            if started and t.strides[i] != step:
-                return 0
-            if not started:
-                step = t.strides[i]
-                started = 1
-            step = step * t.dims[i]
-    return 1
-
-
-cdef int innermost(const cnne_tensor *t, int64_t item) noexcept nogil:
-    """Whether the last axis that is not 1 has the item's stride."""
-    cdef int i
-    if t.strides == NULL:
-        return 1
-    for i in range(t.rank - 1, -1, -1):
-        if t.dims[i] != 1:
-            return t.strides[i] == item
-    return 1
-
-
 cdef int check_tensor(const cnne_tensor *t, const operand_t *o, const char *what, int32_t index) noexcept nogil:
     cdef int axis
     if t.dtype != o.info.dtype:
@@ -558,9 +540,24 @@ cdef int check_tensor(const cnne_tensor *t, const operand_t *o, const char *what
     return CNNE_OK
 
 
+cdef int check_memory(const cnne_tensor *t, operand_t *o, const char *what, int32_t index, int written) noexcept nogil:
+    """Note the bytes that a tensor of known shape touches; elements that are written lie apart."""
+    if not strided_span(t.data, t.rank, t.dims, t.strides, o.item, &o.first, &o.end):
+        error_at("strides leave the address space", what, index, 0, 0)
+        return CNNE_ERROR_ARGUMENT
+    if written and not strided_distinct(t.rank, t.dims, t.strides, o.item):
+        error_at("elements overlap by their strides", what, index, 0, 0)
+        return CNNE_ERROR_ARGUMENT
+    return CNNE_OK
+
+
+cdef inline int meet(const operand_t *a, const operand_t *b) noexcept nogil:
+    return a.first < b.end and b.first < a.end
+
+
 cdef int direct(const cnne_tensor *t, const operand_t *o) noexcept nogil:
     """Whether kernels can work on the caller's memory."""
-    return dense(t) and innermost(t, o.item) and <uintptr_t>t.data % <size_t>o.item == 0
+    return strided_dense(t.rank, t.dims, t.strides, o.item) and <uintptr_t>t.data % <size_t>o.item == 0
 
 
 cdef char *copy_of(operand_t *o) noexcept nogil:
@@ -569,51 +566,75 @@ cdef char *copy_of(operand_t *o) noexcept nogil:
     return o.copy
 
 
+cdef int apart(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor *outputs) noexcept nogil:
+    """Note where arrays lie; refuse what no order of writes makes right."""
+    cdef int status = CNNE_OK
+    cdef int32_t i, j
+    for i in range(w.n_inputs):
+        status = check_memory(&inputs[i], &w.inputs[i], "input", i, 0)
+        if status:
+            return status
+    for i in range(w.n_outputs):
+        if outputs[i].data == NULL:
+            w.outputs[i].first = w.outputs[i].end = 0
+            continue
+        status = check_memory(&outputs[i], &w.outputs[i], "output", i, 1)
+        if status:
+            return status
+        for j in range(i):
+            # strided arrays may interleave; two without gaps cannot
+            if meet(&w.outputs[i], &w.outputs[j]) and strided_dense(outputs[i].rank, outputs[i].dims, outputs[i].strides, w.outputs[i].item) \
+                    and strided_dense(outputs[j].rank, outputs[j].dims, outputs[j].strides, w.outputs[j].item):
+                error_at("overlaps another output", "output", i, 0, j)
+                return CNNE_ERROR_ARGUMENT
+    return CNNE_OK
+
+
 cdef int run_native(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor *outputs) noexcept nogil:
-    cdef int32_t i
+    cdef int32_t i, j
+    cdef int copied
     cdef Py_ssize_t k
-    cdef char *data
+    cdef const char *data
     cdef operand_t *o
     cdef int threads = allowed_threads(w.threads) if w.limited else w.threads
     for i in range(w.n_inputs):
         o = &w.inputs[i]
-        data = <char *>inputs[i].data
-        if not direct(&inputs[i], o):
+        # an input that an output overlaps is copied: kernels write before they have read all
+        copied = not direct(&inputs[i], o)
+        for j in range(w.n_outputs):
+            copied = copied or meet(o, &w.outputs[j])
+        data = <const char *>inputs[i].data
+        if copied:
             data = copy_of(o)
             if data == NULL:
                 return fail(CNNE_ERROR_MEMORY, "no memory to copy an input")
-            strided_copy(o.info.rank, o.info.dims, inputs[i].strides, o.item, <char *>inputs[i].data, data, 1)
+            strided_copy(o.info.rank, o.info.dims, inputs[i].strides, o.item, <char *>inputs[i].data, o.copy, 1)
+        o.now = data
         for k in range(o.n_args):
-            w.args[o.args[k]] = data
+            w.args[o.args[k]] = <void *>data
     for i in range(w.n_outputs):
         o = &w.outputs[i]
-        data = <char *>outputs[i].data
+        data = <const char *>outputs[i].data
         if data == NULL or not direct(&outputs[i], o):
             # an output that nobody wants is computed all the same: its kernel may make others too
             data = copy_of(o)
             if data == NULL:
                 return fail(CNNE_ERROR_MEMORY, "no memory to copy an output")
+        o.now = data
         for k in range(o.n_args):
-            w.args[o.args[k]] = data
+            w.args[o.args[k]] = <void *>data
     run_steps(w.steps, w.n_steps, <void *const *>w.args, w.scratch, w.stride, threads)
     for i in range(w.n_outputs):
         o = &w.outputs[i]
         if outputs[i].data == NULL:
             continue
-        if o.constant != NULL:
-            data = <char *>o.constant
-        elif o.from_input >= 0:
-            data = <char *>inputs[o.from_input].data
-            if not direct(&inputs[o.from_input], &w.inputs[o.from_input]):
-                data = w.inputs[o.from_input].copy
-        elif direct(&outputs[i], o):
+        data = o.constant if o.constant != NULL else w.inputs[o.from_input].now if o.from_input >= 0 else o.now
+        if data == outputs[i].data:
             continue
-        else:
-            data = o.copy
         if direct(&outputs[i], o):
             memcpy(outputs[i].data, data, o.nbytes)
         else:
-            strided_copy(o.info.rank, o.info.dims, outputs[i].strides, o.item, <char *>outputs[i].data, data, 0)
+            strided_copy(o.info.rank, o.info.dims, outputs[i].strides, o.item, <char *>outputs[i].data, <char *>data, 0)
     return CNNE_OK
 
 
@@ -634,21 +655,28 @@ cdef object as_array(const cnne_tensor *t, dtype):
 
 
 cdef int run_python(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor *outputs) noexcept with gil:
+    cdef int status
     cdef int32_t i
     cdef Py_ssize_t axis
     try:
-        model = (<list>w.object)[0]
+        model = (<list>w.held.object)[0]
         feeds = {info.name: np.array(as_array(&inputs[i], info.dtype)) for i, info in enumerate(model.inputs)}
         results = model.run(None, feeds)
+        results = [np.asarray(result) for result in results]
         for i, result in enumerate(results):
             if outputs[i].data == NULL:
                 continue
-            result = np.asarray(result)
             if outputs[i].dtype != _CODES.get(result.dtype, -1):
                 return fail(CNNE_ERROR_DTYPE, f"output {i} has elements of {result.dtype}".encode())
             if outputs[i].rank != result.ndim or any([outputs[i].dims[axis] != result.shape[axis] for axis in range(result.ndim)]):
                 return fail(CNNE_ERROR_SHAPE, f"output {i} has the shape {result.shape}".encode())
-            as_array(&outputs[i], result.dtype)[...] = result
+            w.outputs[i].item = result.itemsize
+        status = apart(w, inputs, outputs)
+        if status:
+            return status
+        for i, result in enumerate(results):
+            if outputs[i].data != NULL:
+                as_array(&outputs[i], result.dtype)[...] = result
         return CNNE_OK
     except BaseException as error:
         return failed(error)
@@ -683,7 +711,9 @@ cdef int cnne_run(cnne_workspace workspace, const cnne_tensor *inputs, int32_t n
         if w.needs_python:
             status = CNNE_ERROR_INTERNAL if python_gone() else run_python(w, inputs, outputs)
         else:
-            status = run_native(w, inputs, outputs)
+            status = apart(w, inputs, outputs)
+            if status == CNNE_OK:
+                status = run_native(w, inputs, outputs)
     handle_drop(workspace)
     return status
 

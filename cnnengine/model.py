@@ -176,7 +176,7 @@ class Model:
             made: list[Any] | None = call.run(feeds, self._workspaces, self._thread_count() if threads is None else threads)
             if made is not None:
                 return made
-        self._check_open()
+        program = self._opened()
         values: dict[str, Any] = self._check_feeds(feeds)
         wanted = [i.name for i in self.outputs] if names is None else list(names)
         for name in wanted:
@@ -189,7 +189,7 @@ class Model:
         self._execute(values, self._thread_count() if threads is None else threads, direct)
         results: list[Any] = []
         for at, name in enumerate(wanted):
-            value = values[name] if name in values else self._graph.constants[name]
+            value = values[name] if name in values else program.graph.constants[name]
             target = None if targets is None else targets[at][1]
             if target is not None:
                 if isinstance(value, list) or value is None:
@@ -207,7 +207,7 @@ class Model:
                     target[...] = value
                 assert out is not None
                 value = out[at]
-            elif name in self._by_name or name in self._graph.constants:
+            elif name in self._by_name or name in program.graph.constants:
                 value = copy.deepcopy(value)
             results.append(value)
         return results
@@ -313,25 +313,29 @@ class Model:
         return array
 
     def _execute(self, values: dict[str, Any], threads: int, given: Mapping[str, np.ndarray] | None = None) -> None:
+        program = self._opened()
         try:
             workspace = self._workspaces.pop()
         except IndexError:
             workspace = Workspace()
         try:
-            start, count = 0, len(self._graph.nodes)
+            start, count = 0, len(program.graph.nodes)
             while start < count:
-                segment: Segment = self._program.segment(start, values)
+                segment = program.segment(start, values)
                 if start == 0 and segment is not self._short[0]:
-                    self._short = segment, self._call_of(segment, values)
+                    self._short = segment, self._call_of(segment, values, len(program.graph.nodes))
                 segment.execute(values, workspace, threads, given)
                 start = segment.end
         finally:
             self._workspaces.append(workspace)
+            if self._closed:  # by another thread, meanwhile
+                self._short = None, None
+                self._workspaces.clear()
 
-    def _call_of(self, segment: Segment, values: Mapping[str, Any]) -> Call | None:
+    def _call_of(self, segment: Segment, values: Mapping[str, Any], nodes: int) -> Call | None:
         """The short way for inputs of these shapes; None where the segment is not all of the model, or some of it is Python."""
         slots = {name: slot for slot, (name, _, _) in enumerate(segment.outputs)}
-        if segment.end < len(self._graph.nodes) or segment.tail is not None or segment.host_nodes:
+        if segment.end < nodes or segment.tail is not None or segment.host_nodes:
             return None
         if any(i.kind != "tensor" for i in self.inputs) or any(o.name not in slots for o in self.outputs):
             return None
@@ -409,7 +413,7 @@ class Model:
         Model
             Itself.
         """
-        self._check_open()
+        program = self._opened()
         if not isinstance(shapes, Mapping):
             if len(self.inputs) != 1:
                 raise InputError("name the inputs", model=self._name, tensor="shapes", expected=[i.name for i in self.inputs])
@@ -428,7 +432,7 @@ class Model:
                 raise error.locate(model=self._name) from None
             feeds[name] = np.broadcast_to(np.zeros((), info.dtype), extents)
         values = self._check_feeds(feeds, copies=False)
-        self._program.segment(0, values)
+        program.segment(0, values)
         return self
 
     def default_shape(self, info: TensorInfo) -> tuple[int, ...]:
@@ -446,16 +450,17 @@ class Model:
     def whole_plan(self, shapes: Mapping[str, Sequence[int]]) -> Segment | None:
         """The one compiled plan of the whole model for these shapes; None where nodes run in Python or it takes several."""
         self.prepare(shapes)
-        if not self._graph.nodes:
+        program = self._opened()
+        if not program.graph.nodes:
             return None
         values = {i.name: np.broadcast_to(np.zeros((), i.dtype), tuple(shapes[i.name])) for i in self.inputs}
-        segment = self._program.segment(0, values)
-        whole = segment.end == len(self._graph.nodes) and segment.tail is None and not segment.host_nodes
+        segment = program.segment(0, values)
+        whole = segment.end == len(program.graph.nodes) and segment.tail is None and not segment.host_nodes
         return segment if whole and not any(isinstance(p, HostStep) for p in segment.plan.pieces) else None
 
     def known_value(self, segment: Segment, name: str) -> np.ndarray:
         """An output that does not depend on the inputs' values."""
-        found: np.ndarray = segment.constants[name] if name in segment.constants else self._graph.constants[name]
+        found: np.ndarray = segment.constants[name] if name in segment.constants else self._opened().graph.constants[name]
         return found
 
     def _check_feeds(self, feeds: Mapping[str, Any], *, copies: bool = True) -> dict[str, Any]:
@@ -563,8 +568,14 @@ class Model:
 
     # ------------------------------------------------------------ life
     def _check_open(self) -> None:
-        if self._closed:
+        self._opened()
+
+    def _opened(self) -> Program:
+        """The program, which a caller keeps although another thread closes the model meanwhile."""
+        program: Program | None = self._program
+        if program is None:
             raise ClosedError("the model was closed", model=self._name)
+        return program
 
     def close(self) -> None:
         """Give up weights, plans and workspaces; every later use raises ClosedError."""
@@ -572,7 +583,9 @@ class Model:
             return
         self._closed = True
         self._short = None, None
-        self._program.clear()
+        program: Program | None = self._program
+        if program is not None:
+            program.clear()
         self._workspaces.clear()
         self._program = None  # type: ignore[assignment]
         self._graph = None  # type: ignore[assignment]
@@ -601,8 +614,11 @@ class Model:
         return _restore(self._bytes(), self._name, copy.deepcopy(self._options, memo))
 
     def _bytes(self) -> bytes:
+        source: Source | None = self._source
+        if source is None:
+            raise ClosedError("the model was closed", model=self._name)
         try:
-            return self._source.serialized()
+            return source.serialized()
         except CNNEngineError as error:
             raise error.locate(model=self._name) from None
 
@@ -610,7 +626,7 @@ class Model:
     @property
     def isa(self) -> str:
         """Instruction set that the model was lowered for."""
-        return self._program.isa
+        return self._opened().isa
 
     @property
     def is_pure(self) -> bool:
@@ -619,9 +635,9 @@ class Model:
 
     def host_nodes(self) -> list[str]:
         """Names of the nodes that run on the host (fallbacks, NumPy references), by the plans made so far."""
-        self._check_open()
-        names: list[str] = [n.name for n in self._graph.nodes if type(n.op).__name__ == "Fallback"]
-        for segment in self._program._segments.values():
+        program = self._opened()
+        names: list[str] = [n.name for n in program.graph.nodes if type(n.op).__name__ == "Fallback"]
+        for segment in program.segments():
             names += [n for n in segment.host_nodes if n not in names]
             if segment.tail is not None and segment.tail.node.name not in names:
                 names.append(segment.tail.node.name)

@@ -25,6 +25,7 @@ import numpy as np
 from .errors import CNNEngineError, InputError, ModelError, ShapeError, UnsupportedOperatorError
 from .model import Model
 from .ops.common import DTYPE_NAMES
+from .runtime.locks import own_lock
 
 if TYPE_CHECKING:
     import onnx
@@ -639,7 +640,7 @@ class InferenceSession:
         self._model = _load(path_or_bytes, options, self._threads)
         self._describe()
         self._overriding: dict[frozenset[str], Model] = {}
-        self._lock = threading.Lock()
+        self._lock = own_lock(self)
         self._profile_start = time.time_ns()
         self._origin = started
         self._events: list[dict[str, Any]] | None = [] if options.enable_profiling else None
@@ -912,7 +913,7 @@ class InferenceSession:
         self.__dict__.update(state)
         self._options = SessionOptions()
         self._options._values, self._options._entries, self._options._dimensions = map(dict, state["_options"])
-        self._lock = threading.Lock()
+        self._lock = own_lock(self)
         self._overriding = {}
         self._events = [] if self._options.enable_profiling else None
 

@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import threading
 
 from cnnengine.errors import CNNEngineError
 from cnnengine._kernels.table cimport KernelTable
@@ -33,6 +34,7 @@ KNOWN = ("sse2", "avx2", "avx512", "neon")
 cdef const KernelTable *_table = NULL
 _tables: dict[str, int] = {}            # name -> address of its KernelTable; tables live as long as the process
 _current = ""
+_lock = threading.RLock()             # of the three above
 
 
 cdef const KernelTable *current_table() noexcept:
@@ -44,6 +46,7 @@ cdef object capsule(str family, str isa):
 
 
 cdef size_t load_table(str isa) except 0:
+    """With `_lock` held."""
     cdef KernelTable *table
     if isa in _tables:
         return _tables[isa]
@@ -93,8 +96,9 @@ def set_isa(str isa) -> None:
         raise CNNEngineError(
             "the instruction set is not available", tensor="CNNENGINE_ISA", expected=f"one of {', '.join(available_isas())}", received=isa
         )
-    _table = <const KernelTable *>load_table(isa)
-    _current = isa
+    with _lock:
+        _table = <const KernelTable *>load_table(isa)
+        _current = isa
 
 
 @contextlib.contextmanager

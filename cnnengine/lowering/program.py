@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from ..ops.copies import movable
 from ..runtime.eager import by_kernels
 from ..runtime.emit import BufferRef, Emitter
 from ..runtime.layout import NO_HALO, KernelCall, kept
+from ..runtime.locks import own_lock
 from ..runtime.plan import HostStep, Plan, build_plan
 from ..runtime.runner import Workspace
 from .fusion import (
@@ -178,7 +178,7 @@ class Program:
         self.lanes = dispatch.lanes()
         self._packed: dict[tuple[Hashable, ...], np.ndarray] = {}
         self._segments: OrderedDict[Hashable, Segment] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = own_lock(self)
         self._constant_specs = {name: TensorSpec.of(value) for name, value in graph.constants.items()}
         reads: dict[str, int] = {}
         for index, node in enumerate(graph.nodes):
@@ -213,6 +213,11 @@ class Program:
             while len(self._segments) > PLANS:
                 self._segments.popitem(last=False)
             return made
+
+    def segments(self) -> list[Segment]:
+        """The plans made so far."""
+        with self._lock:
+            return list(self._segments.values())
 
     def clear(self) -> None:
         """Forget all plans."""

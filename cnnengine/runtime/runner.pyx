@@ -20,7 +20,13 @@ cdef extern from "portable.h" nogil:
     void *aligned_malloc(size_t size) noexcept
     void aligned_release(void *p) noexcept
 
-cdef Py_ssize_t _allocations = 0
+cdef extern from "<stdatomic.h>" nogil:
+    ctypedef struct atomic_llong "_Atomic long long":
+        pass
+    long long atomic_load(atomic_llong *p) noexcept
+    long long atomic_fetch_add(atomic_llong *p, long long v) noexcept
+
+cdef atomic_llong _allocations          # workspaces grow in any thread
 cdef int _fill_byte = -1
 
 # Steps cheaper than this many nanoseconds are estimated from bytes and operations at these rates of one thread.
@@ -30,7 +36,7 @@ cdef double FLOPS_PER_NS = 80.0
 
 def allocation_count() -> int:
     """Blocks of memory that plans and workspaces have asked for so far in this process; runs of one shape add none."""
-    return _allocations
+    return atomic_load(&_allocations)
 
 
 def fill_arenas(byte=None):
@@ -40,11 +46,10 @@ def fill_arenas(byte=None):
 
 
 cdef void *allocate(Py_ssize_t size) except NULL:
-    global _allocations
     cdef void *p = aligned_malloc(size)
     if p == NULL:
         raise MemoryError(f"{size} bytes")
-    _allocations += 1
+    atomic_fetch_add(&_allocations, 1)
     return p
 
 

@@ -284,6 +284,197 @@ def test_wrong_sizes_and_types(lenet: ctypes.c_uint64) -> None:
     API.workspace_free(made)
 
 
+def flat(n: int, dtype: str = "float32") -> bytes:
+    """A model of one Relu whose only axis is dynamic where n is 0."""
+    extent: list = [n or "n"]
+    return proto([helper.make_node("Relu", ["x"], ["y"])], {"x": (1, extent)}, {"y": (1, extent)})
+
+
+def strided(array: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> ctypes.Array[Tensor]:
+    """Any description of an array's memory, right or wrong."""
+    made = tensors([array])
+    made[0].data, made[0].rank = array.ctypes.data + offset, len(shape)
+    made[0].dims = (ctypes.c_int64 * len(shape))(*shape)
+    made[0].strides = (ctypes.c_int64 * len(shape))(*strides)
+    return made
+
+
+def test_negative_zero_and_overlapping_strides() -> None:
+    model = load(proto([helper.make_node("Neg", ["x"], ["y"])], {"x": (1, [2, 3])}, {"y": (1, [2, 3])}))
+    made = workspace(model)
+    x, y = np.arange(6, dtype=np.float32).reshape(2, 3), np.full((2, 3), NAN, np.float32)
+    # inputs may repeat and overlap
+    for shape, strides, offset, expected in (
+        ((2, 3), (-12, -4), 20, x[::-1, ::-1]),
+        ((2, 3), (0, 4), 0, x[[0, 0]]),
+        ((2, 3), (4, 4), 0, np.array([[0, 1, 2], [1, 2, 3]])),
+    ):
+        assert API.run(made, strided(x, shape, strides, offset), 1, tensors([y]), 1) == c_api.OK, error()
+        np.testing.assert_array_equal(y, -expected)
+    # outputs may not
+    y[...] = NAN
+    for strides in ((0, 4), (12, 0), (4, 4), (12, 3), (8, 4), (-8, 4), (12, -2)):
+        assert API.run(made, tensors([x]), 1, strided(y, (2, 3), strides, 12), 1) == c_api.ARGUMENT
+        assert "overlap" in error()
+    assert np.isnan(y).all()
+    wide = np.full(40, NAN, np.float32)
+    for strides, offset in (((-12, 4), 12), ((4, 8), 0), ((80, -16), 60)):
+        wide[...] = NAN
+        assert API.run(made, tensors([x]), 1, strided(wide, (2, 3), strides, offset), 1) == c_api.OK, error()
+        start = offset // 4
+        for i in range(2):
+            for k in range(3):
+                assert wide[start + (strides[0] * i + strides[1] * k) // 4] == -x[i, k]
+        assert np.isnan(wide).sum() == 34
+    # no such memory
+    for strides in ((2**63 - 1, 4), (-(2**63), 4), (2**62, 2**62), (12, -(2**62)), (0, 2**63 - 1)):
+        for ins, outs in ((strided(x, (2, 3), strides), tensors([y])), (tensors([x]), strided(y, (2, 3), strides))):
+            assert API.run(made, ins, 1, outs, 1) == c_api.ARGUMENT
+    assert API.workspace_free(made) == API.model_free(model) == c_api.OK
+
+
+def test_runs_in_place_and_outputs_over_inputs() -> None:
+    """An output may lie on an input, whole or in part: the input counts as it was before the run."""
+    data = proto(
+        [
+            helper.make_node("Softmax", ["x"], ["y"], axis=0),
+            helper.make_node("Identity", ["x"], ["same"]),
+            helper.make_node("Neg", ["x"], ["z"]),
+        ],
+        {"x": (1, [64])},
+        {"y": (1, [64]), "same": (1, [64]), "z": (1, [64])},
+    )
+    model = load(data)
+    made = workspace(model)
+    x = np.random.default_rng(0).standard_normal(64).astype(np.float32)
+    y = np.exp(x - x.max(), dtype=np.float64)
+    for shift in (0, 1, -1, 63, 7):
+        memory, others = np.zeros(192, np.float32), np.full((2, 64), NAN, np.float32)
+        memory[64:128] = x
+        target = memory[64 + shift : 128 + shift]
+        assert API.run(made, tensors([memory[64:128]]), 1, tensors([target, *others]), 3) == c_api.OK, error()
+        np.testing.assert_allclose(target, y / y.sum(), rtol=1e-5)
+        np.testing.assert_array_equal(others, [x, -x])
+    # two dense outputs on one place are refused, interleaved ones are not
+    memory = np.full(200, NAN, np.float32)
+    for first, second in ((0, 0), (0, 63), (63, 0)):
+        outs = tensors([memory[first : first + 64], memory[second : second + 64], np.empty(64, np.float32)])
+        assert API.run(made, tensors([x]), 1, outs, 3) == c_api.ARGUMENT
+        assert "overlaps another output" in error()
+    assert np.isnan(memory).all()
+    outs = tensors([memory[0:128:2], memory[1:128:2], memory[128:192]], strided=True)
+    assert API.run(made, tensors([x]), 1, outs, 3) == c_api.OK, error()
+    np.testing.assert_allclose(memory[0:128:2], y / y.sum(), rtol=1e-5)
+    np.testing.assert_array_equal(memory[1:128:2], x)
+    np.testing.assert_array_equal(memory[128:192], -x)
+    API.workspace_free(made)
+    API.model_free(model)
+
+
+@pytest.mark.parametrize("extent", [-1, -(2**63), 2**31, 2**40, 2**61, 2**62, 2**63 - 1])
+def test_extents_that_no_memory_has(extent: int) -> None:
+    """Dynamic axes take any number: what cannot be is a status, and nothing is computed in wrapped numbers."""
+    several = proto(
+        [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])],
+        {"x": (1, ["n", 1, "h", "w"])},
+        {"y": (1, ["n", 2, 1, 1])},
+        [helper.make_tensor("w", TensorProto.FLOAT, [2, 1, 3, 3], [1.0] * 18)],
+    )
+    small = np.zeros(1, np.float32)
+    for data, shapes in ((flat(0), [(extent,)]), (several, [(extent, 1, 8, 8), (1, 1, extent, 8), (extent, 1, extent, extent)])):
+        model, made = load(data), ctypes.c_uint64(77)
+        for shape in shapes:
+            if extent == 2**31 and len(shape) == 1:
+                continue  # that much there may be
+            given = strided(small, shape, (4,) * len(shape))
+            status = API.workspace_new(model, given, 1, 0, made)
+            assert status in (c_api.SHAPE, c_api.MEMORY) and made.value == 77, (shape, status, error())
+        API.model_free(model)
+
+
+def test_element_types_without_a_number() -> None:
+    texts = proto(
+        [helper.make_node("Identity", ["x"], ["y"])], {"x": (TensorProto.STRING, [2])}, {"y": (TensorProto.STRING, [2])}
+    )
+    model, made = ctypes.c_uint64(), ctypes.c_uint64()
+    status = API.load_memory(texts, len(texts), None, model)
+    if status == c_api.OK:
+        info = Info()
+        assert API.input_info(model, 0, info) == c_api.OK and info.dtype == 0
+        for flags in (0, c_api.ALLOW_PYTHON):
+            assert API.workspace_new(model, None, 0, flags, made) == c_api.UNSUPPORTED
+        API.model_free(model)
+    else:
+        assert status == c_api.UNSUPPORTED
+
+
+def test_models_cut_short_and_changed() -> None:
+    """Whatever bytes come in, a status comes out; a model that loads all the same can be asked and run."""
+    data = Path(LENET.decode()).read_bytes()
+    rng = np.random.default_rng(0)
+    broken = [data[:n] for n in (0, 1, 2, 7, 20, 100, 1000, len(data) // 2, len(data) - 1)]
+    for _ in range(40):
+        changed = bytearray(data)
+        for at in rng.integers(0, 600, 3):
+            changed[at] = rng.integers(256)
+        broken.append(bytes(changed))
+    for one in broken:
+        model, made, info = ctypes.c_uint64(77), ctypes.c_uint64(), Info()
+        status = API.load_memory(one or b"x", len(one), None, model)
+        assert 0 <= status <= c_api.INTERNAL and status != c_api.INTERNAL, error()
+        if status:
+            assert model.value == 77 and error()
+            continue
+        API.input_info(model, 0, info)
+        API.workspace_new(model, tensors([images()]), 1, 0, made)
+        API.run(made, tensors([images()]), 1, tensors([np.empty((1, 10), np.float32)]), 1)
+        API.workspace_free(made)
+        assert API.model_free(model) == c_api.OK
+
+
+def test_handles_closed_by_other_threads() -> None:
+    """Runs, questions and new workspaces go on while another thread closes the handles under them, each closed once."""
+    data = Path(LENET.decode()).read_bytes()
+    x = images()
+    seen: set[int] = set()
+    for _ in range(15):
+        model = load(data)
+        spaces = [workspace(model, [x]) for _ in range(3)]
+        closed: list[int] = []
+        start = threading.Barrier(6)
+
+        def use(handle: ctypes.c_uint64, model: ctypes.c_uint64 = model, start: threading.Barrier = start) -> None:
+            y, info, status = np.empty((1, 10), np.float32), Info(), c_api.OK
+            start.wait()
+            while status in (c_api.OK, c_api.BUSY):
+                status = API.run(handle, tensors([x]), 1, tensors([y]), 1)
+                asked = API.output_info(model, 0, info)
+                seen.add(asked)
+            seen.add(status)
+
+        def close(
+            model: ctypes.c_uint64 = model,
+            spaces: list[ctypes.c_uint64] = spaces,
+            closed: list[int] = closed,
+            start: threading.Barrier = start,
+        ) -> None:
+            start.wait()
+            time.sleep(0.003)
+            for handle, free in [(model, API.model_free), *((s, API.workspace_free) for s in spaces)]:
+                status = free(handle)
+                while status == c_api.BUSY:
+                    status = free(handle)
+                closed.append(status)
+
+        threads = [threading.Thread(target=use, args=(s,)) for s in spaces] + [threading.Thread(target=close) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(closed) == [c_api.OK] * 4 + [c_api.HANDLE] * 8
+    assert seen <= {c_api.OK, c_api.HANDLE} and c_api.HANDLE in seen
+
+
 def test_loads_that_fail(tmp_path: Path) -> None:
     model = ctypes.c_uint64(77)
     assert API.load(str(tmp_path / "none.onnx").encode(), None, model) == c_api.NOT_FOUND

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -31,10 +32,10 @@ def check(pid):
 """
 
 
-def program(text: str, *, seconds: float = 120, **variables: str) -> str:
+def program(text: str, *, seconds: float = 120, first: str = "", **variables: str) -> str:
     """Run it with 2 threads, whatever the machine has; what it printed."""
     env = {**os.environ, "CNNENGINE_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **variables}
-    done = subprocess.run([sys.executable, "-c", START + text], capture_output=True, text=True, timeout=seconds, env=env)
+    done = subprocess.run([sys.executable, "-c", first + START + text], capture_output=True, text=True, timeout=seconds, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -93,29 +94,144 @@ print("done")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_fork_while_another_thread_predicts() -> None:
+def test_a_hundred_forks_while_another_thread_predicts_and_plans() -> None:
+    """The child uses the very model whose locks and team a thread that it lacks may have held, with shapes old and new."""
     printed = program(
         """
+import itertools
 model = cnnengine.load(MODEL)
 expected = model(x)
+sizes = [x[:, :, :n, :m].copy() for n in range(24, 64, 3) for m in range(24, 64, 3)]
+fresh = sizes.pop()
+wanted = cnnengine.load(MODEL)(fresh)
 stop = threading.Event()
 def work():
-    while not stop.is_set():
-        model(x)
-thread = threading.Thread(target=work)
-thread.start()
-for _ in range(30):
+    for image in itertools.cycle(sizes):    # more shapes than plans are kept: it plans all the time
+        model(image)
+        if stop.is_set():
+            break
+threads = [threading.Thread(target=work) for _ in range(2)]
+[t.start() for t in threads]
+for _ in range(100):
     pid = os.fork()
     if pid == 0:
-        fresh = cnnengine.load(MODEL)       # locks of the model in use may be held by a thread that the child lacks
-        os._exit(0 if np.array_equal(fresh(x), expected) else 3)
+        same = np.array_equal(model(x), expected) and np.array_equal(model(fresh), wanted)
+        other = cnnengine.load(MODEL)
+        os._exit(0 if same and np.array_equal(other(x), expected) else 3)
+    assert np.array_equal(model(x), expected)
     check(pid)
 stop.set()
-thread.join()
+[t.join() for t in threads]
 print("done")
 """
     )
     assert printed == "done\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_server_that_preloads_and_replaces_its_workers() -> None:
+    """As gunicorn does with --preload and --max-requests: the master loads and predicts, workers answer a few requests and are
+    replaced, a hundred in all, four at a time; both sides work on two threads."""
+    printed = program(
+        """
+import select, struct
+model = cnnengine.load(MODEL)
+images = [rng.standard_normal((1 + i % 2, 1, 40 + 8 * i, 48)).astype(np.float32) for i in range(5)]
+expected = [model(image) for image in images]
+layer = F.conv2d(big, w, pads=1)
+
+def serve(requests, answers):
+    for _ in range(4):
+        number, = struct.unpack("i", os.read(requests, 4))
+        right = np.array_equal(model(images[number]), expected[number]) and np.array_equal(F.conv2d(big, w, pads=1), layer)
+        os.write(answers, struct.pack("i", number if right else -1))
+
+def start():
+    ours, theirs = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        serve(ours[0], theirs[1])
+        os._exit(0)
+    os.close(ours[0])
+    os.close(theirs[1])
+    return pid, ours[1], theirs[0], [0]
+
+workers, made, answered = [start() for _ in range(4)], 4, 0
+for _, to, _, _ in workers:
+    os.write(to, struct.pack("i", 0))
+while workers:
+    ready, _, _ = select.select([answer for _, _, answer, _ in workers], [], [])
+    for worker in [w for w in workers if w[2] in ready]:
+        pid, to, answer, served = worker
+        number, = struct.unpack("i", os.read(answer, 4))
+        assert number == served[0] % 5, number
+        served[0] += 1
+        answered += 1
+        if answered % 7 == 0:
+            assert np.array_equal(model(images[0]), expected[0])
+        if served[0] < 4:
+            os.write(to, struct.pack("i", served[0] % 5))
+            continue
+        check(pid)
+        os.close(to)
+        os.close(answer)
+        workers.remove(worker)
+        if made < 100:
+            made += 1
+            workers.append(start())
+            os.write(workers[-1][1], struct.pack("i", 0))
+assert np.array_equal(model(images[1]), expected[1])
+print(made, answered)
+"""
+    )
+    assert printed == "100 400\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_a_hundred_processes_of_multiprocessing(method: str, tmp_path: Path) -> None:
+    """One process a task. The fork server itself has loaded the model and predicted: every process is forked from that."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    (tmp_path / "served.py").write_text(
+        START
+        + """
+model = cnnengine.load(MODEL)
+expected = model(x)
+layer = F.conv2d(big, w, pads=1)
+loaded_by = os.getpid()
+
+def work(number):
+    assert os.getpid() != loaded_by, "a model of the process itself"
+    return np.array_equal(model(x), expected) and np.array_equal(F.conv2d(big, w, pads=1), layer)
+"""
+    )
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import multiprocessing
+import numpy as np
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context({method!r})
+    context.set_forkserver_preload(["served"]) if {method!r} == "forkserver" else None
+    import served
+    assert np.array_equal(served.model(served.x), served.expected)
+    with context.Pool(2, maxtasksperchild=1) as pool:
+        results = pool.imap_unordered(served.work, range(100), chunksize=1)
+        done = 0
+        for right in results:
+            assert right
+            done += 1
+            if done % 10 == 0:
+                assert np.array_equal(served.model(served.x), served.expected)
+    print(done)
+"""
+    )
+    paths = [os.fspath(tmp_path), *(p for p in sys.path if p)]
+    env = {**os.environ, "CNNENGINE_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == "100\n"
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
@@ -176,7 +292,7 @@ a = rng.standard_normal((400, 400))
 product = a @ a
 model = cnnengine.load(MODEL)
 expected = model(x)
-for _ in range(10):
+for _ in range(100):
     pid = os.fork()
     if pid == 0:
         same = np.allclose(a @ a, product) and np.array_equal(model(x), expected)
@@ -189,7 +305,10 @@ print("done")
     assert printed == "done\n"
 
 
-def test_beside_torch() -> None:
+@pytest.mark.parametrize("first", ["torch", "cnnengine"])
+def test_beside_torch(first: str) -> None:
+    """Two OpenMP runtimes, torch's and this build's, in either order of import: both compute right on 2 threads, one after
+    another and at once, and forked children go on predicting."""
     pytest.importorskip("torch")
     printed = program(
         """
@@ -197,14 +316,55 @@ import torch
 torch.set_num_threads(2)
 model = cnnengine.load(MODEL)
 expected = model(x)
-t = torch.from_numpy(big)
-conv = torch.nn.functional.conv2d(t, torch.from_numpy(w), padding=1)
+layer = F.conv2d(big, w, pads=1)
+t, weights = torch.from_numpy(big), torch.from_numpy(w)
+conv = torch.nn.functional.conv2d(t, weights, padding=1)
 for _ in range(20):
     assert np.array_equal(model(x), expected)
-    assert torch.equal(torch.nn.functional.conv2d(t, torch.from_numpy(w), padding=1), conv)
-np.testing.assert_allclose(F.conv2d(t, torch.from_numpy(w), pads=1), conv.numpy(), rtol=0, atol=1e-4 * float(conv.abs().max()))
+    assert np.array_equal(F.conv2d(big, w, pads=1), layer)
+    assert torch.equal(torch.nn.functional.conv2d(t, weights, padding=1), conv)
+np.testing.assert_allclose(F.conv2d(t, weights, pads=1), conv.numpy(), rtol=0, atol=1e-4 * float(conv.abs().max()))
+out = torch.empty(expected.shape)
+assert model.run(None, {model.inputs[0].name: torch.from_numpy(x)}, out=[out])[0] is out
+assert np.array_equal(out.numpy(), expected)
+wrong = []
+def by_torch():
+    for _ in range(20):
+        if not torch.equal(torch.nn.functional.conv2d(t, weights, padding=1), conv):
+            wrong.append("torch")
+def by_us():
+    for _ in range(20):
+        if not (np.array_equal(model(x), expected) and np.array_equal(F.conv2d(big, w, pads=1), layer)):
+            wrong.append("cnnengine")
+threads = [threading.Thread(target=f) for f in (by_torch, by_us, by_us)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert not wrong, wrong
+if hasattr(os, "fork"):
+    for _ in range(100):
+        pid = os.fork()
+        if pid == 0:    # torch's own threads are gone here, and torch does not make them again
+            same = np.array_equal(model(x), expected) and np.array_equal(F.conv2d(big, w, pads=1), layer)
+            os._exit(0 if same else 3)
+        assert np.array_equal(model(x), expected)
+        assert torch.equal(torch.nn.functional.conv2d(t, weights, padding=1), conv)
+        check(pid)
+try:
+    import threadpoolctl
+except ImportError:
+    pass
+else:
+    from cnnengine.runtime.threads import limited_threads
+    with threadpoolctl.threadpool_limits(1):
+        assert torch.get_num_threads() == 1 and limited_threads(2) == 1
+        assert np.array_equal(model(x), expected)
+    assert torch.get_num_threads() == 2 and limited_threads(2) == 2
+    torch.set_num_threads(1)                # a limit for torch alone
+    assert limited_threads(2) == 2
 print("done")
-"""
+""",
+        seconds=300,
+        first=f"import {first}\n",
     )
     assert printed == "done\n"
 

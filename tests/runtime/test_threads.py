@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import cnnengine
 from cnnengine.errors import InputError
 from cnnengine.runtime import threads
 
@@ -384,6 +385,35 @@ def test_precedence(clean: pytest.MonkeyPatch) -> None:
     assert threads.thread_info()["source"] == "CNNENGINE_NUM_THREADS"
     assert threads.default_threads(2) == 2
     assert threads.default_threads(10**6) == 256
+
+
+@needs_two_cpus
+def test_show_config_tells_each_step(clean: pytest.MonkeyPatch) -> None:
+    """The argument, CNNENGINE_NUM_THREADS, OMP_NUM_THREADS, the affinity, the quota: each hides those after it."""
+
+    def shown() -> tuple[object, object]:
+        config = cnnengine.show_config()
+        return config["threads"], config["source"]
+
+    path = Path(__file__).resolve().parents[2] / "models" / "digits_lenet.onnx"
+    before = os.sched_getaffinity(0)
+    try:
+        clean.setattr(threads, "_quota", lambda root: 1.9)
+        assert shown() == (1, "cgroup quota")
+        clean.setattr(threads, "_quota", lambda root: None)
+        assert shown() == (len(before), "CPU affinity")
+        os.sched_setaffinity(0, {max(before)})
+        assert shown() == (1, "CPU affinity")
+        clean.setenv("OMP_NUM_THREADS", "5")
+        assert shown() == (5, "OMP_NUM_THREADS")
+        clean.setenv("CNNENGINE_NUM_THREADS", "3")
+        assert shown() == (3, "CNNENGINE_NUM_THREADS")
+        with cnnengine.load(path) as model:
+            assert model.threads == 3
+        with cnnengine.load(path, threads=4) as model:
+            assert model.threads == 4
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "1,2", "٣", "1_0", "+2"])
