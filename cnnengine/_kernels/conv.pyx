@@ -56,6 +56,12 @@ cdef activation_t activation_of(object activation) except *:
     return a
 
 
+cdef enum:
+    PIECES = 16             # chunks that a step shall have ...
+    PIECE = 400000          # ... of at least so many multiply-adds each
+    LARGE_PLANE = 400       # pixels of planes that threads share by rows
+
+
 cdef struct conv_t:
     const KernelTable *table
     planes_t x, y, r
@@ -316,9 +322,10 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         g.units3 = 1
         g.units2 = g.units2 - 1
     units = g.units4 + g.units2 + g.units3 + g.units1
-    # chunks of about 4 million multiply-adds
+    # chunks of 4 million multiply-adds at most; where that makes less than PIECES, of a PIECE at least
     work = at_least(cg * n_taps * lanes * (4 if g.units4 else 2) * g.width, 1)
-    g.chunk_rows = at_least(4000000 // work, 1)
+    i = work * units * groups * xv.n * g.rows // PIECES
+    g.chunk_rows = at_least((4000000 if i > 4000000 else i if i > PIECE else PIECE) // work, 1)
     if g.chunk_rows * g.width < 2 * widest:
         g.chunk_rows = (2 * widest + g.width - 1) // at_least(g.width, 1)
     # where the weights outweigh the input and units are many, each unit's weights are read once
@@ -529,7 +536,7 @@ cdef struct depthwise_t:
 
 cdef void depthwise_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const depthwise_t *g = <const depthwise_t *>geometry
-    cdef Py_ssize_t part = chunk % g.row_chunks, block = chunk // g.row_chunks % g.y.blocks, n = chunk // g.row_chunks // g.y.blocks
+    cdef Py_ssize_t block = chunk % g.y.blocks, part = chunk // g.y.blocks % g.row_chunks, n = chunk // g.row_chunks // g.y.blocks
     cdef Py_ssize_t row, i, end = (part + 1) * g.chunk_rows, lanes = g.table.lanes
     cdef const float *x = <const float *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
     cdef float *y = <float *>args[4] + g.y.offset + n * g.y.sn + block * g.y.sp + g.y0
@@ -616,7 +623,12 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0),
             raise ValueError(f"depthwise: residual {rv} for {yv}")
         g.has_residual = 1
         g.r = planes_of(rv)
+    # row by row through all blocks, as convolutions of large planes go: what a thread wrote there, it mostly reads here
     g.chunk_rows = at_least(200000 // at_least(n_taps * g.per_group * lanes * g.width, 1), 1)
+    i = (g.rows + g.chunk_rows - 1) // g.chunk_rows
+    if g.rows * g.width >= LARGE_PLANE:
+        i = (i + 3) // 4 * 4
+    g.chunk_rows = at_least((g.rows + i - 1) // i, 1) if i else 1
     g.row_chunks = (g.rows + g.chunk_rows - 1) // g.chunk_rows
     block = <Py_ssize_t *>malloc(sizeof(g) + n_taps * sizeof(Py_ssize_t))
     if block == NULL:

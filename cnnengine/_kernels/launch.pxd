@@ -3,7 +3,8 @@
 # A kernel is two nogil functions over one geometry: how many chunks there are, and `chunk_fn`, which computes one of them.
 # A chunk writes its own outputs and nothing else, so chunks may run in any order and in any threads, with bit-identical results.
 # `args` are the operands' buffers (inputs first, then outputs; NULL for an absent optional one); `scratch` is at least
-# `scratch_bytes` of 64-byte aligned memory that belongs to the calling thread.
+# `scratch_bytes` of 64-byte aligned memory that belongs to the calling thread. Its first 64 bytes are zeros when a thread runs its
+# first chunk of a call; what a chunk leaves in scratch, the same thread's next chunk of that call finds there.
 
 ctypedef void (*chunk_fn)(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil
 

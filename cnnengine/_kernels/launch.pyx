@@ -3,7 +3,7 @@
 
 from cython.parallel cimport prange, threadid
 from libc.stdlib cimport free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cdef extern from "portable.h" nogil:
     void *aligned_malloc(size_t size) noexcept
@@ -43,6 +43,8 @@ cdef class Launch:
             scratch = <char *>aligned_malloc(stride * threads)
             if scratch == NULL:
                 raise MemoryError(f"{self.kernel}: {stride * threads} bytes of scratch")
+            for i in range(threads):
+                memset(scratch + i * stride, 0, 64)
         if threads == 1:
             with nogil:
                 for i in range(n):

@@ -20,7 +20,7 @@ Loop order of a chunk
     cache; the weights are read once per chunk, so runs are longer where there are many weights. A product sums over one run of
     channels of one tap after the other: their weights stay near while the depths pass, and a run's sum begins at zero before it
     comes to the others, which halves the rounding error of 512 channels. Few tiles give few runs: then output
-    blocks are shared out too, and each chunk makes its own V.
+    blocks are shared out too. Chunks of the same tiles follow each other, and a thread keeps V from one to the next.
 
 Border tiles reach over the last pixels of x's halo: what is beyond is read as zero, and output pixels beyond y are not written.
 Taps that lie in front of x or behind it, in depth, are left out of the sum.
@@ -53,7 +53,10 @@ cdef enum:
     DEEPEST = 4                         # output depths of a chunk
     SECOND_LEVEL = 1300000              # bytes of V and M, with several taps in depth
     LEAST = 28                          # tiles of a chunk, those of all depths counted, whatever V and M take
-    PARTS = 4                           # chunks, if the output channels suffice
+    PIECES = 8                          # chunks, if the output channels suffice ...
+    PIECE = 1500000                     # ... and each has so many operations
+    FEWEST = 4                          # chunks for which runs are shortened ...
+    SHORTEST = 7                        # ... to so many tiles
 
 
 cdef struct winograd_t:
@@ -108,7 +111,8 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     cdef Py_ssize_t vplane = count * lanes, vslice = g.x_blocks * vplane, vstep, mdepth, mstep
     cdef Py_ssize_t channels = lanes * g.whole + g.partial
     cdef Py_ssize_t panel = lanes * g.taps * channels       # floats of the weights of one element and output block
-    cdef float *v = <float *>scratch
+    cdef Py_ssize_t *made = <Py_ssize_t *>scratch           # 1 + the number of the V that this thread has in scratch
+    cdef float *v = <float *>(scratch + 64)
     cdef float *m
     cdef float *no_bias
     cdef const float *w = <const float *>args[1] + group * WINOGRAD_ELEMENTS * g.panel
@@ -126,7 +130,8 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     m = v + WINOGRAD_ELEMENTS * vstep
     no_bias = m + WINOGRAD_ELEMENTS * (deep * g.pass_blocks * vplane + lanes)
 
-    for s in range(slices):
+    # parts of the same tiles come one after another
+    for s in range(slices if made[0] != 1 + chunk // g.parts else 0):
         for b in range(g.x_blocks):
             t = 0
             while t < count:
@@ -145,6 +150,7 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                     )
                 t = t + side
 
+    made[0] = 1 + chunk // g.parts
     memset(no_bias, 0, 4 * lanes * sizeof(float))
     memset(&tile, 0, sizeof(tile))
     tile.bias = no_bias
@@ -265,7 +271,8 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
 
 cdef void share(winograd_t *g):
     """Choose the sizes of chunks, all of nearly equal length."""
-    cdef Py_ssize_t lanes = g.table.lanes, longest, slices, bytes_of_tile
+    cdef Py_ssize_t lanes = g.table.lanes, longest, slices, bytes_of_tile, wanted, chunks, unit, pieces
+    cdef double work
     cdef Py_ssize_t weights = 4 * WINOGRAD_ELEMENTS * g.panel
     g.pass_blocks = least(most(PASS_CHANNELS // lanes, 1), g.y_blocks)
     g.deep = g.windows = 1
@@ -281,13 +288,28 @@ cdef void share(winograd_t *g):
     g.runs = (g.total + longest - 1) // longest
     g.run = (g.total + g.runs - 1) // g.runs if g.runs else 1
     g.runs = (g.total + g.run - 1) // g.run
-    # pieces for several threads, of whole passes; each makes its own V, so beyond two only those with several passes
+    # pieces for several threads: whole tiles of output blocks, then shorter runs, each of which reads all weights
     g.parts = 1
     g.part_blocks = g.y_blocks
-    while (g.runs * g.windows * g.groups * g.parts < PARTS
-            and g.part_blocks >= (2 if g.runs * g.windows * g.groups * g.parts < 2 else 4) * g.pass_blocks):
-        g.part_blocks = (g.part_blocks // 2 + g.pass_blocks - 1) // g.pass_blocks * g.pass_blocks
+    work = 2.0 * WINOGRAD_ELEMENTS * g.panel * g.groups * g.total * (g.y.d if g.taps > 1 else 1)
+    wanted = least(PIECES, <Py_ssize_t>(work / PIECE))
+    chunks = g.runs * g.windows * g.groups
+    if 0 < chunks < wanted:
+        unit = 4 if g.run <= g.table.conv.width[4] else 2
+        pieces = (wanted + chunks - 1) // chunks
+        g.part_blocks = (g.y_blocks + pieces - 1) // pieces
+        g.part_blocks = least((g.part_blocks + unit - 1) // unit * unit, g.y_blocks)
         g.parts = (g.y_blocks + g.part_blocks - 1) // g.part_blocks
+        g.pass_blocks = least(g.pass_blocks, g.part_blocks)
+        chunks = chunks * g.parts
+        if chunks < wanted and g.taps == 1:
+            if chunks < FEWEST:
+                pieces = least(g.runs * ((FEWEST + chunks - 1) // chunks), g.total // SHORTEST)
+            else:
+                pieces = g.runs + chunks % 2
+            g.runs = most(pieces, g.runs)
+            g.run = (g.total + g.runs - 1) // g.runs
+            g.runs = (g.total + g.run - 1) // g.run
 
 
 def build_winograd(inputs, outputs, *, pads=(0, 0, 0), taps=1, stride=1, groups=1, activation=None):
@@ -354,7 +376,7 @@ def build_winograd(inputs, outputs, *, pads=(0, 0, 0), taps=1, stride=1, groups=
     g.tiles = g.tiles_w * ((g.y.h + WINOGRAD_OUT - 1) // WINOGRAD_OUT)
     g.total = g.tiles * xv.n * g.fold if g.y.d else 0
     share(&g)
-    # V and M of a chunk, each with a pixel between elements, and the bias
+    # the number of V, V and M of a chunk, each with a pixel between elements, and the bias
     scratch = least(g.x.d, (g.deep - 1) * g.stride + g.taps) if g.taps > 1 else 1
     scratch = WINOGRAD_ELEMENTS * ((scratch * g.x_blocks + g.deep * g.pass_blocks) * g.run * lanes + 2 * lanes) + 4 * lanes
     return make_launch(
@@ -363,7 +385,7 @@ def build_winograd(inputs, outputs, *, pads=(0, 0, 0), taps=1, stride=1, groups=
         &g,
         sizeof(g),
         g.runs * g.windows * g.groups * g.parts if g.y_blocks else 0,
-        4 * scratch,
+        64 + 4 * scratch,
         (xv.nbytes, 4 * WINOGRAD_ELEMENTS * g.panel * groups, 4 * groups * g.y_blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
         2.0 * 9 * g.taps * xv.n * yv.c * g.y.d * g.y.h * g.y.w * cg,
         xv.nbytes + yv.nbytes + 4.0 * WINOGRAD_ELEMENTS * g.panel * groups + (rv.nbytes if rv is not None else 0),

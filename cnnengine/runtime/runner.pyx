@@ -9,7 +9,7 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memset, strcmp
 
 from cnnengine._kernels.launch cimport Launch
-from cnnengine.runtime.threads cimport run_steps, step_t
+from cnnengine.runtime.threads cimport run_steps, step_t, time_steps
 
 import numpy as np
 
@@ -187,6 +187,17 @@ cdef class Workspace:
             raise ValueError("more threads than the workspace was begun for")
         with nogil:
             run_steps(plan.steps + first, count, <void *const *>self.args, self.scratch, plan.scratch_bytes, threads)
+
+    def time(self, Py_ssize_t first, Py_ssize_t count, int threads, double[::1] taken):
+        """`run`, and write the nanoseconds that each step took into `taken`."""
+        cdef NativePlan plan = self.plan
+        if first < 0 or count < 0 or first + count > plan.n_steps or taken.shape[0] < count:
+            raise ValueError("steps outside the plan")
+        if threads * plan.scratch_bytes > self.scratch_bytes:
+            raise ValueError("more threads than the workspace was begun for")
+        if count:
+            with nogil:
+                time_steps(plan.steps + first, count, <void *const *>self.args, self.scratch, plan.scratch_bytes, threads, &taken[0])
 
     def array(self, Py_ssize_t offset, tuple shape, dtype):
         """A tensor in the arena as an array; valid until the workspace serves another call."""

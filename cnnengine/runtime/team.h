@@ -1,18 +1,23 @@
 /* The thread team of the plan runner: helpers that may take part in a step, and that no step has to wait for.
  *
- * One caller owns the team for the length of a plan. A step is published as a descriptor and a ticket; the caller and whichever
- * helpers are awake claim the step's chunks from the ticket one by one. The caller returns when every chunk is done. It waits
- * only for helpers that hold a chunk: a helper that the system has taken off its CPU, that sleeps, or that could not be created,
- * costs nothing but its help.
+ * One caller owns the team for the length of a plan. A step's chunks are claimed in runs of a few (claims). Each thread has a
+ * range of them to itself: thread t of n the t-th n-th. A thread claims its own range from the front, one by one; when that is
+ * used up it takes claims of the others' ranges from their backs. So neighbouring chunks are mostly one thread's, and those of the
+ * next step the same thread's: what it wrote lies in the caches of its own core. The caller returns when every chunk is done. It
+ * waits only for helpers that hold a claim: a helper that the system has taken off its CPU, that sleeps, or that could not be
+ * created, costs nothing but its help, since the caller goes through its range, too.
  *
- *   ticket = number of the step : 48 | chunks still to claim : 16
+ *   share of a thread = number of the step : 40 | next claim : 12 | end of the claims : 12
  *
- * Order of memory. The descriptor is written only while the ticket has nothing left and every claimed chunk is done. A helper
- * reads ticket, descriptor, and then claims by compare-and-swap on the ticket it read. Descriptor fields are stored with release
- * and loaded with acquire order: a helper that read a field of a newer step therefore also sees that the older ticket ran out, its
- * compare-and-swap fails, and what it read is dropped. So no chunk is ever run by the descriptor of another step. The numbers of
- * steps do not repeat within 2^48 steps. The same ticket carries what the caller wrote before the step to the helpers, and `done`
- * (release, read by the caller with acquire) carries what they wrote back.
+ * Order of memory. A claim is a compare-and-swap on a share, with acquire order against the release store that published it; only
+ * then is the descriptor of the step read. The descriptor is written only while all shares are used up and every claim is done,
+ * so who holds a claim reads the descriptor of that claim's step, and no chunk is ever run by that of another one. A helper that
+ * is held up between reading a share and claiming fails, since the number has changed. The numbers of steps do not repeat within
+ * 2^40 steps. `done` (release, read by the caller with acquire) carries what helpers wrote back.
+ *
+ * Where time goes: a line of memory that another core has written costs 100 to 200 ns. A step costs the caller four of them: two
+ * stores that it does not wait for (descriptor, shares), what its last look at a helper's share costs, and `done`. The caller's
+ * first claim needs no atomic operation, which would wait for those stores.
  *
  * Everything here is static and must exist once in a process: include this file from threads.pyx alone.
  * No Python, no allocation and no lock in here; with more than one thread in run_steps, only thread creation can block.
@@ -44,7 +49,8 @@
 #endif
 
 /* Measured on 2 virtual CPUs, see docs/threads.md. Times in microseconds unless named otherwise. */
-#define TEAM_HELPER_SPIN 50     /* a helper looks for work this long before it sleeps */
+#define TEAM_HELPER_SPIN 50     /* a helper looks for work this long before it sleeps ... */
+#define TEAM_HELPER_RUN 400     /* ... and this long while a run is under way: the next step is near */
 #define TEAM_CALLER_SPIN 20     /* the caller looks this long for a chunk that a helper holds before it sleeps */
 #define TEAM_WAKE_GAP 200       /* at most one round of wakes in this time; doubles while the woken bring nothing ... */
 #define TEAM_WAKE_GAP_MAX 6400  /* ... up to this */
@@ -58,6 +64,8 @@
 #define TEAM_WAKES 2            /* a thread wakes at most this many others; those wake the next */
 #define TEAM_MAX 256            /* threads, the caller included */
 #define TEAM_STACK (2u << 20)   /* bytes; chunks keep their data in scratch */
+
+#define TEAM_CLAIMS 4095        /* a share has 12 bits for them */
 
 typedef void (*team_fn)(const void *geometry, void *const *args, ssize_t chunk, char *scratch);
 
@@ -135,24 +143,28 @@ static inline void team_gate_wake(team_gate *gate)  /* to be called after the wo
 }
 
 /* ---- the state ---- */
+typedef struct { _Alignas(64) _Atomic uint64_t word; } team_share;
+
 static struct {
-    _Alignas(64) _Atomic uint64_t ticket;
-    /* the descriptor: one step */
-    _Alignas(64) _Atomic(team_fn) fn;
-    _Atomic(const void *) geometry;
-    _Atomic(void *const *) args;
-    _Atomic(char *) scratch;
-    _Atomic ssize_t stride, n_chunks, group;
-    _Atomic int count, threads;         /* claims in the step; threads that may claim, the caller included */
+    /* the descriptor: one step, in one line; read by who holds a claim of it */
+    _Alignas(64) team_fn fn;
+    const void *geometry;
+    void *const *args;
+    char *scratch;
+    ssize_t stride, n_chunks;
+    ssize_t group;                      /* chunks of a claim */
+    int threads;                        /* threads that may claim, the caller included */
     /* written by helpers */
     team_gate done;                     /* claims that helpers have finished, ever, modulo 2^32 */
     _Alignas(64) atomic_int waiting;    /* the caller may be asleep on done; only the caller writes it */
     atomic_int cpu, tid;                /* where the caller is, who it is */
+    atomic_int awake;                   /* threads that the last round of wakes was for */
     _Alignas(64) atomic_int owned;      /* a caller has the team; guards everything below */
     _Atomic int helpers;                /* threads created; read by team_helpers() without ownership */
     uint64_t number, woke, gap, alone_from, alone_for, grow_from, grow_for;
     unsigned done_at_wake;
     team_gate asleep[TEAM_MAX];         /* per helper: 1 while it sleeps */
+    team_share share[TEAM_MAX];         /* per thread, the caller's first */
 } team;
 
 static uint64_t team_us;                /* ticks in a microsecond; 0: not known yet */
@@ -176,7 +188,9 @@ static void team_calibrate(void)
         team_us = 1;
 }
 
-static inline unsigned team_left(uint64_t ticket) { return (unsigned)(ticket & 0xffff); }
+static inline uint64_t team_number(uint64_t share) { return share >> 24; }
+static inline unsigned team_next(uint64_t share) { return (unsigned)(share >> 12 & 0xfff); }
+static inline unsigned team_end(uint64_t share) { return (unsigned)(share & 0xfff); }
 
 /* ---- waking ---- */
 static void team_wake(int threads)
@@ -192,7 +206,7 @@ static void team_wake(int threads)
     }
 }
 
-/* ---- helpers ---- */
+/* ---- claims ---- */
 static inline void team_run_claim(team_fn fn, const void *geometry, void *const *args, char *scratch, ssize_t claim,
                                   ssize_t group, ssize_t n_chunks)
 {
@@ -201,36 +215,74 @@ static inline void team_run_claim(team_fn fn, const void *geometry, void *const 
         fn(geometry, args, chunk, scratch);
 }
 
-/* Run one claim of the present step as thread t, if there is one for it; returns whether it did. */
-static inline int team_help(int t)
+/* Scratch begins with zeros at a thread's first chunk of a step: what a chunk leaves there, the thread's next one finds. */
+static inline char *team_fresh(char *scratch, ssize_t stride, int t)
 {
-    uint64_t ticket = atomic_load_explicit(&team.ticket, memory_order_acquire);
-    team_fn fn;
-    const void *geometry;
-    void *const *args;
-    char *scratch;
-    ssize_t stride, n_chunks, group;
-    int count, threads;
-    if (!team_left(ticket))
-        return 0;
-    fn = atomic_load_explicit(&team.fn, memory_order_acquire);
-    geometry = atomic_load_explicit(&team.geometry, memory_order_acquire);
-    args = atomic_load_explicit(&team.args, memory_order_acquire);
-    scratch = atomic_load_explicit(&team.scratch, memory_order_acquire);
-    stride = atomic_load_explicit(&team.stride, memory_order_acquire);
-    n_chunks = atomic_load_explicit(&team.n_chunks, memory_order_acquire);
-    group = atomic_load_explicit(&team.group, memory_order_acquire);
-    count = atomic_load_explicit(&team.count, memory_order_acquire);
-    threads = atomic_load_explicit(&team.threads, memory_order_acquire);
-    if (t >= threads
-        || !atomic_compare_exchange_strong_explicit(&team.ticket, &ticket, ticket - 1, memory_order_acq_rel, memory_order_relaxed))
-        return 0;
-    team_run_claim(fn, geometry, args, scratch ? scratch + t * stride : NULL, count - (ssize_t)team_left(ticket), group, n_chunks);
+    if (!scratch || stride < 64)
+        return scratch;
+    scratch += t * stride;
+    memset(scratch, 0, 64);
+    return scratch;
+}
+
+/* Claim the next of thread t's own range, or the last one of another thread's; returns its number, or -1 when there is none. */
+static inline int team_claim_own(team_share *share, uint64_t number)
+{
+    uint64_t word = atomic_load_explicit(&share->word, memory_order_relaxed);
+    while (team_number(word) == number && team_next(word) < team_end(word))
+        if (atomic_compare_exchange_weak_explicit(&share->word, &word, word + (1u << 12), memory_order_acq_rel,
+                                                  memory_order_relaxed))
+            return (int)team_next(word);
+    return -1;
+}
+
+static inline int team_claim_other(team_share *share, uint64_t number)
+{
+    uint64_t word = atomic_load_explicit(&share->word, memory_order_relaxed);
+    while (team_number(word) == number && team_next(word) < team_end(word))
+        if (atomic_compare_exchange_weak_explicit(&share->word, &word, word - 1, memory_order_acq_rel, memory_order_relaxed))
+            return (int)team_end(word) - 1;
+    return -1;
+}
+
+/* ---- helpers ---- */
+static inline void team_report(unsigned count)
+{
     /* Sequentially consistent with the caller's store to `waiting` and load of `done`: one of the two sees the other. */
-    atomic_fetch_add(&team.done.word, 1);
+    atomic_fetch_add(&team.done.word, count);
     if (atomic_load(&team.waiting))
         team_gate_wake(&team.done);
-    return 1;
+}
+
+/* Take part, as thread t, in the step of this number; returns whether there was a claim for it. What is done is reported before
+ * the thread looks at other threads' ranges: the caller may be waiting. */
+static int team_help(int t, uint64_t number)
+{
+    char *scratch = NULL;
+    int claim, helped = 0, v, threads = 0;
+    unsigned count = 0;
+    __builtin_prefetch(&team.fn);
+    while ((claim = team_claim_own(&team.share[t], number)) >= 0) {
+        if (!helped) {
+            helped = 1;
+            scratch = team_fresh(team.scratch, team.stride, t);
+            threads = team.threads;
+        }
+        team_run_claim(team.fn, team.geometry, team.args, scratch, claim, team.group, team.n_chunks);
+        count++;
+    }
+    if (count)
+        team_report(count);
+    /* Whose own range was used up by others came late: there is little left, and it may not touch the descriptor. */
+    for (v = t + 1; helped && v != t; v++) {
+        if (v >= threads)
+            v = 0;
+        while ((claim = team_claim_other(&team.share[v], number)) >= 0) {
+            team_run_claim(team.fn, team.geometry, team.args, scratch, claim, team.group, team.n_chunks);
+            team_report(1);
+        }
+    }
+    return helped;
 }
 
 #if TEAM_FUTEX
@@ -272,7 +324,7 @@ static void *team_helper(void *arg)
 {
     int t = (int)(intptr_t)arg;
     team_gate *gate = &team.asleep[t];
-    uint64_t idle = team_ticks();
+    uint64_t idle = team_ticks(), number = 0;
 #if TEAM_FUTEX
     uint64_t moved = idle - TEAM_NUDGE_GAP * team_us;
     cpu_set_t known;
@@ -283,7 +335,17 @@ static void *team_helper(void *arg)
     pthread_setname_np(pthread_self(), name);
 #endif
     for (;;) {
-        while (team_ticks() - idle < TEAM_HELPER_SPIN * team_us) {
+        for (;;) {
+            uint64_t word = atomic_load_explicit(&team.share[t].word, memory_order_relaxed);
+            if (team_number(word) != number && team_next(word) < team_end(word)) {
+                number = team_number(word);
+                if (team_help(t, number))
+                    idle = team_ticks();
+                continue;
+            }
+            if (team_ticks() - idle > TEAM_HELPER_SPIN * team_us
+                && (!atomic_load_explicit(&team.owned, memory_order_relaxed) || team_ticks() - idle > TEAM_HELPER_RUN * team_us))
+                break;
 #if TEAM_FUTEX
             if (team_stacked()) {       /* two spinning threads on one CPU delay each other for whole time slices */
                 uint64_t now = team_ticks();
@@ -296,10 +358,7 @@ static void *team_helper(void *arg)
                 continue;
             }
 #endif
-            if (team_help(t))
-                idle = team_ticks();
-            else
-                team_relax();
+            team_relax();
         }
         /* A step that is published just now may be missed: the caller does it without this helper. */
         atomic_store(&gate->word, 1);
@@ -308,8 +367,11 @@ static void *team_helper(void *arg)
 #if TEAM_FUTEX
         team_follow(&known);
 #endif
-        if (team_left(atomic_load_explicit(&team.ticket, memory_order_relaxed)))
-            team_wake(atomic_load_explicit(&team.threads, memory_order_relaxed));
+        {
+            uint64_t word = atomic_load_explicit(&team.share[t].word, memory_order_relaxed);
+            if (team_next(word) < team_end(word))
+                team_wake(atomic_load_explicit(&team.awake, memory_order_relaxed));
+        }
         idle = team_ticks();
     }
     return NULL;
@@ -379,9 +441,10 @@ static inline void team_leave(int owner)
         atomic_store_explicit(&team.owned, 0, memory_order_release);
 }
 
-static inline void team_alone(team_fn fn, const void *geometry, ssize_t n_chunks, void *const *args, char *scratch)
+static inline void team_alone(team_fn fn, const void *geometry, ssize_t n_chunks, void *const *args, char *scratch, ssize_t stride)
 {
     ssize_t chunk;
+    team_fresh(scratch, stride, 0);
     for (chunk = 0; chunk < n_chunks; chunk++)
         fn(geometry, args, chunk, scratch);
 }
@@ -414,20 +477,21 @@ static void team_step(int *owner, team_fn fn, const void *geometry, ssize_t n_ch
                       ssize_t stride, int threads, double cost)
 {
     ssize_t group = 1, claims;
-    uint64_t start, now, lost, ticket;
+    uint64_t start, now, lost, number;
     unsigned before, mine = 0;
+    int t, claim;
     if (n_chunks <= 0)
         return;
     if (threads > TEAM_MAX)
         threads = TEAM_MAX;
     if (n_chunks == 1 || threads <= 1 || (cost > 0.0 && cost < TEAM_SHARE_NS) || !team_enter(owner, threads)) {
-        team_alone(fn, geometry, n_chunks, args, scratch);
+        team_alone(fn, geometry, n_chunks, args, scratch, stride);
         return;
     }
     start = team_ticks();
     if (team.alone_for) {
         if (start - team.alone_from < team.alone_for) {
-            team_alone(fn, geometry, n_chunks, args, scratch);
+            team_alone(fn, geometry, n_chunks, args, scratch, stride);
             return;
         }
         team.alone_for = 0;
@@ -435,7 +499,7 @@ static void team_step(int *owner, team_fn fn, const void *geometry, ssize_t n_ch
     if (threads > atomic_load_explicit(&team.helpers, memory_order_relaxed) + 1)
         threads = atomic_load_explicit(&team.helpers, memory_order_relaxed) + 1;
 
-    /* Claims are worth TEAM_CLAIM_NS where the cost is known, but every thread shall get at least four; 16 bits count them. */
+    /* Claims are worth TEAM_CLAIM_NS where the cost is known, but every thread shall get at least four. */
     if (cost > 0.0) {
         double wanted = TEAM_CLAIM_NS * (double)n_chunks / cost, most = (double)(n_chunks / (4 * threads));
         if (wanted > most)
@@ -443,27 +507,32 @@ static void team_step(int *owner, team_fn fn, const void *geometry, ssize_t n_ch
         if (wanted > 1.0)
             group = (ssize_t)wanted;
     }
-    if (n_chunks / group >= 0xffff)
-        group = n_chunks / 0xffff + 1;
+    if ((n_chunks - 1) / group >= TEAM_CLAIMS)
+        group = (n_chunks - 1) / TEAM_CLAIMS + 1;
     claims = (n_chunks - 1) / group + 1;
 
     before = atomic_load_explicit(&team.done.word, memory_order_relaxed);
-    atomic_store_explicit(&team.fn, fn, memory_order_release);
-    atomic_store_explicit(&team.geometry, geometry, memory_order_release);
-    atomic_store_explicit(&team.args, args, memory_order_release);
-    atomic_store_explicit(&team.scratch, scratch, memory_order_release);
-    atomic_store_explicit(&team.stride, stride, memory_order_release);
-    atomic_store_explicit(&team.n_chunks, n_chunks, memory_order_release);
-    atomic_store_explicit(&team.group, group, memory_order_release);
-    atomic_store_explicit(&team.count, (int)claims, memory_order_release);
-    atomic_store_explicit(&team.threads, threads, memory_order_release);
+    team.fn = fn;
+    team.geometry = geometry;
+    team.args = args;
+    team.scratch = scratch;
+    team.stride = stride;
+    team.n_chunks = n_chunks;
+    team.group = group;
+    team.threads = threads;
+    number = ++team.number & (((uint64_t)1 << 40) - 1);
+    for (t = threads - 1; t >= 0; t--) {
+        uint64_t next = (uint64_t)((t * claims + threads - 1) / threads), end = (uint64_t)(((t + 1) * claims + threads - 1) / threads);
+        /* the caller's first claim is claimed already */
+        atomic_store_explicit(&team.share[t].word, number << 24 | (t ? next : 1) << 12 | end, memory_order_release);
+    }
 #if TEAM_FUTEX
-    atomic_store_explicit(&team.cpu, sched_getcpu(), memory_order_relaxed);
+    t = sched_getcpu();
+    if (atomic_load_explicit(&team.cpu, memory_order_relaxed) != t)
+        atomic_store_explicit(&team.cpu, t, memory_order_relaxed);
 #endif
-    atomic_store(&team.ticket, ++team.number << 16 | (uint64_t)claims);
 
     if (start - team.woke > team.gap) {
-        int t;
         for (t = 1; t < threads; t++)
             if (atomic_load_explicit(&team.asleep[t].word, memory_order_relaxed) == 1)
                 break;
@@ -473,16 +542,20 @@ static void team_step(int *owner, team_fn fn, const void *geometry, ssize_t n_ch
                 team.gap = TEAM_WAKE_GAP_MAX * team_us;
             team.done_at_wake = before;
             team.woke = start;
+            atomic_store_explicit(&team.awake, threads, memory_order_relaxed);
             team_wake(threads);
         }
     }
 
-    ticket = atomic_load_explicit(&team.ticket, memory_order_relaxed);
-    while (team_left(ticket)) {
-        if (atomic_compare_exchange_weak_explicit(&team.ticket, &ticket, ticket - 1, memory_order_relaxed, memory_order_relaxed)) {
-            team_run_claim(fn, geometry, args, scratch, claims - (ssize_t)team_left(ticket), group, n_chunks);
+    team_fresh(scratch, stride, 0);
+    for (claim = 0; claim >= 0; claim = team_claim_own(&team.share[0], number)) {
+        team_run_claim(fn, geometry, args, scratch, claim, group, n_chunks);
+        mine++;
+    }
+    for (t = 1; t < threads; t++) {
+        while ((claim = team_claim_other(&team.share[t], number)) >= 0) {
+            team_run_claim(fn, geometry, args, scratch, claim, group, n_chunks);
             mine++;
-            ticket = atomic_load_explicit(&team.ticket, memory_order_relaxed);
         }
     }
     now = team_ticks();
@@ -510,9 +583,11 @@ static void team_before_fork(void)
 static void team_reset(void)
 {
     int t;
-    atomic_store(&team.ticket, 0);
+    for (t = 0; t < TEAM_MAX; t++)
+        atomic_store(&team.share[t].word, 0);
     atomic_store(&team.waiting, 0);
     atomic_store(&team.helpers, 0);
+    atomic_store(&team.awake, 0);
     atomic_store(&team.cpu, -1);
     atomic_store(&team.tid, 0);
     team.number = team.woke = team.gap = 0;

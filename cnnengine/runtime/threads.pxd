@@ -11,10 +11,15 @@ cdef struct step_t:
     double cost                 # estimated nanoseconds of the whole step on one thread (0: unknown); cheap steps are not shared out
 
 # Run the steps in order; every chunk of a step is done, and seen by every thread, before a chunk of the next one begins.
-# Thread t of the call uses scratch + t * scratch_stride, 0 <= t < threads; t = 0 is the caller. scratch may be NULL.
+# Thread t of the call uses scratch + t * scratch_stride, 0 <= t < threads; t = 0 is the caller. scratch may be NULL. Where the
+# stride is at least 64, the first 64 bytes of a thread's scratch are zeros at its first chunk of each step.
 # Safe from several threads at once: one of them has the helpers, the others run alone. Chunks must not call run_steps.
 cdef void run_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
                     int threads) noexcept nogil
+
+# The same, and the nanoseconds from the start of each step to that of the next one, for reports.
+cdef void time_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
+                     int threads, double *taken) noexcept nogil
 
 # `threads`, or less where the calling thread's OpenMP settings were lowered since the start.
 cdef int allowed_threads(int threads) noexcept nogil

@@ -51,6 +51,20 @@ cdef void run_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, 
     team_leave(owner)
 
 
+cdef void time_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
+                     int threads, double *taken) noexcept nogil:
+    cdef int owner = 0
+    cdef Py_ssize_t i
+    cdef uint64_t start = team_nanoseconds(), now
+    for i in range(n_steps):
+        team_step(&owner, steps[i].fn, steps[i].geometry, steps[i].n_chunks, args + steps[i].first_arg, scratch, scratch_stride,
+                  threads, steps[i].cost)
+        now = team_nanoseconds()
+        taken[i] = <double>(now - start)
+        start = now
+    team_leave(owner)
+
+
 cdef int allowed_threads(int threads) noexcept nogil:
     cdef int limit = team_openmp_limit()
     return limit if 0 < limit < threads else threads
