@@ -83,7 +83,10 @@ ctypedef void (*winograd_output_fn)(const winograd_output_t *t) noexcept nogil
 cdef enum:
     CONV_STRIDES = 3                    # run-time stride, 1, 2
 
-# y[i] = min(max(x . w[i] + bias[i], low), high) for n <= 4 rows of k weights, one after another; bias may be NULL.
+cdef enum:
+    DOT_ROWS = 8                        # of weights that are read side by side
+
+# y[i] = min(max(x . w[i] + bias[i], low), high) for n <= DOT_ROWS rows of k weights, one after another; bias may be NULL.
 ctypedef void (*dot_fn)(const float *x, const float *w, Py_ssize_t k, int n, const float *bias, float *y, float low, float high) noexcept nogil
 
 cdef struct ConvTiles:

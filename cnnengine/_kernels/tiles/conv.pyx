@@ -508,35 +508,54 @@ cdef void winograd_output(const winograd_output_t *t) noexcept nogil:
 
 
 # ---------------------------------------------------------------- dot products
-# N rows of weights against one x, in 2 N accumulators; the lanes are added in one fixed order.
+# N rows of weights against one x; the lanes are added in one fixed order.
+cdef enum:
+    DOT_AHEAD = 1024                    # floats between what is read and what is fetched
+    LINE_FLOATS = 16                    # of a cache line
 
-cdef inline void dot_tile(const int N, const float *x, const float *w, Py_ssize_t k, const float *bias, float *y, float low,
-                          float high) noexcept nogil:
+
+cdef inline float sum_of(vf v) noexcept nogil:
+    """The lanes of v by halves: few additions wait for each other."""
+    cdef float *part = <float *>&v
+    cdef int half = LANES // 2, lane
+    while half > 0:
+        for lane in range(half):
+            part[lane] = part[lane] + part[lane + half]
+        half = half // 2
+    return part[0]
+
+
+cdef inline void dot_tile(const int N, const int SUMS, const float *x, const float *w, Py_ssize_t k, const float *bias, float *y,
+                          float low, float high) noexcept nogil:
+    """N rows of w, each in SUMS partial sums; the memory's latency asks for many rows at once, and for lines fetched ahead."""
     cdef vf acc[8]
-    cdef vf x0, x1
-    cdef Py_ssize_t at = 0
-    cdef int i, lane
+    cdef vf v
+    cdef Py_ssize_t at = 0, ahead
+    cdef int i, j, lane
     cdef float total
-    for i in range(2 * N):
+    for i in range(N * SUMS):
         acc[i] = vset(0)
-    while at + 2 * LANES <= k:
-        x0 = vload(x + at)
-        x1 = vload(x + at + LANES)
-        for i in range(N):
-            acc[2 * i] = acc[2 * i] + x0 * vload(w + i * k + at)
-            acc[2 * i + 1] = acc[2 * i + 1] + x1 * vload(w + i * k + at + LANES)
-        at = at + 2 * LANES
+    while at + SUMS * LANES <= k:
+        # at the end of the rows, the start of the next N
+        ahead = at + DOT_AHEAD if at + DOT_AHEAD < k else at + DOT_AHEAD + (N - 1) * k
+        for j in range(SUMS):
+            v = vload(x + at + j * LANES)
+            for i in range(N):
+                if (at + j * LANES) % LINE_FLOATS == 0 or LANES >= LINE_FLOATS:
+                    prefetch_l1(w + i * k + ahead + j * LANES)
+                acc[i * SUMS + j] = acc[i * SUMS + j] + v * vload(w + i * k + at + j * LANES)
+        at = at + SUMS * LANES
     while at < k:
         lane = LANES if k - at > LANES else <int>(k - at)
-        x0 = vload_part(x + at, lane)
+        v = vload_part(x + at, lane)
         for i in range(N):
-            acc[2 * i] = acc[2 * i] + x0 * vload_part(w + i * k + at, lane)
+            acc[i * SUMS] = acc[i * SUMS] + v * vload_part(w + i * k + at, lane)
         at = at + lane
     for i in range(N):
-        acc[2 * i] = acc[2 * i] + acc[2 * i + 1]
-        total = 0
-        for lane in range(LANES):
-            total = total + (<float *>&acc[2 * i])[lane]
+        v = acc[i * SUMS]
+        if SUMS == 2:
+            v = v + acc[i * SUMS + 1]
+        total = sum_of(v)
         if bias != NULL:
             total = total + bias[i]
         # comparisons that a NaN fails, so that it stays
@@ -545,14 +564,16 @@ cdef inline void dot_tile(const int N, const float *x, const float *w, Py_ssize_
 
 
 cdef void dot(const float *x, const float *w, Py_ssize_t k, int n, const float *bias, float *y, float low, float high) noexcept nogil:
-    if n == 4:
-        dot_tile(4, x, w, k, bias, y, low, high)
-    elif n == 3:
-        dot_tile(3, x, w, k, bias, y, low, high)
-    elif n == 2:
-        dot_tile(2, x, w, k, bias, y, low, high)
-    else:
-        dot_tile(1, x, w, k, bias, y, low, high)
+    cdef int i = 0
+    if n == DOT_ROWS:
+        dot_tile(8, 1, x, w, k, bias, y, low, high)
+        return
+    if n >= 4:
+        dot_tile(4, 2, x, w, k, bias, y, low, high)
+        i = 4
+    while i < n:
+        dot_tile(1, 2, x, w + i * k, k, bias + i if bias != NULL else NULL, y + i, low, high)
+        i = i + 1
 
 
 cdef double fma_loop(long n) noexcept nogil:
