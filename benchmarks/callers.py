@@ -86,7 +86,8 @@ def compiled(folder: Path) -> Path:
     ]
     program = folder / "callers"
     command = ["cc", "-std=gnu11", "-O2", *flags[0], f"-I{cnnengine.get_include()}", HERE / "callers.c", "-o", program]
-    subprocess.run([*command, *flags[1], "-lpthread"], check=True)
+    exported = shlex.split(sysconfig.get_config_var("LINKFORSHARED") or "")
+    subprocess.run([*command, *exported, *flags[1], "-lpthread"], check=True)
     return program
 
 
