@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import resource
 import signal
@@ -653,3 +654,36 @@ class TestRegress:
     def test_an_unknown_commit(self) -> None:
         with pytest.raises(SystemExit, match="git rev-parse"):
             regress.main(["no-such-commit", "."])
+
+
+@pytest.mark.parametrize("route", ["c", "python"])
+def test_callers(route: str) -> None:
+    """Several callers are counted, and the process is silent afterwards."""
+    import shutil
+    import sysconfig
+
+    config = Path(sysconfig.get_config_var("BINDIR"), f"python{sysconfig.get_config_var('LDVERSION')}-config")
+    if route == "c" and (shutil.which("cc") is None or not config.exists()):
+        pytest.skip("programs that embed Python cannot be built here")
+    command_line = [
+        sys.executable,
+        BENCHMARKS / "callers.py",
+        SPP,
+        "--routes",
+        route,
+        "--cases",
+        "1x1",
+        "3x2",
+        "--seconds",
+        "0.2",
+    ]
+    folder = str(Path(cnnengine.__file__).resolve().parents[1])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([folder, *(p for p in sys.path if p)])}
+    done = subprocess.run(command_line, capture_output=True, text=True, timeout=300, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
+    assert [row[:2] for row in rows[2:]] == [[route.capitalize(), "1 x 1"], [route.capitalize(), "3 x 2"]]
+    for row in rows[2:]:
+        runs, median, worst, busy, idle = (float(cell) for cell in row[2:])
+        assert runs > 0 and 0 < median <= worst and busy > 0
+        assert idle < 20  # ms of CPU time in a second

@@ -6,7 +6,8 @@
  *     cnne_embed_stop();
  *
  * Compile and link with what `python3-config --includes`, `python3-config --ldflags --embed` and
- * `python -c "import cnnengine; print(cnnengine.get_include())"` say. The interpreter finds cnnengine as `python` would: in the
+ * `python -c "import cnnengine; print(cnnengine.get_include())"` say, and, for a Python without a shared library, with
+ * `python -c "import sysconfig; print(sysconfig.get_config_var('LINKFORSHARED'))"`. The interpreter finds cnnengine as `python` would: in the
  * environment that the program CNNENGINE_PYTHON (or VIRTUAL_ENV/bin/python) belongs to, else by PYTHONPATH and its defaults. */
 #ifndef CNNENGINE_EMBED_H
 #define CNNENGINE_EMBED_H

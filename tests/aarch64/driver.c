@@ -57,42 +57,46 @@ static void check(const char *what, double got, double want, double scale, doubl
 #define TILE(name) JOIN(MODULE, 4conv_##name)
 typedef struct JOIN(TYPES, 4conv_conv_tile_t) conv_tile;
 typedef struct JOIN(TYPES, 4conv_depthwise_tile_t) depthwise_tile;
+typedef struct JOIN(TYPES, 4conv_winograd_output_t) winograd_output;
 typedef void (*conv_fn)(int, const conv_tile *);
 
+/* Weights are [plane][tap][channel][blocks * LANES]; three and four blocks lie as two panels, of two blocks and of the rest. */
 static void conv(conv_fn fn, int blocks, int stride, int width, int is_plain)
 {
     char what[100];
-    for (int round = 0; round < 12; round++) {
+    for (int round = 0; round < 24; round++) {
         conv_tile t;
         memset(&t, 0, sizeof t);
-        const int ic = is_plain ? 1 : LANES, step = stride ? stride : 3;
-        const int planes = is_plain ? 1 + round % 3 : round % 3, taps = 1 + round % 4;
+        /* planes of one channel: a tap is a run of neighbouring floats */
+        const int unit = is_plain ? 1 : LANES, channels = is_plain ? 1 + round % 3 : LANES, step = stride ? stride : 3;
+        const int planes = is_plain ? 1 + round / 3 % 3 : round % 3, taps = round % 8 == 7 ? 0 : 1 + round % 4;
         const int partial = is_plain ? 0 : planes ? (round % 2 ? 1 + below(LANES - 1) : 0) : 1 + below(LANES - 1);
-        const int whole = planes + (partial > 0), pixels = (width - 1) * step + taps * 2;
+        const int whole = planes + (partial > 0), pixels = (width - 1) * step + 2 * taps + channels + 1;
+        const int first_panel = (blocks < 2 ? blocks : 2) * LANES, second_panel = blocks * LANES - first_panel;
         const size_t per_channel = (size_t)blocks * LANES;
-        const long xplane = (long)pixels * ic, yplane = (long)(width + 2) * LANES, rplane = (long)(width + 1) * LANES;
-        Py_ssize_t offsets[4];
+        const long xplane = (long)pixels * unit, yplane = (long)(width + 2) * LANES, rplane = (long)(width + 1) * LANES;
+        Py_ssize_t offsets[4], skips[5];
+        int all_taps = taps;
+        for (int i = 0; i <= taps; i++)
+            all_taps += (int)(skips[i] = taps && round % 3 == 1 ? below(3) : 0);
         float *x = floats((size_t)whole * xplane), *bias = floats(per_channel);
         float *y = floats((size_t)blocks * yplane), *residual = floats((size_t)blocks * rplane);
-        /* weights as [plane][tap][channel][blocks * LANES]; four blocks as two panels of two */
-        size_t rows = (size_t)(planes * ic + partial) * taps;
-        float *w = floats(rows * per_channel), *panel = floats(rows * per_channel), *panel2 = panel;
+        const size_t rows = (size_t)(planes * channels + partial) * all_taps;
+        float *w = floats(rows * per_channel), *panel = floats(rows * first_panel), *panel2 = floats(rows * second_panel);
         for (int i = 0; i < taps; i++)
-            offsets[i] = (Py_ssize_t)(i * 2 - (i > 0)) * ic;
+            offsets[i] = (Py_ssize_t)(i * 2 - (i > 0)) * unit;
         /* lanes that no tile may look at */
         if (partial)
             for (int p = 0; p < pixels; p++)
                 for (int c = partial; c < LANES; c++)
                     x[(size_t)planes * xplane + p * LANES + c] = NAN;
-        if (blocks == 4) {
-            panel2 = panel + rows * 2 * LANES;
-            for (size_t r = 0; r < rows; r++)
-                for (int c = 0; c < 4 * LANES; c++)
-                    (c < 2 * LANES ? panel : panel2)[r * 2 * LANES + c % (2 * LANES)] = w[r * per_channel + c];
-        } else
-            memcpy(panel, w, rows * per_channel * sizeof(float));
+        for (size_t r = 0; r < rows; r++) {
+            memcpy(panel + r * first_panel, w + r * per_channel, sizeof(float) * first_panel);
+            memcpy(panel2 + r * second_panel, w + r * per_channel + first_panel, sizeof(float) * second_panel);
+        }
         t.x = x, t.w = panel, t.w2 = panel2, t.bias = bias, t.y = y, t.taps = offsets, t.n_taps = taps;
-        t.planes = planes, t.channels = ic, t.partial = partial, t.xplane = xplane, t.xstep = (Py_ssize_t)step * ic;
+        t.skips = round % 3 == 1 ? skips : NULL, t.ahead = w, t.ahead_lines = round % 2;
+        t.planes = planes, t.channels = channels, t.partial = partial, t.xplane = xplane, t.xstep = (Py_ssize_t)step * unit;
         t.yplane = yplane, t.ystep = LANES, t.rplane = rplane, t.rstep = LANES;
         t.first = round % 5 != 3, t.last = round % 7 != 2;
         t.residual = round % 2 ? residual : NULL;
@@ -111,13 +115,18 @@ static void conv(conv_fn fn, int blocks, int stride, int width, int is_plain)
                         continue;
                     }
                     const float *row = w;
-                    for (int c = 0; c < whole; c++)
-                        for (int tap = 0; tap < taps; tap++)
-                            for (int k = 0; k < (c < planes ? ic : partial); k++, row += per_channel) {
-                                double v = (double)row[b * LANES + l] * x[c * xplane + offsets[tap] + (long)p * step * ic + k];
+                    for (int c = 0; c < whole && taps; c++) {
+                        const int of_plane = c < planes ? channels : partial;
+                        for (int tap = 0; tap < taps; tap++) {
+                            row += skips[tap] * of_plane * per_channel;
+                            for (int k = 0; k < of_plane; k++, row += per_channel) {
+                                double v = (double)row[b * LANES + l] * x[c * xplane + offsets[tap] + (long)p * step * unit + k];
                                 sum += v;
                                 size += fabs(v);
                             }
+                        }
+                        row += skips[taps] * of_plane * per_channel;
+                    }
                     if (t.last) {
                         if (t.residual)
                             sum += residual[b * rplane + p * LANES + l];
@@ -125,7 +134,7 @@ static void conv(conv_fn fn, int blocks, int stride, int width, int is_plain)
                     }
                     check(what, y[at], sum, size, 2e-6);
                 }
-        free(x), free(bias), free(y), free(residual), free(w), free(panel), free(before);
+        free(x), free(bias), free(y), free(residual), free(w), free(panel), free(panel2), free(before);
     }
 }
 
@@ -161,11 +170,146 @@ static void depthwise(void (*fn)(const depthwise_tile *), int stride)
         }
 }
 
+/* Several channels a group. Taps in rows of three neighbours have a path of their own at strides 1 and 2. */
+static void grouped(void (*fn)(const depthwise_tile *))
+{
+    char what[80];
+    for (int per_group = 2; per_group < LANES; per_group *= 2)
+        for (int step = 1; step <= 3; step++)
+            for (int rows = 0; rows <= 3; rows++) /* 0: taps anywhere */
+                for (int width = 1; width <= 45; width++) {
+                    depthwise_tile t;
+                    memset(&t, 0, sizeof t);
+                    const int taps = rows ? 3 * rows : 1 + width % 6, row = width * step + 12;
+                    Py_ssize_t offsets[9];
+                    float *x = floats((size_t)(rows + 1) * row * LANES), *w = floats((size_t)taps * per_group * LANES), *bias = floats(LANES);
+                    float *y = filled((size_t)(width + 1) * LANES, 77), *residual = floats((size_t)width * LANES);
+                    for (int i = 0; i < taps; i++)
+                        offsets[i] = (Py_ssize_t)(rows ? i / 3 * row + i % 3 : i * 7 % 11) * LANES;
+                    /* what is no number stays in its group */
+                    x[below(width * step) * LANES + below(LANES)] = NAN;
+                    x[below(width * step) * LANES + below(LANES)] = INFINITY;
+                    t.x = x, t.w = w, t.bias = bias, t.y = y, t.residual = width % 2 ? residual : NULL, t.taps = offsets, t.n_taps = taps;
+                    t.per_group = per_group, t.width = width, t.xstep = (Py_ssize_t)step * LANES;
+                    t.low = width % 3 ? -INFINITY : -0.5f, t.high = width % 4 ? INFINITY : 1;
+                    fn(&t);
+                    snprintf(what, sizeof what, "grouped %d a group, step %d, %d taps, width %d", per_group, step, taps, width);
+                    for (int p = 0; p < width; p++)
+                        for (int l = 0; l < LANES; l++) {
+                            double sum = bias[l];
+                            for (int i = 0; i < taps; i++)
+                                for (int k = 0; k < per_group; k++)
+                                    sum += (double)w[(i * per_group + k) * LANES + l]
+                                        * x[(size_t)p * step * LANES + offsets[i] + l / per_group * per_group + k];
+                            if (t.residual)
+                                sum += residual[p * LANES + l];
+                            check(what, y[p * LANES + l], isnan(sum) ? sum : fmin(fmax(sum, t.low), t.high), 20, 1e-6);
+                        }
+                    for (int l = 0; l < LANES; l++)
+                        check(what, y[width * LANES + l], 77, 0, 0);
+                    free(x), free(w), free(bias), free(y), free(residual);
+                }
+}
+
+/* The transforms against their matrices, and all three steps against a direct 3x3 convolution. */
+static void winograd(void)
+{
+    static const double BT[6][6] = {{4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0},
+                                    {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}};
+    static const double AT[4][6] = {{1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 0}, {0, 1, 1, 4, 4, 0}, {0, 1, -1, 8, -8, 1}};
+    static const double G[6][3] = {{1. / 4, 0, 0},           {-1. / 6, -1. / 6, -1. / 6}, {-1. / 6, 1. / 6, -1. / 6},
+                                   {1. / 24, 1. / 12, 1. / 6}, {1. / 24, -1. / 12, 1. / 6}, {0, 0, 1}};
+    char what[80];
+    for (int rows = 1; rows <= 7; rows++)
+        for (int columns = 1; columns <= 7; columns++)
+            for (int round = 0; round < 4; round++) {
+                const long xrow = (long)(7 + round) * LANES, step = (1 + round % 3) * LANES;
+                float *x = filled((size_t)7 * xrow, NAN), *v = filled((size_t)36 * step + 1, 77), *m = floats((size_t)36 * step);
+                double d[6][6], g[3][3];
+                for (int i = 0; i < rows; i++)
+                    for (int k = 0; k < columns * LANES; k++)
+                        x[i * xrow + k] = uniform();
+                TILE(winograd_input)(x, xrow, rows, columns, v, step);
+                for (int i = 0; i < 9; i++)
+                    g[i / 3][i % 3] = uniform();
+                snprintf(what, sizeof what, "winograd_input %d x %d", rows, columns);
+                for (int l = 0; l < LANES; l++)
+                    for (int i = 0; i < 6; i++)
+                        for (int j = 0; j < 6; j++) {
+                            double want = 0, u = 0;
+                            for (int a = 0; a < 6; a++)
+                                for (int b = 0; b < 6; b++)
+                                    want += BT[i][a] * BT[j][b] * (a < rows && b < columns ? x[a * xrow + b * LANES + l] : 0);
+                            check(what, v[(6 * i + j) * step + l], want, 100, 1e-6);
+                            for (int a = 0; a < 3; a++)
+                                for (int b = 0; b < 3; b++)
+                                    u += G[i][a] * G[j][b] * g[a][b];
+                            m[(6 * i + j) * step + l] = (float)(u * v[(6 * i + j) * step + l]);
+                        }
+                check(what, v[36 * step], 77, 0, 0);
+                winograd_output t;
+                memset(&t, 0, sizeof t);
+                const long yrow = (long)(5 + round) * LANES;
+                float *y = filled((size_t)5 * yrow, 77), *residual = floats((size_t)4 * yrow), *bias = floats(LANES);
+                t.m = m, t.step = step, t.bias = bias, t.residual = round % 2 ? residual : NULL, t.rrow = yrow, t.y = y, t.yrow = yrow;
+                t.rows = rows - 2 < 1 ? 1 : rows - 2, t.columns = columns - 2 < 1 ? 1 : columns - 2;
+                t.low = round == 2 ? 0 : -INFINITY, t.high = round == 3 ? 0.5f : INFINITY;
+                TILE(winograd_output)(&t);
+                snprintf(what, sizeof what, "winograd %d x %d", rows, columns);
+                for (int l = 0; l < LANES; l++) {
+                    for (int a = 0; a < 36; a++)
+                        d[a / 6][a % 6] = a / 6 < rows && a % 6 < columns ? x[a / 6 * xrow + a % 6 * LANES + l] : 0;
+                    for (int i = 0; i < 5; i++)
+                        for (int j = 0; j < yrow / LANES; j++) {
+                            const float got = y[i * yrow + j * LANES + l];
+                            if (i >= 4 || j >= 4 || i >= t.rows || j >= t.columns) {
+                                check(what, got, 77, 0, 0);
+                                continue;
+                            }
+                            double direct = bias[l], transformed = bias[l];
+                            for (int a = 0; a < 9; a++)
+                                direct += g[a / 3][a % 3] * d[i + a / 3][j + a % 3];
+                            for (int a = 0; a < 36; a++)
+                                transformed += AT[i][a / 6] * AT[j][a % 6] * m[a * step + l];
+                            const double more = t.residual ? residual[i * yrow + j * LANES + l] : 0;
+                            check(what, got, fmin(fmax(transformed + more, t.low), t.high), 100, 1e-6);
+                            check(what, got, fmin(fmax(direct + more, t.low), t.high), 10, 1e-5);
+                        }
+                }
+                free(x), free(v), free(m), free(y), free(residual), free(bias);
+            }
+}
+
+static void dots(void)
+{
+    char what[60];
+    for (int n = 1; n <= 4; n++)
+        for (int k = 1; k <= 5 * LANES + 3; k++)
+            for (int round = 0; round < 3; round++) {
+                float *x = floats(k), *w = floats((size_t)n * k), *bias = floats(n), y[5] = {77, 77, 77, 77, 77};
+                const float low = round == 1 ? 0 : -INFINITY, high = round == 2 ? 0.25f : INFINITY;
+                /* exactly as many floats as it may read */
+                float *end = malloc(sizeof(float) * (size_t)n * k), *from = malloc(sizeof(float) * k);
+                memcpy(end, w, sizeof(float) * (size_t)n * k), memcpy(from, x, sizeof(float) * k);
+                TILE(dot)(from, end, k, n, round ? bias : NULL, y, low, high);
+                snprintf(what, sizeof what, "dot %d x %d round %d", n, k, round);
+                for (int i = 0; i < n; i++) {
+                    double sum = round ? bias[i] : 0;
+                    for (int j = 0; j < k; j++)
+                        sum += (double)x[j] * w[i * k + j];
+                    check(what, y[i], fmin(fmax(sum, low), high), 1 + k, 1e-6);
+                }
+                check(what, y[n], 77, 0, 0);
+                free(x), free(w), free(bias), free(end), free(from);
+            }
+}
+
 static void run(void)
 {
     const struct { int blocks, stride, is_plain, widest; conv_fn fn; } tiles[] = {
         {1, 0, 0, WIDTH1, TILE(blocked_1_0)}, {1, 1, 0, WIDTH1, TILE(blocked_1_1)}, {1, 2, 0, WIDTH1, TILE(blocked_1_2)},
         {2, 0, 0, WIDTH2, TILE(blocked_2_0)}, {2, 1, 0, WIDTH2, TILE(blocked_2_1)}, {2, 2, 0, WIDTH2, TILE(blocked_2_2)},
+        {3, 0, 0, WIDTH3, TILE(blocked_3_0)}, {3, 1, 0, WIDTH3, TILE(blocked_3_1)}, {3, 2, 0, WIDTH3, TILE(blocked_3_2)},
         {4, 0, 0, WIDTH4, TILE(blocked_4_0)}, {4, 1, 0, WIDTH4, TILE(blocked_4_1)}, {4, 2, 0, WIDTH4, TILE(blocked_4_2)},
         {1, 0, 1, WIDTH1, TILE(plain_1_0)},   {1, 1, 1, WIDTH1, TILE(plain_1_1)},   {1, 2, 1, WIDTH1, TILE(plain_1_2)},
         {2, 0, 1, WIDTH2, TILE(plain_2_0)},   {2, 1, 1, WIDTH2, TILE(plain_2_1)},   {2, 2, 1, WIDTH2, TILE(plain_2_2)},
@@ -176,6 +320,9 @@ static void run(void)
     depthwise(TILE(depthwise_0), 0);
     depthwise(TILE(depthwise_1), 1);
     depthwise(TILE(depthwise_2), 2);
+    grouped(TILE(grouped_row));
+    winograd();
+    dots();
     check("fma_loop", TILE(fma_loop)(10), 2.0 * 12 * LANES * 10, 1, 0);
 }
 #endif
@@ -447,6 +594,7 @@ static void run(void)
 #define TILE(name) JOIN(MODULE, 4norm_##name)
 typedef struct JOIN(TYPES, 4norm_affine_tile_t) affine_tile;
 typedef struct JOIN(TYPES, 4norm_lrn_tile_t) lrn_tile;
+typedef struct JOIN(TYPES, 4norm_pixel_norm_tile_t) pixel_norm_tile;
 enum { PLANES, RUN, VECTORS, EACH };
 
 static void affine(void (*fn)(const affine_tile *), int kind)
@@ -531,6 +679,48 @@ static void lrn(int in_planes)
             }
 }
 
+static void pixel_norm(void)
+{
+    char what[80];
+    for (int channels = 1; channels <= 3 * LANES + 1; channels++)
+        for (int n = 1; n <= 19; n++) {
+            pixel_norm_tile t;
+            memset(&t, 0, sizeof t);
+            const int blocks = (channels + LANES - 1) / LANES, options = (channels + n) % 4;
+            const long xstride = (long)(n + 1) * LANES, ystride = (long)(n + 2) * LANES;
+            float *x = filled((size_t)blocks * xstride, NAN), *y = filled((size_t)blocks * ystride, 77);
+            float *scale = malloc(sizeof(float) * channels), *shift = malloc(sizeof(float) * channels);
+            for (int c = 0; c < channels; c++) {
+                scale[c] = uniform(), shift[c] = uniform();
+                for (int p = 0; p < n; p++)
+                    x[c / LANES * xstride + p * LANES + c % LANES] = uniform() + 20;
+            }
+            t.x = x, t.y = y, t.channels = channels, t.xstride = xstride, t.ystride = ystride, t.n = n, t.epsilon = 1e-3;
+            t.scale = options & 1 ? scale : NULL, t.shift = options & 2 ? shift : NULL;
+            TILE(pixel_norm)(&t);
+            snprintf(what, sizeof what, "pixel_norm %d channels, %d pixels, options %d", channels, n, options);
+            for (int p = 0; p < n; p++) {
+                double mean, squares, values[3 * LANES + 1];
+                for (int c = 0; c < channels; c++)
+                    values[c] = x[c / LANES * xstride + p * LANES + c % LANES];
+                mean = squares = 0;
+                for (int c = 0; c < channels; c++)
+                    mean += values[c] / channels;
+                for (int c = 0; c < channels; c++)
+                    squares += (values[c] - mean) * (values[c] - mean);
+                const double factor = 1 / sqrt(squares / channels + t.epsilon);
+                for (int c = 0; c < channels; c++) {
+                    double want = (values[c] - mean) * factor * (t.scale ? scale[c] : 1) + (t.shift ? shift[c] : 0);
+                    check(what, y[c / LANES * ystride + p * LANES + c % LANES], want, 1 + 1e-6 * factor, 3e-6);
+                }
+            }
+            for (int b = 0; b < blocks; b++)
+                for (int i = n * LANES; i < ystride; i++)
+                    check(what, y[b * ystride + i], 77, 0, 0);
+            free(x), free(y), free(scale), free(shift);
+        }
+}
+
 static void run(void)
 {
     affine(TILE(affine_planes), PLANES);
@@ -569,12 +759,47 @@ static void run(void)
             }
     lrn(0);
     lrn(1);
+    pixel_norm();
 }
 #endif
 
 /* ------------------------------------------------------------------ moves */
 #ifdef FAMILY_move
 #define TILE(name) JOIN(MODULE, 4move_##name)
+
+static void mix(void)
+{
+    char what[60];
+    for (int parts = 1; parts <= 11; parts++)
+        for (int keep = 0; keep < 2; keep++)
+            for (int pixels = 1; pixels <= 9; pixels++) {
+                float *sources[11], *y = floats((size_t)(pixels + 1) * LANES), *before = malloc(sizeof(float) * (pixels + 1) * LANES);
+                int table[22 * LANES], owner[LANES];
+                memset(table, 0, sizeof table);
+                for (int i = 0; i < parts; i++)
+                    sources[i] = floats((size_t)pixels * LANES);
+                for (int l = 0; l < LANES; l++) {
+                    owner[l] = below(parts + 1) - 1; /* -1: nobody serves it */
+                    for (int i = 0; i < parts; i++)
+                        table[2 * i * LANES + l] = below(LANES);
+                    if (owner[l] >= 0)
+                        table[(2 * owner[l] + 1) * LANES + l] = -1;
+                }
+                memcpy(before, y, sizeof(float) * (pixels + 1) * LANES);
+                TILE(mix)((const float *const *)sources, table, parts, keep, y, pixels);
+                snprintf(what, sizeof what, "mix %d parts, keep %d, %d pixels", parts, keep, pixels);
+                for (int p = 0; p <= pixels; p++)
+                    for (int l = 0; l < LANES; l++) {
+                        float want = p == pixels || keep ? before[p * LANES + l] : 0;
+                        if (p < pixels && owner[l] >= 0)
+                            want = sources[owner[l]][p * LANES + table[2 * owner[l] * LANES + l]];
+                        check(what, y[p * LANES + l], want, 0, 0);
+                    }
+                for (int i = 0; i < parts; i++)
+                    free(sources[i]);
+                free(y), free(before);
+            }
+}
 
 static void run(void)
 {
@@ -637,6 +862,7 @@ static void run(void)
             check("blend", y[n], 77, 0, 0);
             free(x), free(y);
         }
+    mix();
 }
 #endif
 

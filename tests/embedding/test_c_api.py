@@ -358,7 +358,7 @@ def test_runs_in_place_and_outputs_over_inputs() -> None:
     # two dense outputs on one place are refused, interleaved ones are not
     memory = np.full(200, NAN, np.float32)
     for first, second in ((0, 0), (0, 63), (63, 0)):
-        outs = tensors([memory[first : first + 64], memory[second : second + 64], np.empty(64, np.float32)])
+        outs = tensors([memory[first : first + 64], memory[second : second + 64], others[0]])
         assert API.run(made, tensors([x]), 1, outs, 3) == c_api.ARGUMENT
         assert "overlaps another output" in error()
     assert np.isnan(memory).all()
@@ -412,6 +412,7 @@ def test_models_cut_short_and_changed() -> None:
     """Whatever bytes come in, a status comes out; a model that loads all the same can be asked and run."""
     data = Path(LENET.decode()).read_bytes()
     rng = np.random.default_rng(0)
+    x, y = images(), np.empty((1, 10), np.float32)
     broken = [data[:n] for n in (0, 1, 2, 7, 20, 100, 1000, len(data) // 2, len(data) - 1)]
     for _ in range(40):
         changed = bytearray(data)
@@ -426,8 +427,8 @@ def test_models_cut_short_and_changed() -> None:
             assert model.value == 77 and error()
             continue
         API.input_info(model, 0, info)
-        API.workspace_new(model, tensors([images()]), 1, 0, made)
-        API.run(made, tensors([images()]), 1, tensors([np.empty((1, 10), np.float32)]), 1)
+        API.workspace_new(model, tensors([x]), 1, 0, made)
+        API.run(made, tensors([x]), 1, tensors([y]), 1)
         API.workspace_free(made)
         assert API.model_free(model) == c_api.OK
 
