@@ -88,6 +88,7 @@ cdef struct workspace_t:
     operand_t *outputs
     const step_t *steps
     Py_ssize_t n_steps
+    char *habits
     void **args
     char *scratch
     Py_ssize_t stride
@@ -407,6 +408,7 @@ cdef uint64_t make_workspace(model, const cnne_tensor *inputs, int32_t count, ui
             memory.attach(plan, w.threads)
             w.steps = plan.steps
             w.n_steps = plan.n_steps
+            w.habits = plan.habits
             w.args = memory.args
             w.scratch = memory.scratch
             w.stride = plan.scratch_bytes
@@ -595,7 +597,7 @@ cdef int run_native(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor
                 return fail(CNNE_ERROR_MEMORY, "no memory to copy an output")
         for k in range(o.n_args):
             w.args[o.args[k]] = data
-    run_steps(w.steps, w.n_steps, <void *const *>w.args, w.scratch, w.stride, threads)
+    run_steps(w.steps, w.n_steps, <void *const *>w.args, w.scratch, w.stride, threads, w.habits)
     for i in range(w.n_outputs):
         o = &w.outputs[i]
         if outputs[i].data == NULL:
