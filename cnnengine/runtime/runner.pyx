@@ -20,7 +20,7 @@ cdef Py_ssize_t _allocations = 0
 cdef int _fill_byte = -1
 
 # Steps cheaper than this many nanoseconds are estimated from bytes and operations at these rates of one thread.
-cdef double BYTES_PER_NS = 8.0
+cdef double BYTES_PER_NS = 16.0
 cdef double FLOPS_PER_NS = 80.0
 
 
