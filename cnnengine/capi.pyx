@@ -97,6 +97,7 @@ cdef struct workspace_t:
     operand_t *outputs
     const step_t *steps
     Py_ssize_t n_steps
+    char *habits
     void **args
     char *scratch
     Py_ssize_t stride
@@ -426,6 +427,7 @@ cdef uint64_t make_workspace(model, const cnne_tensor *inputs, int32_t count, ui
             memory.attach(plan, w.threads)
             w.steps = plan.steps
             w.n_steps = plan.n_steps
+            w.habits = plan.habits
             w.args = memory.args
             w.scratch = memory.scratch
             w.stride = plan.scratch_bytes
@@ -623,7 +625,7 @@ cdef int run_native(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor
         o.now = data
         for k in range(o.n_args):
             w.args[o.args[k]] = <void *>data
-    run_steps(w.steps, w.n_steps, <void *const *>w.args, w.scratch, w.stride, threads)
+    run_steps(w.steps, w.n_steps, <void *const *>w.args, w.scratch, w.stride, threads, w.habits)
     for i in range(w.n_outputs):
         o = &w.outputs[i]
         if outputs[i].data == NULL:

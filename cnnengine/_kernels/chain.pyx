@@ -282,6 +282,9 @@ def build_chain(inputs, outputs, *, taps, hidden, size, stride=(1, 1), expand=No
     if g.has_expand and overlap > 0:
         g.band_rows = at_least(g.band_rows, (16 * overlap + g.stride_h - 1) // g.stride_h)
     g.bands = at_least((g.rows + g.band_rows - 1) // g.band_rows, 1)
+    # an even number of bands, where no thread has units to choose from
+    if g.has_project and g.rows > 1:
+        g.bands = (g.bands + 1) // 2 * 2
     g.band_rows = (g.rows + g.bands - 1) // g.bands
     g.bands = (g.rows + g.band_rows - 1) // g.band_rows if g.band_rows else 0
     scratch = 4 * ((2 * g.ring if g.has_expand else 0) + (g.blocks * g.band_rows * g.width * lanes if g.has_project else 0))

@@ -47,7 +47,9 @@ from dataclasses import replace
 import numpy as np
 
 cdef enum:
-    CHUNK_BYTES = 524288                # read and written by one chunk: 10-30 us
+    CHUNK_BYTES = 524288                # read and written by one chunk, at most: 10-30 us
+    SMALL_BYTES = 32768                 # where that makes less than PIECES chunks, at least this
+    PIECES = 8
     UNIT_BYTES = 131072                 # of one piece of a large plane or axis, which stays in cache
 
 cdef enum:
@@ -184,9 +186,14 @@ cdef bint touching(const planes_t *p) noexcept:
     return p.sh == p.w * p.lanes and (p.d == 1 or p.sd == p.h * p.sh)
 
 
+cdef inline Py_ssize_t chunk_bytes(Py_ssize_t total) noexcept nogil:
+    """Bytes of a chunk of a step that moves `total`."""
+    return min(<Py_ssize_t>CHUNK_BYTES, max(<Py_ssize_t>SMALL_BYTES, total // PIECES))
+
+
 cdef int plan_units(reorder_t *g) except -1:
     """Rows, units and chunks, for views, blocks and way that are set."""
-    cdef Py_ssize_t pixel, width
+    cdef Py_ssize_t pixel, width, size, bytes_of_chunk
     g.height = g.y.h
     g.width = g.last = g.y.w
     g.rows = g.y.d * g.y.h
@@ -201,10 +208,12 @@ cdef int plan_units(reorder_t *g) except -1:
         g.width = width
         g.height = g.rows
         g.xh, g.yh = width * g.x.lanes, width * g.y.lanes
-    g.unit_rows = min(g.rows, max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, g.width * pixel)))
+    size = max(<Py_ssize_t>1, g.width * pixel)
+    bytes_of_chunk = chunk_bytes(g.y.n * g.blocks * g.rows * size)
+    g.unit_rows = min(g.rows, max(<Py_ssize_t>1, min(<Py_ssize_t>UNIT_BYTES, bytes_of_chunk) // size))
     g.units = ceil_div(g.rows, g.unit_rows)
     g.n_units = g.y.n * g.blocks * g.units
-    g.chunk_units = max(<Py_ssize_t>1, CHUNK_BYTES // max(<Py_ssize_t>1, g.unit_rows * g.width * pixel))
+    g.chunk_units = max(<Py_ssize_t>1, bytes_of_chunk // max(<Py_ssize_t>1, g.unit_rows * size))
     return 0
 
 
@@ -777,7 +786,10 @@ cdef Launch make_copy(str kernel, tuple views, shape, x_strides, y_strides, Py_s
     g.log_item = (<Py_ssize_t>item).bit_length() - 1
     # pieces of the innermost axis, or of the longer of the innermost two (whole tiles of it)
     cost = 2 * item * (g.rows if g.by_columns else g.columns)
-    g.piece = max(<Py_ssize_t>16, UNIT_BYTES // max(<Py_ssize_t>1, cost) // 16 * 16)
+    moved = 2 * item * g.rows * g.columns
+    for i in range(len(axes)):
+        moved *= axes[i][0]
+    g.piece = max(<Py_ssize_t>16, min(<Py_ssize_t>UNIT_BYTES, chunk_bytes(moved)) // max(<Py_ssize_t>1, cost) // 16 * 16)
     g.pieces = ceil_div(g.columns if g.by_columns else g.rows, g.piece)
     if len(axes) > MAX_AXES:
         raise ValueError(f"{kernel}: more than {MAX_AXES} separate axes")
@@ -790,11 +802,8 @@ cdef Launch make_copy(str kernel, tuple views, shape, x_strides, y_strides, Py_s
     g.y_offset = y_offset * <Py_ssize_t>views[-1].dtype.itemsize
     cost = 2 * item * g.rows * g.columns // max(<Py_ssize_t>1, g.pieces)
     # 32: what finding the next unit costs, in bytes that could have been copied
-    g.chunk_units = max(<Py_ssize_t>1, CHUNK_BYTES // (cost + 32))
+    g.chunk_units = max(<Py_ssize_t>1, chunk_bytes(g.n_units * (cost + 32)) // (cost + 32))
     way = ("rows", "spread", "transpose", "strided")[g.way]
-    moved = 2 * item * g.rows * g.columns
-    for i in range(g.outer):
-        moved *= g.n[i]
     return make_launch(f"{kernel}[{way}]", copy_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units), 0,
                        tuple(v.nbytes for v in views), 0.0, moved if g.n_units else 0)
 
@@ -943,7 +952,7 @@ def build_gather(inputs, outputs, *, axis, indices) -> Launch:
     g.outer = int(np.prod(shape[:axis], dtype=np.int64))
     g.inner = int(np.prod(shape[axis + 1 :], dtype=np.int64)) * x_view.dtype.itemsize
     g.log_item = (<object>g.inner).bit_length() - 1 if g.inner in (1, 2, 4, 8) else -1
-    g.chunk_units = max(<Py_ssize_t>1, CHUNK_BYTES // (2 * g.inner + 16))
+    g.chunk_units = max(<Py_ssize_t>1, chunk_bytes(g.outer * g.count * (2 * g.inner + 16)) // (2 * g.inner + 16))
     cdef int64_t[::1] flat = np.ascontiguousarray(np.where(picked < 0, picked + g.n, picked).reshape(-1) * g.inner)
     whole = <char *>malloc(sizeof(g) + g.count * sizeof(Py_ssize_t))
     if whole == NULL:

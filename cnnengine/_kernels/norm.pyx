@@ -30,7 +30,10 @@ import math
 from cnnengine._kernels import ACTIVATIONS
 
 cdef enum:
-    CHUNK_FLOATS = 65536                # that a chunk reads, about 20 us
+    CHUNK_FLOATS = 65536                # that a chunk reads at most, about 20 us
+    SMALL_FLOATS = 4096                 # where that makes less than PIECES chunks, at least this
+    PIECES = 8
+    LARGE_PLANE = 400                   # pixels of planes that threads share by rows, as convolutions do
     MAX_LANES = 64
 
 
@@ -42,16 +45,22 @@ cdef inline Py_ssize_t parts_of(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     return (n + size - 1) // size
 
 
+cdef inline Py_ssize_t floats_of_chunk(Py_ssize_t total) noexcept nogil:
+    """What a chunk of a step over `total` floats reads."""
+    return smaller(CHUNK_FLOATS, total // PIECES if total // PIECES > SMALL_FLOATS else SMALL_FLOATS)
+
+
 cdef struct planes_pair_t:
     planes_t x, y
     Py_ssize_t rows                     # of a plane
     Py_ssize_t chunk_rows, row_chunks   # of a chunk; chunks of a plane
-    Py_ssize_t planes, chunk_planes     # of the batch; of a chunk (1 where row_chunks > 1)
+    Py_ssize_t planes, chunk_planes     # of the batch; of a chunk (1 where row_chunks > 1: then the rows of all planes of an
+                                        # image that meet in a part follow each other)
 
 
 cdef int set_planes(planes_pair_t *g, object xv, object yv, Py_ssize_t lanes) except -1:
     """Both operands in planes, cut into chunks; raises ValueError."""
-    cdef Py_ssize_t floats
+    cdef Py_ssize_t floats, wanted
     if xv.lanes != lanes or yv.lanes != lanes or xv.groups != 1 or yv.groups != 1 or xv.shape != yv.shape:
         raise ValueError(f"norm: planes {xv.shape}, {xv.lanes} lanes -> {yv.shape}, {yv.lanes} lanes; one group only")
     g.x = planes_of(xv)
@@ -59,10 +68,24 @@ cdef int set_planes(planes_pair_t *g, object xv, object yv, Py_ssize_t lanes) ex
     g.rows = g.x.d * g.x.h
     g.planes = g.x.n * g.x.blocks
     floats = g.x.w * lanes
-    g.chunk_rows = smaller(g.rows, CHUNK_FLOATS // (floats + 1) + 1)
+    wanted = floats_of_chunk(g.planes * g.rows * floats)
+    g.chunk_rows = smaller(g.rows, wanted // (floats + 1) + 1)
+    if g.rows * g.x.w >= LARGE_PLANE and g.rows > 1:
+        g.chunk_rows = smaller(g.chunk_rows, (g.rows + 1) // 2)
     g.row_chunks = parts_of(g.rows, g.chunk_rows) if g.rows else 1
-    g.chunk_planes = smaller(CHUNK_FLOATS // (g.rows * floats + 1) + 1, 64) if g.row_chunks == 1 else 1
+    g.chunk_planes = smaller(wanted // (g.rows * floats + 1) + 1, 64) if g.row_chunks == 1 else 1
     return 0
+
+
+cdef inline Py_ssize_t first_plane(const planes_pair_t *g, Py_ssize_t chunk) noexcept nogil:
+    """Of a chunk."""
+    if g.row_chunks == 1:
+        return chunk * g.chunk_planes
+    return chunk // (g.x.blocks * g.row_chunks) * g.x.blocks + chunk % g.x.blocks
+
+
+cdef inline Py_ssize_t row_part(const planes_pair_t *g, Py_ssize_t chunk) noexcept nogil:
+    return chunk // g.x.blocks % g.row_chunks if g.row_chunks > 1 else 0
 
 
 cdef Py_ssize_t chunks_of(const planes_pair_t *g):
@@ -114,7 +137,7 @@ cdef inline float factor_of(const batch_norm_t *g, void *const *args, Py_ssize_t
 cdef void batch_norm_planes_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const batch_norm_t *g = <const batch_norm_t *>geometry
     cdef const planes_pair_t *p = &g.p
-    cdef Py_ssize_t first = chunk // p.row_chunks * p.chunk_planes, part = chunk % p.row_chunks, plane, n, block, r, k, c
+    cdef Py_ssize_t first = first_plane(p, chunk), part = row_part(p, chunk), plane, n, block, r, k, c
     cdef Py_ssize_t row = part * p.chunk_rows, end = smaller(row + p.chunk_rows, p.rows), lanes = p.x.lanes
     cdef float values[3][MAX_LANES]
     cdef const float *x
@@ -209,7 +232,7 @@ def build_batch_norm(inputs, outputs, *, epsilon=1e-5, activation=None):
         g.c = xv.shape[1]
         g.spatial = math.prod(xv.shape[2:])
         g.rows = xv.shape[0] * (1 if g.spatial == 1 else g.c)
-        g.chunk_rows = max(1, CHUNK_FLOATS // max(1, g.c if g.spatial == 1 else g.spatial))
+        g.chunk_rows = max(1, floats_of_chunk(xv.size) // max(1, g.c if g.spatial == 1 else g.spatial))
         return make_launch("batch_norm, plain", batch_norm_plain_chunk, &g, sizeof(g), parts_of(g.rows, g.chunk_rows),
                            g.c * sizeof(float) if g.spatial == 1 else 0, extents, flops, nbytes)
     set_planes(&g.p, xv, yv, g.table.lanes)
@@ -375,7 +398,7 @@ def build_row_norm(inputs, outputs, *, length, runs=0, epsilon=1e-5):
         raise ValueError(f"row_norm: scale and bias of {given} floats, rows of {length}")
     g.parameters = given[0] if given else 1
     check_lengths((mv, iv), g.rows, "row_norm")
-    g.chunk_rows = max(1, CHUNK_FLOATS // 2 // max(1, length))
+    g.chunk_rows = max(1, floats_of_chunk(2 * xv.size) // 2 // max(1, length))
     return make_launch("row_norm", row_norm_chunk, &g, sizeof(g), parts_of(g.rows, g.chunk_rows), 0,
                        tuple(0 if v is None else v.nbytes for v in (xv, sv, bv, yv, mv, iv)), 8.0 * xv.size, 2 * xv.nbytes + yv.nbytes)
 
@@ -453,7 +476,7 @@ def build_pixel_norm(inputs, outputs, *, epsilon=1e-5):
         g.runs = g.height = parts_of(pixels, g.width)
         g.last = pixels - (g.runs - 1) * g.width
         g.xh = g.yh = g.width * lanes
-    g.chunk_runs = max(1, CHUNK_FLOATS // 4 // (g.x.blocks * g.width * lanes + 1))
+    g.chunk_runs = max(1, floats_of_chunk(4 * xv.size) // 4 // (g.x.blocks * g.width * lanes + 1))
     count = g.x.n * g.runs if g.x.c and g.width else 0
     return make_launch("pixel_norm", pixel_norm_chunk, &g, sizeof(g), parts_of(count, g.chunk_runs), 0,
                        (xv.nbytes, sv.nbytes if sv is not None else 0, bv.nbytes if bv is not None else 0, yv.nbytes),

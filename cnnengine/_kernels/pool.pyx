@@ -52,7 +52,10 @@ cdef extern from *:
     void keep_larger(const float *x, Py_ssize_t step, int32_t offset, int n, float *best, int32_t *at) noexcept nogil
 
 cdef enum:
-    CHUNK_WORK = 30000                  # registers that a chunk reads, about 20 us
+    CHUNK_WORK = 30000                  # registers that a chunk reads at most, about 20 us
+    SMALL_WORK = 3000                   # where that makes less than PIECES chunks, at least this
+    PIECES = 8
+    LARGE_PLANE = 400                   # pixels of planes that threads share by rows, as convolutions do
     INDEX_PIXELS = 64                   # windows that max_pool_indices takes at once
 
 KINDS = {"max": POOL_MAX, "avg": POOL_AVG, "lp": POOL_LP}
@@ -197,8 +200,12 @@ cdef void pool_rows(const pool_t *g, const float *x, float *y, Py_ssize_t row, P
 
 cdef void pool_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const pool_t *g = <const pool_t *>geometry
-    cdef Py_ssize_t first = chunk // g.row_chunks * g.chunk_planes, part = chunk % g.row_chunks, plane, n, block
-    cdef Py_ssize_t row = part * g.chunk_rows
+    cdef Py_ssize_t first = chunk * g.chunk_planes, part = 0, plane, n, block, row
+    if g.row_chunks > 1:
+        # part by part through all blocks of an image
+        first = chunk // (g.x.blocks * g.row_chunks) * g.x.blocks + chunk % g.x.blocks
+        part = chunk // g.x.blocks % g.row_chunks
+    row = part * g.chunk_rows
     cdef Py_ssize_t end = row + g.chunk_rows if row + g.chunk_rows < g.rows else g.rows
     cdef Py_ssize_t stop = first + g.chunk_planes if first + g.chunk_planes < g.planes else g.planes
     for plane in range(first, stop):
@@ -227,7 +234,7 @@ def build_pool(inputs, outputs, *, kind, kernel, stride, dilation, begins, ends,
     xv, = inputs
     yv, = outputs
     cdef pool_t g
-    cdef Py_ssize_t work, taps
+    cdef Py_ssize_t work, taps, wanted
     memset(&g, 0, sizeof(g))
     g.table = current_table()
     if xv.lanes != g.table.lanes or yv.lanes != g.table.lanes or xv.groups != yv.groups:
@@ -242,10 +249,11 @@ def build_pool(inputs, outputs, *, kind, kernel, stride, dilation, begins, ends,
     g.planes = g.x.n * g.x.blocks
     taps = g.axes[0].k * g.axes[1].k * g.axes[2].k
     work = g.rows * g.y.w * taps * (20 if g.kind == POOL_LP else 1)
-    g.row_chunks = clamp((work + CHUNK_WORK // 2) // CHUNK_WORK, 1, g.rows if g.rows else 1)
+    wanted = clamp(g.planes * work // PIECES, SMALL_WORK, CHUNK_WORK)
+    g.row_chunks = clamp((work + wanted // 2) // wanted, 2 if g.x.d * g.x.h * g.x.w >= LARGE_PLANE else 1, g.rows if g.rows else 1)
     g.chunk_rows = ceil_div(g.rows, g.row_chunks)
     g.row_chunks = ceil_div(g.rows, g.chunk_rows) if g.rows else 1
-    g.chunk_planes = clamp(CHUNK_WORK // (work + 16), 1, 64) if g.row_chunks == 1 else 1
+    g.chunk_planes = clamp(wanted // (work + 16), 1, 64) if g.row_chunks == 1 else 1
     n_chunks = ceil_div(g.planes, g.chunk_planes) * g.row_chunks
     return make_launch(f"pool {kind}", pool_chunk, &g, sizeof(g), n_chunks, 0, (xv.nbytes, yv.nbytes),
                        <double>work * g.planes * g.x.lanes, xv.nbytes + yv.nbytes)

@@ -35,7 +35,9 @@ import math
 from cnnengine._kernels import ACTIVATIONS
 
 cdef enum:
-    TARGET = 16384                      # elements of a chunk
+    TARGET = 16384                      # elements of a chunk, at most
+    SMALL = 2048                        # where that makes less than PIECES chunks, at least this
+    PIECES = 8
     MAX_DIMS = 8
     STRIP = 256                         # columns of a reduction that one chunk accumulates
     WORDS = 64                          # floats of the widest register, with room
@@ -333,10 +335,15 @@ def broadcast_dims(shapes, out_shape):
     return dims
 
 
+cdef Py_ssize_t target_of(Py_ssize_t total):
+    """Elements of a chunk of a step over `total`."""
+    return min(TARGET, max(SMALL, total // PIECES))
+
+
 cdef int set_walk(walk_t *g, list dims, Py_ssize_t run, list extents) except -1:
     """Fill in sizes and strides: `dims` [(size, strides of inputs and output)] outermost first, a run's length and how many
     elements of each operand it spans. Merges what can be merged, then sets the chunks."""
-    cdef Py_ssize_t i, k, count
+    cdef Py_ssize_t i, k, count, target
     dims = [d for d in dims if d[0] != 1]
     g.rows = 1
     for size, _ in dims:
@@ -368,15 +375,16 @@ cdef int set_walk(walk_t *g, list dims, Py_ssize_t run, list extents) except -1:
     g.run = run
     if run == 0:
         g.rows = 0
-    if run > TARGET:
-        g.parts = (run + TARGET - 1) // TARGET
+    target = target_of(run * g.rows)
+    if run > target:
+        g.parts = (run + target - 1) // target
         g.part = ((run + g.parts - 1) // g.parts + 63) & ~63
         g.parts = (run + g.part - 1) // g.part
         g.rows_per_chunk = 1
     else:
         g.parts = 1
         g.part = run
-        g.rows_per_chunk = max(1, TARGET // max(run, 1))
+        g.rows_per_chunk = max(1, target // max(run, 1))
     return 0
 
 
@@ -821,7 +829,7 @@ def build_reduce(inputs, outputs, *, op, axes) -> Launch:
         g.combinations = 0
     g.strips = 1 if g.rows_inside else (g.inner + STRIP - 1) // STRIP
     work = max(1, reduced_count) * (1 if g.rows_inside else min(g.inner, STRIP))
-    g.per_chunk = max(1, 2 * TARGET // work) if g.inner or g.rows_inside else 1
+    g.per_chunk = max(1, 2 * target_of(math.prod(x.shape) // 2) // work) if g.inner or g.rows_inside else 1
     chunks = (g.outer + g.per_chunk - 1) // g.per_chunk * g.strips if kept_count else 0
     total = math.prod(x.shape)
     return make_launch(f"reduce {op}", reduce_chunk, &g, sizeof(g), chunks, 0, (x.nbytes, y.nbytes), total,
@@ -881,7 +889,7 @@ def build_softmax(inputs, outputs, *, axis, log=False, flatten=False) -> Launch:
     lanes = g.table.lanes
     g.strip = max(lanes, TARGET // max(g.axis, 1) // lanes * lanes) if g.inner > 1 else 1
     g.strips = (g.inner + g.strip - 1) // g.strip
-    g.per_chunk = max(1, TARGET // max(1, g.axis * min(g.strip, g.inner)))
+    g.per_chunk = max(1, target_of(math.prod(x.shape)) // max(1, g.axis * min(g.strip, g.inner)))
     chunks = (g.outer + g.per_chunk - 1) // g.per_chunk * g.strips if g.axis else 0
     total = math.prod(x.shape)
     return make_launch("log_softmax" if log else "softmax", softmax_chunk, &g, sizeof(g), chunks, 0, (x.nbytes, y.nbytes), 5.0 * total,

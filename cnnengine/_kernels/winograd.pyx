@@ -54,7 +54,7 @@ cdef enum:
     SECOND_LEVEL = 1300000              # bytes of V and M, with several taps in depth
     LEAST = 28                          # tiles of a chunk, those of all depths counted, whatever V and M take
     PIECES = 8                          # chunks, if the output channels suffice ...
-    PIECE = 1500000                     # ... and each has so many operations
+    PIECE = 600000                      # ... and each has so many operations
     FEWEST = 4                          # chunks for which runs are shortened ...
     SHORTEST = 7                        # ... to so many tiles
 

@@ -17,6 +17,7 @@ cdef struct slot_t:
 cdef class NativePlan:
     cdef step_t *steps
     cdef slot_t *slots
+    cdef char *habits                   # HABIT_BYTES for each step that a run may begin with
     cdef readonly Py_ssize_t n_steps, n_slots, n_inputs, n_outputs
     cdef readonly Py_ssize_t arena_bytes
     cdef readonly Py_ssize_t scratch_bytes

@@ -9,7 +9,7 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memset, strcmp
 
 from cnnengine._kernels.launch cimport Launch
-from cnnengine.runtime.threads cimport run_steps, step_t, time_steps
+from cnnengine.runtime.threads cimport HABIT_BYTES, run_steps, step_t, time_steps
 
 import numpy as np
 
@@ -30,7 +30,7 @@ cdef atomic_llong _allocations          # workspaces grow in any thread
 cdef int _fill_byte = -1
 
 # Steps cheaper than this many nanoseconds are estimated from bytes and operations at these rates of one thread.
-cdef double BYTES_PER_NS = 8.0
+cdef double BYTES_PER_NS = 16.0
 cdef double FLOPS_PER_NS = 80.0
 
 
@@ -74,6 +74,8 @@ cdef class NativePlan:
         self.keep = [steps]
         self.steps = <step_t *>allocate(sizeof(step_t) * self.n_steps)
         self.slots = <slot_t *>allocate(sizeof(slot_t) * self.n_slots)
+        self.habits = <char *>allocate(HABIT_BYTES * self.n_steps)
+        memset(self.habits, 0, HABIT_BYTES * self.n_steps)
         for launch, slots in steps:
             if len(slots) > launch.n_args or any(launch.extents[len(slots):]):
                 raise ValueError(f"{launch.kernel}: {len(slots)} operands for {launch.n_args}")
@@ -104,6 +106,7 @@ cdef class NativePlan:
     def __dealloc__(self):
         aligned_release(self.steps)
         aligned_release(self.slots)
+        aligned_release(self.habits)
 
 
 cdef class Workspace:
@@ -186,7 +189,8 @@ cdef class Workspace:
         if threads * plan.scratch_bytes > self.scratch_bytes:
             raise ValueError("more threads than the workspace was begun for")
         with nogil:
-            run_steps(plan.steps + first, count, <void *const *>self.args, self.scratch, plan.scratch_bytes, threads)
+            run_steps(plan.steps + first, count, <void *const *>self.args, self.scratch, plan.scratch_bytes, threads,
+                      plan.habits + HABIT_BYTES * first if count == plan.n_steps or count > 1 else NULL)
 
     def time(self, Py_ssize_t first, Py_ssize_t count, int threads, double[::1] taken):
         """`run`, and write the nanoseconds that each step took into `taken`."""

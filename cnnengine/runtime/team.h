@@ -65,6 +65,11 @@
 #define TEAM_MAX 256            /* threads, the caller included */
 #define TEAM_STACK (2u << 20)   /* bytes; chunks keep their data in scratch */
 
+#define TEAM_DUEL 2000          /* plans that take less are run alone where that is faster, found out by ... */
+#define TEAM_BURST 4            /* ... so many runs in a row, the first of which finds sleeping helpers and does not count, ... */
+#define TEAM_TRIALS 4           /* ... so many times at first, in turn with the other way, ... */
+#define TEAM_RETRY 64           /* ... and once again after so many runs, and twice as many each time that it loses ... */
+#define TEAM_RETRY_MAX 4096     /* ... up to this */
 #define TEAM_CLAIMS 4095        /* a share has 12 bits for them */
 
 typedef void (*team_fn)(const void *geometry, void *const *args, ssize_t chunk, char *scratch);
@@ -565,6 +570,73 @@ static void team_step(int *owner, team_fn fn, const void *geometry, ssize_t n_ch
         team.alone_from = team_ticks();
         team.alone_for = lost > TEAM_ALONE_MAX / TEAM_ALONE_FACTOR * team_us ? TEAM_ALONE_MAX * team_us : TEAM_ALONE_FACTOR * lost;
     }
+}
+
+/* ---- plans that are too short to share ---- */
+
+/* How long a plan takes alone and shared. Steps of a few microseconds gain little when they are shared, and those after them,
+ * alone again, lose as much when they read what another core has written: only the whole tells. Any number of callers may use a
+ * record at once; a lost update is no harm. Zeros are a new record. */
+typedef struct {
+    _Alignas(64) _Atomic uint64_t taken[2];     /* ticks, smoothed: shared, alone */
+    atomic_uint runs, retry, at;                /* of this phase; the next retry after so many; runs when the phase began */
+    atomic_int way, settled, longer;            /* 1: alone; the trials are over; too long to ask */
+} team_habit;
+
+enum { TEAM_HABIT_BYTES = sizeof(team_habit) };
+
+/* Whether this plan is run alone by now. */
+static inline int team_habit_alone(team_habit *habit)
+{
+    return atomic_load_explicit(&habit->settled, memory_order_relaxed) && atomic_load_explicit(&habit->way, memory_order_relaxed);
+}
+
+#define TEAM_GET(field) atomic_load_explicit(&(field), memory_order_relaxed)
+#define TEAM_SET(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
+
+/* Which way the next run of this plan goes: 1 alone, 0 shared; *timed is whether team_habit_note wants to know its time. */
+static int team_habit_way(team_habit *habit, int *timed)
+{
+    unsigned runs = TEAM_GET(habit->runs), at = runs - TEAM_GET(habit->at), retry = TEAM_GET(habit->retry);
+    int way = TEAM_GET(habit->way);
+    *timed = 0;
+    if (TEAM_GET(habit->longer))
+        return 0;
+    TEAM_SET(habit->runs, runs + 1);
+    if (!TEAM_GET(habit->settled)) {
+        *timed = at % TEAM_BURST != 0;
+        return (int)(at / TEAM_BURST % 2);
+    }
+    *timed = at != 0 && at != retry;
+    return at >= retry ? !way : way;
+}
+
+static void team_habit_note(team_habit *habit, int alone, uint64_t ticks)
+{
+    uint64_t known = TEAM_GET(habit->taken[alone]), other;
+    unsigned at = TEAM_GET(habit->runs) - TEAM_GET(habit->at), retry = TEAM_GET(habit->retry);
+    int way = TEAM_GET(habit->way), settled = TEAM_GET(habit->settled), best;
+    if (!settled)
+        known = known && known < ticks ? known : ticks;
+    else if (ticks < known)
+        known -= (known - ticks) / 8;
+    else
+        known += ((ticks < 2 * known ? ticks : 2 * known) - known) / 8;
+    TEAM_SET(habit->taken[alone], known);
+    if (!settled && !alone && known > TEAM_DUEL * team_us && team_us) {
+        TEAM_SET(habit->longer, 1);
+        return;
+    }
+    if (at < (settled ? retry + TEAM_BURST : 2 * TEAM_TRIALS * TEAM_BURST))
+        return;
+    /* the other way must win by a thirty-second */
+    other = TEAM_GET(habit->taken[!way]);
+    best = other + other / 32 < TEAM_GET(habit->taken[way]) ? !way : way;
+    retry = best == way && settled ? 2 * retry : TEAM_RETRY;
+    TEAM_SET(habit->way, best);
+    TEAM_SET(habit->settled, 1);
+    TEAM_SET(habit->retry, retry > TEAM_RETRY_MAX ? TEAM_RETRY_MAX : retry);
+    TEAM_SET(habit->at, TEAM_GET(habit->runs));
 }
 
 /* ---- fork ---- */

@@ -10,14 +10,19 @@ cdef struct step_t:
     Py_ssize_t first_arg        # index into args of this step's operand pointers
     double cost                 # estimated nanoseconds of the whole step on one thread (0: unknown); cheap steps are not shared out
 
+cdef enum:
+    HABIT_BYTES = 64            # of what run_steps remembers of a plan; zeros at first
+
 # Run the steps in order; every chunk of a step is done, and seen by every thread, before a chunk of the next one begins.
 # Thread t of the call uses scratch + t * scratch_stride, 0 <= t < threads; t = 0 is the caller. scratch may be NULL. Where the
 # stride is at least 64, the first 64 bytes of a thread's scratch are zeros at its first chunk of each step.
+# `habit` (64-byte aligned; or NULL) remembers how long these steps took, and has short plans run by the caller alone where that is
+# faster.
 # Safe from several threads at once: one of them has the helpers, the others run alone. Chunks must not call run_steps.
 cdef void run_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
-                    int threads) noexcept nogil
+                    int threads, void *habit) noexcept nogil
 
-# The same, and the nanoseconds from the start of each step to that of the next one, for reports.
+# The same without habits, and the nanoseconds from the start of each step to that of the next one, for reports.
 cdef void time_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
                      int threads, double *taken) noexcept nogil
 

@@ -28,6 +28,13 @@ cdef extern from "team.h" nogil:
                    Py_ssize_t stride, int threads, double cost) noexcept
     void team_leave(int owner) noexcept
     uint64_t team_nanoseconds() noexcept
+    uint64_t team_ticks() noexcept
+    enum: TEAM_HABIT_BYTES
+    ctypedef struct team_habit:
+        pass
+    int team_habit_way(team_habit *habit, int *timed) noexcept
+    int team_habit_alone(team_habit *habit) noexcept
+    void team_habit_note(team_habit *habit, int alone, uint64_t ticks) noexcept
 
 cdef extern from "<stdatomic.h>" nogil:
     ctypedef struct atomic_int "_Atomic int":
@@ -41,14 +48,27 @@ if team_init():
     raise MemoryError("no memory for a fork handler")
 
 
+if TEAM_HABIT_BYTES != HABIT_BYTES:
+    raise ImportError("threads.pxd and team.h differ")
+
+
 cdef void run_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
-                    int threads) noexcept nogil:
-    cdef int owner = 0
+                    int threads, void *habit) noexcept nogil:
+    cdef int owner = 0, alone = 0, timed = 0
     cdef Py_ssize_t i
+    cdef uint64_t start = 0
+    if threads > 1 and habit != NULL:
+        alone = team_habit_way(<team_habit *>habit, &timed)
+        if alone:
+            threads = 1
+        if timed:
+            start = team_ticks()
     for i in range(n_steps):
         team_step(&owner, steps[i].fn, steps[i].geometry, steps[i].n_chunks, args + steps[i].first_arg, scratch, scratch_stride,
                   threads, steps[i].cost)
     team_leave(owner)
+    if timed:
+        team_habit_note(<team_habit *>habit, alone, team_ticks() - start)
 
 
 cdef void time_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
@@ -245,7 +265,7 @@ def _spoil(on: bool) -> None:
 
 
 def _probe(Py_ssize_t n_steps, Py_ssize_t n_chunks, double work_ns, int threads, Py_ssize_t runs=1, double cost=0.0,
-           bint openmp=False, double pause_ms=0.0) -> dict[str, object]:
+           bint openmp=False, double pause_ms=0.0, bint learn=False) -> dict[str, object]:
     """Run a plan of `n_steps` equal steps of `n_chunks` chunks of `work_ns` each, `runs` times: for the tests and the benchmark.
 
     Returns
@@ -253,7 +273,8 @@ def _probe(Py_ssize_t n_steps, Py_ssize_t n_chunks, double work_ns, int threads,
     dict
         ``counts``: per step and chunk, how often it ran in all (``runs`` is right); ``workers``: per step and chunk, a bit for each
         thread that ran it; ``early``: how many chunks ran before the step before theirs was done, or with operands of another step
-        (0 is right); ``seconds``: per run. With ``openmp`` each step is a ``prange`` instead.
+        (0 is right); ``seconds``: per run; ``alone``: whether it was found that the caller is faster alone. With ``openmp`` each step is a ``prange`` instead; with ``learn``
+        the runs are one plan's, which is run alone where that is faster.
     """
     if n_steps < 0 or n_chunks < 0 or not 1 <= threads <= 31 or runs < 0:
         raise InputError("steps, chunks and runs are at least 0, threads from 1 to 31", received=(n_steps, n_chunks, threads, runs))
@@ -267,10 +288,12 @@ def _probe(Py_ssize_t n_steps, Py_ssize_t n_chunks, double work_ns, int threads,
     cdef atomic_int *records = <atomic_int *>calloc(2 * n_steps * n_chunks + 1, sizeof(atomic_int))
     cdef atomic_int *finished = <atomic_int *>calloc(n_steps + 1, sizeof(atomic_int))
     cdef char *scratch = <char *>calloc(threads, stride)
+    cdef char *record = <char *>calloc(2, HABIT_BYTES)
+    cdef void *habit = record + (-<size_t>record) % HABIT_BYTES if learn else NULL
     cdef int64_t rounds = <int64_t>(work_ns * _rounds_per_us() / 1000.0)
     seconds = []
     try:
-        if not (steps and probes and args and records and finished and scratch):
+        if not (steps and probes and args and records and finished and scratch and record):
             raise MemoryError
         for i in range(n_steps):
             probes[i] = probe_t(step=i, n_chunks=n_chunks, rounds=rounds, finished=finished, early=finished + n_steps, scratch=scratch,
@@ -290,13 +313,14 @@ def _probe(Py_ssize_t n_steps, Py_ssize_t n_chunks, double work_ns, int threads,
                         fn(steps[i].geometry, args + 2 * i, c, scratch + threadid() * stride)
             else:
                 with nogil:
-                    run_steps(steps, n_steps, args, scratch, stride, threads)
+                    run_steps(steps, n_steps, args, scratch, stride, threads, habit)
             seconds.append((team_nanoseconds() - start) * 1e-9)
         return {
             "counts": [[atomic_load(&records[2 * (i * n_chunks + c)]) for c in range(n_chunks)] for i in range(n_steps)],
             "workers": [[atomic_load(&records[2 * (i * n_chunks + c) + 1]) for c in range(n_chunks)] for i in range(n_steps)],
             "early": atomic_load(&finished[n_steps]),
             "seconds": seconds,
+            "alone": learn and bool(team_habit_alone(<team_habit *>habit)),
         }
     finally:
         free(steps)
@@ -305,3 +329,4 @@ def _probe(Py_ssize_t n_steps, Py_ssize_t n_chunks, double work_ns, int threads,
         free(records)
         free(finished)
         free(scratch)
+        free(record)

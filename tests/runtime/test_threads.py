@@ -115,6 +115,24 @@ def test_openmp_shows_two_workers() -> None:
     assert until(lambda: seen(threads._probe(20, 8, 50_000, 2, openmp=True)) == 2)
 
 
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize(("steps", "chunks", "work"), [(3, 4, 0), (5, 8, 20_000), (1, 2, 3_000_000)])
+def test_learning_runs_every_chunk_once(steps: int, chunks: int, work: int, workers: int) -> None:
+    runs = 40 if work > 100_000 else 400
+    check(threads._probe(steps, chunks, work, workers, runs=runs, learn=True), steps, chunks, runs, workers)
+
+
+@needs_two_cpus
+def test_steps_of_nothing_are_run_alone() -> None:
+    assert until(lambda: bool(threads._probe(20, 2, 0, 2, runs=40, learn=True)["alone"]))
+    assert not threads._probe(20, 2, 0, 2, runs=40)["alone"]
+
+
+@needs_two_cpus
+def test_short_steps_worth_sharing_are_shared() -> None:
+    assert until(lambda: not threads._probe(5, 8, 20_000, 2, runs=40, learn=True)["alone"])
+
+
 # ---- several callers ----
 
 
