@@ -298,7 +298,8 @@ cdef class Call:
                 workspace.attach(plan, threads)
                 workspace.point(ins, outs)
                 with nogil:
-                    run_steps(plan.steps, plan.n_steps, <void *const *>workspace.args, workspace.scratch, plan.scratch_bytes, threads)
+                    run_steps(plan.steps, plan.n_steps, <void *const *>workspace.args, workspace.scratch, plan.scratch_bytes, threads,
+                              plan.habits)
             finally:
                 workspaces.append(workspace)
         finally:
