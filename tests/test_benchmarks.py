@@ -28,6 +28,7 @@ import families  # noqa: E402
 import layers  # noqa: E402
 import publish  # noqa: E402
 import regress  # noqa: E402
+import scaling  # noqa: E402
 import suite  # noqa: E402
 import tables  # noqa: E402
 
@@ -654,6 +655,19 @@ class TestRegress:
     def test_an_unknown_commit(self) -> None:
         with pytest.raises(SystemExit, match="git rev-parse"):
             regress.main(["no-such-commit", "."])
+
+
+def test_scaling(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every step is in the table by kernel, with a time at both numbers of threads; the losses are the differences."""
+    assert scaling.main([MODEL, "--seconds", "0.1", "--top", "1000"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.startswith(f"{MODEL}: 1 thread ")
+    tables_at = [i for i, line in enumerate(lines) if line.split()[0] in ("kernel", "step")]
+    kinds, steps = lines[tables_at[0] + 1 : tables_at[1]], lines[tables_at[1] + 1 :]
+    assert len(steps) == sum(int(line[30:].split()[0]) for line in kinds) > 5
+    for line in kinds:
+        _, one, two, loss = (float(cell) for cell in line[30:].split())
+        assert one > 0 and two > 0 and abs(loss - (two - one / 2)) < 0.2
 
 
 @pytest.mark.parametrize("route", ["c", "python"])

@@ -49,14 +49,16 @@
 #endif
 
 /* Measured on 2 virtual CPUs, see docs/threads.md. Times in microseconds unless named otherwise. */
-#define TEAM_HELPER_SPIN 50     /* a helper looks for work this long before it sleeps ... */
+#define TEAM_HELPER_SPIN 200    /* a helper looks for work this long before it sleeps ... */
 #define TEAM_HELPER_RUN 400     /* ... and this long while a run is under way: the next step is near */
 #define TEAM_CALLER_SPIN 20     /* the caller looks this long for a chunk that a helper holds before it sleeps */
 #define TEAM_WAKE_GAP 200       /* at most one round of wakes in this time; doubles while the woken bring nothing ... */
 #define TEAM_WAKE_GAP_MAX 6400  /* ... up to this */
 #define TEAM_NUDGE_GAP 1000     /* a helper moves off the caller's CPU at most once in this time */
 #define TEAM_LOST 200           /* a wait for a helper beyond this counts as lost to a helper without a CPU */
-#define TEAM_ALONE_FACTOR 16    /* after losing w the caller works alone for this many w ... */
+#define TEAM_ALONE_FACTOR 2     /* after losing w the caller works alone for this many w; twice as many ... */
+#define TEAM_ALONE_AGAIN 4      /* ... when it loses again within this many times the time it was alone ... */
+#define TEAM_ALONE_FACTOR_MAX 32    /* ... up to this many ... */
 #define TEAM_ALONE_MAX 1000000  /* ... but no longer than this */
 #define TEAM_GROW_GAP 1000000   /* after a thread could not be created, no new attempt within this time */
 #define TEAM_SHARE_NS 3000.0    /* a step cheaper than this is not shared out */
@@ -166,7 +168,7 @@ static struct {
     atomic_int awake;                   /* threads that the last round of wakes was for */
     _Alignas(64) atomic_int owned;      /* a caller has the team; guards everything below */
     _Atomic int helpers;                /* threads created; read by team_helpers() without ownership */
-    uint64_t number, woke, gap, alone_from, alone_for, grow_from, grow_for;
+    uint64_t number, woke, gap, alone_from, alone_for, was_alone, resumed, factor, grow_from, grow_for;
     unsigned done_at_wake;
     team_gate asleep[TEAM_MAX];         /* per helper: 1 while it sleeps */
     team_share share[TEAM_MAX];         /* per thread, the caller's first */
@@ -499,6 +501,8 @@ static void team_step(int *owner, team_fn fn, const void *geometry, ssize_t n_ch
             team_alone(fn, geometry, n_chunks, args, scratch, stride);
             return;
         }
+        team.was_alone = team.alone_for;
+        team.resumed = start;
         team.alone_for = 0;
     }
     if (threads > atomic_load_explicit(&team.helpers, memory_order_relaxed) + 1)
@@ -568,7 +572,11 @@ static void team_step(int *owner, team_fn fn, const void *geometry, ssize_t n_ch
     /* Long chunks are waited for, too: a helper counts as lost only when it took far longer than the caller for its own. */
     if (lost > TEAM_LOST * team_us && mine && lost > 2 * ((now - start) / mine)) {
         team.alone_from = team_ticks();
-        team.alone_for = lost > TEAM_ALONE_MAX / TEAM_ALONE_FACTOR * team_us ? TEAM_ALONE_MAX * team_us : TEAM_ALONE_FACTOR * lost;
+        if (team.was_alone && team.alone_from - team.resumed < TEAM_ALONE_AGAIN * team.was_alone)
+            team.factor = 2 * team.factor < TEAM_ALONE_FACTOR_MAX ? 2 * team.factor : TEAM_ALONE_FACTOR_MAX;
+        else
+            team.factor = TEAM_ALONE_FACTOR;
+        team.alone_for = lost > TEAM_ALONE_MAX / team.factor * team_us ? TEAM_ALONE_MAX * team_us : team.factor * lost;
     }
 }
 
@@ -663,6 +671,7 @@ static void team_reset(void)
     atomic_store(&team.cpu, -1);
     atomic_store(&team.tid, 0);
     team.number = team.woke = team.gap = 0;
+    team.was_alone = team.resumed = team.factor = 0;
     team.alone_from = team.alone_for = team.grow_from = team.grow_for = 0;
     team.done_at_wake = 0;
     team_gate_init(&team.done);

@@ -73,8 +73,8 @@ def test_thousands_of_runs(workers: int) -> None:
     check(threads._probe(5, 3, 2000, workers, runs=1000), 5, 3, 1000, workers)
 
 
-@pytest.mark.parametrize("chunks", [65534, 65535, 65536, 131070, 200_003])
-def test_more_chunks_than_the_ticket_counts(chunks: int) -> None:
+@pytest.mark.parametrize("chunks", [4094, 4095, 4096, 4097, 8190, 8191, 65_536, 200_003])
+def test_more_chunks_than_a_share_counts(chunks: int) -> None:
     check(threads._probe(2, chunks, 0, 2), 2, chunks, 1, 2)
 
 
@@ -86,6 +86,24 @@ def test_any_cost_only_groups_chunks(chunks: int, cost: float) -> None:
 
 def test_cheap_steps_are_not_shared_out() -> None:
     assert seen(threads._probe(200, 8, 1000, 2, runs=50, cost=2000.0)) == 1
+
+
+@pytest.mark.parametrize("workers", [2, 3, 7, 31])
+@pytest.mark.parametrize("chunks", [2, 3, 5, 8, 13, 31, 33])
+def test_fewer_chunks_than_threads_and_more(chunks: int, workers: int) -> None:
+    """Ranges of every size, empty ones among them."""
+    check(threads._probe(4, chunks, 500, workers, runs=20), 4, chunks, 20, workers)
+
+
+@needs_two_cpus
+def test_neighbouring_chunks_are_one_threads() -> None:
+    """The caller has the first half and the helper the second, but for what one takes from the other's end."""
+
+    def halves() -> bool:
+        workers = threads._probe(1, 8, 200_000, 2)["workers"][0]
+        return workers == sorted(workers) and set(workers) == {1, 2}
+
+    assert until(halves)
 
 
 @needs_two_cpus
