@@ -668,7 +668,7 @@ def test_callers(route: str) -> None:
     command_line = [
         sys.executable,
         BENCHMARKS / "callers.py",
-        SPP,
+        MODEL,
         "--routes",
         route,
         "--cases",

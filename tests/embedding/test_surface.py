@@ -326,9 +326,10 @@ def scores(bytes path, const float[::1] image, float[::1] out):
     cdef cnne_tensor x, y
     cdef int32_t count
     cdef int status
+    cdef const char *name = path
     options.size, options.flags, options.threads = sizeof(cnnengine.cnne_options), cnnengine.CNNE_NO_WINOGRAD, 1
     with nogil:
-        status = cnnengine.cnne_load(path, &options, &model)
+        status = cnnengine.cnne_load(name, &options, &model)
     if status != CNNE_OK:
         return cnnengine.cnne_status_name(status), cnne_last_error()
     same = model
@@ -369,4 +370,4 @@ def scores(bytes path, const float[::1] image, float[::1] out):
         env=environment,
     ).splitlines()
     assert printed[0] == "(b'image', 1)"
-    assert printed[1].startswith("(b'not found', b'")
+    assert printed[1].startswith("(b'not found', b") and "no such file" in printed[1]
