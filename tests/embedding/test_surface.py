@@ -180,7 +180,7 @@ def test_plain_cimport_is_the_same_surface() -> None:
 def test_the_docs_have_every_function_status_and_flag() -> None:
     first = [line.split("|")[1] for line in DOCS.splitlines() if line.startswith("| `cnne_")]
     listed = [name for cell in first for name in re.findall(r"`(cnne_\w+)", cell)]
-    assert sorted(listed) == sorted(header_functions())
+    assert sorted(listed) == sorted([*header_functions(), "cnne_import", "cnne_embed_start", "cnne_embed_stop"])
     for name, text in header_functions().items():
         count = len(parameters(text[text.index("(") + 1 : -1]))
         shown = re.findall(rf"`{name}\(([^)]*)\)`", " ".join(first))
