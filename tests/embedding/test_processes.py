@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -463,3 +464,22 @@ print("done")
 """
     )
     assert printed == "done\n"
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded Python")
+def test_no_module_turns_the_gil_on() -> None:
+    printed = program(
+        """
+import importlib, pkgutil, warnings
+warnings.simplefilter("error")
+found = [m.name for m in pkgutil.walk_packages(cnnengine.__path__, "cnnengine.") if "__main__" not in m.name]
+compiled = [importlib.import_module(name) for name in found]
+compiled = [m.__name__ for m in compiled if m.__file__.endswith(".so")]
+assert {"cnnengine.capi", "cnnengine.runtime.threads", "cnnengine._kernels.dispatch"} <= set(compiled)
+model = cnnengine.load(MODEL)
+model(x)
+print(len(compiled), sys._is_gil_enabled())
+""",
+        PYTHON_GIL="",
+    )
+    assert printed.split()[1] == "False" and int(printed.split()[0]) > 13
