@@ -682,7 +682,7 @@ def test_callers(route: str) -> None:
     command_line = [
         sys.executable,
         BENCHMARKS / "callers.py",
-        SPP,
+        MODEL,
         "--routes",
         route,
         "--cases",
