@@ -63,6 +63,7 @@ KERNELS: dict[str, str] = {
     "dense_add": "conv",
     "dense_rows": "conv",
     "matmul": "matmul",
+    "attention": "matmul",
     "winograd": "winograd",
     "reorder": "move",
     "pool": "pool",

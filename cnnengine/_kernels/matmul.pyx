@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Products of two run-time matrices, any batch of them, over the convolution tiles of the instruction set.
+"""Products of run-time matrices, any batch of them, over the convolution tiles of the instruction set; attention.
 
 Layout
     a (..., M, K) plain; b (..., K, N) or, transposed, (..., N, K), plain; y (..., M, N) plain. Batch axes broadcast. A row of `a`
@@ -10,6 +10,12 @@ Loop order of a chunk
     columns of b into scratch, [k][blocks * lanes], zeros beyond the last column, and then runs the tiles over its rows. Packing
     costs K * N moves for 2 * K * N * rows operations; the rows of a chunk are many enough to hide it, and nothing is
     stored between chunks. A last unit that ends beyond the last column has its tiles written to scratch and copied.
+
+Attention
+    softmax(scale * q @ k^T) @ v in one kernel: scores never leave the cache, and q, k and v are read, and y is written, where they
+    lie (rows of a product that computed all three, say), so that no Split and no Transpose copies them. A chunk is one matrix of
+    the batch and a run of rows of q: it packs k and v into scratch, [unit][d][blocks * lanes] and [unit][n][blocks * lanes], and
+    then takes some rows of q at a time through scores, softmax and the product with v.
 
 Every sum runs over k in order, so results depend on neither the number of threads nor the batch.
 """
@@ -44,6 +50,25 @@ cdef struct matmul_t:
     float scale
     int kind
     float alpha, beta
+
+
+cdef inline void set_tile(conv_tile_t *t, Py_ssize_t lanes, const float *bias, Py_ssize_t k, const Py_ssize_t *zero) noexcept nogil:
+    """A tile of a product: rows of k floats are pixels of ceil(k / lanes) planes. `zero` is the one tap."""
+    t.bias = bias
+    t.taps = zero
+    t.skips = NULL
+    t.n_taps = 1
+    t.planes = k // lanes
+    t.channels = lanes
+    t.partial = k % lanes
+    t.xplane = lanes
+    t.yplane = lanes
+    t.residual = NULL
+    t.rplane = t.rstep = 0
+    t.first = t.last = 1
+    t.ahead_lines = 0
+    t.low = -INFINITY
+    t.high = INFINITY
 
 
 cdef void matmul_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
@@ -90,24 +115,10 @@ cdef void matmul_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
                 to[i * width] = column[i * g.b_k] * g.scale
 
     tile = table.conv.blocked[blocks][0]
-    t.bias = bias
+    set_tile(&t, lanes, bias, g.k, &zero)
     t.w = panel
     t.w2 = panel
-    t.taps = &zero
-    t.skips = NULL
-    t.n_taps = 1
-    t.planes = g.k // lanes
-    t.channels = lanes
-    t.partial = g.k % lanes
-    t.xplane = lanes
     t.xstep = g.k
-    t.yplane = lanes
-    t.residual = NULL
-    t.rplane = t.rstep = 0
-    t.first = t.last = 1
-    t.ahead_lines = 0
-    t.low = -INFINITY
-    t.high = INFINITY
     row = part * g.chunk_rows
     end = row + g.chunk_rows
     if end > g.m:
@@ -233,4 +244,231 @@ def matmul(Launch launch, const float[::1] a, const float[::1] b, float[::1] y, 
     args[0] = <void *>&a[0] if a.shape[0] else NULL
     args[1] = <void *>&b[0] if b.shape[0] else NULL
     args[2] = <void *>&y[0] if y.shape[0] else NULL
+    launch.run(args, threads)
+
+
+# ---------------------------------------------------------------- attention
+cdef struct operand_t:
+    Py_ssize_t stride[MAX_BATCH_AXES]   # of the batch axes
+    Py_ssize_t offset, row, column      # of the last two axes; all in floats
+
+
+cdef struct attention_t:
+    const KernelTable *table
+    int n_axes
+    Py_ssize_t size[MAX_BATCH_AXES]
+    operand_t q, k, v, y
+    Py_ssize_t m, n, d, e               # rows of q, rows of k and v, columns of q and k, columns of v
+    Py_ssize_t rows                     # that go through together
+    Py_ssize_t chunk_rows, row_chunks
+    Py_ssize_t q_at, k_at, v_at, scores_at, tile_at     # floats of scratch, after 2 * lanes zeros
+    Py_ssize_t score_row
+    float scale
+
+
+cdef inline const float *operand_at(const attention_t *g, const operand_t *o, Py_ssize_t matrix, const void *base) noexcept nogil:
+    cdef const float *p = <const float *>base + o.offset
+    cdef int d
+    for d in range(g.n_axes - 1, -1, -1):
+        p = p + matrix % g.size[d] * o.stride[d]
+        matrix = matrix // g.size[d]
+    return p
+
+
+cdef void pack_keys(const attention_t *g, const float *k, float *panel) noexcept nogil:
+    """[unit][d][2 * lanes], zeros beyond the last row of k."""
+    cdef Py_ssize_t width = 2 * g.table.lanes, at = 0, count, i
+    while at < g.n:
+        count = g.n - at if g.n - at < width else width
+        if count < width:
+            memset(panel, 0, g.d * width * sizeof(float))
+        if g.k.column == 1:
+            g.table.move.transpose(k + at * g.k.row, g.k.row, panel, width, count, g.d)
+        else:
+            for i in range(g.d):
+                memcpy(panel + i * width, k + at + i * g.k.column, count * sizeof(float))
+        panel = panel + g.d * width
+        at = at + width
+
+
+cdef void pack_values(const attention_t *g, const float *v, float *panel) noexcept nogil:
+    """[unit][n][blocks * lanes], zeros beyond the last column of v; a unit is two blocks or, the last one, what is left."""
+    cdef Py_ssize_t lanes = g.table.lanes, at = 0, width, count, i
+    while at < g.e:
+        width = 2 * lanes if g.e - at > lanes else lanes
+        count = g.e - at if g.e - at < width else width
+        for i in range(g.n):
+            memcpy(panel + i * width, v + i * g.v.row + at, count * sizeof(float))
+            if count < width:
+                memset(panel + i * width + count, 0, (width - count) * sizeof(float))
+        panel = panel + g.n * width
+        at = at + width
+
+
+cdef void attention_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const attention_t *g = <const attention_t *>geometry
+    cdef const KernelTable *table = g.table
+    cdef Py_ssize_t lanes = table.lanes, zero = 0, matrix = chunk // g.row_chunks
+    cdef Py_ssize_t row = chunk % g.row_chunks * g.chunk_rows, end = row + g.chunk_rows, count, i, j, at, width, left, piece
+    cdef const float *q = operand_at(g, &g.q, matrix, args[0])
+    cdef float *y = <float *>operand_at(g, &g.y, matrix, args[3])
+    cdef float *bias = <float *>scratch
+    cdef float *rows = bias + g.q_at
+    cdef float *keys = bias + g.k_at
+    cdef float *values = bias + g.v_at
+    cdef float *scores = bias + g.scores_at
+    cdef float *out = bias + g.tile_at
+    cdef const float *panel
+    cdef conv_tile_t t
+    memset(bias, 0, 2 * lanes * sizeof(float))
+    pack_keys(g, operand_at(g, &g.k, matrix, args[1]), keys)
+    pack_values(g, operand_at(g, &g.v, matrix, args[2]), values)
+    if end > g.m:
+        end = g.m
+    while row < end:
+        count = end - row if end - row < g.rows else g.rows
+        for i in range(count):
+            for j in range(g.d):
+                rows[i * g.d + j] = q[(row + i) * g.q.row + j] * g.scale
+        set_tile(&t, lanes, bias, g.d, &zero)
+        t.xstep = g.d
+        t.ystep = g.score_row
+        at = 0
+        panel = keys
+        while at < g.n:
+            t.w = panel
+            t.w2 = panel
+            i = 0
+            while i < count:
+                piece = count - i if count - i < table.conv.width[2] else table.conv.width[2]
+                t.x = rows + i * g.d
+                t.y = scores + i * g.score_row + at
+                table.conv.blocked[2][0](<int>piece, &t)
+                i = i + piece
+            panel = panel + g.d * 2 * lanes
+            at = at + 2 * lanes
+        for i in range(count):
+            table.vector.softmax(0, scores + i * g.score_row, scores + i * g.score_row, g.n, 1, 1)
+        set_tile(&t, lanes, bias, g.n, &zero)
+        t.xstep = g.score_row
+        at = 0
+        panel = values
+        while at < g.e:
+            width = 2 if g.e - at > lanes else 1
+            left = g.e - at if g.e - at < width * lanes else width * lanes
+            t.w = panel
+            t.w2 = panel
+            i = 0
+            while i < count:
+                piece = count - i if count - i < table.conv.width[width] else table.conv.width[width]
+                t.x = scores + i * g.score_row
+                if left == width * lanes:
+                    t.y = y + (row + i) * g.y.row + at
+                    t.ystep = g.y.row
+                else:
+                    t.y = out
+                    t.ystep = width * lanes
+                table.conv.blocked[width][0](<int>piece, &t)
+                if left < width * lanes:
+                    for j in range(piece):
+                        memcpy(y + (row + i + j) * g.y.row + at, out + j * width * lanes, left * sizeof(float))
+                i = i + piece
+            panel = panel + g.n * width * lanes
+            at = at + width * lanes
+        row = row + count
+
+
+cdef int set_operand(operand_t *o, object view, tuple shape, given, name) except -1:
+    """Strides and offset of one operand; raises ValueError where they leave its buffer."""
+    strides, offset = given
+    cdef int i
+    if not view.is_plain or len(strides) != len(shape) or min(strides, default=0) < 0 or offset < 0:
+        raise ValueError(f"attention: {name} of {view.shape} by strides {strides} from {offset}")
+    if 0 not in shape and offset + sum((n - 1) * s for n, s in zip(shape, strides)) >= view.size:
+        raise ValueError(f"attention: {name} of {view.shape} does not hold {shape} by strides {strides} from {offset}")
+    for i in range(len(shape) - 2):
+        o.stride[i] = strides[i]
+    o.offset = offset
+    o.row = strides[len(strides) - 2]
+    o.column = strides[len(strides) - 1]
+    return 0
+
+
+def build_attention(inputs, outputs, *, batch, m, n, d, e, q, k, v, y, scale=1.0) -> Launch:
+    """Geometry of ``y = softmax(scale * q @ k^T) @ v`` for a batch of matrices, each operand anywhere in a plain buffer.
+
+    Parameters
+    ----------
+    inputs : q, k, v
+        Plain; may be one buffer.
+    outputs : y
+        Plain; every element is written once.
+    batch : tuple of int
+    m, n, d, e : int
+        q is (*batch, m, d), k (*batch, n, d), v (*batch, n, e), y (*batch, m, e).
+    q, k, v, y : (strides, offset)
+        Where they lie, in floats; not negative. The last stride is 1, of k the last or the one before.
+    scale : float
+    """
+    cdef attention_t g
+    cdef const KernelTable *table = current_table()
+    cdef Py_ssize_t lanes = table.lanes
+    qv, kv, vv = inputs
+    yv, = outputs
+    memset(&g, 0, sizeof(g))
+    batch = tuple(batch)
+    extents = (m, n, d, e) + batch
+    if len(batch) > MAX_BATCH_AXES or min(extents) < 1:
+        raise ValueError(f"attention: batch {batch}, {m} x {d} by {n} x {d}, {n} x {e}")
+    set_operand(&g.q, qv, (*batch, m, d), q, "q")
+    set_operand(&g.k, kv, (*batch, n, d), k, "k")
+    set_operand(&g.v, vv, (*batch, n, e), v, "v")
+    set_operand(&g.y, yv, (*batch, m, e), y, "y")
+    if (g.q.column != 1 and d > 1) or (g.v.column != 1 and e > 1) or (g.y.column != 1 and e > 1) or (g.k.column != 1 and g.k.row != 1):
+        raise ValueError("attention: the last axis must lie together")
+    if math.prod(batch) * m * e != math.prod(yv.shape):
+        raise ValueError(f"attention: an output of shape {yv.shape}")
+    g.n_axes = len(batch)
+    for i, size in enumerate(batch):
+        g.size[i] = size
+    g.table = table
+    g.m, g.n, g.d, g.e = m, n, d, e
+    g.scale = scale
+    g.rows = 2 * table.conv.width[2]
+    # packing k and v moves n * (d + e) floats, a row computes 2 * n * (d + e) operations: at least 64 rows for one packing
+    g.chunk_rows = (4 * CHUNK_FLOPS // (2 * n * (d + e)) + 63) // 64 * 64
+    g.chunk_rows = max(g.chunk_rows, 64)
+    g.row_chunks = (m + g.chunk_rows - 1) // g.chunk_rows
+    units = (n + 2 * lanes - 1) // (2 * lanes)
+    g.score_row = units * 2 * lanes
+    g.q_at = 2 * lanes
+    g.k_at = g.q_at + (g.rows * d + lanes - 1) // lanes * lanes
+    g.v_at = g.k_at + units * d * 2 * lanes
+    g.scores_at = g.v_at + n * ((e + lanes - 1) // lanes * lanes)
+    g.tile_at = g.scores_at + g.rows * g.score_row
+    count = math.prod(batch)
+    return make_launch(
+        "attention",
+        attention_chunk,
+        &g,
+        sizeof(g),
+        count * g.row_chunks,
+        4 * (g.tile_at + 2 * lanes * max(table.conv.width[1], table.conv.width[2])),
+        (qv.nbytes, kv.nbytes, vv.nbytes, yv.nbytes),
+        float(count) * m * n * (2 * (d + e) + 5),
+        4.0 * count * (m * (d + e) + n * (d + e)),
+    )
+
+
+def attention(Launch launch, const float[::1] q, const float[::1] k, const float[::1] v, float[::1] y, int threads=1) -> None:
+    """Run an attention built by `build_attention` on these buffers, on at most `threads` threads."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, q.nbytes)
+    launch.check(1, k.nbytes)
+    launch.check(2, v.nbytes)
+    launch.check(3, y.nbytes)
+    args[0] = <void *>&q[0] if q.shape[0] else NULL
+    args[1] = <void *>&k[0] if k.shape[0] else NULL
+    args[2] = <void *>&v[0] if v.shape[0] else NULL
+    args[3] = <void *>&y[0] if y.shape[0] else NULL
     launch.run(args, threads)

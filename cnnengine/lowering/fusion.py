@@ -11,12 +11,15 @@ import numpy as np
 from ..graph import Node, TensorSpec
 from ..ops.base import Activation
 from ..ops.conv import Conv, ConvChain
-from ..ops.dense import MatMul
+from ..ops.dense import MatMul, Place, SoftmaxProduct
 from ..ops.elementwise import Add, Mul
 from ..ops.gather import Gather
 from ..ops.norm import BatchNormalization
-from ..ops.shape import Concat, Pad, Reshape, Slice, Split, TakeChannels, Transpose
+from ..ops.reduce import Softmax
+from ..ops.shape import Concat, Flatten, Identity, Pad, Reshape, Slice, Split, Squeeze, TakeChannels, Transpose, Unsqueeze
 
+ATTENTION_BYTES = 1 << 20
+"""Of keys and values of one matrix that attention packs at most: half of a common second-level cache."""
 CHAIN_BYTES = 1 << 19
 """Hidden tensors of an image from this size on are not stored: a quarter of a common second-level cache."""
 
@@ -479,3 +482,132 @@ def _scaled_by(node: Node, specs: Mapping[str, TensorSpec]) -> tuple[str, float]
             return None
         return x, number if node.op.op_type == "Mul" else 1 / number
     return None
+
+
+def fuse_softmax_products(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
+    """MatMul (with a scale, transposed) + Softmax of the last axis + MatMul -> SoftmaxProduct, where nothing else reads between.
+
+    q, k and v are read where they lie in what Transpose, Split, Slice, Squeeze, Gather and Reshape made them of, and a Transpose
+    of the result is done while it is written. Nodes that nothing reads any more stay; they are for the caller to drop.
+    """
+    users = _users(nodes)
+    makers = {name: node for node in nodes for name in node.outputs if name}
+    readers = {name: node for node in nodes for name in node.inputs if name and users[name] == 1}
+    changes: dict[int, Node | None] = {}
+
+    def alone(name: str) -> bool:
+        return users[name] == 1 and name not in kept and specs[name].dtype == np.float32
+
+    for node in nodes:
+        softmax = makers.get(node.inputs[0]) if isinstance(node.op, MatMul) and len(node.inputs) == 2 else None
+        scores = None if softmax is None or not isinstance(softmax.op, Softmax) else makers.get(softmax.inputs[0])
+        if softmax is None or not isinstance(softmax.op, Softmax):
+            continue
+        if scores is None or not isinstance(scores.op, MatMul) or len(scores.inputs) != 2:
+            continue
+        names = (*scores.inputs, node.inputs[1])
+        first, last, axis = scores.op, node.op, softmax.op.axis
+        if any(specs[n].value is not None or specs[n].dtype != np.float32 for n in names):
+            continue
+        rank = len(specs[node.outputs[0]].concrete)
+        if not (alone(node.inputs[0]) and alone(softmax.inputs[0])) or rank < 2 or axis not in (-1, rank - 1):
+            continue
+        if first.activation is not None or last != MatMul() or not np.isfinite(np.float32(first.scale)):
+            continue
+        places = [_place(n, makers, specs, rows=i != 1) for i, n in enumerate(names)]
+        (q_name, q), (k_name, k), (v_name, v) = places
+        if not first.transposed:
+            k = (_swapped(k[0]), _swapped(k[1]), k[2])
+        *batch, n, e = v[0]
+        d = q[0][-1]
+        if len({len(p[0]) for p in (q, k, v)}) != 1 or list(q[0][:-2]) != batch or list(k[0][:-2]) != batch:
+            continue
+        if len(batch) > 8 or 0 in (*q[0], *k[0], *v[0]) or 4 * n * (d + e) > ATTENTION_BYTES or q[1][-1] != 1 or v[1][-1] != 1:
+            continue
+        if 1 not in k[1][-2:]:
+            continue
+        order, outputs = tuple(range(rank)), node.outputs
+        after = readers.get(node.outputs[0])
+        if (
+            after is not None
+            and alone(node.outputs[0])
+            and isinstance(after.op, Transpose)
+            and after.op.order(rank)[-1] == rank - 1
+        ):
+            order, outputs = after.op.order(rank), after.outputs
+            changes[id(after)] = None
+        changes[id(scores)] = changes[id(softmax)] = None
+        changes[id(node)] = Node(SoftmaxProduct(q, k, v, order, first.scale), (q_name, k_name, v_name), outputs, node.name)
+    return [new for new in (changes.get(id(n), n) for n in nodes) if new is not None]
+
+
+def _swapped(pair: tuple[int, ...]) -> tuple[int, ...]:
+    return (*pair[:-2], pair[-1], pair[-2])
+
+
+def _place(name: str, makers: Mapping[str, Node], specs: Mapping[str, TensorSpec], rows: bool) -> tuple[str, Place]:
+    """A value as a strided part of the first tensor before it that is computed, its rows contiguous where `rows`."""
+    source, view, offset = _strided(name, makers, specs)
+    if rows and view.strides[-1] != 1 and view.shape[-1] > 1:
+        source, view, offset = name, _dense(specs[name].concrete), 0
+    strides = view.strides if view.shape[-1] > 1 or not rows else (*view.strides[:-1], 1)
+    return source, (view.shape, strides, offset)
+
+
+def _dense(shape: tuple[int, ...]) -> np.ndarray:
+    """An array of this shape, C-contiguous, of items of one byte; none of them exists."""
+    strides = tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
+    return np.lib.stride_tricks.as_strided(np.empty(1, np.int8), shape, strides, writeable=False)
+
+
+def _strided(name: str, makers: Mapping[str, Node], specs: Mapping[str, TensorSpec]) -> tuple[str, np.ndarray, int]:
+    """(source, view, offset): the value is this view of a contiguous source; NumPy's views do the arithmetic."""
+    node, whole = makers.get(name), (name, _dense(specs[name].concrete), 0)
+    if node is None or not node.inputs or specs[name].value is not None:
+        return whole
+    op, shape = node.op, specs[name].concrete
+    if not isinstance(op, (Flatten, Gather, Identity, Reshape, Slice, Split, Squeeze, Transpose, Unsqueeze)):
+        return whole
+    source, view, offset = _strided(node.inputs[0], makers, specs)
+    if isinstance(op, Transpose):
+        return source, view.transpose(op.order(view.ndim)), offset
+    if isinstance(op, (Split, Slice)):
+        starts = _starts(node, name, specs)
+        if starts is None:
+            return whole
+        offset += sum(start * step for start, step in zip(starts, view.strides, strict=True))
+        return source, view[tuple(slice(extent) for extent in shape)], offset
+    if isinstance(op, Gather):
+        index, axis = specs[node.inputs[1]].value, op.axis % view.ndim
+        if index is None or index.size != 1 or not -view.shape[axis] <= int(index.reshape(-1)[0]) < view.shape[axis]:
+            return whole
+        offset += int(index.reshape(-1)[0]) % view.shape[axis] * view.strides[axis]
+        view = view[(slice(None),) * axis + (slice(1),)]
+    try:
+        view = view[...]
+        view.shape = shape
+    except AttributeError:  # not without a copy
+        return whole
+    return source, view, offset
+
+
+def _starts(node: Node, name: str, specs: Mapping[str, TensorSpec]) -> list[int] | None:
+    """Where an output of a Split, or of a Slice of step 1, starts in the input, per axis."""
+    x = specs[node.inputs[0]].concrete
+    if isinstance(node.op, Split):
+        starts, axis = [0] * len(x), node.op.axis % len(x)
+        starts[axis] = sum(specs[n].concrete[axis] for n in node.outputs[: node.outputs.index(name)])
+        return starts
+    assert isinstance(node.op, Slice)
+    values: list[tuple[int, ...] | None] = [node.op.starts, node.op.ends, node.op.axes, None]
+    for index, tensor in enumerate(node.inputs[1:]):
+        if tensor:
+            known = specs[tensor].value
+            if known is None:
+                return None
+            values[index] = tuple(int(v) for v in known.reshape(-1))
+    begins, ends, axes, steps = values
+    if begins is None or ends is None:
+        return None
+    cut = node.op.resolve(x, begins, ends, axes, steps)
+    return [start for start, _, _ in cut] if all(step == 1 for _, step, _ in cut) else None

@@ -28,6 +28,7 @@ from .fusion import (
     fuse_gates_into_weights,
     fuse_pads,
     fuse_residuals,
+    fuse_softmax_products,
     repeat_channels,
 )
 from .inference import infer_nodes, located
@@ -246,6 +247,7 @@ class Program:
             tail = Tail(tail_node, tail_node.inputs)
         nodes = self._needed(fuse_pads(self._needed(nodes, specs, wanted), specs), specs, wanted)
         nodes = fuse_attention(fuse_residuals(nodes, specs, graph.constants, wanted), specs, wanted)
+        nodes = self._needed(fuse_softmax_products(nodes, specs, wanted), specs, wanted)
         nodes = fuse_affine(nodes, specs, graph.constants, wanted)
         nodes = repeat_channels(self._needed(fuse_channels(nodes, specs), specs, wanted), specs)
         nodes = fuse_gates_into_weights(fuse_chains(nodes, specs, wanted), specs, wanted)

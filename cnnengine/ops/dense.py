@@ -263,3 +263,73 @@ class MatMul(Operator):
             activation=self.activation,
         )
         return True
+
+
+Place = tuple[tuple[int, ...], tuple[int, ...], int]
+"""Where a strided operand lies in a buffer: shape, strides and offset, in elements."""
+
+
+@dataclass(frozen=True)
+class SoftmaxProduct(Operator):
+    """Attention: ``softmax(scale * q @ k^T) @ v`` over the last axis. No ONNX operator; the lowering makes it of the three.
+
+    Attributes
+    ----------
+    q, k, v : (shape, strides, offset)
+        Where the operands (batch..., rows, columns) lie in the three inputs, in elements.
+    order : tuple of int
+        Permutation of the axes of the result; the last one stays.
+    scale : float
+    """
+
+    q: Place
+    k: Place
+    v: Place
+    order: tuple[int, ...]
+    scale: float = 1.0
+
+    op_type: ClassVar[str] = "SoftmaxProduct"
+    domain: ClassVar[str] = "cnnengine"
+
+    def _shape(self) -> tuple[int, ...]:
+        shape = (*self.q[0][:-1], self.v[0][-1])
+        return tuple(shape[axis] for axis in self.order)
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        return [TensorSpec(FLOAT32, self._shape())]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        q, k, v = (
+            np.lib.stride_tricks.as_strided(
+                np.ascontiguousarray(x).reshape(-1)[offset:], shape, [s * x.itemsize for s in strides]
+            ).astype(np.float64)
+            for x, (shape, strides, offset) in zip(inputs, (self.q, self.k, self.v), strict=True)
+        )
+        scores = self.scale * (q @ k.swapaxes(-1, -2))
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        y = (weights / weights.sum(axis=-1, keepdims=True)) @ v
+        return [np.ascontiguousarray(y.transpose(self.order)).astype(inputs[0].dtype)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        *batch, m, d = self.q[0]
+        n, e = self.v[0][-2:]
+        strides = [0] * len(self.order)
+        step = 1
+        for axis, extent in zip(reversed(self.order), reversed(self._shape()), strict=True):
+            strides[axis] = step
+            step *= extent
+        places = {name: place[1:] for name, place in (("q", self.q), ("k", self.k), ("v", self.v))}
+        ctx.call(
+            "attention",
+            [ctx.plain(0), ctx.plain(1), ctx.plain(2)],
+            [ctx.out_plain()],
+            batch=tuple(batch),
+            m=m,
+            n=n,
+            d=d,
+            e=e,
+            y=(tuple(strides), 0),
+            scale=self.scale,
+            **places,
+        )
+        return True

@@ -333,7 +333,7 @@ def fresh(shape, dtype) -> np.ndarray:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_copy_nd_transposes(isa, threads, dtype):
     seen = set()
-    for shape in [(3, 5), (16, 16), (17, 33), (100, 3), (3, 100), (64, 257), (1, 9), (300, 700)]:
+    for shape in [(3, 5), (16, 16), (17, 33), (100, 3), (3, 100), (4, 100), (63, 4), (20001, 3), (64, 257), (1, 9), (300, 700)]:
         seen.add(check_copy(values(shape, dtype).T, fresh(shape[::-1], dtype), threads))
     for perm in itertools.permutations(range(4)):
         x = values((2, 19, 6, 17), dtype)

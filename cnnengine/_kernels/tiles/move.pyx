@@ -3,7 +3,8 @@
 A tile loads LANES registers, interleaves them log2(LANES) times (register i with register i + LANES / 2: a perfect shuffle,
 after which the block is transposed) and stores them: LANES * log2(LANES) shuffles for LANES * LANES values, which is
 faster than any cache delivers them. Edges: where enough floats may be read (or overwritten) beyond a row, its last tile is a
-whole one of which a part is stored; a matrix edge is done by an overlapping tile; what is narrower than one tile is scalar.
+whole one of which a part is stored; a matrix edge is done by an overlapping tile; what is narrower than one tile is scalar,
+but for pixels of three or four channels (images as they are decoded), whose distances compilers turn into shuffles.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -20,6 +21,39 @@ cdef extern from "simd.h" nogil:
     vf vpermute(vf, vi) noexcept
     vf vselect(vi, vf, vf) noexcept
     vi vf_bits(vf) noexcept
+
+
+cdef extern from *:
+    """
+    static void split3(const float *restrict x, float *restrict a, float *restrict b, float *restrict c, Py_ssize_t n)
+    {
+        for (Py_ssize_t i = 0; i < n; i++) {
+            a[i] = x[3 * i];
+            b[i] = x[3 * i + 1];
+            c[i] = x[3 * i + 2];
+        }
+    }
+    static void split4(const float *restrict x, float *restrict a, float *restrict b, float *restrict c, float *restrict d, Py_ssize_t n)
+    {
+        for (Py_ssize_t i = 0; i < n; i++) {
+            a[i] = x[4 * i];
+            b[i] = x[4 * i + 1];
+            c[i] = x[4 * i + 2];
+            d[i] = x[4 * i + 3];
+        }
+    }
+    static void join3(const float *restrict a, const float *restrict b, const float *restrict c, float *restrict y, Py_ssize_t n)
+    {
+        for (Py_ssize_t i = 0; i < n; i++) {
+            y[3 * i] = a[i];
+            y[3 * i + 1] = b[i];
+            y[3 * i + 2] = c[i];
+        }
+    }
+    """
+    void split3(const float *, float *, float *, float *, Py_ssize_t) noexcept nogil
+    void split4(const float *, float *, float *, float *, float *, Py_ssize_t) noexcept nogil
+    void join3(const float *, const float *, const float *, float *, Py_ssize_t) noexcept nogil
 
 
 cdef inline void transpose_block(vf *r) noexcept nogil:
@@ -90,7 +124,13 @@ cdef void unpack(const float *x, float *y, Py_ssize_t yc, Py_ssize_t writable, P
 cdef void transpose(const float *x, Py_ssize_t xr, float *y, Py_ssize_t yr, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     cdef Py_ssize_t r = 0, c = 0, i, j
     if rows < LANES or columns < LANES:
-        if columns < rows:
+        if columns == xr == 3:
+            split3(x, y, y + yr, y + 2 * yr, rows)
+        elif columns == xr == 4:
+            split4(x, y, y + yr, y + 2 * yr, y + 3 * yr, rows)
+        elif rows == yr == 3:
+            join3(x, x + xr, x + 2 * xr, y, columns)
+        elif columns < rows:
             for r in range(rows):
                 for c in range(columns):
                     y[c * yr + r] = x[r * xr + c]
