@@ -9,11 +9,13 @@ CNNENGINE_ISAS=a,b      compile these instruction sets alone (for quick developm
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -92,6 +94,15 @@ def openmp_flags() -> list[str]:
     sys.exit("cnnengine: the C compiler has no OpenMP (-fopenmp); install it, or build with CNNENGINE_OPENMP=0")
 
 
+def tag(paths: Iterable[Path]) -> str:
+    """A name for the declarations in these files, by which modules of different builds are told apart; comments do not count."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        lines = (line.partition("#")[0].rstrip() for line in path.read_text(encoding="utf-8").splitlines())
+        digest.update("\n".join([path.name, *(line for line in lines if line)]).encode())
+    return digest.hexdigest()[:12]
+
+
 def extensions() -> list[Extension]:
     openmp = openmp_flags()
     common = [f for f in COMMON if compiles([f])]
@@ -108,6 +119,13 @@ def extensions() -> list[Extension]:
     # constant arguments of inline functions act as template parameters in tiles
     tile_macros = [*macros, ("CYTHON_INLINE", "inline __attribute__((always_inline))")]
     include = ["cnnengine/_kernels"]
+    kernels = Path("cnnengine/_kernels")
+    capsules = {t: f"cnnengine.tiles.{t}:{tag([kernels / 'tiles' / f'{t}.pxd'])}" for t in TILES}
+    module_macros = [
+        *macros,
+        ("CNNENGINE_LAYOUT", f'"{tag(kernels.rglob("*.pxd"))}"'),
+        ("CNNENGINE_FAMILIES", f'"{" ".join(capsules.values())}"'),
+    ]
     depends = sorted(str(p) for p in Path("cnnengine").rglob("*") if p.suffix in (".h", ".pxd"))
     build = Path("build")
 
@@ -117,7 +135,7 @@ def extensions() -> list[Extension]:
             [name.replace(".", "/") + ".pyx"],
             include_dirs=[*include, "cnnengine/runtime", "cnnengine/include"],
             depends=depends,
-            define_macros=macros,
+            define_macros=module_macros,
             extra_compile_args=[*MODULE_FLAGS, *common, *openmp],
             extra_link_args=link,
         )
@@ -138,7 +156,8 @@ def extensions() -> list[Extension]:
         for isa in chosen:
             stub = build / "tiles" / f"_{short}_{isa}.c"
             stub.parent.mkdir(parents=True, exist_ok=True)
-            text = f'#define PyInit_{short} PyInit__{short}_{isa}\n#define CNNENGINE_ISA_NAME "{isa}"\n#include "{source}"\n'
+            text = f'#define PyInit_{short} PyInit__{short}_{isa}\n#define CNNENGINE_ISA_NAME "{isa}"\n'
+            text += f'#define CNNENGINE_CAPSULE "{capsules[short]}"\n#include "{source}"\n'
             if not stub.exists() or stub.read_text() != text:
                 stub.write_text(text)
             result.append(
@@ -146,7 +165,7 @@ def extensions() -> list[Extension]:
                     f"cnnengine._kernels.tiles._{short}_{isa}",
                     [str(stub)],
                     include_dirs=include,
-                    depends=[str(source), "cnnengine/_kernels/simd.h"],
+                    depends=[str(source), *(str(kernels / name) for name in ("simd.h", "pack.h", "build_tag.h"))],
                     define_macros=tile_macros,
                     extra_compile_args=[*tile_flags, *common, *ISAS[isa]],
                     extra_link_args=link if SANITIZE else ["-s"],

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,13 +80,18 @@ class TensorSpec:
     @property
     def concrete(self) -> tuple[int, ...]:
         """The shape, when every extent is known; raises ValueError otherwise."""
-        if self.shape is None or not all(isinstance(d, int) for d in self.shape):
+        if not self.is_concrete:
             raise ValueError(f"the shape {self.shape} is not fully known")
         return self.shape  # type: ignore[return-value]
 
-    @property
+    @cached_property
     def is_concrete(self) -> bool:
-        return self.shape is not None and all(isinstance(d, int) for d in self.shape)
+        if self.shape is None:
+            return False
+        for extent in self.shape:
+            if not isinstance(extent, int):
+                return False
+        return True
 
 
 class Scaled:

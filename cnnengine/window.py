@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .errors import ShapeError
 
@@ -43,6 +44,25 @@ class Window:
         ceil_mode: bool = False,
     ) -> Window:
         """A checked Window; what is left out is 1 (strides, dilations) or 0 (pads)."""
+        return _checked(
+            tuple(kernel),
+            tuple(strides) if strides else (),
+            tuple(dilations) if dilations else (),
+            tuple(pads) if pads else (),
+            auto_pad,
+            ceil_mode,
+        )
+
+    @classmethod
+    def _made(
+        cls,
+        kernel: tuple[int, ...],
+        strides: tuple[int, ...],
+        dilations: tuple[int, ...],
+        pads: tuple[int, ...],
+        auto_pad: str,
+        ceil_mode: bool,
+    ) -> Window:
         rank = len(kernel)
         window = cls(
             tuple(int(k) for k in kernel),
@@ -167,3 +187,7 @@ class Window:
             begins.append(begin)
             ends.append(end)
         return tuple(out), tuple(begins), tuple(ends)
+
+
+_checked = lru_cache(1024)(Window._made)
+"""A layer asks for its window several times while it is planned, and layers are alike."""

@@ -6,8 +6,8 @@ the best available set is chosen; CNNENGINE_ISA forces one, and naming one that 
 """
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdlib cimport calloc
-from libc.string cimport strncpy
+from libc.stdlib cimport calloc, free
+from libc.string cimport strcmp, strncpy
 
 import contextlib
 import importlib
@@ -28,6 +28,10 @@ cdef extern from "cpu.h" nogil:
     double cpu_seconds()
     int planted()
 
+cdef extern from "build_tag.h":
+    const char *CNNENGINE_FAMILIES
+
+REBUILD = "install it anew, or build it with `python setup.py build_ext --inplace --force`"
 # best last
 KNOWN = ("sse2", "avx2", "avx512", "neon")
 
@@ -35,14 +39,24 @@ cdef const KernelTable *_table = NULL
 _tables: dict[str, int] = {}            # name -> address of its KernelTable; tables live as long as the process
 _current = ""
 _lock = threading.RLock()             # of the three above
+_families: dict[str, str] = {name[len("cnnengine.tiles."):].split(":")[0]: name for name in CNNENGINE_FAMILIES.decode().split()}
+"""Tile family -> the name that its modules' capsules have."""
 
 
-cdef const KernelTable *current_table() noexcept:
+cdef const KernelTable *table_for(const char *layout) except NULL:
+    if strcmp(layout, CNNENGINE_LAYOUT) != 0:
+        raise ImportError(f"modules of different builds of cnnengine are mixed ({layout.decode()} and {CNNENGINE_LAYOUT.decode()}): {REBUILD}")
     return _table
 
 
-cdef object capsule(str family, str isa):
-    return importlib.import_module(f"cnnengine._kernels.tiles._{family}_{isa}").capsule
+cdef const void *tiles_of(str family, str isa) except NULL:
+    """The tiles that a module exports, if it was compiled with the declarations that this one was compiled with."""
+    name = f"cnnengine._kernels.tiles._{family}_{isa}"
+    expected = _families.get(family, "unknown").encode()
+    try:
+        return PyCapsule_GetPointer(importlib.import_module(name).capsule, expected)
+    except ValueError:
+        raise ImportError(f"{name} is of another build than the rest of cnnengine: {REBUILD}", name=name) from None
 
 
 cdef size_t load_table(str isa) except 0:
@@ -53,16 +67,25 @@ cdef size_t load_table(str isa) except 0:
     table = <KernelTable *>calloc(1, sizeof(KernelTable))
     if table == NULL:
         raise MemoryError("kernel table")
-    table.conv = (<ConvTiles *>PyCapsule_GetPointer(capsule("conv", isa), "cnnengine.tiles.conv"))[0]
-    table.pool = (<PoolTiles *>PyCapsule_GetPointer(capsule("pool", isa), "cnnengine.tiles.pool"))[0]
-    table.vector = (<VectorTiles *>PyCapsule_GetPointer(capsule("vector", isa), "cnnengine.tiles.vector"))[0]
-    table.move = (<MoveTiles *>PyCapsule_GetPointer(capsule("move", isa), "cnnengine.tiles.move"))[0]
-    table.norm = (<NormTiles *>PyCapsule_GetPointer(capsule("norm", isa), "cnnengine.tiles.norm"))[0]
+    try:
+        fill_table(table, isa)
+    except BaseException:
+        free(table)
+        raise
+    _tables[isa] = <size_t>table
+    return <size_t>table
+
+
+cdef int fill_table(KernelTable *table, str isa) except -1:
+    table.conv = (<const ConvTiles *>tiles_of("conv", isa))[0]
+    table.pool = (<const PoolTiles *>tiles_of("pool", isa))[0]
+    table.vector = (<const VectorTiles *>tiles_of("vector", isa))[0]
+    table.move = (<const MoveTiles *>tiles_of("move", isa))[0]
+    table.norm = (<const NormTiles *>tiles_of("norm", isa))[0]
     table.lanes = table.conv.lanes
     name = isa.encode()
     strncpy(table.name, name, sizeof(table.name) - 1)
-    _tables[isa] = <size_t>table
-    return <size_t>table
+    return 0
 
 
 def available_isas() -> tuple[str, ...]:

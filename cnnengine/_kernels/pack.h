@@ -17,10 +17,10 @@ static inline void transform_three(const vd8 *a, const vd8 *b, const vd8 *c, vd8
 {
     vd8 even = *a + *c, quarter = *a + 4 * *c;
     u[0] = *a * 0.25;
-    u[step] = -(even + *b) / 6;
-    u[2 * step] = -(even - *b) / 6;
-    u[3 * step] = (quarter + 2 * *b) / 24;
-    u[4 * step] = (quarter - 2 * *b) / 24;
+    u[step] = -(even + *b) * (1.0 / 6);
+    u[2 * step] = -(even - *b) * (1.0 / 6);
+    u[3 * step] = (quarter + 2 * *b) * (1.0 / 24);
+    u[4 * step] = (quarter - 2 * *b) * (1.0 / 24);
     u[5 * step] = *c;
 }
 

@@ -40,9 +40,6 @@ from cnnengine._kernels.tiles.conv cimport (
     WINOGRAD_ELEMENTS, WINOGRAD_IN, WINOGRAD_OUT, conv_tile_fn, conv_tile_t, start_ahead, step_ahead, winograd_output_t
 )
 
-cdef extern from "pack.h" nogil:
-    void transform_panel(const float *g, float *u, Py_ssize_t size, Py_ssize_t width)
-
 cdef enum:
     PASS_CHANNELS = 128                 # output channels of a pass
     MAX_PANEL = 32                      # output channels of a panel of weights, at most
@@ -403,12 +400,17 @@ def winograd(Launch launch, const float[::1] x, const float[::1] w, const float[
     run_five(launch, x, w, bias, residual, y, threads)
 
 
+cdef enum:
+    STAGED = 16                         # input channels whose kernels are brought side by side at a time
+
+
 def pack_winograd(w):
     """Weights (O, C, 3, 3) as `build_winograd` reads them."""
-    cdef Py_ssize_t lanes = current_table().lanes, o = w.shape[0], c = w.shape[1], size = (o + lanes - 1) // lanes * lanes * c
-    cdef Py_ssize_t at, width, valid, k, i, t
-    cdef float taps[9 * MAX_PANEL]
-    cdef float row[9]
+    cdef const KernelTable *table = current_table()
+    cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], c = w.shape[1], size = (o + lanes - 1) // lanes * lanes * c
+    cdef Py_ssize_t at, width, valid, k, some, i
+    cdef float rows[9 * STAGED * MAX_PANEL]
+    cdef float taps[9 * STAGED * MAX_PANEL]
     packed = aligned_floats(WINOGRAD_ELEMENTS * size)
     cdef float[::1] target = packed
     if size == 0:
@@ -421,11 +423,13 @@ def pack_winograd(w):
             width = 2 * lanes if o - at > lanes else lanes
             valid = width if o - at > width else o - at
             memset(taps, 0, sizeof(taps))
-            for k in range(c):
+            k = 0
+            while k < c:
+                some = c - k if c - k < STAGED else STAGED
                 for i in range(valid):
-                    memcpy(row, source + ((at + i) * c + k) * 9 * sizeof(float), 9 * sizeof(float))
-                    for t in range(9):
-                        taps[t * width + i] = row[t]
-                transform_panel(taps, &target[at * c + k * width], size, width)
+                    memcpy(rows + i * 9 * some, source + ((at + i) * c + k) * 9 * sizeof(float), 9 * some * sizeof(float))
+                table.move.transpose(rows, 9 * some, taps, width, valid, 9 * some)
+                table.move.winograd_weights(taps, &target[at * c + k * width], size, width, some)
+                k = k + some
             at = at + width
     return packed

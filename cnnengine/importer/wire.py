@@ -13,6 +13,7 @@ Format: a message is a run of fields, each a varint key (field number * 8 + wire
 from __future__ import annotations
 
 import struct
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,8 +38,8 @@ class Message:
     """Key -> name, kind and message class of the field."""
     ONE_OF: ClassVar[tuple[str, ...]] = ()
 
-    _bytes = memoryview(b"")
-    """The message as it lies in the file."""
+    _place: tuple[Buffer, int, int] = (memoryview(b""), 0, 0)
+    """The file's bytes, and where the message begins and ends in them."""
 
     def HasField(self, name: str) -> bool:
         return name in self.__dict__
@@ -47,7 +48,8 @@ class Message:
         return next((n for n in self.ONE_OF if n in self.__dict__), None)
 
     def SerializeToString(self) -> bytes:
-        return bytes(self._bytes)
+        data, start, end = self._place
+        return bytes(data[start:end])
 
 
 class Entry(Message):
@@ -310,12 +312,18 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
+@cache
+def _numbers(kind: type[Message]) -> frozenset[int]:
+    """The numbers of the fields that a message has."""
+    return frozenset(key >> 3 for key in kind.FIELDS)
+
+
 def _fill(message: Message, data: Buffer, at: int, end: int, depth: int) -> None:
     """Read the fields from `at` to `end` into `message`."""
     if depth > DEPTH:
         raise Malformed("too deep")
     values, fields = message.__dict__, type(message).FIELDS
-    values["_bytes"] = data[at:end]
+    values["_place"] = (data, at, end)
     while at < end:
         key = data[at]
         at += 1
@@ -348,7 +356,7 @@ def _fill(message: Message, data: Buffer, at: int, end: int, depth: int) -> None
             raise Malformed("a field longer than its message")
         found = fields.get(key)
         if found is None:
-            if key < 8 or key >> 3 > 0x1FFFFFFF or any(k >> 3 == key >> 3 for k in fields):
+            if key < 8 or key >> 3 > 0x1FFFFFFF or key >> 3 in _numbers(type(message)):
                 raise Malformed("a field of number 0 or of an unknown form")
             continue
         name, kind, inner = found

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .._kernels import dispatch
+from .._kernels.conv import Slab
 from ..errors import CNNEngineError
 from ..graph import Graph, Node, TensorSpec
 from ..ops.copies import movable
@@ -177,6 +178,7 @@ class Program:
         self.graph = graph
         self.isa = dispatch.current_isa()
         self.lanes = dispatch.lanes()
+        self._slab = Slab()
         self._packed: dict[tuple[Hashable, ...], np.ndarray] = {}
         self._segments: OrderedDict[Hashable, Segment] = OrderedDict()
         self._lock = own_lock(self)
@@ -252,7 +254,7 @@ class Program:
         nodes = repeat_channels(self._needed(fuse_channels(nodes, specs), specs, wanted), specs)
         nodes = fuse_gates_into_weights(fuse_chains(nodes, specs, wanted), specs, wanted)
 
-        emitter = Emitter(self.lanes, self._packed, self.winograd, None if self._store is None else self._store.release)
+        emitter = Emitter(self.lanes, self._packed, self.winograd, None if self._store is None else self._store.release, self._slab)
         slots: list[str] = []
         hosts: list[str] = []
         by_numpy: set[str] = set()

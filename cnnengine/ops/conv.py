@@ -85,13 +85,18 @@ def _regions(
     return axes
 
 
+LARGE_TRANSFORMED = 16 << 20
+"""Bytes of a 3-D kernel's transformed weights from which they must serve many tiles."""
+
+
 def _winograd_pays(window: Window, channels: int, out_channels: int, out: Sequence[int]) -> bool:
     """Whether the Winograd kernel is faster than the direct one.
 
     Measured on AVX2 and AVX-512 over 6 to 56 pixels and 3 to 512 channels (of a group): from 9 tiles (an output of 9 pixels)
     on it takes 0.25 to 0.75 of the time with 32 channels and more. With fewer tiles its weights, four times as many, are used
     too seldom; with few channels the transforms outweigh the products. The tiles of all depths share the weights: 4 tiles
-    (7 pixels) at 2 depths take 0.6 of the time. The batch does not count: it must not change the rounding.
+    (7 pixels) at 2 depths take 0.6 of the time. Where these are three dimensional and large, four times the memory buys little:
+    with 256 channels, 28 MB for 3 ms of 8 at 64 tiles; with 512, 113 MB for nothing at 8 tiles. The batch does not count: it must not change the rounding.
     """
     rank = len(window.kernel)
     if rank < 2 or window.kernel[-2:] != (3, 3) or window.strides[-2:] != (1, 1) or set(window.dilations) != {1}:
@@ -99,7 +104,9 @@ def _winograd_pays(window: Window, channels: int, out_channels: int, out: Sequen
     tiles = -(-out[-2] // 4) * -(-out[-1] // 4)
     if rank == 3:
         tiles *= out[0]
-    enough = 9 if rank == 2 else 8
+    enough = 9
+    if rank == 3:
+        enough = 8 if 4 * 36 * window.kernel[0] * channels * out_channels <= LARGE_TRANSFORMED else 65
     return min(channels, out_channels) >= 8 and channels * out_channels >= (512 if tiles < 25 else 256) and tiles >= enough
 
 

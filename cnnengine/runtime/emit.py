@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from .._kernels.conv import Slab, pack_into
 from ..errors import InputError, ShapeError
 from ..graph import TensorSpec
 from .layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, is_mapped, kept, merge_halos
@@ -102,6 +104,8 @@ class Emitter:
         Whether convolutions may use Winograd's algorithm.
     on_pack : callable, optional
         Told the bytes of every constant that is packed.
+    slab : Slab, optional
+        Where constants are packed.
     """
 
     def __init__(
@@ -110,11 +114,13 @@ class Emitter:
         packed: dict[tuple[Hashable, ...], np.ndarray],
         winograd: bool = False,
         on_pack: Callable[[int], None] | None = None,
+        slab: Slab | None = None,
     ) -> None:
         self.lanes = lanes
         self.winograd = winograd
         self.packed = packed
         self._on_pack = on_pack
+        self._slab = slab
         self.calls: list[KernelCall] = []
         self.values: dict[str, Value] = {}
         self.local: set[str] = set()
@@ -150,9 +156,13 @@ class Emitter:
             # what follows from shapes has other values in other plans, under the same name
             store = {} if any(isinstance(k, str) and k in self.local for k in key) else self.packed
             if key not in store:
-                array = kept(np.ascontiguousarray(build()).reshape(-1))
+                pack_into(self._slab)
+                try:
+                    array = kept(np.ascontiguousarray(build()).reshape(-1))
+                finally:
+                    pack_into(None)
                 # what is packed is read in whole registers; plain tensors may lie anywhere
-                aligned = key[0] == "plain" or array.ctypes.data % ALIGNMENT == 0
+                aligned = key[0] == "plain" or array.__array_interface__["data"][0] % ALIGNMENT == 0
                 store[key] = array if aligned else aligned_copy(array)
                 if self._on_pack is not None:
                     self._on_pack(array.nbytes)
@@ -220,7 +230,7 @@ class NodeContext:
         self.winograd = emitter.winograd
         self.outputs = specs
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[TensorSpec | None, ...]:
         values = [self._emitter.values[n] if n else None for n in self._names]
         return tuple(None if v is None else TensorSpec(v.dtype, v.shape, v.constant) for v in values)

@@ -28,6 +28,7 @@ Halo = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 NO_HALO: Halo = ((0, 0), (0, 0), (0, 0))
 ALIGNMENT = 64
+HUGE_PAGE = 2 << 20
 PART = 8 << 20
 """Bytes of a large array that are copied at a time."""
 
@@ -158,10 +159,11 @@ class KernelCall:
 
 
 def aligned_empty(size: int, dtype: np.dtype | type = np.float32) -> np.ndarray:
-    """An uninitialised 1-D array whose data is 64-byte aligned."""
+    """An uninitialised 1-D array whose data is 64-byte aligned, where it is large at the start of a huge page."""
     dtype = np.dtype(dtype)
-    raw = np.empty(size * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -raw.__array_interface__["data"][0] % ALIGNMENT  # far quicker than raw.ctypes
+    alignment = ALIGNMENT if size * dtype.itemsize < 2 * HUGE_PAGE else HUGE_PAGE
+    raw = np.empty(size * dtype.itemsize + alignment, np.uint8)
+    start = -raw.__array_interface__["data"][0] % alignment  # far quicker than raw.ctypes
     return raw[start : start + size * dtype.itemsize].view(dtype)
 
 

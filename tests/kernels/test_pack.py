@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnengine._kernels import dispatch
-from cnnengine._kernels.conv import pack_conv
+from cnnengine._kernels.conv import Slab, pack_bias, pack_conv, pack_depthwise, pack_into
 from cnnengine._kernels.winograd import pack_winograd
 
 
@@ -31,7 +31,7 @@ def panels(w: np.ndarray, groups: int, channels: int) -> np.ndarray:
 
 def unaligned(w: np.ndarray) -> np.ndarray:
     raw = np.zeros(w.nbytes + 1, np.uint8)
-    raw[1:] = w.view(np.uint8).ravel()
+    raw[1:] = w.ravel().view(np.uint8)
     return raw[1:].view(np.float32).reshape(w.shape)
 
 
@@ -63,7 +63,7 @@ def test_pack_winograd(isa: str) -> None:
     rng = np.random.default_rng(0)
     with dispatch.use_isa(isa):
         n = dispatch.lanes()
-        for o, c in itertools.product((1, n, n + 1, 2 * n + 3, 40), (1, 3, n, 20)):
+        for o, c in itertools.product((1, n, n + 1, 2 * n + 3, 40), (1, 3, n, 20, 45)):
             w = rng.standard_normal((o, c, 3, 3), dtype=np.float32)
             u = np.einsum("ai,ocij,bj->ocab", g, w.astype(np.float64), g).astype(np.float32).reshape(o, c, 36)
             for given in (w, unaligned(w)):
@@ -72,3 +72,46 @@ def test_pack_winograd(isa: str) -> None:
                     np.testing.assert_allclose(
                         packed[element], panels(u[:, :, element : element + 1], 1, n), rtol=1e-6, atol=1e-7
                     )
+
+
+def test_pack_depthwise_and_bias(isa: str) -> None:
+    rng = np.random.default_rng(0)
+    with dispatch.use_isa(isa):
+        n = dispatch.lanes()
+        for c, k, t in itertools.product((1, n - 1, n, 2 * n, 3 * n + 1), (1, 2), (0, 1, 9)):
+            w = rng.standard_normal((c, k, t), dtype=np.float32)
+            padded = np.zeros((-(-c // n) * n, k, t), np.float32)
+            padded[:c] = w
+            expected = padded.reshape(-(-c // n), n, k, t).transpose(0, 3, 2, 1).ravel()
+            for given in (w, unaligned(w)):
+                packed = pack_depthwise(given)
+                np.testing.assert_array_equal(packed, expected)
+                assert packed.size == 0 or packed.ctypes.data % 64 == 0
+        for c, groups in ((1, 1), (n, 1), (2 * n + 3, 1), (2 * n, 2), (6, 3)):
+            bias = rng.standard_normal(c, dtype=np.float32)
+            per = c // groups
+            for values in (bias, None):
+                packed = pack_bias(values, c, groups).reshape(groups, -1)
+                assert packed.shape[1] == -(-per // n) * n
+                np.testing.assert_array_equal(packed[:, :per].ravel(), np.zeros(c) if values is None else values)
+                assert not packed[:, per:].any()
+
+
+def test_slab() -> None:
+    """Arrays of a slab are aligned and do not overlap, whatever their sizes; a piece goes when its arrays have gone."""
+    slab, rng = Slab(), np.random.default_rng(0)
+    sizes = [1, 16, 17, 0, 1 << 17, 1 << 18, (1 << 21) + 1, 1 << 21, *rng.integers(1, 1 << 20, 40).tolist()]
+    arrays = [slab.floats(size) for size in sizes]
+    for i, array in enumerate(arrays):
+        assert array.dtype == np.float32
+        assert array.shape == (sizes[i],)
+        assert array.size == 0 or array.ctypes.data % 64 == 0
+        array[...] = i
+    assert all((array == i).all() for i, array in enumerate(arrays))
+    pack_into(slab)
+    try:
+        packed = pack_bias(np.ones(40, np.float32), 40)
+    finally:
+        pack_into(None)
+    assert packed.base is slab.floats(1).base
+    assert pack_bias(None, 40).base is not packed.base

@@ -32,6 +32,9 @@ Planes of one channel
 """
 
 from cpython.pycapsule cimport PyCapsule_New
+
+cdef extern from "build_tag.h":
+    const char *CNNENGINE_CAPSULE
 from libc.math cimport INFINITY
 
 cdef extern from "simd.h" nogil:
@@ -611,4 +614,4 @@ tiles.winograd_input = winograd_input
 tiles.winograd_output = winograd_output
 tiles.dot = dot
 tiles.fma_loop = fma_loop
-capsule = PyCapsule_New(&tiles, "cnnengine.tiles.conv", NULL)
+capsule = PyCapsule_New(&tiles, CNNENGINE_CAPSULE, NULL)

@@ -23,6 +23,10 @@ ctypedef void (*blend_pixels_fn)(const float *x, const Py_ssize_t *first, const 
 # `parts` i, LANES orders, then LANES masks.
 ctypedef void (*mix_fn)(const float *const *x, const int *table, int parts, bint keep, float *y, Py_ssize_t pixels) noexcept nogil
 
+# Winograd's transform of weights: `count` kernels of nine taps for `width` output channels (a multiple of 4), g[(9 * k + t) * width + o],
+# to elements of G g G^T, u[e * size + k * width + o].
+ctypedef void (*winograd_weights_fn)(const float *g, float *u, Py_ssize_t size, Py_ssize_t width, Py_ssize_t count) noexcept nogil
+
 cdef struct MoveTiles:
     int lanes
     pack_fn pack
@@ -31,3 +35,4 @@ cdef struct MoveTiles:
     blend_rows_fn blend_rows
     blend_pixels_fn blend_pixels
     mix_fn mix
+    winograd_weights_fn winograd_weights

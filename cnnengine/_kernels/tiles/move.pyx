@@ -8,6 +8,10 @@ but for pixels of three or four channels (images as they are decoded), whose dis
 """
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.string cimport memcpy
+
+cdef extern from "build_tag.h":
+    const char *CNNENGINE_CAPSULE
 
 cdef extern from "simd.h" nogil:
     ctypedef float vf
@@ -54,6 +58,10 @@ cdef extern from *:
     void split3(const float *, float *, float *, float *, Py_ssize_t) noexcept nogil
     void split4(const float *, float *, float *, float *, float *, Py_ssize_t) noexcept nogil
     void join3(const float *, const float *, const float *, float *, Py_ssize_t) noexcept nogil
+
+
+cdef extern from "pack.h" nogil:
+    void transform_panel(const float *g, float *u, Py_ssize_t size, Py_ssize_t width) noexcept
 
 
 cdef inline void transpose_block(vf *r) noexcept nogil:
@@ -210,6 +218,24 @@ cdef void mix(const float *const *x, const int *table, int parts, bint keep, flo
         keep = True
 
 
+cdef enum:
+    ELEMENTS = 36
+    WIDEST = 2 * LANES          # output channels of a panel
+    ALONG = 8                   # kernels whose elements are gathered before they are written: 36 streams, each of whole lines
+
+
+cdef void winograd_weights(const float *g, float *u, Py_ssize_t size, Py_ssize_t width, Py_ssize_t count) noexcept nogil:
+    cdef float gathered[ELEMENTS * ALONG * WIDEST]
+    cdef Py_ssize_t at = 0, k, e, some
+    while at < count:
+        some = count - at if count - at < ALONG else ALONG
+        for k in range(some):
+            transform_panel(g + (at + k) * 9 * width, gathered + k * width, ALONG * WIDEST, width)
+        for e in range(ELEMENTS):
+            memcpy(u + e * size + at * width, gathered + e * ALONG * WIDEST, some * width * sizeof(float))
+        at = at + some
+
+
 cdef MoveTiles tiles
 tiles.lanes = LANES
 tiles.pack = pack
@@ -218,4 +244,5 @@ tiles.transpose = transpose
 tiles.blend_rows = blend_rows
 tiles.blend_pixels = blend_pixels
 tiles.mix = mix
-capsule = PyCapsule_New(&tiles, "cnnengine.tiles.move", NULL)
+tiles.winograd_weights = winograd_weights
+capsule = PyCapsule_New(&tiles, CNNENGINE_CAPSULE, NULL)

@@ -18,6 +18,9 @@ lie in registers, so that a block costs one load, and its lanes are added up at 
 
 from cpython.pycapsule cimport PyCapsule_New
 
+cdef extern from "build_tag.h":
+    const char *CNNENGINE_CAPSULE
+
 cdef extern from "simd.h" nogil:
     """
     #include <math.h>
@@ -375,4 +378,4 @@ tiles.moments_planes = moments_planes
 tiles.lrn_run = lrn_run
 tiles.lrn_pixels = lrn_pixels
 tiles.pixel_norm = pixel_norm
-capsule = PyCapsule_New(&tiles, "cnnengine.tiles.norm", NULL)
+capsule = PyCapsule_New(&tiles, CNNENGINE_CAPSULE, NULL)

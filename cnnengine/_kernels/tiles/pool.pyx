@@ -17,6 +17,9 @@ NaN: `take_max` is a maximum, which keeps a NaN that is there, and a blend, whic
 
 from cpython.pycapsule cimport PyCapsule_New
 
+cdef extern from "build_tag.h":
+    const char *CNNENGINE_CAPSULE
+
 cdef extern from "simd.h" nogil:
     """
     #include <math.h>
@@ -274,4 +277,4 @@ tiles.lanes = LANES
 tiles.row[:] = [row_max, row_avg, row_l1, row_l2, row_lp]
 tiles.box[:] = [box_max, box_avg, box_l1, box_l2, box_lp]
 tiles.flat[:] = [flat_max, flat_avg, flat_l1, flat_l2, flat_lp]
-capsule = PyCapsule_New(&tiles, "cnnengine.tiles.pool", NULL)
+capsule = PyCapsule_New(&tiles, CNNENGINE_CAPSULE, NULL)

@@ -18,6 +18,9 @@ Accumulation
 """
 
 from cpython.pycapsule cimport PyCapsule_New
+
+cdef extern from "build_tag.h":
+    const char *CNNENGINE_CAPSULE
 from libc.math cimport INFINITY
 from libc.string cimport memmove
 
@@ -931,4 +934,4 @@ tiles.binary = binary
 tiles.reduce_rows = reduce_rows
 tiles.reduce_columns = reduce_columns
 tiles.softmax = softmax
-capsule = PyCapsule_New(&tiles, "cnnengine.tiles.vector", NULL)
+capsule = PyCapsule_New(&tiles, CNNENGINE_CAPSULE, NULL)
