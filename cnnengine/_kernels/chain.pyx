@@ -23,12 +23,12 @@ Every sum has the order that `conv` and `depthwise` give it, and values stay flo
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from cnnengine._kernels.conv cimport activation_of, activation_t
+from cnnengine._kernels.conv cimport activation_of, activation_t, depthwise_tile_of
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
-from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t, depthwise_row_fn, depthwise_tile_t
+from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t, depthwise_rows_fn, depthwise_tile_t
 from cnnengine._kernels.tiles.vector cimport MODE_FULL, MODE_PIXEL, OP_MUL
 
 
@@ -44,7 +44,7 @@ cdef struct chain_t:
     Py_ssize_t n_taps
     Py_ssize_t pitch, ring                          # floats of a ring row, of one block's ring
     Py_ssize_t band_rows, bands, units
-    depthwise_row_fn depthwise
+    depthwise_rows_fn depthwise
     activation_t expand_act, depthwise_act, project_act
     # Py_ssize_t taps[phases][n_taps] follows; phases: the ring slot of a kernel's first row, or 1 without a ring
 
@@ -125,6 +125,8 @@ cdef void chain_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     d.per_group = 1
     d.width = g.width
     d.xstep = g.xstep
+    d.rows = 1
+    d.xrow = d.yrow = d.rrow = 0
     d.low = g.depthwise_act.low
     d.high = g.depthwise_act.high
     d.residual = NULL
@@ -255,7 +257,7 @@ def build_chain(inputs, outputs, *, taps, hidden, size, stride=(1, 1), expand=No
     g.stride_h = stride[0]
     g.xstep = stride[1] * lanes
     g.n_taps = n_taps
-    g.depthwise = table.conv.depthwise[<int>(stride[1] if stride[1] in (1, 2) else 0)]
+    g.depthwise = depthwise_tile_of(table, taps, stride[1])
     g.expand_act = activation_of(expand)
     g.depthwise_act = activation_of(depthwise)
     g.project_act = activation_of(project)

@@ -2,7 +2,9 @@
 """Convolution, depthwise convolution and dense layers over the tiles of the instruction set.
 
 Layout
-    x, y, residual   planes (see runtime/layout.py); x may have planes of one channel (the first layer)
+    x, y, residual   planes (see runtime/layout.py); x may have planes of one channel (the first layer), or be plain: then a chunk
+                     copies some of its rows between zeros, so that the whole image is neither copied nor read twice from afar.
+                     An image (N, H, W, C) is one channel of rows of W * C pixels, its kernel's rows C times as long.
     weights          panels of two output blocks (the last one of an odd number: one), one after another, group by group:
                      [panel][plane][tap][channel of the plane][B * lanes]; only the last plane of a group may have fewer channels
     dense            x (M, K) and y (M, O) plain; a row is read as a pixel whose planes are its runs of `lanes` floats
@@ -30,7 +32,7 @@ from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_CLIP, ACT_NONE, KernelTable
-from cnnengine._kernels.tiles.conv cimport DOT_ROWS, conv_tile_fn, conv_tile_t, depthwise_row_fn, depthwise_tile_t, start_ahead, step_ahead
+from cnnengine._kernels.tiles.conv cimport DOT_ROWS, LINE, conv_tile_fn, conv_tile_t, depthwise_tile_t, start_ahead, step_ahead
 
 from cnnengine._kernels import ACTIVATIONS
 
@@ -62,6 +64,7 @@ cdef enum:
     PIECES = 16             # chunks that a step shall have ...
     PIECE = 400000          # ... of at least so many multiply-adds each
     LARGE_PLANE = 400       # pixels of planes that threads share by rows
+    STAGE = 4096            # floats of a plain input that are copied at a time: a third of the first-level cache
 
 
 cdef struct conv_t:
@@ -79,6 +82,8 @@ cdef struct conv_t:
     Py_ssize_t n_taps, w_taps, k_block              # taps of this call, taps that the weights have
     Py_ssize_t units4, units2, units3, units1       # per group; at most one of 3 or of 1, the last
     Py_ssize_t chunk_rows, row_chunks
+    # of a plain input: output rows whose input is copied at a time, the input rows above and below that a row of pixels reads
+    Py_ssize_t stage_rows, stage_top, stage_bottom, stride_h
     int units_outside, stride_index, has_residual, write_halo
     activation_t act
     # Py_ssize_t taps[n_taps] follows; those that start a run come first; then, where w_taps != n_taps, skips[n_taps + 1]
@@ -86,19 +91,8 @@ cdef struct conv_t:
 
 cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const conv_t *g = <const conv_t *>geometry
-    cdef const KernelTable *table = g.table
-    cdef const float *x = <const float *>args[0]
-    cdef const float *w = <const float *>args[1]
-    cdef const float *bias = <const float *>args[2]
-    cdef const float *residual = <const float *>args[3] if g.has_residual else NULL
-    cdef float *y = <float *>args[4]
-    cdef Py_ssize_t lanes = table.lanes, units = g.units4 + g.units2 + g.units3 + g.units1
-    cdef Py_ssize_t n, group, unit, part, block, blocks, row, row0, row1, k0, kn, at, left, pieces, width, k_channels
-    cdef Py_ssize_t panel, b, size, tiles, width_max, row_d, row_h
-    cdef const float *ahead
-    cdef conv_tile_t t
-    cdef conv_tile_fn tile
-    cdef float *yp
+    cdef Py_ssize_t units = g.units4 + g.units2 + g.units3 + g.units1, n, group, unit, part
+    cdef const float *x
     # chunk -> image, group, unit, run of rows
     if g.units_outside:
         part = chunk % g.row_chunks
@@ -112,6 +106,62 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
         chunk = chunk // g.row_chunks
     group = chunk % g.groups
     n = chunk // g.groups
+    x = <const float *>args[0] + g.x0 + n * g.x.sn + group * g.x_blocks * g.x.sp
+    conv_unit(g, args, x, n, group, unit, part * g.chunk_rows, smaller((part + 1) * g.chunk_rows, g.rows), NULL, 0)
+
+
+cdef void staged_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    """A run of rows of an image whose input is plain: some rows of it at a time are copied between zeros, for all units."""
+    cdef const conv_t *g = <const conv_t *>geometry
+    cdef Py_ssize_t units = g.units4 + g.units2 + g.units3 + g.units1, part = chunk % g.row_chunks, n = chunk // g.row_chunks
+    cdef Py_ssize_t end = smaller((part + 1) * g.chunk_rows, g.rows), row = part * g.chunk_rows, last, first, c, r, unit, next, count
+    cdef const float *x
+    cdef float *to
+    # rows are copied over rows: what lies beside them stays zero
+    memset(scratch, 0, g.x.c * g.x.sp * sizeof(float))
+    while row < end:
+        last = smaller(row + g.stage_rows, end)
+        first = row * g.stride_h + g.stage_top
+        for c in range(g.x.c):
+            x = <const float *>args[0] + (n * g.x.c + c) * g.x.h * g.x.w
+            to = <float *>scratch + c * g.x.sp
+            for r in range(first, (last - 1) * g.stride_h + g.stage_bottom + 1):
+                if 0 <= r < g.x.h:
+                    memcpy(to + g.x.w0, x + r * g.x.w, g.x.w * sizeof(float))
+                else:
+                    memset(to + g.x.w0, 0, g.x.w * sizeof(float))
+                to = to + g.x.sh
+        # where pixel (0, 0) would be
+        x = <const float *>scratch + g.x.w0 - first * g.x.sh
+        # meanwhile the next rows, or those of the chunk that comes next, come closer: it takes longer to wait for them than to copy them
+        next = last * g.stride_h + g.stage_top if last * g.stride_h + g.stage_top > 0 else 0
+        count = smaller((last + g.stage_rows - 1) * g.stride_h + g.stage_bottom + 1, g.x.h) - next
+        for unit in range(units):
+            conv_unit(g, args, x, n, 0, unit, row, last, <const float *>args[0] + (n * g.x.c * g.x.h + next) * g.x.w,
+                      count * g.x.w if unit == 0 else 0)
+        row = last
+
+
+cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return a if a < b else b
+
+
+cdef void conv_unit(const conv_t *g, void *const *args, const float *x, Py_ssize_t n, Py_ssize_t group, Py_ssize_t unit,
+                    Py_ssize_t row0, Py_ssize_t row1, const float *coming, Py_ssize_t floats) noexcept nogil:
+    """These rows of one unit; x is the first pixel of the group's first plane. Fetches `floats` of every plane of a plain input, from
+    `coming` on, besides."""
+    cdef const KernelTable *table = g.table
+    cdef const float *w = <const float *>args[1]
+    cdef const float *bias = <const float *>args[2]
+    cdef const float *residual = <const float *>args[3] if g.has_residual else NULL
+    cdef float *y = <float *>args[4]
+    cdef Py_ssize_t lanes = table.lanes
+    cdef Py_ssize_t block, blocks, row, k0, kn, at, left, pieces, width, k_channels
+    cdef Py_ssize_t panel, b, size, tiles, width_max, row_d, row_h, steps = 0, share = 0, turn = 0
+    cdef const float *ahead
+    cdef conv_tile_t t
+    cdef conv_tile_fn tile
+    cdef float *yp
     if unit < g.units4:
         blocks = 4
         block = 4 * unit
@@ -121,17 +171,12 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
     else:
         blocks = 3 if g.units3 else 1
         block = g.y_blocks - blocks
-    row0 = part * g.chunk_rows
-    row1 = row0 + g.chunk_rows
-    if row1 > g.rows:
-        row1 = g.rows
 
     # weights of one panel of two blocks: every channel of the group once per tap
     k_channels = g.whole * g.channels + g.partial
     panel = k_channels * g.w_taps * 2 * lanes
     w = w + n * g.image_weights + group * k_channels * g.w_taps * g.y_blocks * lanes + (block // 2) * panel
     bias = bias + (group * g.y_blocks + block) * lanes
-    x = x + g.x0 + n * g.x.sn + group * g.x_blocks * g.x.sp
     y = y + g.y0 + n * g.y.sn + (group * g.y_blocks + block) * g.y.sp
     if residual != NULL:
         residual = residual + g.r0 + n * g.r.sn + (group * g.y_blocks + block) * g.r.sp
@@ -169,6 +214,12 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
         tiles = (row1 - row0) * ((g.width + width_max - 1) // width_max)
         ahead = t.w + size + (panel if blocks == 4 and t.last else 0)
         start_ahead(&t, ahead, size, tiles)
+        if floats > 0:
+            # a plane's share of a tile, each tile one plane's
+            steps = t.n_taps * kn
+            share = (floats // LINE + tiles // g.x.c) // at_least(tiles // g.x.c, 1)
+            share = (share + steps - 1) // steps * steps * LINE
+            turn = 0
         for row in range(row0, row1):
             width = g.width if row + 1 < g.rows else g.last_width
             row_d = row // g.rows_h
@@ -181,8 +232,13 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
                 t.y = y + row_d * g.yd + row_h * g.yh + at * g.yw
                 if residual != NULL:
                     t.residual = residual + row_d * g.rd + row_h * g.rh + at * g.rw
+                if floats > 0:
+                    t.ahead = coming + turn % g.x.c * g.x.h * g.x.w + turn // g.x.c * share
+                    t.ahead_lines = share // LINE // steps if turn // g.x.c * share < floats else 0
+                    turn = turn + 1
                 tile(<int>left, &t)
-                step_ahead(&t, ahead + size)
+                if floats <= 0:
+                    step_ahead(&t, ahead + size)
                 at = at + left
                 pieces = pieces - 1
             if t.last and g.act.kind != ACT_NONE:
@@ -203,8 +259,22 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
             fill_halo(&g.y, <float *>args[4], n, group * g.y_blocks + block + b)
 
 
-cdef inline Py_ssize_t at_least(Py_ssize_t a, Py_ssize_t low) noexcept:
+cdef inline Py_ssize_t at_least(Py_ssize_t a, Py_ssize_t low) noexcept nogil:
     return a if a > low else low
+
+
+cdef object staged_view(object x, object out, object taps, object stride):
+    """A plain x as planes of one channel with the halo that the taps of an output of `out` pixels need."""
+    halo = []
+    for axis, size in enumerate(x.dhw):
+        last = (out[axis] - 1) * stride[axis]
+        halo.append((max(0, -min(t[axis] for t in taps)), max(0, max(t[axis] for t in taps) + last - size + 1)))
+    if halo[0] != (0, 0):
+        raise ValueError(f"conv: the taps leave plain {x} along its depth")
+    # rows start at cache lines, which are copied as they are
+    left = -(-halo[2][0] // LINE) * LINE
+    halo[2] = (left, -(-(left + x.dhw[2] + halo[2][1]) // LINE) * LINE - left - x.dhw[2])
+    return x.planes(x.shape, 1, tuple(halo))
 
 
 def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step=(1, 1, 1), extent=None, groups=1,
@@ -214,10 +284,11 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     Parameters
     ----------
     inputs : x, weights, bias, residual (or None)
-        Views; weights are packed by `pack_conv`, bias padded by `pack_bias`.
+        Views; weights are packed by `pack_conv`, bias padded by `pack_bias`. x may be plain, of one or two spatial axes and one
+        group, where y has its own extent: pixels outside of it are zeros, and weights are those of planes of one channel.
     outputs : y
     taps : sequence of (d, h, w)
-        Pixel of x that each kernel tap reads, from the pixel ``i * stride``; x must have the halo for it.
+        Pixel of x that each kernel tap reads, from the pixel ``i * stride``; x in planes must have the halo for it.
     stride : (d, h, w)
         Steps in x of neighbouring pixels of the output grid.
     start, step, extent : (d, h, w)
@@ -236,9 +307,15 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     cdef conv_t g
     cdef const KernelTable *table = current_table()
     cdef Py_ssize_t lanes = table.lanes, i, n_taps = len(taps), lowest = 0, highest = 0, offset, first, last, blocks
-    cdef Py_ssize_t od, oh, ow, cg, og, units, work, widest, tables
+    cdef Py_ssize_t od, oh, ow, cg, og, units, work, widest, tables, staged = 0
     cdef Py_ssize_t *block
     memset(&g, 0, sizeof(g))
+    plain_bytes = xv.nbytes
+    if xv.is_plain:
+        if len(xv.shape) not in (3, 4) or groups != 1 or extent is not None or tuple(step) != (1, 1, 1) or not len(taps):
+            raise ValueError(f"conv: plain {xv}")
+        staged = 1
+        xv = staged_view(xv, yv.dhw, taps, stride)
     if yv.lanes != lanes or xv.lanes not in (1, lanes) or xv.c % groups or yv.c % groups or xv.n != yv.n:
         raise ValueError(f"conv: {xv} -> {yv} with groups {groups}")
     for v in (xv, yv):
@@ -260,6 +337,7 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     g.rows_h = oh
     g.rows = od * oh
     g.width = g.last_width = ow
+    g.stride_h = stride[1]
     g.xd = stride[0] * g.x.sd
     g.xh = stride[1] * g.x.sh
     g.xw = stride[2] * g.x.lanes
@@ -294,7 +372,7 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         g.rw = lanes
 
     # a 1x1 convolution without halos: one long row, in runs of a few tiles
-    flat = n_taps == 1 and tuple(taps[0]) == (0, 0, 0) and tuple(stride) == (1, 1, 1) and tuple(step) == (1, 1, 1) and extent is None
+    flat = n_taps == 1 and tuple(taps[0]) == (0, 0, 0) and tuple(stride) == (1, 1, 1) and tuple(step) == (1, 1, 1) and extent is None and not staged
     for v in (xv, yv, rv):
         flat = flat and (v is None or all(a == 0 and b == 0 for a, b in v.halo))
     if flat:
@@ -330,9 +408,15 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     g.chunk_rows = at_least((4000000 if i > 4000000 else i if i > PIECE else PIECE) // work, 1)
     if g.chunk_rows * g.width < 2 * widest:
         g.chunk_rows = (2 * widest + g.width - 1) // at_least(g.width, 1)
+    if staged:
+        # all units of a chunk share the copied rows, at least four rows of pixels
+        g.stage_top = min(t[1] for t in taps)
+        g.stage_bottom = max(t[1] for t in taps)
+        g.stage_rows = at_least((STAGE // at_least(xv.c * g.x.sh, 1) - (g.stage_bottom - g.stage_top)) // g.stride_h, 4)
+        g.chunk_rows = at_least(g.chunk_rows // units, g.stage_rows)
     # where the weights outweigh the input and units are many, each unit's weights are read once
     g.units_outside = cg * n_taps * og > xv.c // groups * xv.dhw[0] * xv.dhw[1] * xv.dhw[2]
-    if g.units_outside and units * groups * xv.n >= 8:
+    if g.units_outside and units * groups * xv.n >= 8 and not staged:
         g.chunk_rows = at_least(g.rows, 1)
     i = (g.rows + g.chunk_rows - 1) // g.chunk_rows
     g.chunk_rows = (g.rows + i - 1) // i if i else 1
@@ -362,23 +446,26 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
             if first < 0 or last >= xv.size:
                 raise ValueError(f"conv: the taps reach elements {first} to {last} of a buffer of {xv.size}")
         blocks = groups * g.y_blocks
+        if staged:
+            # the taps are checked: now the planes are those of the rows copied at a time
+            (<conv_t *>block).x.sp = ((g.stage_rows - 1) * g.stride_h + g.stage_bottom - g.stage_top + 1) * g.x.sh
         return make_launch(
             f"conv {'x'.join(str(n) for n in (table.conv.width[4 if g.units4 else 2], 4 if g.units4 else 2))}"
-            + (" plain" if g.channels == 1 else ""),
-            conv_chunk,
+            + (" rows" if staged else " plain" if g.channels == 1 else ""),
+            staged_chunk if staged else conv_chunk,
             block,
             sizeof(conv_t) + tables * sizeof(Py_ssize_t),
-            xv.n * groups * units * g.row_chunks,
-            0,
+            xv.n * g.row_chunks if staged else xv.n * groups * units * g.row_chunks,
+            4 * xv.c * (<conv_t *>block).x.sp if staged else 0,
             (
-                xv.nbytes,
+                plain_bytes,
                 4 * groups * cg * g.w_taps * g.y_blocks * lanes * (xv.n if weights_per_image else 1),
                 4 * blocks * lanes,
                 rv.nbytes if rv is not None else 0,
                 yv.nbytes,
             ),
             2.0 * xv.n * yv.c * od * oh * ow * cg * n_taps,
-            xv.nbytes + yv.nbytes + 4.0 * groups * cg * n_taps * og + (rv.nbytes if rv is not None else 0),
+            plain_bytes + yv.nbytes + 4.0 * groups * cg * n_taps * og + (rv.nbytes if rv is not None else 0),
         )
     finally:
         free(block)
@@ -582,16 +669,28 @@ cdef struct depthwise_t:
     Py_ssize_t rows_h, rows, width, xd, xh, xw      # output grid
     Py_ssize_t y0, yd, yh, yw                       # floats: its first pixel in a plane of y, its steps
     Py_ssize_t n_taps, chunk_rows, row_chunks, per_group
+    Py_ssize_t some_rows                            # rows of one call of the tile
     int has_residual, write_halo
-    depthwise_row_fn row
+    depthwise_rows_fn tile
     activation_t act
     # Py_ssize_t taps[n_taps] follows
+
+
+cdef depthwise_rows_fn depthwise_tile_of(const KernelTable *table, object taps, Py_ssize_t stride) except *:
+    """The tile for taps (..., w) of one channel a group: that of kernels of 3, 5 or 7 neighbours in a row, where they are such."""
+    cdef Py_ssize_t i
+    if stride in (1, 2):
+        for k in (7, 5, 3):
+            if len(taps) and len(taps) % k == 0 and all(
+                tuple(taps[i]) == (*taps[i - i % k][:-1], taps[i - i % k][-1] + i % k) for i in range(len(taps))):
+                return table.conv.kernels[<int>k // 2 - 1][<int>stride - 1]
+    return table.conv.depthwise
 
 
 cdef void depthwise_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const depthwise_t *g = <const depthwise_t *>geometry
     cdef Py_ssize_t block = chunk % g.y.blocks, part = chunk // g.y.blocks % g.row_chunks, n = chunk // g.row_chunks // g.y.blocks
-    cdef Py_ssize_t row, i, end = (part + 1) * g.chunk_rows, lanes = g.table.lanes
+    cdef Py_ssize_t row, i, end = (part + 1) * g.chunk_rows, lanes = g.table.lanes, some
     cdef const float *x = <const float *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
     cdef float *y = <float *>args[4] + g.y.offset + n * g.y.sn + block * g.y.sp + g.y0
     cdef float *to
@@ -609,19 +708,32 @@ cdef void depthwise_chunk(const void *geometry, void *const *args, Py_ssize_t ch
     t.residual = NULL
     if end > g.rows:
         end = g.rows
-    for row in range(part * g.chunk_rows, end):
+    t.xrow = g.xh
+    t.yrow = g.yh
+    t.rrow = g.r.sh
+    row = part * g.chunk_rows
+    while row < end:
+        # some rows at a time: an activation finds them in the first-level cache
+        some = g.rows_h - row % g.rows_h
+        if some > g.some_rows:
+            some = g.some_rows
+        if some > end - row:
+            some = end - row
+        t.rows = some
         t.x = x + row // g.rows_h * g.xd + row % g.rows_h * g.xh
         to = y + row // g.rows_h * g.yd + row % g.rows_h * g.yh
         # rows of pixels that do not lie side by side are made aside
         t.y = to if g.yw == lanes else <float *>scratch
         if r != NULL:
             t.residual = r + row // g.rows_h * g.r.sd + row % g.rows_h * g.r.sh
-        g.row(&t)
+        g.tile(&t)
         if g.act.kind != ACT_NONE:
-            g.table.vector.activate(g.act.kind, t.y, t.y, t.width * lanes, g.act.alpha, g.act.beta)
+            for i in range(some):
+                g.table.vector.activate(g.act.kind, t.y + i * g.yh, t.y + i * g.yh, t.width * lanes, g.act.alpha, g.act.beta)
         if g.yw != lanes:
             for i in range(g.width):
                 memcpy(to + i * g.yw, t.y + i * lanes, lanes * sizeof(float))
+        row = row + some
     if part == 0 and g.write_halo:
         fill_halo(&g.y, <float *>args[4], n, block)
 
@@ -671,7 +783,8 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0),
     g.write_halo = write_halo
     g.n_taps = n_taps
     g.act = activation_of(activation)
-    g.row = table.conv.depthwise[<int>(stride[2] if stride[2] in (1, 2) else 0)] if per_group == 1 else table.conv.grouped
+    g.tile = depthwise_tile_of(table, taps, stride[2]) if per_group == 1 else table.conv.grouped
+    g.some_rows = 1 if g.yw != lanes else at_least(256 // at_least(g.width, 1), 1)
     if rv is not None:
         if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != 1 or extent is not None or tuple(step) != (1, 1, 1):
             raise ValueError(f"depthwise: residual {rv} for {yv}")

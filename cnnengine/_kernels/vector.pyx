@@ -162,6 +162,7 @@ cdef inline void repeated(const walk_t *g, const float *a, const float *b, float
 cdef int join_short_runs(walk_t *g) except -1:
     """Makes the runs that one operand has in common a single run, where they are short."""
     cdef int d = g.n_dims - 1, k
+    cdef Py_ssize_t target
     if d < 0 or g.size[d] < 1 or not 1 < g.run < SHORT or g.stride[3][d] != g.run or g.mode[0] != MODE_FULL or g.mode[1] != MODE_FULL:
         return 0
     k = 0 if g.stride[0][d] == 0 else 1
@@ -172,9 +173,10 @@ cdef int join_short_runs(walk_t *g) except -1:
     g.rows //= g.size[d]
     g.run *= g.size[d]
     g.n_dims = d
-    g.part = min(g.run, TARGET // g.again * g.again)
+    target = target_of(g.run * g.rows)
+    g.part = min(g.run, target // g.again * g.again)
     g.parts = (g.run + g.part - 1) // g.part
-    g.rows_per_chunk = max(1, TARGET // g.run)
+    g.rows_per_chunk = max(1, target // g.run)
     return 0
 
 

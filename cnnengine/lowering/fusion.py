@@ -381,6 +381,35 @@ def fuse_gates_into_weights(nodes: Sequence[Node], specs: Mapping[str, TensorSpe
     return [n for n in result if n is not None]
 
 
+def fuse_channels_last(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
+    """Transpose (N, H, W, C) -> (N, C, H, W) of few channels + Conv -> Conv that reads the image as it is.
+
+    The last of the rewrites: the others take the axes of a convolution's input for (N, C, H, W).
+    """
+    users = _users(nodes)
+    makers = {name: node for node in nodes for name in node.outputs if name}
+    result, gone = [], set()
+    for node in nodes:
+        maker = makers.get(node.inputs[0]) if node.inputs and node.inputs[0] else None
+        if (
+            maker is not None
+            and isinstance(maker.op, Transpose)
+            and users[node.inputs[0]] == 1
+            and node.inputs[0] not in kept
+            and _known_conv(node, specs)
+            and specs[maker.inputs[0]].value is None
+            and maker.op.order(4) == (0, 3, 1, 2)
+            and 1 <= specs[node.inputs[0]].concrete[1] <= 4
+            and 0 not in specs[node.outputs[0]].concrete
+            and node.op.group == 1  # type: ignore[attr-defined]
+            and max(node.op.dilations, default=1) == 1  # type: ignore[attr-defined]
+        ):
+            gone.add(id(maker))
+            node = node.replace(op=replace(node.op, channels_last=True), inputs=(maker.inputs[0], *node.inputs[1:]))  # type: ignore[type-var]
+        result.append(node)
+    return [node for node in result if id(node) not in gone]
+
+
 def _chain(convs: Sequence[Node], *, expand: bool, project: bool) -> Node:
     inputs = [convs[0].inputs[0]]
     for node in convs:

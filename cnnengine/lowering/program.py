@@ -26,6 +26,7 @@ from .fusion import (
     fuse_attention,
     fuse_chains,
     fuse_channels,
+    fuse_channels_last,
     fuse_gates_into_weights,
     fuse_pads,
     fuse_residuals,
@@ -253,6 +254,7 @@ class Program:
         nodes = fuse_affine(nodes, specs, graph.constants, wanted)
         nodes = repeat_channels(self._needed(fuse_channels(nodes, specs), specs, wanted), specs)
         nodes = fuse_gates_into_weights(fuse_chains(nodes, specs, wanted), specs, wanted)
+        nodes = fuse_channels_last(nodes, specs, wanted)
 
         emitter = Emitter(self.lanes, self._packed, self.winograd, None if self._store is None else self._store.release, self._slab)
         slots: list[str] = []

@@ -213,10 +213,13 @@ class Conv(_Convolution):
         Whether a fourth input of the output's shape is added before the activation (fused by the lowering).
     gated : bool
         Whether the last input (N, C, 1...) scales the channels of x first (fused by the lowering, into 1x1 convolutions).
+    channels_last : bool
+        Whether x is (N, H, W, C) of few channels, in one group and without dilation (fused by the lowering).
     """
 
     residual: bool = False
     gated: bool = False
+    channels_last: bool = False
 
     op_type: ClassVar[str] = "Conv"
 
@@ -224,6 +227,9 @@ class Conv(_Convolution):
         x, w = inputs[0], inputs[1]
         assert x is not None and w is not None
         ws = w.concrete
+        if self.channels_last:
+            x = TensorSpec(x.dtype, (x.concrete[0], x.concrete[-1], *x.concrete[1:-1]))
+            inputs = (x, *inputs[1:])
         self._check(inputs, ws[0] if ws else 0, ws[1] * self.group if len(ws) > 1 else 0)
         try:
             out, _, _ = self._window(ws).resolve(x.concrete[2:])
@@ -235,6 +241,8 @@ class Conv(_Convolution):
         x, w = inputs[0], inputs[1]
         if self.gated:
             x = x * inputs[-1]
+        if self.channels_last:
+            x = np.moveaxis(x, -1, 1)
         b = inputs[2] if len(inputs) > 2 else None
         out, begins, ends = self._window(w.shape).resolve(x.shape[2:])
         window = self._window(w.shape)
@@ -264,6 +272,8 @@ class Conv(_Convolution):
         assert x is not None
         if w is None or x.dtype != FLOAT32 or (bias is None and len(ctx.inputs) > 2 and ctx.inputs[2] is not None):
             return False
+        if self.channels_last:
+            return self._lower_channels_last(ctx, w, bias, x.concrete)
         c, spatial = x.concrete[1], x.concrete[2:]
         window = self._window(w.shape)
         out, begins, _ = window.resolve(spatial)
@@ -346,7 +356,9 @@ class Conv(_Convolution):
                 )
         packed = ctx.pack(("conv", *names, g, lanes), lambda: pack_conv(w, g, lanes))
         bias_packed = ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g))
-        xo = ctx.planes(0, halo=halo, lanes=lanes, groups=g)
+        # for one unit of outputs the kernel itself lays the rows of few plain channels between zeros; else that takes as long
+        whole = lanes == 1 and regions is None and len(out) < 3 and min(out) > 0 and o <= 2 * ctx.lanes
+        xo = ctx.plain(0) if whole else ctx.planes(0, halo=halo, lanes=lanes, groups=g)
         if self.residual:
             residual = ctx.planes(3, groups=g)
         extra: dict[str, Any] = {}
@@ -367,6 +379,32 @@ class Conv(_Convolution):
                 **call,
                 **extra,
             )
+        return True
+
+    def _lower_channels_last(self, ctx: Lowering, w: np.ndarray, bias: np.ndarray | None, x: tuple[int, ...]) -> bool:
+        """(N, H, W, C) is one channel of W * C pixels, and a kernel kw wide one of kw * C neighbours, at strides C times as long."""
+        n, height, width, c = x
+        window = self._window(w.shape)
+        _, (top, left), _ = window.resolve((height, width))
+        o, _, kh, kw = w.shape
+        names = (ctx.name(1), ctx.name(2) if bias is not None else "")
+        packed = ctx.pack(
+            ("conv channels last", *names),
+            lambda: pack_conv(np.ascontiguousarray(w.transpose(0, 2, 3, 1)).reshape(o, 1, kh, kw * c), 1, 1),
+        )
+        ctx.call(
+            "conv",
+            [
+                ctx.plain(0).reshaped((n, 1, height, width * c)),
+                packed,
+                ctx.pack(("bias", *names, 1), lambda: pack_bias(bias, o, 1)),
+                ctx.planes(3) if self.residual else None,
+            ],
+            [ctx.out_planes()],
+            taps=[(0, i - top, j - left * c) for i in range(kh) for j in range(kw * c)],
+            stride=(1, window.strides[0], window.strides[1] * c),
+            activation=self.activation,
+        )
         return True
 
 

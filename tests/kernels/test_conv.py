@@ -78,7 +78,10 @@ def launch_conv(
     )
     depthwise = name == "depthwise"
     layout_groups = 1 if depthwise or x.shape[1] // groups % dispatch.lanes() == 0 else groups
-    xv = View.planes(x.shape, in_lanes or dispatch.lanes(), merge_halos(halo, in_halo), layout_groups)
+    # in_lanes 0: plain, for which the kernel has weights as for planes of one channel
+    xv = View.plain(x.shape)
+    if in_lanes != 0:
+        xv = View.planes(x.shape, in_lanes or dispatch.lanes(), merge_halos(halo, in_halo), layout_groups)
     y_groups = 1 if depthwise or w.shape[0] // groups % dispatch.lanes() == 0 else groups
     yv = View.planes((x.shape[0], w.shape[0], *shape), dispatch.lanes(), out_halo, y_groups)
     if depthwise:
@@ -86,12 +89,12 @@ def launch_conv(
         bias_packed = kernels.pack_bias(bias, w.shape[0])
         params: dict[str, Any] = {"per_group": w.shape[1]}
     else:
-        packed = kernels.pack_conv(w, groups, in_lanes or dispatch.lanes())
+        packed = kernels.pack_conv(w, groups, {None: dispatch.lanes(), 0: 1}.get(in_lanes, in_lanes))
         bias_packed = kernels.pack_bias(bias, w.shape[0], groups)
         params = {"groups": groups}
     rv = None if residual is None else View.planes(yv.shape, dispatch.lanes(), in_halo, y_groups)
     launch = kernel(name).build([xv, None, None, rv], [yv], taps=taps, stride=step, activation=activation, **params)
-    arrays = [among_nan(blocked(xv, x))[1], among_nan(packed)[1], among_nan(bias_packed)[1]]
+    arrays = [among_nan(x.ravel() if xv.is_plain else blocked(xv, x))[1], among_nan(packed)[1], among_nan(bias_packed)[1]]
     arrays.append(None if rv is None else among_nan(blocked(rv, residual))[1])
     whole, y = among_nan(np.empty(yv.size, np.float32), fill=False)
     kernel(name).front(launch, *arrays, y, threads=threads)
@@ -164,6 +167,52 @@ def test_plain_planes(c, o, k, stride, isa, threads):
         out_halo=OUT_HALO[2],
         threads=threads,
     )
+
+
+@pytest.mark.parametrize("stride", [1, 2, (3, 1)])
+@pytest.mark.parametrize(
+    ("c", "o", "k", "dilation"), [(1, 8, 5, 1), (3, 64, 7, 1), (3, 40, 3, 1), (4, 17, 1, 1), (3, 33, (2, 5), (2, 3)), (20, 9, 3, 1)]
+)
+def test_plain_rows(c, o, k, dilation, stride, isa, threads):
+    kernel_shape = (k, k) if isinstance(k, int) else k
+    for height, width, pads in ((19, 61, 0), (40, 33, 1), (7, 130, (3, 0, 0, 7)), (13, 12, (0, 9, 8, 0))):
+        got = check(
+            "conv",
+            data(2, c, height, width),
+            data(o, c, *kernel_shape, seed=1),
+            data(o, seed=2),
+            stride=stride,
+            dilation=dilation,
+            pads=pads,
+            in_lanes=0,
+            out_halo=OUT_HALO[2],
+            threads=threads,
+        )
+        x, w, kw = data(2, c, height, width), data(o, c, *kernel_shape, seed=1), {"stride": stride, "dilation": dilation, "pads": pads}
+        if threads == 1:
+            assert_same_bits(got, launch_conv("conv", x, w, data(o, seed=2), in_lanes=1, **kw))
+            assert_same_bits(got[1:], launch_conv("conv", x[1:], w, data(o, seed=2), in_lanes=0, **kw))
+
+
+def test_plain_rows_of_one_axis(isa, threads):
+    for activation in (None, Activation("clip", 0.0, 6.0), Activation("leaky_relu", 0.1)):
+        x, w, residual = data(2, 2, 900), data(40, 2, 9, seed=1), data(2, 40, 450, seed=3)
+        check("conv", x, w, data(40, seed=2), residual=residual, activation=activation, stride=2, pads=4, in_lanes=0, threads=threads)
+
+
+def test_plain_rows_that_do_not_fit(isa):
+    build = kernel("conv").build
+    y = View.planes((1, 8, 3, 3), dispatch.lanes())
+    for x, kw in (
+        (View.plain((1, 2, 1, 3, 3)), {}),
+        (View.plain((1, 2, 3, 3)), {"groups": 2}),
+        (View.plain((1, 2, 3, 3)), {"extent": (1, 2, 2)}),
+        (View.plain((1, 2, 3, 3)), {"step": (1, 2, 2)}),
+        (View.plain((1, 2, 3, 3)), {"taps": []}),
+        (View.plain((1, 2, 3, 3)), {"taps": [(1, 0, 0)]}),
+    ):
+        with pytest.raises(ValueError, match="conv"):
+            build([x, None, None, None], [y], **{"taps": [(0, 0, 0)], **kw})
 
 
 @pytest.mark.parametrize(

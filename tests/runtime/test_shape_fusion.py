@@ -122,3 +122,61 @@ def test_zeros_around_pixels_stay_in_planes(isa, c, tail):
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2, 3), (2, 3))[:, :, :, ::2]
     np.testing.assert_array_equal(pooled, windows.max((-1, -2)))
     assert not any(k.startswith(("copy_nd", "fill")) for k in kernels)
+
+
+def last(net: Net, x: str, w: np.ndarray, **kw: object) -> str:
+    """A convolution of the channels-last x: behind a Transpose."""
+    planes = net.add("Transpose", [x], perm=[0, 3, 1, 2])[0]
+    return net.add("Conv", [planes, net.constant(w), net.constant(np.arange(len(w), dtype=np.float32))], **kw)[0]
+
+
+@pytest.mark.parametrize(
+    "kw",
+    [
+        {"pads": [1, 1, 1, 1]},
+        {"strides": [2, 2], "auto_pad": "SAME_UPPER"},
+        {"strides": [2, 3], "pads": [0, 2, 1, 0]},
+        {"auto_pad": "VALID"},
+    ],
+)
+@pytest.mark.parametrize(("c", "o", "kernel"), [(1, 5, (3, 3)), (3, 40, (3, 3)), (4, 24, (2, 5)), (3, 16, (7, 7))])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_images_with_their_channels_last(isa, c, o, kernel, kw, threads):
+    """The convolution reads them as they are; its sums are those of the same image turned around beforehand."""
+    rng = np.random.default_rng(5)
+    shape, w = (2, 17, 22, c), rng.standard_normal((o, c, *kernel)).astype(np.float32)
+    image = rng.standard_normal(shape).astype(np.float32)
+    net = Net(rng, shape)
+    y = net.add("Relu", [last(net, "x", w, **kw)])[0]
+    (got,), kernels, _ = run(net.model((y, o)), image, threads)
+    turned = Net(rng, (2, c, 17, 22))
+    y = turned.add("Relu", [turned.add("Conv", ["x", turned.constant(w), turned.constant(np.arange(o, dtype=np.float32))], **kw)[0]])[0]
+    (want,), _, _ = run(turned.model((y, o)), np.ascontiguousarray(image.transpose(0, 3, 1, 2)), threads)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
+    assert not any(k.startswith("copy_nd") for k in kernels)
+    # a batch is its images
+    (one,), _, _ = run(Net.model(_of_one(net, shape), (net.nodes[-1].output[0], o)), image[1:], threads)
+    np.testing.assert_array_equal(one, got[1:])
+
+
+def _of_one(net: Net, shape: tuple[int, ...]) -> Net:
+    net.shape = (1, *shape[1:])
+    return net
+
+
+def test_images_that_something_else_reads_turned_around(isa):
+    """Another reader, many channels, dilated or grouped kernels: the Transpose stays."""
+    rng = np.random.default_rng(6)
+    image = rng.standard_normal((1, 9, 11, 4)).astype(np.float32)
+    w, narrow = (rng.standard_normal(s).astype(np.float32) for s in ((8, 4, 3, 3), (8, 2, 3, 3)))
+    for kw, weights, read in (({}, w, True), ({"dilations": [2, 2]}, w, False), ({"group": 2}, narrow, False)):
+        net = Net(rng, image.shape)
+        y = last(net, "x", weights, **kw)
+        outputs = [(y, 8), (net.nodes[0].output[0], 4)] if read else [(y, 8)]
+        values, _, _ = run(net.model(*outputs), image)
+        turned = Net(rng, (1, 4, 9, 11))
+        z = turned.add("Conv", ["x", turned.constant(weights), turned.constant(np.arange(8, dtype=np.float32))], **kw)[0]
+        (want,), _, _ = run(turned.model((z, 8)), np.ascontiguousarray(image.transpose(0, 3, 1, 2)))
+        np.testing.assert_allclose(values[0], want, rtol=1e-5, atol=1e-4)
+        if read:
+            np.testing.assert_array_equal(values[1], image.transpose(0, 3, 1, 2))

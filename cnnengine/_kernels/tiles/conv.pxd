@@ -43,7 +43,7 @@ cdef inline void step_ahead(conv_tile_t *t, const float *end) noexcept nogil:
 ctypedef void (*conv_tile_fn)(int width, const conv_tile_t *t) noexcept nogil
 
 cdef struct depthwise_tile_t:
-    const float *x                      # first pixel of the row
+    const float *x                      # first pixel of the first row
     const float *w                      # [tap][channel of the group][lane]
     Py_ssize_t per_group                # channels of a group
     const float *bias                   # [lane]
@@ -51,11 +51,13 @@ cdef struct depthwise_tile_t:
     const float *residual               # or NULL
     const Py_ssize_t *taps
     Py_ssize_t n_taps
-    Py_ssize_t width                    # output pixels of the row
+    Py_ssize_t width                    # output pixels of a row
     Py_ssize_t xstep                    # floats between neighbouring pixels
+    Py_ssize_t rows                     # output rows
+    Py_ssize_t xrow, yrow, rrow         # floats between them
     float low, high
 
-ctypedef void (*depthwise_row_fn)(const depthwise_tile_t *t) noexcept nogil
+ctypedef void (*depthwise_rows_fn)(const depthwise_tile_t *t) noexcept nogil
 
 # Winograd F(4x4, 3x3): one tile of one channel block between planes and its 36 elements, `step` floats apart.
 cdef enum:
@@ -94,8 +96,9 @@ cdef struct ConvTiles:
     int width[5]                        # widest tile of B output blocks
     conv_tile_fn blocked[5][CONV_STRIDES]   # [B][stride or 0]; input planes of `lanes` channels
     conv_tile_fn plain[5][CONV_STRIDES]     # input planes of one channel
-    depthwise_row_fn depthwise[CONV_STRIDES]    # one channel a group
-    depthwise_row_fn grouped            # several; any stride
+    depthwise_rows_fn depthwise         # one channel a group, any taps and stride
+    depthwise_rows_fn kernels[3][2]     # the same for taps in rows of 3, 5 and 7 neighbours; strides 1 and 2
+    depthwise_rows_fn grouped           # several channels a group
     winograd_input_fn winograd_input
     winograd_output_fn winograd_output
     dot_fn dot

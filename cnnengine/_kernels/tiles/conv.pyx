@@ -45,12 +45,16 @@ cdef extern from "simd.h" nogil:
     #define WIDTH2 (VREGISTERS < 32 ? 6 : 14)
     #define WIDTH3 (VREGISTERS < 32 ? 4 : 9)
     #define WIDTH4 (VREGISTERS < 32 ? 3 : 7)
+    /* widest depthwise tile with kernels 3, 5 and 7 wide: its sums, a row of weights and a pixel are in registers */
+    #define WIDTH_K3 (VREGISTERS < 32 ? 10 : 14)
+    #define WIDTH_K5 (VREGISTERS < 32 ? 8 : 14)
+    #define WIDTH_K7 (VREGISTERS < 32 ? 7 : 14)
     /* the same pointer, but loads through it are not moved out of a loop: they would be spilled, and read from the stack */
     AI const float *unmoved(const float *p) { __asm__("" : "+r"(p)); return p; }
     """
     ctypedef float vf
     ctypedef int vi
-    enum: LANES, UNROLL, WIDTH1, WIDTH2, WIDTH3, WIDTH4
+    enum: LANES, UNROLL, WIDTH1, WIDTH2, WIDTH3, WIDTH4, WIDTH_K3, WIDTH_K5, WIDTH_K7
     vf vset(float) noexcept
     vf vload(const float *) noexcept
     vf vload_part(const float *, int) noexcept
@@ -269,17 +273,37 @@ cdef void plain_2_2(int P, const conv_tile_t *t) noexcept nogil: widths(2, 2, 1,
 
 
 # ---------------------------------------------------------------- depthwise
-# One row of one channel block: P pixels in P registers; every tap is one weight register and P loads.
+# Rows of one channel block. Where the taps are rows of K neighbours, at stride 1 or 2, a row of the kernel stays in K registers and
+# every pixel is loaded once for all of them: P multiply-adds a tap, but only (P - 1) S + K loads a row of taps. Narrow planes take
+# two output rows at once, so that the sums are as many as the latency of a multiply-add asks for. The order of a sum is that of
+# the taps in every instance.
 
-cdef inline void depthwise_tile(const int P, const int S, Py_ssize_t at, const depthwise_tile_t *t) noexcept nogil:
+cdef inline void finish(const int P, Py_ssize_t at, vf *acc, const depthwise_tile_t *t, float *y, const float *residual) noexcept nogil:
+    """Residual, clip, store. Functions of one pixel, written out, as in `pixels`."""
+    cdef int p
+    if residual != NULL:
+        for p in range(P):
+            acc[p] = acc[p] + vload(residual + (at + p) * LANES)
+    if t.low > -INFINITY:
+        for p in range(P):
+            acc[p] = vmax_keep(acc[p], t.low)
+    if t.high < INFINITY:
+        for p in range(P):
+            acc[p] = vmin_keep(acc[p], t.high)
+    for p in range(P):
+        vstore(y + (at + p) * LANES, acc[p])
+
+
+cdef inline void depthwise_tile(const int P, const int S, Py_ssize_t at, const depthwise_tile_t *t, const float *x, float *y,
+                                const float *residual) noexcept nogil:
+    """Any taps: each is one weight register and P loads."""
     cdef vf acc[14]
     cdef vf w
     cdef int p
     cdef Py_ssize_t tap
     cdef Py_ssize_t step = S * LANES if S else t.xstep
-    cdef const float *x = t.x + at * step
     cdef const float *xi
-    cdef float *y = t.y + at * LANES
+    x = x + at * step
     w = vload(t.bias)
     for p in range(P):
         acc[p] = w
@@ -288,35 +312,196 @@ cdef inline void depthwise_tile(const int P, const int S, Py_ssize_t at, const d
         w = vload(t.w + tap * LANES)
         for p in range(P):
             acc[p] = acc[p] + w * vload(xi + p * step)
-    if t.residual != NULL:
-        for p in range(P):
-            acc[p] = acc[p] + vload(t.residual + (at + p) * LANES)
-    for p in range(P):
-        vstore(y + p * LANES, vmin_keep(vmax_keep(acc[p], t.low), t.high))
+    finish(P, at, acc, t, y, residual)
 
 
-cdef inline void depthwise_row(const int S, const depthwise_tile_t *t) noexcept nogil:
+cdef inline void depthwise_row(const int S, const depthwise_tile_t *t, const float *x, float *y, const float *residual) noexcept nogil:
     cdef Py_ssize_t at = 0, n = t.width
     while n - at >= 14 or n - at == 7:
         if n - at >= 14:
-            depthwise_tile(14, S, at, t)
+            depthwise_tile(14, S, at, t, x, y, residual)
             at = at + 14
         else:
-            depthwise_tile(7, S, at, t)
+            depthwise_tile(7, S, at, t, x, y, residual)
             at = at + 7
     while n - at >= 4:
-        depthwise_tile(4, S, at, t)
+        depthwise_tile(4, S, at, t, x, y, residual)
         at = at + 4
     while n - at >= 2:
-        depthwise_tile(2, S, at, t)
+        depthwise_tile(2, S, at, t, x, y, residual)
         at = at + 2
     if n - at >= 1:
-        depthwise_tile(1, S, at, t)
+        depthwise_tile(1, S, at, t, x, y, residual)
 
 
-cdef void depthwise_0(const depthwise_tile_t *t) noexcept nogil: depthwise_row(0, t)
-cdef void depthwise_1(const depthwise_tile_t *t) noexcept nogil: depthwise_row(1, t)
-cdef void depthwise_2(const depthwise_tile_t *t) noexcept nogil: depthwise_row(2, t)
+cdef inline void depthwise_rows(const int S, const depthwise_tile_t *t) noexcept nogil:
+    cdef Py_ssize_t row
+    for row in range(t.rows):
+        depthwise_row(S, t, t.x + row * t.xrow, t.y + row * t.yrow, t.residual + row * t.rrow if t.residual != NULL else NULL)
+
+
+cdef void depthwise_0(const depthwise_tile_t *t) noexcept nogil: depthwise_rows(0, t)
+
+
+cdef inline void meet(const int P, const int K, const int S, const int j, const int q, vf *acc, const vf *w, vf v) noexcept nogil:
+    """Column q of x meets tap j of the kernel's row."""
+    if j < K and q >= j and (q - j) % S == 0 and (q - j) // S < P:
+        acc[(q - j) // S] = acc[(q - j) // S] + w[j] * v
+
+
+cdef inline void meets(const int P, const int K, const int S, const int q, vf *acc, const vf *w, vf v) noexcept nogil:
+    meet(P, K, S, 0, q, acc, w, v)
+    meet(P, K, S, 1, q, acc, w, v)
+    meet(P, K, S, 2, q, acc, w, v)
+    meet(P, K, S, 3, q, acc, w, v)
+    meet(P, K, S, 4, q, acc, w, v)
+    meet(P, K, S, 5, q, acc, w, v)
+    meet(P, K, S, 6, q, acc, w, v)
+
+
+cdef inline void columns(const int P, const int K, const int S, const int N, vf *acc, const vf *w, const float *x) noexcept nogil:
+    """N columns of x, written out, as in `pixels`."""
+    if N > 0: meets(P, K, S, 0, acc, w, vload(x + 0 * LANES))
+    if N > 1: meets(P, K, S, 1, acc, w, vload(x + 1 * LANES))
+    if N > 2: meets(P, K, S, 2, acc, w, vload(x + 2 * LANES))
+    if N > 3: meets(P, K, S, 3, acc, w, vload(x + 3 * LANES))
+    if N > 4: meets(P, K, S, 4, acc, w, vload(x + 4 * LANES))
+    if N > 5: meets(P, K, S, 5, acc, w, vload(x + 5 * LANES))
+    if N > 6: meets(P, K, S, 6, acc, w, vload(x + 6 * LANES))
+    if N > 7: meets(P, K, S, 7, acc, w, vload(x + 7 * LANES))
+    if N > 8: meets(P, K, S, 8, acc, w, vload(x + 8 * LANES))
+    if N > 9: meets(P, K, S, 9, acc, w, vload(x + 9 * LANES))
+    if N > 10: meets(P, K, S, 10, acc, w, vload(x + 10 * LANES))
+    if N > 11: meets(P, K, S, 11, acc, w, vload(x + 11 * LANES))
+    if N > 12: meets(P, K, S, 12, acc, w, vload(x + 12 * LANES))
+    if N > 13: meets(P, K, S, 13, acc, w, vload(x + 13 * LANES))
+    if N > 14: meets(P, K, S, 14, acc, w, vload(x + 14 * LANES))
+    if N > 15: meets(P, K, S, 15, acc, w, vload(x + 15 * LANES))
+    if N > 16: meets(P, K, S, 16, acc, w, vload(x + 16 * LANES))
+    if N > 17: meets(P, K, S, 17, acc, w, vload(x + 17 * LANES))
+    if N > 18: meets(P, K, S, 18, acc, w, vload(x + 18 * LANES))
+    if N > 19: meets(P, K, S, 19, acc, w, vload(x + 19 * LANES))
+    if N > 20: meets(P, K, S, 20, acc, w, vload(x + 20 * LANES))
+    if N > 21: meets(P, K, S, 21, acc, w, vload(x + 21 * LANES))
+    if N > 22: meets(P, K, S, 22, acc, w, vload(x + 22 * LANES))
+    if N > 23: meets(P, K, S, 23, acc, w, vload(x + 23 * LANES))
+    if N > 24: meets(P, K, S, 24, acc, w, vload(x + 24 * LANES))
+    if N > 25: meets(P, K, S, 25, acc, w, vload(x + 25 * LANES))
+    if N > 26: meets(P, K, S, 26, acc, w, vload(x + 26 * LANES))
+    if N > 27: meets(P, K, S, 27, acc, w, vload(x + 27 * LANES))
+    if N > 28: meets(P, K, S, 28, acc, w, vload(x + 28 * LANES))
+    if N > 29: meets(P, K, S, 29, acc, w, vload(x + 29 * LANES))
+    if N > 30: meets(P, K, S, 30, acc, w, vload(x + 30 * LANES))
+    if N > 31: meets(P, K, S, 31, acc, w, vload(x + 31 * LANES))
+    if N > 32: meets(P, K, S, 32, acc, w, vload(x + 32 * LANES))
+
+
+cdef inline void kernel_tile(const int P, const int K, const int S, const int R, Py_ssize_t at, const depthwise_tile_t *t, const float *x,
+                             float *y, const float *residual) noexcept nogil:
+    """P pixels of R output rows, taps in rows of K neighbours."""
+    cdef vf acc[14]
+    cdef vf other[7]
+    cdef vf w[7]
+    cdef int p
+    cdef Py_ssize_t tap
+    cdef const float *xi
+    cdef const float *wi = t.w
+    x = x + at * S * LANES
+    w[0] = vload(t.bias)
+    for p in range(P):
+        acc[p] = w[0]
+    if R > 1:
+        for p in range(P):
+            other[p] = w[0]
+    tap = 0
+    while tap < t.n_taps:
+        xi = x + t.taps[tap]
+        tap = tap + K
+        for p in range(K):
+            w[p] = vload(wi + p * LANES)
+        wi = wi + K * LANES
+        columns(P, K, S, (P - 1) * S + K, acc, w, xi)
+        if R > 1:
+            columns(P, K, S, (P - 1) * S + K, other, w, xi + t.xrow)
+    finish(P, at, acc, t, y, residual)
+    if R > 1:
+        finish(P, at, other, t, y + t.yrow, residual + t.rrow if residual != NULL else NULL)
+
+
+cdef inline void kernel_tiles(const int K, const int S, const int R, const int widest, int P, Py_ssize_t at, const depthwise_tile_t *t,
+                              const float *x, float *y, const float *residual) noexcept nogil:
+    """The instance for P pixels, none wider than `widest` (see `widths`)."""
+    if P <= 7 or widest <= 7:
+        if P <= 4 or widest <= 4:
+            if P <= 2 or widest <= 2:
+                if P <= 1 or widest <= 1:
+                    kernel_tile(1, K, S, R, at, t, x, y, residual)
+                else:
+                    kernel_tile(2, K, S, R, at, t, x, y, residual)
+            else:
+                if P <= 3 or widest <= 3:
+                    kernel_tile(3, K, S, R, at, t, x, y, residual)
+                else:
+                    kernel_tile(4, K, S, R, at, t, x, y, residual)
+        else:
+            if P <= 6 or widest <= 6:
+                if P <= 5 or widest <= 5:
+                    kernel_tile(5, K, S, R, at, t, x, y, residual)
+                else:
+                    kernel_tile(6, K, S, R, at, t, x, y, residual)
+            else:
+                kernel_tile(7, K, S, R, at, t, x, y, residual)
+    else:
+        if P <= 10 or widest <= 10:
+            if P <= 8 or widest <= 8:
+                kernel_tile(8, K, S, R, at, t, x, y, residual)
+            else:
+                if P <= 9 or widest <= 9:
+                    kernel_tile(9, K, S, R, at, t, x, y, residual)
+                else:
+                    kernel_tile(10, K, S, R, at, t, x, y, residual)
+        else:
+            if P <= 12 or widest <= 12:
+                if P <= 11 or widest <= 11:
+                    kernel_tile(11, K, S, R, at, t, x, y, residual)
+                else:
+                    kernel_tile(12, K, S, R, at, t, x, y, residual)
+            else:
+                if P <= 13 or widest <= 13:
+                    kernel_tile(13, K, S, R, at, t, x, y, residual)
+                else:
+                    kernel_tile(14, K, S, R, at, t, x, y, residual)
+
+
+cdef inline void kernel_rows(const int K, const int S, const int widest, const depthwise_tile_t *t) noexcept nogil:
+    cdef Py_ssize_t row = 0, at, left, pieces
+    cdef const float *x
+    cdef const float *residual
+    cdef float *y
+    while row < t.rows:
+        x = t.x + row * t.xrow
+        y = t.y + row * t.yrow
+        residual = t.residual + row * t.rrow if t.residual != NULL else NULL
+        if not UNROLL and t.width <= 7 and row + 2 <= t.rows:
+            kernel_tiles(K, S, 2, 7, <int>t.width, 0, t, x, y, residual)
+            row = row + 2
+            continue
+        pieces = (t.width + widest - 1) // widest
+        at = 0
+        while pieces > 0:
+            left = (t.width - at + pieces - 1) // pieces
+            kernel_tiles(K, S, 1, widest, <int>left, at, t, x, y, residual)
+            at = at + left
+            pieces = pieces - 1
+        row = row + 1
+
+
+cdef void kernel_3_1(const depthwise_tile_t *t) noexcept nogil: kernel_rows(3, 1, WIDTH_K3, t)
+cdef void kernel_3_2(const depthwise_tile_t *t) noexcept nogil: kernel_rows(3, 2, WIDTH_K3, t)
+cdef void kernel_5_1(const depthwise_tile_t *t) noexcept nogil: kernel_rows(5, 1, WIDTH_K5, t)
+cdef void kernel_5_2(const depthwise_tile_t *t) noexcept nogil: kernel_rows(5, 2, WIDTH_K5, t)
+cdef void kernel_7_1(const depthwise_tile_t *t) noexcept nogil: kernel_rows(7, 1, WIDTH_K7, t)
+cdef void kernel_7_2(const depthwise_tile_t *t) noexcept nogil: kernel_rows(7, 2, WIDTH_K7, t)
 
 
 # Several channels a group: the lanes of a pixel are permuted so that each output lane meets channel k of its own group. No value
@@ -324,15 +509,6 @@ cdef void depthwise_2(const depthwise_tile_t *t) noexcept nogil: depthwise_row(2
 #
 # A permutation costs as much as a multiply-add. Where the taps are rows of three neighbours, at stride 1 or 2, a row's pixels are
 # permuted once for each channel and meet all three taps: P + 2 permutations for 3 P multiply-adds at stride 1.
-
-cdef inline void grouped_store(const int P, Py_ssize_t at, vf *acc, const depthwise_tile_t *t) noexcept nogil:
-    cdef int p
-    if t.residual != NULL:
-        for p in range(P):
-            acc[p] = acc[p] + vload(t.residual + (at + p) * LANES)
-    for p in range(P):
-        vstore(t.y + (at + p) * LANES, vmin_keep(vmax_keep(acc[p], t.low), t.high))
-
 
 cdef inline void grouped_tile(const int P, Py_ssize_t at, const depthwise_tile_t *t) noexcept nogil:
     """Any taps, any stride: one permutation for each multiply-add."""
@@ -355,7 +531,7 @@ cdef inline void grouped_tile(const int P, Py_ssize_t at, const depthwise_tile_t
             for p in range(P):
                 acc[p] = acc[p] + w * vpermute(vload(xi + p * step), order)
             wi = wi + LANES
-    grouped_store(P, at, acc, t)
+    finish(P, at, acc, t, t.y, t.residual)
 
 
 cdef inline void grouped_tile3(const int P, const int S, Py_ssize_t at, const depthwise_tile_t *t) noexcept nogil:
@@ -389,7 +565,7 @@ cdef inline void grouped_tile3(const int P, const int S, Py_ssize_t at, const de
                 if q >= 2 and (q - 2) % S == 0 and (q - 2) // S < P:
                     acc[(q - 2) // S] = acc[(q - 2) // S] + w2 * v
             wi = wi + LANES
-    grouped_store(P, at, acc, t)
+    finish(P, at, acc, t, t.y, t.residual)
 
 
 cdef inline void grouped_part(const int P, const int S, Py_ssize_t at, const depthwise_tile_t *t) noexcept nogil:
@@ -418,15 +594,22 @@ cdef inline void grouped_stride(const int S, const depthwise_tile_t *t) noexcept
         grouped_part(1, S, at, t)
 
 
-cdef void grouped_row(const depthwise_tile_t *t) noexcept nogil:
-    cdef Py_ssize_t tap
+cdef void grouped_rows(const depthwise_tile_t *all) noexcept nogil:
+    cdef Py_ssize_t tap, row
+    cdef depthwise_tile_t one = all[0]
+    cdef depthwise_tile_t *t = &one
     cdef int threes = t.n_taps % 3 == 0
     for tap in range(0, t.n_taps - 2, 3):
         if t.taps[tap + 1] - t.taps[tap] != LANES or t.taps[tap + 2] - t.taps[tap] != 2 * LANES:
             threes = 0
-    if threes and t.xstep == LANES: grouped_stride(1, t)
-    elif threes and t.xstep == 2 * LANES: grouped_stride(2, t)
-    else: grouped_stride(0, t)
+    for row in range(all.rows):
+        if threes and t.xstep == LANES: grouped_stride(1, t)
+        elif threes and t.xstep == 2 * LANES: grouped_stride(2, t)
+        else: grouped_stride(0, t)
+        t.x = t.x + t.xrow
+        t.y = t.y + t.yrow
+        if t.residual != NULL:
+            t.residual = t.residual + t.rrow
 
 
 # ---------------------------------------------------------------- Winograd F(4x4, 3x3)
@@ -608,8 +791,11 @@ tiles.blocked[3][:] = [blocked_3_0, blocked_3_1, blocked_3_2]
 tiles.blocked[4][:] = [blocked_4_0, blocked_4_1, blocked_4_2]
 tiles.plain[1][:] = [plain_1_0, plain_1_1, plain_1_2]
 tiles.plain[2][:] = [plain_2_0, plain_2_1, plain_2_2]
-tiles.depthwise[:] = [depthwise_0, depthwise_1, depthwise_2]
-tiles.grouped = grouped_row
+tiles.depthwise = depthwise_0
+tiles.kernels[0][:] = [kernel_3_1, kernel_3_2]
+tiles.kernels[1][:] = [kernel_5_1, kernel_5_2]
+tiles.kernels[2][:] = [kernel_7_1, kernel_7_2]
+tiles.grouped = grouped_rows
 tiles.winograd_input = winograd_input
 tiles.winograd_output = winograd_output
 tiles.dot = dot
