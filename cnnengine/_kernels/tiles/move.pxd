@@ -23,6 +23,16 @@ ctypedef void (*blend_pixels_fn)(const float *x, const Py_ssize_t *first, const 
 # `parts` i, LANES orders, then LANES masks.
 ctypedef void (*mix_fn)(const float *const *x, const int *table, int parts, bint keep, float *y, Py_ssize_t pixels) noexcept nogil
 
+# Whether one of n boxes, as five arrays `room` floats apart (low and high edges along x, the same along y, area), shares more
+# than `threshold` of its union with the box of these five numbers; boxes without an area share nothing. `room` is at least n
+# rounded up to 4 * LANES; boxes from n on have area 0.
+ctypedef bint (*overlaps_fn)(const float *boxes, Py_ssize_t room, Py_ssize_t n, const float *box, float threshold) noexcept nogil
+
+# y[p * LANES + l] is the sum of weights[k] * x[offsets[k] + l] over the taps[p] taps of pixel p, k counting on from pixel to pixel;
+# 0 where a pixel has none.
+ctypedef void (*weigh_fn)(const float *x, const Py_ssize_t *offsets, const float *weights, const int *taps, float *y,
+                          Py_ssize_t pixels) noexcept nogil
+
 cdef struct MoveTiles:
     int lanes
     pack_fn pack
@@ -31,3 +41,5 @@ cdef struct MoveTiles:
     blend_rows_fn blend_rows
     blend_pixels_fn blend_pixels
     mix_fn mix
+    overlaps_fn overlaps
+    weigh_fn weigh
