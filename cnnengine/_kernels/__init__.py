@@ -105,7 +105,7 @@ BYTE_FRONTS = frozenset(
 """Kernels of any element type: their fronts take the buffers as bytes."""
 
 
-FUNCTIONS: dict[str, str] = {"find_nonzero": "select", "suppress": "select"}
+FUNCTIONS: dict[str, str] = {"best_of_line": "select", "find_nonzero": "select", "suppress": "select"}
 """Functions that give arrays of as many rows as there are, called by the host: name -> module."""
 
 INDEX_CHUNK = 16384

@@ -389,6 +389,42 @@ def topk(Launch launch, const unsigned char[::1] x, unsigned char[::1] values, u
     run_bytes(launch, [x, values, indices], threads)
 
 
+def best_of_line(const float[::1] x, Py_ssize_t k, bint largest):
+    """The k best of a vector and their indices, as `topk` has them.
+
+    Parameters
+    ----------
+    x : ndarray
+        float32, C-contiguous.
+    k : int
+        1 to the length of x.
+    largest : bool
+
+    Returns
+    -------
+    list of ndarray
+        float32 and int64 (k,).
+    """
+    cdef ranked_t *heap
+    cdef Py_ssize_t i, n = x.shape[0]
+    cdef float[::1] v
+    cdef int64_t[::1] at
+    if not 1 <= k <= n:
+        raise ValueError(f"best_of_line: {k} of {n}")
+    values, indices = np.empty(k, np.float32), np.empty(k, np.int64)
+    v, at = values, indices
+    heap = <ranked_t *>malloc(k * sizeof(ranked_t))
+    if heap == NULL:
+        raise MemoryError("best_of_line")
+    with nogil:
+        topks[0](<const char *>&x[0], n, 1, k, 0 if largest else <uint64_t>0xffffffff, heap)
+        for i in range(k):
+            at[i] = heap[i].index
+            v[i] = x[heap[i].index]
+    free(heap)
+    return [values, indices]
+
+
 # ---------------------------------------------------------------- running sums
 
 SUM_DTYPES = PUT_DTYPES

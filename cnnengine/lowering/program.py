@@ -39,8 +39,8 @@ from .inference import infer_nodes, located
 PLANS = 32
 """Plans kept for each node that a segment starts at, the least recently used given up first."""
 
-STEPPED = 3
-"""Times that the light nodes behind a data-dependent extent run one by one, before those shapes get a plan."""
+STEPPED = 10
+"""Times that light nodes behind a data-dependent extent run one by one before those shapes get a plan, which takes as long."""
 
 SEEN = 2048
 """Shapes whose runs are counted."""
@@ -222,6 +222,7 @@ class Program:
         self._workspaces: list[Workspace] = []
         self._lock = own_lock(self)
         self._light: list[bool] | None = None
+        self._live: dict[int, list[str]] = {}
         self._constant_specs = {name: TensorSpec.of(value) for name, value in graph.constants.items()}
         reads: dict[str, int] = {}
         for index, node in enumerate(graph.nodes):
@@ -246,8 +247,13 @@ class Program:
 
     def _segment(self, start: int, values: Mapping[str, Any], at_once: bool) -> Segment | None:
         """As `segment`; unless `at_once`, None for shapes of light nodes that have not come often enough to be planned."""
-        live = {n: v for n, v in values.items() if self._last_read.get(n, -1) >= start and n not in self.graph.constants}
-        key = (start, *((n, v.dtype.str, v.shape) if isinstance(v, np.ndarray) else (n, "list") for n, v in live.items()))
+        names = self._live.get(start)
+        if names is None:
+            made = [*self.graph.inputs, *(n for node in self.graph.nodes[:start] for n in node.outputs if n)]
+            names = [n for n in made if self._last_read.get(n, -1) >= start and n not in self.graph.constants]
+            self._live[start] = names
+        live = {n: values[n] for n in names if n in values}
+        key = (start, len(live), *[(v.dtype.str, v.shape) if isinstance(v, np.ndarray) else "list" for v in live.values()])
         with self._lock:
             plans = self._segments.setdefault(start, OrderedDict())
             found = plans.get(key)
@@ -357,22 +363,26 @@ class Program:
         node = nodes[start]
         try:
             while at < len(nodes) and self._is_light(at):
-                node = nodes[at]
+                node, op = nodes[at], nodes[at].op
                 inputs = [None if not n else values[n] if n in values else constants[n] for n in node.inputs]
-                if not all(a is None or (isinstance(a, np.ndarray) and a.size <= LIGHT_SIZE) for a in inputs):
-                    break
-                if isinstance(node.op, Controlling):
+                rank = 0
+                for a in inputs:
+                    if a is not None:
+                        if not isinstance(a, np.ndarray) or a.size > LIGHT_SIZE:
+                            return at
+                        rank = max(rank, a.ndim)
+                if rank > 2 and isinstance(op, (Add, Sub, Mul, Div)):
+                    return at  # may be fused with others, which rounds differently
+                if isinstance(op, Controlling):
                     results = self._run_host(node, inputs, threads)
                 else:
-                    if isinstance(node.op, (Add, Sub, Mul, Div)) and any(a is not None and a.ndim > 2 for a in inputs):
-                        break  # may be fused with others, which rounds differently
-                    computed = node.op.immediate(*inputs)
-                    results = node.op.reference(*inputs) if computed is None else computed
+                    computed = op.immediate(*inputs)
+                    results = op.reference(*inputs) if computed is None else computed
                 for name, value in zip(node.outputs, results, strict=False):
                     if name:
                         values[name] = _settled(value)
                 at += 1
-                if node.op.op_type in DIVIDING:
+                if op.op_type in DIVIDING:
                     break
         except (CNNEngineError, *FAULTS):
             with located(node, self.graph.name):

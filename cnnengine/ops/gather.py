@@ -40,6 +40,16 @@ def wrapped(indices: np.ndarray, extent: int, operator: str) -> np.ndarray:
     return np.where(indices < 0, indices + extent, indices).astype(np.intp)
 
 
+def _taken(x: np.ndarray, indices: np.ndarray, axis: int, operator: str) -> np.ndarray:
+    """Slices of x; an index outside is an InputError."""
+    if indices.dtype in (np.int32, np.int64):  # NumPy checks them itself
+        try:
+            return np.asarray(x.take(indices, axis=axis))
+        except IndexError:
+            pass
+    return np.asarray(x.take(wrapped(indices, x.shape[axis], operator), axis=axis))
+
+
 def _reduction(node: NodeRecord) -> str:
     kind = node.attribute("reduction", "none")
     if kind not in REDUCTIONS:
@@ -77,7 +87,7 @@ class Gather(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         x, indices = inputs
         axis = normal_axis(self.axis, x.ndim, self.op_type)
-        return [np.asarray(x.take(wrapped(np.asarray(indices), x.shape[axis], self.op_type), axis=axis))]
+        return [_taken(x, np.asarray(indices), axis, self.op_type)]
 
     def lower(self, ctx: Lowering) -> bool:
         x, indices = ctx.inputs[0], ctx.const(1)
@@ -278,6 +288,8 @@ class GatherND(Operator):
         shape: Any = self._shape(x.shape, indices.shape)
         b = self.batch_dims
         depth, strides = indices.shape[-1], strides_of(x.shape)
+        if depth == 1 and b == 0:
+            return [_taken(x, indices.reshape(indices.shape[:-1]), 0, self.op_type)]
         if 0 in shape or depth > MAX_AXES:
             return None
         bases = [strides[a] if a < b else 0 for a in range(indices.ndim - 1)]
@@ -461,6 +473,8 @@ class TopK(Operator):
         axis = normal_axis(self.axis, x.ndim, self.op_type)
         count = self._count(x.shape[axis], inputs[1] if len(inputs) > 1 else None)
         shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+        if x.ndim == 1 and x.dtype == np.float32 and count:
+            return function("best_of_line")(x, count, bool(self.largest))
         return immediate.call("topk", [x], [(shape, x.dtype), (shape, INT64)], axis=axis, largest=bool(self.largest))
 
     def lower(self, ctx: Lowering) -> bool:

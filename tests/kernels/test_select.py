@@ -174,6 +174,17 @@ def test_topk(threads, dtype, largest, shape, axis, k):
     np.testing.assert_array_equal(values, np.take_along_axis(x, indices, axis))
 
 
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (7, 7), (9, 1), (300, 60), (3001, 8)])
+def test_best_of_line(largest, n, k):
+    x = RNG.integers(0, 50, n).astype(np.float32)
+    if n > 8:
+        x[:8] = [np.nan, -np.inf, np.inf, 0.0, -0.0, -np.nan, -3.5, np.nan]
+    values, indices = function("best_of_line")(x, k, largest)
+    np.testing.assert_array_equal(indices, ranked(x, k, 0, largest))
+    np.testing.assert_array_equal(values, x[indices])
+
+
 @pytest.mark.parametrize("order", ["rising", "falling", "equal"])
 def test_topk_of_long_lines(order):
     x = {"rising": np.arange(5000), "falling": -np.arange(5000), "equal": np.zeros(5000)}[order].astype(np.float32)
