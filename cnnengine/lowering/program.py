@@ -249,11 +249,12 @@ class Program:
         """As `segment`; unless `at_once`, None for shapes of light nodes that have not come often enough to be planned."""
         names = self._live.get(start)
         if names is None:
-            made = [*self.graph.inputs, *(n for node in self.graph.nodes[:start] for n in node.outputs if n)]
-            names = [n for n in made if self._last_read.get(n, -1) >= start and n not in self.graph.constants]
+            before = [*self.graph.inputs, *(n for node in self.graph.nodes[:start] for n in node.outputs if n)]
+            names = [n for n in before if self._last_read.get(n, -1) >= start and n not in self.graph.constants]
             self._live[start] = names
         live = {n: values[n] for n in names if n in values}
-        key = (start, len(live), *[(v.dtype.str, v.shape) if isinstance(v, np.ndarray) else "list" for v in live.values()])
+        absent = () if len(live) == len(names) else tuple(n for n in names if n not in values)
+        key = (start, absent, *[(v.dtype.str, v.shape) if isinstance(v, np.ndarray) else "list" for v in live.values()])
         with self._lock:
             plans = self._segments.setdefault(start, OrderedDict())
             found = plans.get(key)

@@ -474,7 +474,8 @@ class TopK(Operator):
         count = self._count(x.shape[axis], inputs[1] if len(inputs) > 1 else None)
         shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
         if x.ndim == 1 and x.dtype == np.float32 and count:
-            return function("best_of_line")(x, count, bool(self.largest))
+            found: list[Any] = function("best_of_line")(x, count, bool(self.largest))
+            return found
         return immediate.call("topk", [x], [(shape, x.dtype), (shape, INT64)], axis=axis, largest=bool(self.largest))
 
     def lower(self, ctx: Lowering) -> bool:
