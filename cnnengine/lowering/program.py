@@ -393,7 +393,12 @@ class Program:
     def _run_host(self, node: Node, inputs: Sequence[Any], threads: int, by_numpy: set[str] | None = None) -> list[Any]:
         """As `run_host`, the graphs of a node being planned too."""
         if isinstance(node.op, Controlling):
-            return node.op.run(inputs, lambda graph, values: self.evaluate(graph, values, threads))
+            results = node.op.run(inputs, lambda graph, values: self.evaluate(graph, values, threads))
+            if by_numpy is not None and node.name not in by_numpy:
+                bodies = [self._bodies.get(id(getattr(node.op, field))) for field in node.op.graphs]
+                if any(segment.by_numpy for body in bodies if body is not None for segment in body.segments()):
+                    by_numpy.add(node.name)
+            return results
         return run_host(node, inputs, threads, by_numpy)
 
     def _plan(self, start: int, live: dict[str, TensorSpec]) -> Segment:
