@@ -46,6 +46,8 @@ MODULES = [
     "cnnengine._kernels.pool",
     "cnnengine._kernels.vector",
     "cnnengine._kernels.move",
+    "cnnengine._kernels.select",
+    "cnnengine._kernels.sample",
     "cnnengine._kernels.norm",
     "cnnengine.runtime.threads",
     "cnnengine.runtime.runner",

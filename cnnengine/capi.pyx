@@ -14,7 +14,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from cnnengine.runtime.runner cimport SLOT_INPUT, SLOT_OUTPUT, NativePlan, Workspace
+from cnnengine.runtime.runner cimport SLOT_INPUT, SLOT_OUTPUT, NativePlan, Workspace, fault_t, find_fault
 from cnnengine.runtime.threads cimport allowed_threads, run_steps, step_t
 
 import numpy as np
@@ -103,6 +103,8 @@ cdef struct workspace_t:
     Py_ssize_t stride
     int threads                         # for which there is scratch
     int limited                         # whether OpenMP's limit holds
+    const fault_t *faults               # where steps report bad indices
+    Py_ssize_t n_faults
 
 _CODES = {
     np.dtype(name): code
@@ -431,6 +433,8 @@ cdef uint64_t make_workspace(model, const cnne_tensor *inputs, int32_t count, ui
             w.args = memory.args
             w.scratch = memory.scratch
             w.stride = plan.scratch_bytes
+            w.faults = plan.faults
+            w.n_faults = plan.n_faults
             inputs_at = {name: at for at, name in enumerate(segment.inputs)}
             outputs_at = {name: (at, shape, dtype) for at, (name, shape, dtype) in enumerate(segment.outputs)}
             input_at = {info.name: at for at, info in enumerate(model.inputs)}
@@ -598,6 +602,7 @@ cdef int run_native(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor
     cdef Py_ssize_t k
     cdef const char *data
     cdef operand_t *o
+    cdef const int64_t *word = NULL
     cdef int threads = allowed_threads(w.threads) if w.limited else w.threads
     for i in range(w.n_inputs):
         o = &w.inputs[i]
@@ -626,6 +631,9 @@ cdef int run_native(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor
         for k in range(o.n_args):
             w.args[o.args[k]] = <void *>data
     run_steps(w.steps, w.n_steps, <void *const *>w.args, w.scratch, w.stride, threads, w.habits)
+    i = <int32_t>find_fault(w.faults, w.n_faults, 0, w.n_steps, <void *const *>w.args, &word)
+    if i >= 0:
+        return fail(CNNE_ERROR_INPUT, w.faults[i].text)
     for i in range(w.n_outputs):
         o = &w.outputs[i]
         if outputs[i].data == NULL:

@@ -319,13 +319,9 @@ class Model:
         except IndexError:
             workspace = Workspace()
         try:
-            start, count = 0, len(program.graph.nodes)
-            while start < count:
-                segment = program.segment(start, values)
-                if start == 0 and segment is not self._short[0]:
-                    self._short = segment, self._call_of(segment, values, len(program.graph.nodes))
-                segment.execute(values, workspace, threads, given)
-                start = segment.end
+            first = program.run(values, workspace, threads, given)
+            if first is not self._short[0]:
+                self._short = first, None if first is None else self._call_of(first, values, len(program.graph.nodes))
         finally:
             self._workspaces.append(workspace)
             if self._closed:  # by another thread, meanwhile

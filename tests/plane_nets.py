@@ -61,5 +61,5 @@ def run(model: ModelProto, x: np.ndarray, threads: int = 1) -> tuple[list[np.nda
     """Outputs, kernels and arena bytes."""
     with cnnengine.load(model, threads=threads) as loaded:
         values = loaded.run(None, {"x": x})
-        segment = next(iter(loaded._program._segments.values()))
+        segment = loaded._program.segments()[0]
         return values, [r.kernel for r in segment.plan.reports], segment.plan.arena_bytes

@@ -59,17 +59,7 @@ def as_version(case: Case, version: int) -> Case | None:
     node.CopyFrom(source)
     kept = []
     for a in node.attribute:
-        if node.op_type == "GridSample" and version == 16 and a.name == "mode":
-            a.s = {b"linear": b"bilinear", b"cubic": b"bicubic"}.get(a.s, a.s)
-        if node.op_type == "RoiAlign" and version == 10 and a.name == "coordinate_transformation_mode":
-            if a.s != b"output_half_pixel":
-                return None
-            continue
         kept.append(helper.make_attribute(a.name, helper.get_attribute_value(a)))
-    if node.op_type == "RoiAlign" and version == 10 and len(kept) == len(node.attribute):
-        return None  # by default, version 16 shifts by half a pixel
-    if node.op_type == "GridSample" and version == 16 and inputs[0].ndim != 4:
-        return None
     del node.attribute[:]
     node.attribute.extend(kept)
     if node.op_type == "Resize" and version == 11 and len(node.input) > 1 and not node.input[1]:

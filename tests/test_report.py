@@ -145,7 +145,7 @@ def report() -> Profile:
 class TestProfile:
     def test_every_step_of_the_plan_once_and_in_order(self, report: Profile) -> None:
         with cnnengine.load(LENET, threads=1) as model:
-            (segment,) = model._program._segments.values()
+            (segment,) = model._program.segments()
             reports = segment.plan.reports
             names = {node.name for node in model._graph.nodes}
             convs = sum(layer.macs or 0 for layer in summarize(model).layers)

@@ -84,6 +84,13 @@ KERNELS: dict[str, str] = {
     "gather": "move",
     "resize": "move",
     "cast": "move",
+    "index_offsets": "select",
+    "take": "select",
+    "put": "select",
+    "topk": "select",
+    "running_sum": "select",
+    "roi_align": "sample",
+    "grid_sample": "sample",
     "activation": "vector",
     "binary": "vector",
     "compare": "vector",
@@ -93,8 +100,17 @@ KERNELS: dict[str, str] = {
     "softmax": "vector",
 }
 
-BYTE_FRONTS = frozenset({"cast", "copy_nd", "fill", "gather"})
+BYTE_FRONTS = frozenset(
+    ["cast", "copy_nd", "fill", "gather", "grid_sample", "index_offsets", "put", "roi_align", "running_sum", "take", "topk"]
+)
 """Kernels of any element type: their fronts take the buffers as bytes."""
+
+
+FUNCTIONS: dict[str, str] = {"best_of_line": "select", "find_nonzero": "select", "suppress": "select"}
+"""Functions that give arrays of as many rows as there are, called by the host: name -> module."""
+
+INDEX_CHUNK = 16384
+"""Points whose indices one chunk of `index_offsets` checks."""
 
 
 class Kernel(NamedTuple):
@@ -102,6 +118,13 @@ class Kernel(NamedTuple):
 
     build: Callable[..., Any]
     front: Callable[..., None]
+
+
+@cache
+def function(name: str) -> Callable[..., Any]:
+    """The function of FUNCTIONS of this name; raises KeyError."""
+    found: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{FUNCTIONS[name]}"), name)
+    return found
 
 
 @cache

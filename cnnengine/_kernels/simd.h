@@ -60,8 +60,15 @@ AI vf vi_bits(vi a) { return (vf)a; }
 AI vf vi_to_vf(vi a) { return __builtin_convertvector(a, vf); }
 AI vi vf_to_vi(vf a) { return __builtin_convertvector(a, vi); }
 /* a partial register: n of LANES floats, the rest zero; and a store of n floats */
+#if defined(__AVX512F__) /* a masked instruction; a memcpy of unknown length is a call */
+typedef float v16sf_ __attribute__((vector_size(64)));
+#  define VFIRST(n) (unsigned short)((1u << (n)) - 1)
+AI vf vload_part(const float *p, int n) { return (vf)__builtin_ia32_loadups512_mask(p, (v16sf_){0}, VFIRST(n)); }
+AI void vstore_part(float *p, vf v, int n) { __builtin_ia32_storeups512_mask(p, (v16sf_)v, VFIRST(n)); }
+#else
 AI vf vload_part(const float *p, int n) { vf v = {0}; memcpy(&v, p, (size_t)n * 4); return v; }
 AI void vstore_part(float *p, vf v, int n) { memcpy(p, &v, (size_t)n * 4); }
+#endif
 /* the lower and the upper halves of a and b interleaved: a0 b0 a1 b1 ... */
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #  define VSHUFFLE(a, b, ...) (vf)__builtin_shufflevector((vi)(a), (vi)(b), __VA_ARGS__)
@@ -113,6 +120,25 @@ AI void vkeep(vf v) { __asm__ volatile("" : : "w"(v)); }
 #else
 AI void vkeep(vf v) { (void)v; }
 #endif
+/* v, of which the compiler knows nothing: a product stays rounded, no multiply-add takes it in */
+#if defined(__AVX512F__)
+AI vf vrounded(vf v) { __asm__("" : "+v"(v)); return v; }
+#elif defined(__x86_64__)
+AI vf vrounded(vf v) { __asm__("" : "+x"(v)); return v; }
+#elif defined(__aarch64__)
+AI vf vrounded(vf v) { __asm__("" : "+w"(v)); return v; }
+#else
+AI vf vrounded(vf v) { volatile vf r = v; return r; }
+#endif
+/* whether any bit of any lane is set */
+AI int vany(vi m)
+{
+    int64_t t[VBYTES / 8], all = 0;
+    memcpy(t, &m, VBYTES);
+    for (int i = 0; i < VBYTES / 8; i++)
+        all |= t[i];
+    return all != 0;
+}
 AI void prefetch_l1(const void *p) { __builtin_prefetch(p, 0, 3); }
 AI void prefetch_l2(const void *p) { __builtin_prefetch(p, 0, 2); }
 
@@ -156,7 +182,11 @@ AI vf vdivide(vf a, vf b)
 #endif
 }
 /* n of LANES floats, the rest `fill` */
+#if defined(__AVX512F__)
+AI vf vload_fill(const float *p, int n, float fill) { return (vf)__builtin_ia32_loadups512_mask(p, (v16sf_)vset(fill), VFIRST(n)); }
+#else
 AI vf vload_fill(const float *p, int n, float fill) { vf v = vset(fill); memcpy(&v, p, (size_t)n * 4); return v; }
+#endif
 /* lanes k further on, around the end; k is a constant */
 #if defined(__clang__)
 AI vf vrotate(vf v, int k)

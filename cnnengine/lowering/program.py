@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -14,10 +15,13 @@ from .._kernels import dispatch
 from .._kernels.conv import Slab
 from ..errors import CNNEngineError
 from ..graph import Graph, Node, TensorSpec
+from ..ops.common import FAULTS
+from ..ops.control import Controlling
 from ..ops.copies import movable
+from ..ops.elementwise import Add, Div, Mul, Sub
 from ..runtime.eager import by_kernels
 from ..runtime.emit import BufferRef, Emitter
-from ..runtime.layout import NO_HALO, KernelCall, kept
+from ..runtime.layout import NO_HALO, KernelCall, is_mapped, kept
 from ..runtime.locks import own_lock
 from ..runtime.plan import HostStep, Plan, build_plan
 from ..runtime.runner import Workspace
@@ -36,7 +40,28 @@ from .fusion import (
 from .inference import infer_nodes, located
 
 PLANS = 32
-"""Plans kept per program, the least recently used given up first."""
+"""Plans kept for each node that a segment starts at, the least recently used given up first."""
+
+STEPPED = 10
+"""Times that light nodes behind a data-dependent extent run one by one before those shapes get a plan, which takes as long."""
+
+SEEN = 2048
+"""Shapes whose runs are counted."""
+
+LIGHT_NAMES = (
+    "Abs Add And ArgMax ArgMin Cast Concat ConstantOfShape CumSum Div Equal Expand Flatten Gather GatherElements GatherND",
+    "Greater GreaterOrEqual Identity If Less LessOrEqual Loop Max Min Mul Neg NonMaxSuppression NonZero Not OneHot Or Range",
+    "ReduceMax ReduceMin Reshape ScatterElements ScatterND Shape Size Slice Split Squeeze Sub Tile TopK Transpose Unsqueeze",
+    "Where Xor",
+)
+LIGHT = frozenset(" ".join(LIGHT_NAMES).split())
+"""Operators that NumPy computes to the same bits as the kernels do, so that it does not matter which of them runs."""
+
+DIVIDING = frozenset(("If", "Loop", "NonMaxSuppression", "NonZero"))
+"""Operators of LIGHT behind which a new segment starts."""
+
+LIGHT_SIZE = 1 << 18
+"""Elements of an input up to which a node is light."""
 
 
 @dataclass(eq=False)
@@ -86,6 +111,8 @@ class Segment:
     tail : Tail, optional
     layers : the nodes that run, in order, without the tail
     by_numpy : names of the host nodes that found no kernel when they ran
+    following : the segments that came after this one, by what the tail gave
+    run_host : how the tail is run
     """
 
     start: int
@@ -98,6 +125,8 @@ class Segment:
     tail: Tail | None = None
     layers: list[Layer] = field(default_factory=list)
     by_numpy: set[str] = field(default_factory=set)
+    following: WeakValueDictionary[Hashable, Segment] = field(default_factory=WeakValueDictionary)
+    run_host: Callable[..., list[Any]] | None = None
 
     def execute(
         self, values: dict[str, Any], workspace: Workspace, threads: int, given: Mapping[str, np.ndarray] | None = None
@@ -124,20 +153,30 @@ class Segment:
         assert self.tail is not None
         node = self.tail.node
         with located(node):
-            results = run_host(node, [values[n] if n else None for n in self.tail.inputs], threads, self.by_numpy)
+            run = run_host if self.run_host is None else self.run_host
+            results = run(node, [values[n] if n else None for n in self.tail.inputs], threads, self.by_numpy)
         for name, value in zip(node.outputs, results, strict=False):
             if name:
-                values[name] = (
-                    value if isinstance(value, list) or value is None else np.ascontiguousarray(value).reshape(np.shape(value))
-                )
+                values[name] = _settled(value)
+
+
+def _settled(value: Any) -> Any:
+    """A result as plans take it: arrays C-contiguous."""
+    if isinstance(value, np.ndarray):
+        return value if value.flags.c_contiguous else np.ascontiguousarray(value)
+    return value if isinstance(value, list) or value is None else np.asarray(value)
 
 
 def run_host(node: Node, inputs: Sequence[Any], threads: int, by_numpy: set[str] | None = None) -> list[Any]:
-    """One node on arrays (or lists): by kernels where it can be lowered on its own, else by its reference.
+    """One node on arrays (or lists), by what there is: a compiled function, kernels for the node alone, its reference.
 
     The names of nodes that ran by their reference are added to `by_numpy`.
     """
     plain = all(a is None or isinstance(a, np.ndarray) for a in inputs)
+    if plain and inputs:
+        results = node.op.immediate(*[a if a is None or a.flags.c_contiguous else np.ascontiguousarray(a) for a in inputs])
+        if results is not None:
+            return results
     if plain and inputs and isinstance(inputs[0], np.ndarray) and inputs[0].dtype == np.float32 and node.op.domain == "":
         arrays = [None if a is None else np.ascontiguousarray(a).reshape(a.shape) for a in inputs]
         results = by_kernels(node.op, arrays, threads=threads)
@@ -181,8 +220,13 @@ class Program:
         self.lanes = dispatch.lanes()
         self._slab = Slab()
         self._packed: dict[tuple[Hashable, ...], np.ndarray] = {}
-        self._segments: OrderedDict[Hashable, Segment] = OrderedDict()
+        self._segments: dict[int, OrderedDict[Hashable, Segment]] = {}
+        self._seen: OrderedDict[Hashable, int] = OrderedDict()
+        self._bodies: dict[int, Program] = {}
+        self._workspaces: list[Workspace] = []
         self._lock = own_lock(self)
+        self._light: list[bool] | None = None
+        self._live: dict[int, list[str]] = {}
         self._constant_specs = {name: TensorSpec.of(value) for name, value in graph.constants.items()}
         reads: dict[str, int] = {}
         for index, node in enumerate(graph.nodes):
@@ -201,32 +245,165 @@ class Program:
         ShapeError, InputError
             The shapes do not fit the model; names node and operator.
         """
-        live = {n: v for n, v in values.items() if self._last_read.get(n, -1) >= start and n not in self.graph.constants}
-        key = (start, *((n, v.dtype.str, v.shape) if isinstance(v, np.ndarray) else (n, "list") for n, v in live.items()))
+        found = self._segment(start, values, True)
+        assert found is not None
+        return found
+
+    def _segment(self, start: int, values: Mapping[str, Any], at_once: bool) -> Segment | None:
+        """As `segment`; unless `at_once`, None for shapes of light nodes that have not come often enough to be planned."""
+        names = self._live.get(start)
+        if names is None:
+            before = [*self.graph.inputs, *(n for node in self.graph.nodes[:start] for n in node.outputs if n)]
+            names = [n for n in before if self._last_read.get(n, -1) >= start and n not in self.graph.constants]
+            self._live[start] = names
+        live = {n: values[n] for n in names if n in values}
+        absent = () if len(live) == len(names) else tuple(n for n in names if n not in values)
+        key = (start, absent, *[(v.dtype.str, v.shape) if isinstance(v, np.ndarray) else "list" for v in live.values()])
         with self._lock:
-            found = self._segments.get(key)
+            plans = self._segments.setdefault(start, OrderedDict())
+            found = plans.get(key)
             if found is not None:
-                self._segments.move_to_end(key)
+                plans.move_to_end(key)
                 return found
+            if not at_once:
+                times = self._seen.pop(key, 0)
+                if times < STEPPED:
+                    self._seen[key] = times + 1
+                    if len(self._seen) > SEEN:
+                        self._seen.popitem(last=False)
+                    return None
             specs = {
                 n: TensorSpec(v.dtype, v.shape) if isinstance(v, np.ndarray) else TensorSpec(np.dtype(object), None)
                 for n, v in live.items()
             }
-            made = self._plan(start, specs)
-            self._segments[key] = made
-            while len(self._segments) > PLANS:
-                self._segments.popitem(last=False)
+            made = plans[key] = self._plan(start, specs)
+            while len(plans) > PLANS:
+                plans.popitem(last=False)
             return made
 
     def segments(self) -> list[Segment]:
-        """The plans made so far."""
+        """All segments that are planned now, those of the nodes' graphs too."""
         with self._lock:
-            return list(self._segments.values())
+            found = [segment for plans in self._segments.values() for segment in plans.values()]
+            bodies = list(self._bodies.values())
+        return found + [segment for body in bodies for segment in body.segments()]
 
     def clear(self) -> None:
         """Forget all plans."""
         with self._lock:
             self._segments.clear()
+            self._seen.clear()
+            self._bodies.clear()
+            self._workspaces.clear()
+
+    # ---------------------------------------------------------------- running
+
+    def run(
+        self, values: dict[str, Any], workspace: Workspace, threads: int, given: Mapping[str, np.ndarray] | None = None
+    ) -> Segment | None:
+        """Run the whole graph on `values` (arrays by name, C-contiguous) and add its results to them; returns the first segment.
+
+        Behind a node whose output's extents depend on data, shapes that come for the first few times run node by node where all
+        nodes are light: planning them would take longer than running them, and such shapes may never come again.
+        """
+        start, count = 0, len(self.graph.nodes)
+        opening: Segment | None = None
+        before: Segment | None = None
+        while start < count:
+            segment: Segment | None = None
+            follows: Hashable = None
+            if before is not None and before.tail is not None:
+                made = [values[n] for n in before.tail.node.outputs if n]
+                follows = tuple([(a.dtype.num, a.shape) if isinstance(a, np.ndarray) else "list" for a in made])
+                segment = before.following.get(follows)
+            if segment is None:
+                segment = self._segment(start, values, start == 0 or not self._is_light(start))
+                if segment is not None and before is not None and follows is not None:
+                    before.following[follows] = segment
+            if segment is None:
+                end = self._step(start, values, threads)
+                if end > start:
+                    start, before = end, None
+                    continue
+                segment = self.segment(start, values)
+            segment.execute(values, workspace, threads, given)
+            opening = opening or segment
+            start, before = segment.end, segment
+        return opening
+
+    def evaluate(self, graph: Graph, values: Sequence[Any], threads: int) -> list[Any]:
+        """The outputs of a subgraph of one of the nodes for its inputs, in their order: planned as this program is."""
+        body = self._bodies.get(id(graph))
+        if body is None:
+            with self._lock:
+                body = self._bodies.setdefault(id(graph), Program(graph, winograd=self.winograd, store=self._store))
+        feeds = {name: _settled(value) for name, value in zip(graph.inputs, values, strict=True)}
+        try:
+            workspace = body._workspaces.pop()
+        except IndexError:
+            workspace = Workspace()
+        try:
+            body.run(feeds, workspace, threads)
+        finally:
+            body._workspaces.append(workspace)
+        return [feeds[name] if name in feeds else graph.constants[name] for name in graph.outputs]
+
+    def _is_light(self, index: int) -> bool:
+        """Whether NumPy may run a node, its inputs being small: it gives the same bits, and reads no mapped file."""
+        if self._light is None:
+            constants = self.graph.constants
+            self._light = [
+                node.op.op_type in LIGHT
+                and node.op.domain == ""
+                and getattr(node.op, "activation", None) is None
+                and getattr(node.op, "reduction", "none") == "none"
+                and not any(n in constants and is_mapped(constants[n]) for n in node.inputs)
+                for node in self.graph.nodes
+            ]
+        return self._light[index]
+
+    def _step(self, start: int, values: dict[str, Any], threads: int) -> int:
+        """Run light nodes one by one, up to one that is not, or past one behind which a segment starts; returns where."""
+        nodes, constants, at = self.graph.nodes, self.graph.constants, start
+        node = nodes[start]
+        try:
+            while at < len(nodes) and self._is_light(at):
+                node, op = nodes[at], nodes[at].op
+                inputs = [None if not n else values[n] if n in values else constants[n] for n in node.inputs]
+                rank = 0
+                for a in inputs:
+                    if a is not None:
+                        if not isinstance(a, np.ndarray) or a.size > LIGHT_SIZE:
+                            return at
+                        rank = max(rank, a.ndim)
+                if rank > 2 and isinstance(op, (Add, Sub, Mul, Div)):
+                    return at  # may be fused with others, which rounds differently
+                if isinstance(op, Controlling):
+                    results = self._run_host(node, inputs, threads)
+                else:
+                    computed = op.immediate(*inputs)
+                    results = op.reference(*inputs) if computed is None else computed
+                for name, value in zip(node.outputs, results, strict=False):
+                    if name:
+                        values[name] = _settled(value)
+                at += 1
+                if op.op_type in DIVIDING:
+                    break
+        except (CNNEngineError, *FAULTS):
+            with located(node, self.graph.name):
+                raise
+        return at
+
+    def _run_host(self, node: Node, inputs: Sequence[Any], threads: int, by_numpy: set[str] | None = None) -> list[Any]:
+        """As `run_host`, the graphs of a node being planned too."""
+        if isinstance(node.op, Controlling):
+            results = node.op.run(inputs, lambda graph, values: self.evaluate(graph, values, threads))
+            if by_numpy is not None and node.name not in by_numpy:
+                bodies = [self._bodies.get(id(getattr(node.op, field))) for field in node.op.graphs]
+                if any(segment.by_numpy for body in bodies if body is not None for segment in body.segments()):
+                    by_numpy.add(node.name)
+            return results
+        return run_host(node, inputs, threads, by_numpy)
 
     def _plan(self, start: int, live: dict[str, TensorSpec]) -> Segment:
         graph = self.graph
@@ -300,6 +477,7 @@ class Program:
         if self._store is not None:
             self._store.release()
         segment = Segment(start, end, plan, slots, outputs, constants, hosts, tail, [Layer.of(n, specs) for n in nodes], by_numpy)
+        segment.run_host = self._run_host
         if tail is not None:
             # what follows from constants alone is read by the tail too
             for name in tail.inputs:
@@ -361,7 +539,7 @@ class Program:
 
         def run(*arrays: Any) -> list[Any]:
             with located(node):
-                return run_host(node, arrays, 1, by_numpy)
+                return self._run_host(node, arrays, 1, by_numpy)
 
         host_steps.append((len(emitter.calls), HostStep(node.name, node.op.op_type, run, tuple(inputs), tuple(refs))))
 

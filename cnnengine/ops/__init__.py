@@ -171,6 +171,8 @@ INDEX: dict[str, str] = {
     "STFT": "signal",
     # detection
     "NonMaxSuppression": "detection",
+    "GridSample": "sample",
+    "RoiAlign": "sample",
     # control flow and sequences
     "If": "control",
     "Loop": "control",

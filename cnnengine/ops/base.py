@@ -107,6 +107,10 @@ class Lowering(Protocol):
         """Input `index` (float32, rank 2 to 5) in planes, with at least this halo of zeros."""
         ...
 
+    def wants(self, index: int = 0) -> bool:
+        """Whether output `index` is asked for at all."""
+        ...
+
     def out_plain(self, index: int = 0) -> Operand:
         """Output `index`, to be written plain."""
         ...
@@ -133,6 +137,13 @@ class Lowering(Protocol):
 
     def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> Operand:
         """A plain intermediate buffer."""
+        ...
+
+    def faults(self, n: int) -> Operand:
+        """Words of int64 in which `n` chunks report an index outside of its axis: (whether, the index, the axis) each.
+
+        The run raises an InputError that names the node where one is set.
+        """
         ...
 
     def call(self, kernel: str, inputs: Sequence[Operand | None], outputs: Sequence[Operand], /, **params: Any) -> None:
@@ -271,6 +282,13 @@ class Operator:
     def reference(self, *inputs: Any) -> list[Any]:
         """The outputs computed plainly with NumPy; slow is fine, right is required."""
         raise UnsupportedOperatorError("has no reference", operator=self.op_type)
+
+    def immediate(self, *inputs: Any) -> list[Any] | None:
+        """The outputs by a compiled function at once, for operators whose output's extents depend on data.
+
+        None where there is none for these inputs (C-contiguous arrays, None where absent).
+        """
+        return None
 
     def lower(self, ctx: Lowering) -> bool:
         """Add the kernel calls of this node; returns False where it cannot (then it runs on the host by `reference`)."""

@@ -6,7 +6,7 @@ operator's own (the importer adds them, in the same order): a pass may rename or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -69,8 +69,39 @@ def _merged(a: TensorSpec, b: TensorSpec) -> TensorSpec:
     return TensorSpec(a.dtype, tuple(p if p == q else None for p, q in zip(a.shape, b.shape, strict=True)))
 
 
+Evaluate = Callable[[Graph, Sequence[Any]], list[Any]]
+"""The outputs of a graph for its inputs, in their order."""
+
+
+def _plainly(graph: Graph, values: Sequence[Any]) -> list[Any]:
+    return graph.evaluate(dict(zip(graph.inputs, values, strict=True)))
+
+
+class Controlling(Operator):
+    """An operator with graphs: `run` says which of them are evaluated on what, `evaluate` how.
+
+    Class attributes
+    ----------------
+    graphs : names of the fields that hold graphs.
+    """
+
+    graphs: ClassVar[tuple[str, ...]] = ("body",)
+
+    @property
+    def own_inputs(self) -> int:
+        """Inputs of the node before the captured ones."""
+        raise NotImplementedError
+
+    def run(self, inputs: Sequence[Any], evaluate: Evaluate) -> list[Any]:
+        """The outputs, each subgraph evaluated by `evaluate`."""
+        raise NotImplementedError
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return self.run(inputs, _plainly)
+
+
 @dataclass(frozen=True)
-class If(Operator):
+class If(Controlling):
     """ONNX If (1 to 25): the one graph or the other, by a condition."""
 
     then_branch: Graph
@@ -78,6 +109,11 @@ class If(Operator):
 
     op_type: ClassVar[str] = "If"
     widens: ClassVar[bool] = False
+    graphs: ClassVar[tuple[str, ...]] = ("then_branch", "else_branch")
+
+    @property
+    def own_inputs(self) -> int:
+        return 1
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> If:
@@ -114,13 +150,12 @@ class If(Operator):
             return [TensorSpec(s.dtype, None) for s in found[0]]
         return [_merged(a, b) for a, b in zip(*found, strict=True)]
 
-    def reference(self, *inputs: Any) -> list[Any]:
-        branch = self.branch(inputs[0])
-        return branch.evaluate(dict(zip(branch.inputs, inputs[1:], strict=True)))
+    def run(self, inputs: Sequence[Any], evaluate: Evaluate) -> list[Any]:
+        return evaluate(self.branch(inputs[0]), inputs[1:])
 
 
 @dataclass(frozen=True)
-class Loop(Operator):
+class Loop(Controlling):
     """ONNX Loop (1 to 25): a graph again and again, up to a number of rounds or while its condition holds.
 
     Attributes
@@ -136,6 +171,10 @@ class Loop(Operator):
 
     op_type: ClassVar[str] = "Loop"
     widens: ClassVar[bool] = False
+
+    @property
+    def own_inputs(self) -> int:
+        return 2 + self.carried
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Loop:
@@ -171,7 +210,7 @@ class Loop(Operator):
             return bool(self.body.constants[name].all())
         return name == list(self.body.inputs)[1]
 
-    def reference(self, *inputs: Any) -> list[Any]:
+    def run(self, inputs: Sequence[Any], evaluate: Evaluate) -> list[Any]:
         limit = ROUNDS if inputs[0] is None else int(scalar(inputs[0], self.op_type, "M"))
         going = True if len(inputs) < 2 or inputs[1] is None else bool(scalar(inputs[1], self.op_type, "cond"))
         if going and limit >= ROUNDS and self._goes_on():
@@ -183,8 +222,7 @@ class Loop(Operator):
         scanned: list[list[Any]] = [[] for _ in range(len(self.body.outputs) - 1 - n)]
         i = 0
         while going and i < limit:
-            values = (np.array(i, np.int64), np.array(going), *state, *captured)
-            results = self.body.evaluate(dict(zip(self.body.inputs, values, strict=True)))
+            results = evaluate(self.body, (np.array(i, np.int64), np.array(going), *state, *captured))
             going = bool(scalar(results[0], self.op_type, "cond"))
             state = results[1 : 1 + n]
             for column, value in zip(scanned, results[1 + n :], strict=True):
@@ -202,7 +240,7 @@ def _image(spec: TensorSpec) -> TensorSpec:
 
 
 @dataclass(frozen=True)
-class Scan(Operator):
+class Scan(Controlling):
     """ONNX Scan (8 to 25): a graph over the slices of its inputs along an axis, with values carried on.
 
     Attributes
@@ -229,6 +267,11 @@ class Scan(Operator):
 
     op_type: ClassVar[str] = "Scan"
     widens: ClassVar[bool] = False
+
+    @property
+    def own_inputs(self) -> int:
+        return self.formal + self.batched
+
     min_version: ClassVar[int] = 8
 
     @classmethod
@@ -305,7 +348,7 @@ class Scan(Operator):
         """What version 8 does with each image."""
         return replace(self, batched=False)
 
-    def _by_image(self, *inputs: Any) -> list[Any]:
+    def _by_image(self, inputs: Sequence[Any], evaluate: Evaluate) -> list[Any]:
         lengths, own, captured = inputs[0], inputs[1 : 1 + self.formal], inputs[1 + self.formal :]
         states = self.formal - self.scans
         batch = {len(x) for x in own if x.ndim}
@@ -323,16 +366,16 @@ class Scan(Operator):
             if not 0 <= n <= max(longest):
                 raise InputError("not a length", operator=self.op_type, tensor="sequence_lens", expected=max(longest), received=n)
             images = [x[i] for x in own[:states]] + [x[i, :n] for x in own[states:]]
-            results = self._of_one().reference(*images, *captured)
+            results = self._of_one().run((*images, *captured), evaluate)
             for k in range(states, len(results)):  # shorter sequences end in zeros
                 y = results[k]
                 results[k] = np.concatenate([y, np.zeros((max(longest) - n, *y.shape[1:]), y.dtype)])
             rows.append(results)
         return [np.stack(column) for column in zip(*rows, strict=True)]
 
-    def reference(self, *inputs: Any) -> list[Any]:
+    def run(self, inputs: Sequence[Any], evaluate: Evaluate) -> list[Any]:
         if self.batched:
-            return self._by_image(*inputs)
+            return self._by_image(inputs, evaluate)
         states = self.formal - self.scans
         state, cut, captured = list(inputs[:states]), inputs[states : self.formal], inputs[self.formal :]
         rounds = self._rounds([x.shape for x in cut])
@@ -342,7 +385,7 @@ class Scan(Operator):
                 x.take(rounds - 1 - i if d else i, axis=a)
                 for x, a, d in zip(cut, self.input_axes, self.input_directions, strict=True)
             ]
-            results = self.body.evaluate(dict(zip(self.body.inputs, (*state, *map(np.asarray, slices), *captured), strict=True)))
+            results = evaluate(self.body, (*state, *map(np.asarray, slices), *captured))
             state = results[:states]
             for column, value in zip(stacked, results[states:], strict=True):
                 column.append(value)
@@ -357,7 +400,7 @@ class Scan(Operator):
 
 
 @dataclass(frozen=True)
-class SequenceMap(Operator):
+class SequenceMap(Controlling):
     """ONNX SequenceMap (17): a graph on each element of a sequence, with the elements beside it or whole tensors.
 
     Attributes
@@ -373,6 +416,10 @@ class SequenceMap(Operator):
 
     op_type: ClassVar[str] = "SequenceMap"
     widens: ClassVar[bool] = False
+
+    @property
+    def own_inputs(self) -> int:
+        return self.formal
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> SequenceMap:
@@ -390,7 +437,7 @@ class SequenceMap(Operator):
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(s.dtype, None) for s in self.body.outputs.values()]
 
-    def reference(self, *inputs: Any) -> list[Any]:
+    def run(self, inputs: Sequence[Any], evaluate: Evaluate) -> list[Any]:
         columns, captured = inputs[: self.formal], inputs[self.formal :]
         rounds = len(columns[0]) if isinstance(columns[0], list) else -1
         for column in columns:
@@ -403,8 +450,7 @@ class SequenceMap(Operator):
                 )
         made: list[list[Any]] = [[] for _ in self.body.outputs]
         for i in range(rounds):
-            values = (*(c[i] if isinstance(c, list) else c for c in columns), *captured)
-            results = self.body.evaluate(dict(zip(self.body.inputs, values, strict=True)))
+            results = evaluate(self.body, (*(c[i] if isinstance(c, list) else c for c in columns), *captured))
             for column, value in zip(made, results, strict=True):
                 column.append(value)
         return made

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .._kernels import INDEX_CHUNK
 from ..graph import TensorSpec
 from .base import Lowering, Operand
-from .common import FLOAT32, integers
+from .common import FLOAT32, INT64, integers
 
 MAX_AXES = 9
 """Axes that copy_nd takes."""
@@ -95,6 +96,40 @@ def along_channels(ctx: Lowering, axis: int, indices: Sequence[int]) -> bool:
         spec is not None and spec.dtype == FLOAT32 and 2 <= len(spec.concrete) <= 5 and ctx.is_planes(i)
         for i, spec in ((i, ctx.inputs[i]) for i in indices)
     )
+
+
+def offsets(
+    ctx: Lowering,
+    index: int,
+    depth: int,
+    extents: Sequence[int],
+    strides: Sequence[int],
+    shape: Sequence[int] = (),
+    bases: Sequence[int] = (),
+) -> Operand | None:
+    """Where the points lie that input `index` names, `depth` indices each, as offsets in items; a run checks each of them.
+
+    See `_kernels.select.build_index_offsets`. None where no kernel takes these indices.
+    """
+    spec = ctx.inputs[index]
+    if spec is None or spec.dtype not in (np.int32, np.int64) or not spec.dtype.isnative or min(extents) < 1:
+        return None
+    kept = [i for i, n in enumerate(shape) if n != 1]
+    if depth > MAX_AXES or len(kept) > MAX_AXES:
+        return None
+    count = math.prod(spec.concrete) // depth
+    found = ctx.temp((count,), INT64)
+    ctx.call(
+        "index_offsets",
+        (ctx.plain(index),),
+        (found, ctx.faults(-(-count // INDEX_CHUNK))),
+        depth=depth,
+        extents=tuple(extents),
+        strides=tuple(strides),
+        shape=tuple(shape[i] for i in kept),
+        bases=tuple(bases[i] for i in kept),
+    )
+    return found
 
 
 def pad_constant(

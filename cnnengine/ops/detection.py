@@ -1,4 +1,4 @@
-"""Operators of detectors, whose output shapes depend on data: they run on the host, in NumPy."""
+"""Operators of detectors, whose output shapes depend on data: they run between plans, by compiled functions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .._kernels import function
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
 from ..records import dataclass
@@ -94,20 +95,35 @@ class NonMaxSuppression(Operator):
             return [TensorSpec(INT64, (0, 3))]
         return [TensorSpec(INT64, (None, 3))]
 
-    def reference(self, *inputs: Any) -> list[Any]:
-        boxes, scores, most, overlap, lowest = (*inputs, None, None, None)[:5]
+    def _arguments(
+        self, boxes: Any, scores: Any, most: Any = None, overlap: Any = None, lowest: Any = None
+    ) -> tuple[int, Any, Any]:
+        """max_output_boxes_per_class, iou_threshold and score_threshold (None where absent), checked."""
         self._check(boxes.shape, scores.shape)
         count = 0 if most is None else int(scalar(most, self.op_type, "max_output_boxes_per_class"))
         threshold = boxes.dtype.type(0 if overlap is None else scalar(overlap, self.op_type, "iou_threshold"))
         if not 0 <= threshold <= 1:
             raise InputError("must be from 0 to 1", operator=self.op_type, tensor="iou_threshold", received=float(threshold))
+        return count, threshold, None if lowest is None else scalar(lowest, self.op_type, "score_threshold")
+
+    def immediate(self, *inputs: Any) -> list[Any] | None:
+        boxes, scores = inputs[:2]
+        if boxes.dtype != np.float32 or scores.dtype != np.float32:
+            return None
+        count, threshold, lowest = self._arguments(*inputs)
+        center = bool(self.center_point_box)
+        return [function("suppress")(boxes, scores, max(min(count, boxes.shape[1]), 0), threshold, lowest, center)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        boxes, scores = inputs[:2]
+        count, threshold, lowest = self._arguments(*inputs)
         found: list[tuple[int, int, int]] = []
         for n in range(scores.shape[0]):
             for c in range(scores.shape[1]):
                 rated = scores[n, c]
                 chosen = np.arange(len(rated))
                 if lowest is not None:
-                    chosen = np.flatnonzero(rated > scalar(lowest, self.op_type, "score_threshold"))
+                    chosen = np.flatnonzero(rated > lowest)
                 kept = keep_best(boxes[n, chosen], rated[chosen], count, threshold, bool(self.center_point_box))
                 found += [(n, c, int(chosen[k])) for k in kept]
         return [np.array(found, np.int64).reshape(-1, 3)]

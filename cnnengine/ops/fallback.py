@@ -35,7 +35,6 @@ _VERSIONS: dict[str, tuple[int, ...]] = {
     "DynamicQuantizeLinear": (11,),
     "EyeLike": (9, 22),
     "GRU": (7, 14, 22),
-    "GridSample": (16, 20, 22),
     "ImageDecoder": (20,),
     "LSTM": (7, 14, 22),
     "MelWeightMatrix": (17,),
@@ -43,7 +42,6 @@ _VERSIONS: dict[str, tuple[int, ...]] = {
     "RNN": (7, 14, 22),
     "RegexFullMatch": (20,),
     "ReverseSequence": (10, 28),
-    "RoiAlign": (10, 16, 22),
     "RotaryEmbedding": (23,),
     "StringConcat": (20,),
     "StringNormalizer": (10,),
@@ -84,7 +82,7 @@ class Fallback(Operator):
     ----------
     op_type, domain : str
     version : int
-        The version that the one-node model imports: the operator's own, or a later one that says the same.
+        The operator's own version, which the one-node model imports.
     model : bytes
         The one-node model.
     """
@@ -107,7 +105,6 @@ class Fallback(Operator):
         copy.domain = "" if node.domain == "ai.onnx" else node.domain
         copy.input[:] = [f"x{i}" if n else "" for i, n in enumerate(node.input)]
         copy.output[:] = [f"y{i}" if n else "" for i, n in enumerate(node.output)]
-        version = _adapt(copy, version)
         graph = helper.make_graph(
             [copy],
             "node",
@@ -173,27 +170,6 @@ class Fallback(Operator):
             ) from error
         given = iter(results)
         return [_plain(next(given)) if n else None for n in outputs]
-
-
-def _adapt(node: onnx.NodeProto, version: int) -> int:
-    """Say a node of a version that onnx.reference misreads as a later version does; returns that version."""
-    from onnx import helper
-
-    modes = {a.name: a.s.decode("utf-8", "replace") for a in node.attribute if a.s}
-    if node.op_type == "GridSample" and version == 16:
-        kept = [helper.make_attribute(a.name, helper.get_attribute_value(a)) for a in node.attribute if a.name != "mode"]
-        mode = modes.get("mode", "bilinear")
-        kept.append(helper.make_attribute("mode", {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)))
-        version = 20
-    elif node.op_type == "RoiAlign" and version == 10:
-        kept = [helper.make_attribute(a.name, helper.get_attribute_value(a)) for a in node.attribute]
-        kept.append(helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
-        version = 16
-    else:
-        return version
-    del node.attribute[:]
-    node.attribute.extend(kept)
-    return version
 
 
 def _plain(value: Any) -> Any:

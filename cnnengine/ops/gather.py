@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .._kernels import function
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import Dim, TensorSpec
 from ..records import dataclass
-from .base import EXACT, ROUNDING, Lowering, NodeRecord, Operator
+from . import immediate
+from .base import EXACT, ROUNDING, Lowering, NodeRecord, Operand, Operator
 from .common import INT64, normal_axis, required, scalar, spec_at
-from .copies import movable
+from .copies import MAX_AXES, copy, movable, offsets, strides_of
 
 Specs = Sequence[TensorSpec | None]
 
@@ -36,6 +38,16 @@ def wrapped(indices: np.ndarray, extent: int, operator: str) -> np.ndarray:
             received=int(bad),
         )
     return np.where(indices < 0, indices + extent, indices).astype(np.intp)
+
+
+def _taken(x: np.ndarray, indices: np.ndarray, axis: int, operator: str) -> np.ndarray:
+    """Slices of x; an index outside is an InputError."""
+    if indices.dtype in (np.int32, np.int64):  # NumPy checks them itself
+        try:
+            return np.asarray(x.take(indices, axis=axis))
+        except IndexError:
+            pass
+    return np.asarray(x.take(wrapped(indices, x.shape[axis], operator), axis=axis))
 
 
 def _reduction(node: NodeRecord) -> str:
@@ -75,16 +87,27 @@ class Gather(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         x, indices = inputs
         axis = normal_axis(self.axis, x.ndim, self.op_type)
-        return [np.asarray(x.take(wrapped(np.asarray(indices), x.shape[axis], self.op_type), axis=axis))]
+        return [_taken(x, np.asarray(indices), axis, self.op_type)]
 
     def lower(self, ctx: Lowering) -> bool:
         x, indices = ctx.inputs[0], ctx.const(1)
-        if x is None or indices is None or not movable(x) or not movable(ctx.outputs[0]):
+        if x is None or not movable(x) or not movable(ctx.outputs[0]):
             return False
         axis = normal_axis(self.axis, len(x.concrete), self.op_type)
-        n = x.concrete[axis]
+        n, outer, inner = x.concrete[axis], math.prod(x.concrete[:axis]), math.prod(x.concrete[axis + 1 :])
+        if indices is None:
+            if not math.prod(ctx.outputs[0].concrete):
+                return _nothing(ctx, 1)
+            found = offsets(ctx, 1, 1, (n,), (inner,))
+            if found is None:
+                return False
+            ctx.call("take", (ctx.plain(0), found), (ctx.out_plain(),), outer=outer, step=n * inner, inner=inner)
+            return True
         if indices.size and (indices.min() < -n or indices.max() >= n):
             return False  # the reference raises when it runs
+        if indices.size == n and np.array_equal(indices.reshape(-1) % max(n, 1), np.arange(n)):
+            ctx.alias()
+            return True
         if math.prod(ctx.outputs[0].concrete):
             ctx.call("gather", (ctx.plain(0),), (ctx.out_plain(),), axis=axis, indices=indices)
         else:
@@ -110,6 +133,47 @@ class GatherElements(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         x, indices = inputs
         return [x[_element_index(x.shape, indices, self.axis, self.op_type)]]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x, i = ctx.inputs[0], ctx.inputs[1]
+        if x is None or i is None or not movable(x):
+            return False
+        if not math.prod(i.concrete):
+            return _nothing(ctx, 1)
+        found = _element_offsets(ctx, x.concrete, i.concrete, self.axis, self.op_type)
+        if found is None:
+            return False
+        ctx.call("take", (ctx.plain(0), found), (ctx.out_plain(),))
+        return True
+
+
+def _nothing(ctx: Lowering, index: int) -> bool:
+    """An output without elements; False where there are indices all the same, which the reference checks."""
+    spec = ctx.inputs[index]
+    if spec is None or 0 not in spec.concrete:
+        return False
+    ctx.out_plain()
+    return True
+
+
+def _element_offsets(ctx: Lowering, shape: tuple[int, ...], indices: tuple[int, ...], axis: int, operator: str) -> Operand | None:
+    axis, strides = _element_axes(shape, indices, axis, operator), strides_of(shape)
+    bases = [0 if a == axis else s for a, s in enumerate(strides)]
+    return offsets(ctx, 1, 1, (shape[axis],), (strides[axis],), indices, bases)
+
+
+def _put(ctx: Lowering, found: Operand, shape: tuple[int, ...], inner: int, reduction: str) -> None:
+    """A copy of input 0, and input 2 put into it."""
+    y = ctx.out_plain()
+    copy(ctx, ctx.plain(0), y, (math.prod(shape),), (1,), (1,))
+    ctx.call("put", (found, ctx.plain(2)), (y,), inner=inner, reduction=reduction)
+
+
+def _puttable(ctx: Lowering, reduction: str) -> bool:
+    x, u = ctx.inputs[0], ctx.inputs[2]
+    if x is None or u is None or not movable(x) or u.dtype != x.dtype or 0 in x.concrete or 0 in u.concrete:
+        return False
+    return reduction == "none" or x.dtype in (np.float32, np.float64, np.int32, np.int64)
 
 
 def _element_axes(shape: tuple[int, ...], indices: tuple[int, ...], axis: int, operator: str) -> int:
@@ -163,6 +227,16 @@ class ScatterElements(Operator):
         _store(out, _element_index(x.shape, indices, self.axis, self.op_type), updates, self.reduction)
         return [out]
 
+    def lower(self, ctx: Lowering) -> bool:
+        x, i = ctx.inputs[0], ctx.inputs[1]
+        if x is None or i is None or not _puttable(ctx, self.reduction):
+            return False
+        found = _element_offsets(ctx, x.concrete, i.concrete, self.axis, self.op_type)
+        if found is None:
+            return False
+        _put(ctx, found, x.concrete, 1, self.reduction)
+        return True
+
 
 @dataclass(frozen=True)
 class Scatter(ScatterElements):
@@ -207,6 +281,36 @@ class GatherND(Operator):
         flat = x.reshape(batch, *x.shape[b:])[(np.arange(batch)[:, None], *coordinates)]
         return [flat.reshape(shape)]
 
+    def immediate(self, *inputs: Any) -> list[Any] | None:
+        x, indices = inputs
+        if not movable(TensorSpec(x.dtype, x.shape)) or indices.dtype not in (np.int32, np.int64) or indices.ndim > MAX_AXES:
+            return None
+        shape: Any = self._shape(x.shape, indices.shape)
+        b = self.batch_dims
+        depth, strides = indices.shape[-1], strides_of(x.shape)
+        if depth == 1 and b == 0:
+            return [_taken(x, indices.reshape(indices.shape[:-1]), 0, self.op_type)]
+        if 0 in shape or depth > MAX_AXES:
+            return None
+        bases = [strides[a] if a < b else 0 for a in range(indices.ndim - 1)]
+        extents, steps = x.shape[b : b + depth], strides[b : b + depth]
+        found = immediate.offsets(indices, self.op_type, depth, extents, steps, indices.shape[:-1], bases)
+        return immediate.call("take", [x, found], [(shape, x.dtype)], inner=math.prod(x.shape[b + depth :]))
+
+    def lower(self, ctx: Lowering) -> bool:
+        x, i = ctx.inputs[0], ctx.inputs[1]
+        if x is None or i is None or not movable(x):
+            return False
+        if not math.prod(ctx.outputs[0].concrete):
+            return _nothing(ctx, 1)
+        b, depth, strides = self.batch_dims, i.concrete[-1], strides_of(x.concrete)
+        bases = [strides[a] if a < b else 0 for a in range(len(i.concrete) - 1)]
+        found = offsets(ctx, 1, depth, x.concrete[b : b + depth], strides[b : b + depth], i.concrete[:-1], bases)
+        if found is None:
+            return False
+        ctx.call("take", (ctx.plain(0), found), (ctx.out_plain(),), inner=math.prod(x.concrete[b + depth :]))
+        return True
+
 
 @dataclass(frozen=True)
 class ScatterND(Operator):
@@ -242,6 +346,17 @@ class ScatterND(Operator):
         coordinates = tuple(wrapped(indices[..., k], x.shape[k], self.op_type) for k in range(indices.shape[-1]))
         _store(out, coordinates, updates, self.reduction)
         return [out]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x, i = ctx.inputs[0], ctx.inputs[1]
+        if x is None or i is None or not _puttable(ctx, self.reduction):
+            return False
+        depth, strides = i.concrete[-1], strides_of(x.concrete)
+        found = offsets(ctx, 1, depth, x.concrete[:depth], strides[:depth])
+        if found is None:
+            return False
+        _put(ctx, found, x.concrete, math.prod(x.concrete[depth:]), self.reduction)
+        return True
 
 
 @dataclass(frozen=True)
@@ -290,6 +405,10 @@ class NonZero(Operator):
 
     def reference(self, *inputs: Any) -> list[Any]:
         return [np.array(np.nonzero(np.atleast_1d(inputs[0])), np.int64)]
+
+    def immediate(self, *inputs: Any) -> list[Any] | None:
+        x = inputs[0]
+        return [function("find_nonzero")(x)] if movable(TensorSpec(x.dtype, x.shape)) and x.dtype != np.float16 else None
 
 
 @dataclass(frozen=True)
@@ -347,6 +466,29 @@ class TopK(Operator):
         indices = order.take(range(count), axis=axis).astype(np.int64)
         return [np.take_along_axis(x, indices, axis), indices]
 
+    def immediate(self, *inputs: Any) -> list[Any] | None:
+        x = inputs[0]
+        if not movable(TensorSpec(x.dtype, x.shape)) or x.dtype in (np.float16, np.bool_):
+            return None
+        axis = normal_axis(self.axis, x.ndim, self.op_type)
+        count = self._count(x.shape[axis], inputs[1] if len(inputs) > 1 else None)
+        shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+        if x.ndim == 1 and x.dtype == np.float32 and count:
+            found: list[Any] = function("best_of_line")(x, count, bool(self.largest))
+            return found
+        return immediate.call("topk", [x], [(shape, x.dtype), (shape, INT64)], axis=axis, largest=bool(self.largest))
+
+    def lower(self, ctx: Lowering) -> bool:
+        x, k = ctx.inputs[0], ctx.const(1)
+        if x is None or not movable(x) or x.dtype == np.float16 or x.dtype == np.bool_ or (self.k is None and k is None):
+            return False
+        axis = normal_axis(self.axis, len(x.concrete), self.op_type)
+        shape = (*x.concrete[:axis], self._count(x.concrete[axis], k), *x.concrete[axis + 1 :])
+        results = [ctx.out_plain(i) if ctx.wants(i) else ctx.temp(shape, t) for i, t in enumerate((x.dtype, INT64))]
+        if math.prod(shape):
+            ctx.call("topk", (ctx.plain(0),), results, axis=axis, largest=bool(self.largest))
+        return True
+
 
 @dataclass(frozen=True)
 class CumSum(Operator):
@@ -388,6 +530,18 @@ class CumSum(Operator):
         else:
             y = np.cumsum(y, axis=axis, dtype=x.dtype)
         return [np.flip(y, axis) if self.reverse else y]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x, axis = ctx.inputs[0], ctx.const(1)
+        if x is None or axis is None or not movable(x) or x.dtype not in (np.float32, np.float64, np.int32, np.int64):
+            return False
+        at = self._axis(axis, len(x.concrete))
+        if math.prod(x.concrete):
+            given = {"axis": at, "exclusive": bool(self.exclusive), "reverse": bool(self.reverse)}
+            ctx.call("running_sum", (ctx.plain(0),), (ctx.out_plain(),), **given)
+        else:
+            ctx.out_plain()
+        return True
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,10 @@ class Resize(Operator):
         _, scales, sizes = self._values(values)
         return [TensorSpec(x.dtype, self.resolve(x.concrete, scales, sizes)[0])]
 
+    def _keeps(self, n: int, m: int, scale: float, region: tuple[float, float]) -> bool:
+        """Whether an axis stays as it is: every output pixel lies on an input pixel."""
+        return n == m and scale == 1.0 and region == (0.0, 1.0) and self.coordinates != "tf_half_pixel_for_nn"
+
     def _regions(self, rank: int, roi: Any) -> list[tuple[float, float]]:
         regions = [(0.0, 1.0)] * rank
         if self.coordinates == "tf_crop_and_resize" and roi is not None and np.size(roi):
@@ -224,7 +228,7 @@ class Resize(Operator):
         y = x if self.mode == "nearest" else x.astype(np.float64)
         outside = np.zeros(out, bool)
         for axis, (n, m, scale, region) in enumerate(zip(x.shape, out, factors, regions, strict=True)):
-            if n == m and scale == 1.0 and region == (0.0, 1.0) and self.coordinates != "tf_half_pixel_for_nn":
+            if self._keeps(n, m, scale, region):
                 continue
             index, weights = self.taps(n, m, scale, *region)
             shape = [-1 if a == axis else 1 for a in range(x.ndim)]
@@ -256,9 +260,13 @@ class Resize(Operator):
         out, factors = self.resolve(x.concrete, scales, sizes)
         if 0 in out:
             return False
+        regions = self._regions(len(out), roi)
+        if all(self._keeps(*axis) for axis in zip(x.concrete, out, factors, regions, strict=True)):
+            ctx.same()
+            return True
         tapped = self.mode == "cubic" or self.coordinates == "tf_crop_and_resize" or (self.antialias and self.mode != "nearest")
         if tapped or self.exclude_outside or out[:2] != x.concrete[:2] or factors[:2] != (1.0, 1.0):
-            return self._lower_as_products(ctx, out, factors, self._regions(len(out), roi))
+            return self._lower_as_products(ctx, out, factors, regions)
         tables = []
         for n, m, scale in zip(x.concrete[2:], out[2:], factors[2:], strict=True):
             index, weights = self.taps(n, m, scale)
@@ -277,7 +285,7 @@ class Resize(Operator):
             return False
         shape, value, matrices = list(x.concrete), ctx.plain(0), []
         for axis, (n, m, scale, region) in enumerate(zip(shape, out, factors, regions, strict=True)):
-            if n == m and scale == 1.0 and region == (0.0, 1.0) and self.coordinates != "tf_half_pixel_for_nn":
+            if self._keeps(n, m, scale, region):
                 continue
             if self.coordinates == "tf_crop_and_resize":
                 at = self.positions(n, m, scale, *region)

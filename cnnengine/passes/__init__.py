@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ..graph import Graph
 from ..ops.common import FAULTS
+from .bind_constants import bind_constants
 from .cancel_transposes import cancel_transposes
 from .channels_first import channels_first
 from .common_subexpressions import common_subexpressions
@@ -38,6 +39,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     remove_identity,
     fold_constants,
     inline_if,
+    bind_constants,
     widen_half,
     fold_sequences,
     common_subexpressions,

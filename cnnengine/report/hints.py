@@ -126,7 +126,7 @@ def of_host(op_type: str, runs: str, dtypes: list[np.dtype], data_dependent: boo
     if runs == "fallback":
         return "no kernel, onnx.reference computes it", "export with operators that are compiled (docs/operators.md)"
     if op_type in CONTROL_FLOW:
-        return "its body runs node by node", "what is fixed disappears at export (torch: trace, not script)"
+        return "some of its body runs in NumPy", "what is fixed disappears at export (torch: trace, not script)"
     if op_type.startswith(("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence")):
         return "sequences and optional values are Python's", "simplify the model (onnxsim), which replaces most of them"
     if any(d == np.float64 for d in dtypes):

@@ -18,6 +18,7 @@ from .._kernels import BYTE_FRONTS, dispatch, kernel
 from ..graph import TensorSpec
 from .emit import Buffer, BufferRef, Emitter
 from .layout import NO_HALO, aligned_empty
+from .runner import bad_index
 from .threads import default_threads
 
 if TYPE_CHECKING:
@@ -188,6 +189,11 @@ def _execute(ready: _Ready, inputs: Sequence[np.ndarray | None], threads: int | 
 
     for front, launch, operands, as_bytes in ready.steps:
         front(launch, *[_as_bytes(flat(r), as_bytes) for r in operands], threads=threads)
+    for buffer, words in memory.items():
+        if buffer.fault is not None:
+            for bad, value, axis in words.reshape(-1, 3).tolist():
+                if bad:
+                    raise bad_index(*buffer.fault, value, axis)
     values = []
     for i, ref in enumerate(ready.results):
         array = flat(ref)

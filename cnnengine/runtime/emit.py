@@ -32,6 +32,7 @@ class Buffer:
     lanes, groups, halo : its layout; lanes 0 is plain
     array : the values of a constant, flat and aligned
     slot : number of the input or output
+    fault : (node, operator) where it holds the words in which a step reports bad inputs
     parent, block : the buffer that it is a range of channel blocks of, and the first of them (see runtime.place)
     """
 
@@ -45,6 +46,7 @@ class Buffer:
     slot: int = -1
     parent: Buffer | None = None
     block: int = 0
+    fault: tuple[str, str] | None = None
 
     def place(self) -> tuple[Buffer, int]:
         """The buffer that this one lies in at last (itself, unless placed) and the first of its channel blocks there."""
@@ -297,6 +299,10 @@ class NodeContext:
 
     def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> BufferRef:
         return BufferRef(Buffer("arena", tuple(shape), np.dtype(dtype)), tuple(shape))
+
+    def faults(self, n: int) -> BufferRef:
+        buffer = Buffer("arena", (3 * n,), np.dtype(np.int64), fault=(self._node, self._operator))
+        return BufferRef(buffer, buffer.shape)
 
     def call(self, kernel: str, inputs: Sequence[Any], outputs: Sequence[Any], /, **params: Any) -> None:
         self._emitter.calls.append(KernelCall(kernel, tuple(inputs), tuple(outputs), params, self._node))

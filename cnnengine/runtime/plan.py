@@ -129,6 +129,8 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
             if ref.buffer not in starts:
                 starts[ref.buffer] = ref.start()
             life.nbytes = max(life.nbytes, starts[ref.buffer] + view.nbytes)
+            if ref.buffer.fault is not None:
+                life.last = len(items)  # read when the steps have run
     arena = _assign(list(lives.values()))
     if arena > MAX_BYTES:
         time = max(lives.values(), key=lambda life: life.nbytes).first
@@ -143,6 +145,7 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
     steps: list[tuple[Any, list[tuple[str, Any]]]] = []
     pieces: list[tuple[int, int] | HostStep] = []
     reports: list[StepReport] = []
+    faults: list[tuple[int, int, int, str, str]] = []
     first = 0
     for item in items:
         if isinstance(item, HostStep):
@@ -160,12 +163,15 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
         slots = [_slot(r, offsets) for r in (*item.inputs, *item.outputs)]
         if any(launch.extents[len(slots) :]):
             raise ValueError(f"{launch.kernel}: {len(slots)} operands for {launch.n_args}")
+        for operand, ref in enumerate(item.outputs, len(item.inputs)):
+            if ref.buffer.fault is not None:
+                faults.append((len(steps), operand, views[ref].size, *ref.buffer.fault))
         slots += [("null", 0)] * (launch.n_args - len(slots))  # outputs that may be absent and are
         steps.append((launch, slots))
         reports.append(StepReport(item.node, launch.kernel, launch.flops, launch.nbytes, launch.n_chunks))
     if len(steps) > first:
         pieces.append((first, len(steps) - first))
-    return Plan(NativePlan(steps, arena), pieces, offsets, reports)
+    return Plan(NativePlan(steps, arena, faults), pieces, offsets, reports)
 
 
 def _slot(ref: BufferRef | None, offsets: dict[Buffer, int]) -> tuple[str, Any]:

@@ -1,5 +1,7 @@
 # The native half of a plan: an array of steps over operand slots, and the memory of one running call.
 
+from libc.stdint cimport int64_t
+
 from cnnengine.runtime.threads cimport step_t
 
 cdef enum:
@@ -14,6 +16,17 @@ cdef struct slot_t:
     Py_ssize_t where                    # offset in the arena, address of a constant, or number of an input or output
 
 
+# Words in which a step says that its inputs were bad (`Lowering.faults`): `chunks` times (whether, value, axis), all int64.
+cdef struct fault_t:
+    Py_ssize_t step, slot, chunks
+    const char *text                    # for callers without Python
+
+
+# The number of the first fault that these steps reported, or -1; `word` then points to its three words.
+cdef Py_ssize_t find_fault(const fault_t *faults, Py_ssize_t n, Py_ssize_t first, Py_ssize_t count, void *const *args,
+                           const int64_t **word) noexcept nogil
+
+
 cdef class NativePlan:
     cdef step_t *steps
     cdef slot_t *slots
@@ -21,6 +34,9 @@ cdef class NativePlan:
     cdef readonly Py_ssize_t n_steps, n_slots, n_inputs, n_outputs
     cdef readonly Py_ssize_t arena_bytes
     cdef readonly Py_ssize_t scratch_bytes
+    cdef fault_t *faults
+    cdef readonly Py_ssize_t n_faults
+    cdef list fault_nodes               # (node, operator) of each
     cdef object keep                    # launches and constant arrays that the pointers reach into
 
 
@@ -33,6 +49,7 @@ cdef class Workspace:
     cdef int attach(self, NativePlan plan, int threads) except -1
     cdef int point(self, void *const *ins, void *const *outs) except -1
     cdef void fill(self) noexcept
+    cdef int verify(self, Py_ssize_t first, Py_ssize_t count) except -1
 
 
 cdef class Call:

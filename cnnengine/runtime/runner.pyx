@@ -4,14 +4,16 @@
 A `NativePlan` is immutable and shared; everything that a run changes lies in a `Workspace`, one per concurrent call.
 """
 
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uintptr_t
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset, strcmp
 
 from cnnengine._kernels.launch cimport Launch
 from cnnengine.runtime.threads cimport HABIT_BYTES, run_steps, step_t, time_steps
 
 import numpy as np
+
+from cnnengine.errors import InputError
 
 cdef object ndarray = np.ndarray
 cdef object empty = np.empty
@@ -53,6 +55,38 @@ cdef void *allocate(Py_ssize_t size) except NULL:
     return p
 
 
+cdef Py_ssize_t find_fault(const fault_t *faults, Py_ssize_t n, Py_ssize_t first, Py_ssize_t count, void *const *args,
+                           const int64_t **word) noexcept nogil:
+    cdef Py_ssize_t i, k
+    cdef const int64_t *words
+    for i in range(n):
+        if first <= faults[i].step < first + count:
+            words = <const int64_t *>args[faults[i].slot]
+            for k in range(faults[i].chunks):
+                if words[3 * k]:
+                    word[0] = words + 3 * k
+                    return i
+    return -1
+
+
+def bad_index(node, operator, value, axis):
+    """The error of an index that a kernel found outside of its axis."""
+    return InputError(f"an index lies outside axis {axis}", node=node, operator=operator, tensor="indices", received=value)
+
+
+cdef uintptr_t address(object array) except? 0:
+    """Where the data of a C-contiguous array lies; far quicker than array.ctypes."""
+    cdef Py_buffer buffer
+    cdef uintptr_t found
+    try:
+        PyObject_GetBuffer(array, &buffer, PyBUF_SIMPLE)
+    except (BufferError, TypeError, ValueError):  # element types that buffers cannot name
+        return array.ctypes.data
+    found = <uintptr_t>buffer.buf
+    PyBuffer_Release(&buffer)
+    return found
+
+
 cdef class NativePlan:
     """Steps over operand slots.
 
@@ -62,9 +96,11 @@ cdef class NativePlan:
         A slot is (kind, where): ("null", 0), ("arena", byte offset), ("constant", ndarray), ("input", n), ("output", n).
         Absent operands at the end may be left out.
     arena_bytes : int
+    faults : list of (step, operand, words, node, operator)
+        Operands in which steps report bad inputs.
     """
 
-    def __cinit__(self, list steps, Py_ssize_t arena_bytes):
+    def __cinit__(self, list steps, Py_ssize_t arena_bytes, list faults=[]):
         cdef Py_ssize_t i = 0, k = 0
         cdef Launch launch
         kinds = {"null": SLOT_NULL, "arena": SLOT_ARENA, "constant": SLOT_CONSTANT, "input": SLOT_INPUT, "output": SLOT_OUTPUT}
@@ -102,8 +138,20 @@ cdef class NativePlan:
                         raise ValueError(f"{launch.kernel}: operand {operand} leaves the arena")
                 k += 1
             i += 1
+        self.n_faults = len(faults)
+        self.fault_nodes = []
+        self.faults = <fault_t *>allocate(sizeof(fault_t) * self.n_faults)
+        for i, (step, operand, words, node, operator) in enumerate(faults):
+            text = f"node {node} ({operator}): an index lies outside the axis".encode()
+            self.keep.append(text)
+            self.faults[i].step = step
+            self.faults[i].slot = self.steps[<Py_ssize_t>step].first_arg + operand
+            self.faults[i].chunks = words // 3
+            self.faults[i].text = text
+            self.fault_nodes.append((node, operator))
 
     def __dealloc__(self):
+        aligned_release(self.faults)
         aligned_release(self.steps)
         aligned_release(self.slots)
         aligned_release(self.habits)
@@ -172,8 +220,8 @@ cdef class Workspace:
         self.attach(plan, threads)
         if plan.n_inputs > len(inputs) or plan.n_outputs > len(outputs):
             raise ValueError(f"{len(inputs)} inputs, {len(outputs)} outputs for {plan.n_inputs}, {plan.n_outputs}")
-        ins = [a.ctypes.data for a in inputs]
-        outs = [a.ctypes.data for a in outputs]
+        ins = [address(a) for a in inputs]
+        outs = [address(a) for a in outputs]
         for i in range(plan.n_slots):
             if plan.slots[i].kind == SLOT_INPUT:
                 self.args[i] = <void *><uintptr_t>ins[plan.slots[i].where]
@@ -182,7 +230,13 @@ cdef class Workspace:
         self.fill()
 
     def run(self, Py_ssize_t first, Py_ssize_t count, int threads):
-        """Run `count` steps from `first` on; releases the GIL."""
+        """Run `count` steps from `first` on; releases the GIL.
+
+        Raises
+        ------
+        InputError
+            A step found an index outside of its axis; every step has run, on such indices as if they were 0.
+        """
         cdef NativePlan plan = self.plan
         if first < 0 or count < 0 or first + count > plan.n_steps:
             raise ValueError("steps outside the plan")
@@ -191,6 +245,19 @@ cdef class Workspace:
         with nogil:
             run_steps(plan.steps + first, count, <void *const *>self.args, self.scratch, plan.scratch_bytes, threads,
                       plan.habits + HABIT_BYTES * first if count == plan.n_steps or count > 1 else NULL)
+        self.verify(first, count)
+
+    cdef int verify(self, Py_ssize_t first, Py_ssize_t count) except -1:
+        """Raise InputError where one of these steps reported an index."""
+        cdef NativePlan plan = self.plan
+        cdef const int64_t *word = NULL
+        cdef Py_ssize_t fault
+        if plan.n_faults:
+            fault = find_fault(plan.faults, plan.n_faults, first, count, <void *const *>self.args, &word)
+            if fault >= 0:
+                node, operator = plan.fault_nodes[fault]
+                raise bad_index(node, operator, word[1], word[2])
+        return 0
 
     def time(self, Py_ssize_t first, Py_ssize_t count, int threads, double[::1] taken):
         """`run`, and write the nanoseconds that each step took into `taken`."""
@@ -205,7 +272,9 @@ cdef class Workspace:
 
     def array(self, Py_ssize_t offset, tuple shape, dtype):
         """A tensor in the arena as an array; valid until the workspace serves another call."""
-        cdef Py_ssize_t size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        cdef Py_ssize_t size = dtype.itemsize
+        for extent in shape:
+            size *= extent
         if offset < 0 or offset + size > self.arena_bytes:
             raise ValueError("outside the arena")
         if size == 0:
@@ -300,6 +369,7 @@ cdef class Call:
                 with nogil:
                     run_steps(plan.steps, plan.n_steps, <void *const *>workspace.args, workspace.scratch, plan.scratch_bytes, threads,
                               plan.habits)
+                workspace.verify(0, plan.n_steps)
             finally:
                 workspaces.append(workspace)
         finally:

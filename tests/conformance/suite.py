@@ -142,7 +142,7 @@ def how(rep: BackendRep) -> str:
     operators = {type(n.op).__name__ for n in model._graph.nodes}
     if "Fallback" in operators:
         return "fallback"
-    return "host" if any(s.by_numpy for s in model._program._segments.values()) else "compiled"
+    return "host" if any(s.by_numpy for s in model._program.segments()) else "compiled"
 
 
 def _types(proto: onnx.ModelProto | None) -> list[str]:

@@ -510,6 +510,29 @@ def test_models_that_need_python() -> None:
     API.model_free(model)
 
 
+def test_an_index_out_of_range_is_a_status() -> None:
+    node = helper.make_node("Gather", ["x", "i"], ["y"], name="picked")
+    data = proto([node], {"x": (TensorProto.FLOAT, [5]), "i": (TensorProto.INT64, [3])}, {"y": (TensorProto.FLOAT, [3])})
+    model = load(data)
+    made = workspace(model)
+    x, y = np.arange(5, dtype=np.float32), np.empty(3, np.float32)
+    for indices, status in (
+        ([0, -1, 4], c_api.OK),
+        ([0, 5, 1], c_api.INPUT),
+        ([-(2**62), 0, 0], c_api.INPUT),
+        ([2, 2, 2], c_api.OK),
+    ):
+        i = np.array(indices)
+        assert API.run(made, tensors([x, i]), 2, tensors([y]), 1) == status
+        if status == c_api.OK:
+            np.testing.assert_array_equal(y, x[i])
+        else:
+            assert "picked" in error()
+            assert "Gather" in error()
+    API.workspace_free(made)
+    API.model_free(model)
+
+
 def test_errors_belong_to_threads(lenet: ctypes.c_uint64) -> None:
     API.load(b"/no/such/first", None, ctypes.c_uint64())
     seen = []

@@ -90,3 +90,69 @@ def test_errors():
         op.infer([TensorSpec(np.dtype(I64), (1, 5, 4)), TensorSpec(np.dtype(np.float32), (1, 2, 5))])
     with pytest.raises(ModelError):
         NonMaxSuppression.from_onnx(NodeRecord("NonMaxSuppression", "", 11, {"center_point_box": 2}, ("a", "b"), ("y",)))
+
+
+def scattered(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Boxes of which some are equal, empty, turned around, huge or not numbers."""
+    corners = rng.uniform(0, 20, (n, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(0, 6, (n, 2))], 1).astype(np.float32)
+    boxes[1::7] = boxes[0 : n - 1 : 7][: len(boxes[1::7])]
+    boxes[2::11, 2:] = boxes[2::11, :2]
+    boxes[3::13] = boxes[3::13][:, [2, 3, 0, 1]]
+    if n > 40:
+        boxes[20, 1], boxes[21, 2], boxes[22] = np.nan, np.inf, [-1e30, -1e30, 1e30, 1e30]
+    return boxes
+
+
+@pytest.mark.parametrize("center", [0, 1])
+@pytest.mark.parametrize("n", [1, 15, 16, 63, 64, 65, 257, 700])
+def test_the_compiled_function_is_the_reference_to_the_bit(isa, center, n):
+    rng = np.random.default_rng(n)
+    boxes = np.stack([scattered(n, rng), scattered(n, rng)])
+    scores = rng.integers(0, 40, (2, 3, n)).astype(np.float32) / 40
+    if n > 10:
+        scores[0, 1, 3:6], scores[1, 0, 2], scores[1, 2, 4] = np.nan, -np.inf, -0.0
+    op = NonMaxSuppression(center)
+    for count, threshold, lowest in [
+        (n, 0.0, None),
+        (10, 0.5, None),
+        (n, 0.45, 0.3),
+        (0, 0.5, None),
+        (n, 1.0, None),
+        (n, 0.2, 2.0),
+    ]:
+        inputs = [boxes, scores, np.array([count], I64), np.float32([threshold])]
+        if lowest is not None:
+            inputs.append(np.float32([lowest]))
+        with np.errstate(all="ignore"):
+            (expected,) = op.reference(*inputs)
+        found = op.immediate(*inputs)
+        assert found is not None
+        np.testing.assert_array_equal(found[0], expected)
+
+
+def test_thresholds_are_met_exactly(isa):
+    """A box that shares just the threshold stays; ratios are rounded as float32 division rounds them."""
+    boxes = np.array([[[0, 0, 2, 3], [0, 0, 2, 1], [0, 0, 1, 3], [0, 1, 2, 3]]], np.float32)
+    scores = np.array([[[4, 3, 2, 1]]], np.float32)
+    third, half = np.float32(1) / np.float32(3), np.float32(0.5)
+    for threshold, kept in [
+        (third, [0, 1]),
+        (np.nextafter(third, np.float32(0)), [0]),
+        (half, [0, 1, 2]),
+        (np.float32(2) / 3, [0, 1, 2, 3]),
+    ]:
+        (found,) = NonMaxSuppression().immediate(boxes, scores, np.array(9), np.float32([threshold]))
+        assert found[:, 2].tolist() == kept
+        np.testing.assert_array_equal(
+            found, NonMaxSuppression().reference(boxes, scores, np.array(9), np.float32([threshold]))[0]
+        )
+
+
+def test_the_compiled_function_refuses_what_the_reference_refuses():
+    boxes, scores = np.zeros((1, 3, 4), np.float32), np.zeros((1, 1, 3), np.float32)
+    with pytest.raises(InputError, match="iou_threshold"):
+        NonMaxSuppression().immediate(boxes, scores, np.array(1), np.float32([1.5]))
+    with pytest.raises(ShapeError, match="scores"):
+        NonMaxSuppression().immediate(boxes, scores[..., :2], np.array(1), np.float32([0.5]))
+    assert NonMaxSuppression().immediate(boxes.astype(np.float64), scores.astype(np.float64)) is None

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from support import F32, Builder, kinds, same
 
+from cnnengine import ops
 from cnnengine.graph import Graph, Node, TensorSpec
 from cnnengine.ops.base import Activation
 from cnnengine.ops.constant import ConstantOfShape
-from cnnengine.ops.control import If
+from cnnengine.ops.control import If, Loop
 from cnnengine.ops.norm import LayerNormalization
 from cnnengine.ops.sequence import SequenceAt, SplitToSequence
 from cnnengine.ops.shape import Cast, CastLike, Dropout, Identity, Pad, Reshape, Shape, Transpose
 from cnnengine.passes import (
+    bind_constants,
     cancel_transposes,
     channels_first,
     common_subexpressions,
@@ -742,3 +744,47 @@ def test_passes_leave_their_input_alone(b: Builder) -> None:
     assert before.nodes == nodes
     assert before.constants == constants
     assert all(isinstance(n, Node) for n in before.nodes)
+
+
+# bind_constants
+
+
+def test_captured_constants_become_the_subgraphs_own(b: Builder) -> None:
+    def branch(scale: float) -> Graph:
+        nodes = [Node(ops.lookup("Mul")(), ("v", "k"), ("m",)), Node(ops.lookup("Add")(), ("m", "c"), ("r",))]
+        known = TensorSpec(F32, (3,))
+        return Graph({"v": known, "k": known}, {"r": known}, nodes, {"c": np.full(3, scale, np.float32)})
+
+    x, flag = b.input(3), b.node("Greater", b.input(), b.constant(np.float32(0)))
+    y = b.node(If(branch(2.0), branch(3.0)), flag, x, b.constant(np.float32([1, 2, 3])))
+    before = b.graph(y)
+    after = bind_constants(before)
+    (node,) = [n for n in after.nodes if n.op.op_type == "If"]
+    assert node.inputs == (flag, x)
+    assert isinstance(node.op, If)
+    assert list(node.op.then_branch.inputs) == ["v"]
+    assert node.op.then_branch.constants["k"].tolist() == [1, 2, 3]
+    assert bind_constants(after) is after
+    same(b, before, after)
+
+
+def test_a_loops_own_inputs_stay(b: Builder) -> None:
+    spec = TensorSpec(F32, (2,))
+    scalar = TensorSpec(np.dtype(np.int64), ())
+    flag = TensorSpec(np.dtype(np.bool_), ())
+    body = Graph(
+        {"i": scalar, "go": flag, "s": spec, "k": spec},
+        {"go": flag, "t": spec},
+        [Node(ops.lookup("Add")(), ("s", "k"), ("t",))],
+        {},
+    )
+    rounds, start, step = b.constant(np.array(3)), b.constant(np.float32([1, 2])), b.constant(np.float32([10, 20]))
+    x = b.input(2)
+    y = b.node("Add", b.node(Loop(body, 1), rounds, "", start, step), x)
+    before = b.graph(y)
+    after = bind_constants(before)
+    (node,) = [n for n in after.nodes if n.op.op_type == "Loop"]
+    assert node.inputs == (rounds, "", start)
+    assert isinstance(node.op, Loop)
+    assert list(node.op.body.inputs) == ["i", "go", "s"]
+    same(b, before, after)

@@ -26,6 +26,15 @@ ctypedef void (*mix_fn)(const float *const *x, const int *table, int parts, bint
 # Winograd's transform of weights: `count` kernels of nine taps for `width` output channels (a multiple of 4), g[(9 * k + t) * width + o],
 # to elements of G g G^T, u[e * size + k * width + o].
 ctypedef void (*winograd_weights_fn)(const float *g, float *u, Py_ssize_t size, Py_ssize_t width, Py_ssize_t count) noexcept nogil
+# Whether one of n boxes, as five arrays `room` floats apart (low and high edges along x, the same along y, area), shares more
+# than `threshold` of its union with the box of these five numbers; boxes without an area share nothing. `room` is at least n
+# rounded up to 4 * LANES; boxes from n on have area 0.
+ctypedef bint (*overlaps_fn)(const float *boxes, Py_ssize_t room, Py_ssize_t n, const float *box, float threshold) noexcept nogil
+
+# y[p * LANES + l] is the sum of weights[k] * x[offsets[k] + l] over the taps[p] taps of pixel p, k counting on from pixel to pixel;
+# 0 where a pixel has none.
+ctypedef void (*weigh_fn)(const float *x, const Py_ssize_t *offsets, const float *weights, const int *taps, float *y,
+                          Py_ssize_t pixels) noexcept nogil
 
 cdef struct MoveTiles:
     int lanes
@@ -36,3 +45,5 @@ cdef struct MoveTiles:
     blend_pixels_fn blend_pixels
     mix_fn mix
     winograd_weights_fn winograd_weights
+    overlaps_fn overlaps
+    weigh_fn weigh

@@ -23,6 +23,11 @@ cdef extern from "simd.h" nogil:
     vf vzip_lo(vf, vf) noexcept
     vf vzip_hi(vf, vf) noexcept
     vf vpermute(vf, vi) noexcept
+    vf vmin_keep(vf, float) noexcept
+    vf vmax_keep(vf, float) noexcept
+    vi vlt(vf, vf) noexcept
+    vf vrounded(vf) noexcept
+    bint vany(vi) noexcept
     vf vselect(vi, vf, vf) noexcept
     vi vf_bits(vf) noexcept
 
@@ -234,6 +239,50 @@ cdef void winograd_weights(const float *g, float *u, Py_ssize_t size, Py_ssize_t
         for e in range(ELEMENTS):
             memcpy(u + e * size + at * width, gathered + e * ALONG * WIDEST, some * width * sizeof(float))
         at = at + some
+cdef inline vi shares(const float *boxes, Py_ssize_t room, const float *box) noexcept nogil:
+    """Whether each box shares any part of `box`."""
+    cdef vf wide = vmin_keep(vload(boxes + room), box[1]) - vmax_keep(vload(boxes), box[0])
+    cdef vf high = vmin_keep(vload(boxes + 3 * room), box[3]) - vmax_keep(vload(boxes + 2 * room), box[2])
+    return vlt(vset(0), wide) & vlt(vset(0), high)
+
+
+cdef inline vi covers(const float *boxes, Py_ssize_t room, const float *box, float threshold) noexcept nogil:
+    """Whether each box shares more than the threshold. Rounded step by step, as NumPy computes it: ties are equal to the bit."""
+    cdef vf wide = vmin_keep(vload(boxes + room), box[1]) - vmax_keep(vload(boxes), box[0])
+    cdef vf high = vmin_keep(vload(boxes + 3 * room), box[3]) - vmax_keep(vload(boxes + 2 * room), box[2])
+    cdef vf shared = vrounded(vmax_keep(wide, 0) * vmax_keep(high, 0))
+    cdef vf area = vload(boxes + 4 * room)
+    cdef vf joint = area + vset(box[4]) - shared
+    return vlt(vset(threshold), shared / joint) & vlt(vset(0), area) & vlt(vset(0), joint)
+
+
+cdef bint overlaps(const float *boxes, Py_ssize_t room, Py_ssize_t n, const float *box, float threshold) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    cdef const float *b
+    if not box[4] > 0:
+        return False
+    while i < n:
+        b = boxes + i
+        if vany(shares(b, room, box) | shares(b + LANES, room, box) | shares(b + 2 * LANES, room, box)
+                | shares(b + 3 * LANES, room, box)):
+            if vany(covers(b, room, box, threshold) | covers(b + LANES, room, box, threshold)
+                    | covers(b + 2 * LANES, room, box, threshold) | covers(b + 3 * LANES, room, box, threshold)):
+                return True
+        i = i + 4 * LANES
+    return False
+
+
+cdef void weigh(const float *x, const Py_ssize_t *offsets, const float *weights, const int *taps, float *y,
+                Py_ssize_t pixels) noexcept nogil:
+    cdef Py_ssize_t p, k = 0
+    cdef int i
+    cdef vf total
+    for p in range(pixels):
+        total = vset(0)
+        for i in range(taps[p]):
+            total = total + vset(weights[k]) * vload(x + offsets[k])
+            k = k + 1
+        vstore(y + p * LANES, total)
 
 
 cdef MoveTiles tiles
@@ -245,4 +294,6 @@ tiles.blend_rows = blend_rows
 tiles.blend_pixels = blend_pixels
 tiles.mix = mix
 tiles.winograd_weights = winograd_weights
+tiles.overlaps = overlaps
+tiles.weigh = weigh
 capsule = PyCapsule_New(&tiles, CNNENGINE_CAPSULE, NULL)
