@@ -89,7 +89,8 @@ def measure(name: str, threads: int, seconds: float, top: int) -> None:
         one, many = (np.array(side.taken) / 1e3 for side in sides)
         reports = sides[0].reports
     whole = [(runs.sum(1).min(), np.median(runs.sum(1))) for runs in (one, many)]
-    print(f"{name}: 1 thread {whole[0][0]:.0f} / {whole[0][1]:.0f} us (min / median), {threads} threads {whole[1][0]:.0f} / {whole[1][1]:.0f}")
+    shown = [f"{shortest:.0f} / {median:.0f}" for shortest, median in whole]
+    print(f"{name}: 1 thread {shown[0]} us (min / median), {threads} threads {shown[1]}")
     alone, shared = np.median(one, axis=0), np.median(many, axis=0)
     loss = shared - alone / threads
     kinds: dict[str, list[float]] = {}
@@ -103,7 +104,8 @@ def measure(name: str, threads: int, seconds: float, top: int) -> None:
     print(f"  {'step':28s} {'chunks':>6s} {'1 thread':>10s} {'shared':>10s} {'loss':>9s}")
     for i in np.argsort(-loss)[:top]:
         report = reports[i]
-        print(f"  {report.kernel[:28]:28s} {report.n_chunks:6d} {alone[i]:10.1f} {shared[i]:10.1f} {loss[i]:9.1f}  {report.node[-48:]}")
+        figures = f"{report.n_chunks:6d} {alone[i]:10.1f} {shared[i]:10.1f} {loss[i]:9.1f}"
+        print(f"  {report.kernel[:28]:28s} {figures}  {report.node[-48:]}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

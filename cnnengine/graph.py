@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -88,7 +88,7 @@ class TensorSpec:
     def is_concrete(self) -> bool:
         if self.shape is None:
             return False
-        for extent in self.shape:
+        for extent in self.shape:  # noqa: SIM110  asked so often that a generator would be felt
             if not isinstance(extent, int):
                 return False
         return True
@@ -108,6 +108,11 @@ class Scaled:
     """
 
     __slots__ = ("dtype", "nbytes", "ndim", "scale", "shape", "size", "source")
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    nbytes: int
+    ndim: int
+    size: int
 
     def __init__(self, source: np.ndarray | Scaled, scale: np.ndarray) -> None:
         self.source, self.scale = source, scale
@@ -125,8 +130,8 @@ class Scaled:
             raise AttributeError(name)
         return getattr(np.asarray(self), name)
 
-    def __getitem__(self, key: object) -> np.ndarray:
-        return np.asarray(self)[key]  # type: ignore[index,no-any-return]
+    def __getitem__(self, key: Any) -> Any:
+        return np.asarray(self)[key]
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 @cache
-def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
+def _fields(cls: Any) -> dict[str, dataclasses.Field[Any]]:
     """The fields of a class by name; `dataclasses.fields` looks for them at every call."""
     return {f.name: f for f in dataclasses.fields(cls)}
 
 
 def _init(self: Any, *args: Any, **kwargs: Any) -> None:
     values, given = self.__dict__, len(args)
-    cls = type(self)
+    cls: Any = type(self)
     fields = _fields(cls)
     if given > len(fields):
         raise TypeError(f"{cls.__name__}() takes {len(fields)} fields, {given} were given")
@@ -46,7 +46,8 @@ def _init(self: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def _values(self: Any) -> tuple[object, ...]:
-    return tuple(map(self.__dict__.__getitem__, _fields(type(self))))
+    cls: Any = type(self)
+    return tuple(map(self.__dict__.__getitem__, _fields(cls)))
 
 
 def _eq(self: Any, other: object) -> Any:
@@ -58,8 +59,9 @@ def _hash(self: Any) -> int:
 
 
 def _repr(self: Any) -> str:
-    inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in _fields(type(self)))
-    return f"{type(self).__qualname__}({inside})"
+    cls: Any = type(self)
+    inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in _fields(cls))
+    return f"{cls.__qualname__}({inside})"
 
 
 METHODS = {

@@ -322,7 +322,8 @@ def _fill(message: Message, data: Buffer, at: int, end: int, depth: int) -> None
     """Read the fields from `at` to `end` into `message`."""
     if depth > DEPTH:
         raise Malformed("too deep")
-    values, fields = message.__dict__, type(message).FIELDS
+    made: Any = type(message)
+    values, fields = message.__dict__, made.FIELDS
     values["_place"] = (data, at, end)
     while at < end:
         key = data[at]
@@ -356,7 +357,7 @@ def _fill(message: Message, data: Buffer, at: int, end: int, depth: int) -> None
             raise Malformed("a field longer than its message")
         found = fields.get(key)
         if found is None:
-            if key < 8 or key >> 3 > 0x1FFFFFFF or key >> 3 in _numbers(type(message)):
+            if key < 8 or key >> 3 > 0x1FFFFFFF or key >> 3 in _numbers(made):
                 raise Malformed("a field of number 0 or of an unknown form")
             continue
         name, kind, inner = found

@@ -433,7 +433,8 @@ class Program:
         nodes = fuse_gates_into_weights(fuse_chains(nodes, specs, wanted), specs, wanted)
         nodes = fuse_channels_last(nodes, specs, wanted)
 
-        emitter = Emitter(self.lanes, self._packed, self.winograd, None if self._store is None else self._store.release, self._slab)
+        release = None if self._store is None else self._store.release
+        emitter = Emitter(self.lanes, self._packed, self.winograd, release, self._slab)
         slots: list[str] = []
         hosts: list[str] = []
         by_numpy: set[str] = set()

@@ -96,7 +96,8 @@ def _winograd_pays(window: Window, channels: int, out_channels: int, out: Sequen
     on it takes 0.25 to 0.75 of the time with 32 channels and more. With fewer tiles its weights, four times as many, are used
     too seldom; with few channels the transforms outweigh the products. The tiles of all depths share the weights: 4 tiles
     (7 pixels) at 2 depths take 0.6 of the time. Where these are three dimensional and large, four times the memory buys little:
-    with 256 channels, 28 MB for 3 ms of 8 at 64 tiles; with 512, 113 MB for nothing at 8 tiles. The batch does not count: it must not change the rounding.
+    with 256 channels, 28 MB for 3 ms of 8 at 64 tiles; with 512, 113 MB for nothing at 8 tiles. The batch does not count: it must
+    not change the rounding.
     """
     rank = len(window.kernel)
     if rank < 2 or window.kernel[-2:] != (3, 3) or window.strides[-2:] != (1, 1) or set(window.dilations) != {1}:
@@ -382,7 +383,7 @@ class Conv(_Convolution):
         return True
 
     def _lower_channels_last(self, ctx: Lowering, w: np.ndarray, bias: np.ndarray | None, x: tuple[int, ...]) -> bool:
-        """(N, H, W, C) is one channel of W * C pixels, and a kernel kw wide one of kw * C neighbours, at strides C times as long."""
+        """(N, H, W, C) is one channel of W * C pixels, and one kw wide a kernel of kw * C, at C times the stride."""
         n, height, width, c = x
         window = self._window(w.shape)
         _, (top, left), _ = window.resolve((height, width))

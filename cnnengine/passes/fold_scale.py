@@ -132,11 +132,12 @@ class Folding:
         if w.nbytes < LARGE or not self.largest(new_w) < MAX_FLOAT32:  # where that is no more than a bound, the products decide
             new_w = np.asarray(new_w)
         names = []
-        for suffix, value in (("weight", new_w), ("bias", np.asarray(new_b, np.float32))):
+        values: list[Any] = [new_w, np.asarray(new_b, np.float32)]
+        for suffix, value in zip(("weight", "bias"), values, strict=True):
             name = fresh(self.graph, f"{node.name}/folded_{suffix}", self.constants)
             self.constants[name] = value
             names.append(name)
-        if not all(isinstance(v, Scaled) or np.isfinite(v).all() for v in map(self.constants.__getitem__, names)):
+        if not all(isinstance(v, Scaled) or np.isfinite(v).all() for v in values):
             for n in names:  # beyond float32: the two steps may still be fine one after the other
                 del self.constants[n]
             return

@@ -168,7 +168,7 @@ def aligned_empty(size: int, dtype: np.dtype | type = np.float32) -> np.ndarray:
 
 
 def aligned_copy(array: np.ndarray, on_part: Callable[[int], None] | None = None) -> np.ndarray:
-    """A 1-D, 64-byte aligned, native-order copy of `array` in C order; `on_part` is told the bytes of each part of a large one."""
+    """A 1-D, 64-byte aligned, native-order copy of `array` in C order; `on_part` hears the bytes of each part of a large one."""
     out = aligned_empty(array.size, array.dtype.newbyteorder("="))
     if on_part is None or array.nbytes <= PART or not array.flags.c_contiguous:
         out.reshape(array.shape)[...] = array

@@ -171,7 +171,8 @@ def test_plain_planes(c, o, k, stride, isa, threads):
 
 @pytest.mark.parametrize("stride", [1, 2, (3, 1)])
 @pytest.mark.parametrize(
-    ("c", "o", "k", "dilation"), [(1, 8, 5, 1), (3, 64, 7, 1), (3, 40, 3, 1), (4, 17, 1, 1), (3, 33, (2, 5), (2, 3)), (20, 9, 3, 1)]
+    ("c", "o", "k", "dilation"),
+    [(1, 8, 5, 1), (3, 64, 7, 1), (3, 40, 3, 1), (4, 17, 1, 1), (3, 33, (2, 5), (2, 3)), (20, 9, 3, 1)],
 )
 def test_plain_rows(c, o, k, dilation, stride, isa, threads):
     kernel_shape = (k, k) if isinstance(k, int) else k
@@ -188,7 +189,8 @@ def test_plain_rows(c, o, k, dilation, stride, isa, threads):
             out_halo=OUT_HALO[2],
             threads=threads,
         )
-        x, w, kw = data(2, c, height, width), data(o, c, *kernel_shape, seed=1), {"stride": stride, "dilation": dilation, "pads": pads}
+        x, w = data(2, c, height, width), data(o, c, *kernel_shape, seed=1)
+        kw = {"stride": stride, "dilation": dilation, "pads": pads}
         if threads == 1:
             assert_same_bits(got, launch_conv("conv", x, w, data(o, seed=2), in_lanes=1, **kw))
             assert_same_bits(got[1:], launch_conv("conv", x[1:], w, data(o, seed=2), in_lanes=0, **kw))
@@ -197,7 +199,8 @@ def test_plain_rows(c, o, k, dilation, stride, isa, threads):
 def test_plain_rows_of_one_axis(isa, threads):
     for activation in (None, Activation("clip", 0.0, 6.0), Activation("leaky_relu", 0.1)):
         x, w, residual = data(2, 2, 900), data(40, 2, 9, seed=1), data(2, 40, 450, seed=3)
-        check("conv", x, w, data(40, seed=2), residual=residual, activation=activation, stride=2, pads=4, in_lanes=0, threads=threads)
+        kw = {"stride": 2, "pads": 4, "in_lanes": 0, "threads": threads}
+        check("conv", x, w, data(40, seed=2), residual=residual, activation=activation, **kw)
 
 
 def test_plain_rows_that_do_not_fit(isa):

@@ -150,7 +150,8 @@ def test_images_with_their_channels_last(isa, c, o, kernel, kw, threads):
     y = net.add("Relu", [last(net, "x", w, **kw)])[0]
     (got,), kernels, _ = run(net.model((y, o)), image, threads)
     turned = Net(rng, (2, c, 17, 22))
-    y = turned.add("Relu", [turned.add("Conv", ["x", turned.constant(w), turned.constant(np.arange(o, dtype=np.float32))], **kw)[0]])[0]
+    inputs = ["x", turned.constant(w), turned.constant(np.arange(o, dtype=np.float32))]
+    y = turned.add("Relu", [turned.add("Conv", inputs, **kw)[0]])[0]
     (want,), _, _ = run(turned.model((y, o)), np.ascontiguousarray(image.transpose(0, 3, 1, 2)), threads)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
     assert not any(k.startswith("copy_nd") for k in kernels)

@@ -239,6 +239,8 @@ cdef void winograd_weights(const float *g, float *u, Py_ssize_t size, Py_ssize_t
         for e in range(ELEMENTS):
             memcpy(u + e * size + at * width, gathered + e * ALONG * WIDEST, some * width * sizeof(float))
         at = at + some
+
+
 cdef inline vi shares(const float *boxes, Py_ssize_t room, const float *box) noexcept nogil:
     """Whether each box shares any part of `box`."""
     cdef vf wide = vmin_keep(vload(boxes + room), box[1]) - vmax_keep(vload(boxes), box[0])
