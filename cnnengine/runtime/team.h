@@ -50,9 +50,7 @@
 
 /* Measured on 2 virtual CPUs, see docs/threads.md. Times in microseconds unless named otherwise. */
 #define TEAM_HELPER_SPIN 200    /* a helper looks for work this long before it sleeps ... */
-#define TEAM_HELPER_RUN 400     /* ... and this long while a run is under way: the next step is near; ... */
-#define TEAM_HELPER_SHORT 50    /* ... only this long for TEAM_CROWDED after several losses: who spins less is let run sooner */
-#define TEAM_CROWDED 200000
+#define TEAM_HELPER_RUN 400     /* ... and this long while a run is under way: the next step is near */
 #define TEAM_CALLER_SPIN 20     /* the caller looks this long for a chunk that a helper holds before it sleeps */
 #define TEAM_WAKE_GAP 200       /* at most one round of wakes in this time; doubles while the woken bring nothing ... */
 #define TEAM_WAKE_GAP_MAX 6400  /* ... up to this */
@@ -166,7 +164,6 @@ static struct {
     /* written by helpers */
     team_gate done;                     /* claims that helpers have finished, ever, modulo 2^32 */
     _Alignas(64) atomic_int waiting;    /* the caller may be asleep on done; only the caller writes it */
-    atomic_int crowded;                 /* the helpers' CPUs are other processes', too */
     atomic_int cpu, tid;                /* where the caller is, who it is */
     atomic_int awake;                   /* threads that the last round of wakes was for */
     _Alignas(64) atomic_int owned;      /* a caller has the team; guards everything below */
@@ -353,12 +350,9 @@ static void *team_helper(void *arg)
                     idle = team_ticks();
                 continue;
             }
-            if (team_ticks() - idle > TEAM_HELPER_SHORT * team_us) {
-                uint64_t waited = team_ticks() - idle;
-                if (atomic_load_explicit(&team.crowded, memory_order_relaxed) || waited > TEAM_HELPER_RUN * team_us
-                    || (waited > TEAM_HELPER_SPIN * team_us && !atomic_load_explicit(&team.owned, memory_order_relaxed)))
-                    break;
-            }
+            if (team_ticks() - idle > TEAM_HELPER_SPIN * team_us
+                && (!atomic_load_explicit(&team.owned, memory_order_relaxed) || team_ticks() - idle > TEAM_HELPER_RUN * team_us))
+                break;
 #if TEAM_FUTEX
             if (team_stacked()) {       /* two spinning threads on one CPU delay each other for whole time slices */
                 uint64_t now = team_ticks();
@@ -502,8 +496,6 @@ static void team_step(int *owner, team_fn fn, const void *geometry, ssize_t n_ch
         return;
     }
     start = team_ticks();
-    if (atomic_load_explicit(&team.crowded, memory_order_relaxed) && start - team.alone_from > TEAM_CROWDED * team_us)
-        atomic_store_explicit(&team.crowded, 0, memory_order_relaxed);
     if (team.alone_for) {
         if (start - team.alone_from < team.alone_for) {
             team_alone(fn, geometry, n_chunks, args, scratch, stride);
@@ -580,10 +572,9 @@ static void team_step(int *owner, team_fn fn, const void *geometry, ssize_t n_ch
     /* Long chunks are waited for, too: a helper counts as lost only when it took far longer than the caller for its own. */
     if (lost > TEAM_LOST * team_us && mine && lost > 2 * ((now - start) / mine)) {
         team.alone_from = team_ticks();
-        if (team.was_alone && team.alone_from - team.resumed < TEAM_ALONE_AGAIN * team.was_alone) {
+        if (team.was_alone && team.alone_from - team.resumed < TEAM_ALONE_AGAIN * team.was_alone)
             team.factor = 2 * team.factor < TEAM_ALONE_FACTOR_MAX ? 2 * team.factor : TEAM_ALONE_FACTOR_MAX;
-            atomic_store_explicit(&team.crowded, 1, memory_order_relaxed);
-        } else
+        else
             team.factor = TEAM_ALONE_FACTOR;
         team.alone_for = lost > TEAM_ALONE_MAX / team.factor * team_us ? TEAM_ALONE_MAX * team_us : team.factor * lost;
     }
@@ -677,7 +668,6 @@ static void team_reset(void)
     atomic_store(&team.waiting, 0);
     atomic_store(&team.helpers, 0);
     atomic_store(&team.awake, 0);
-    atomic_store(&team.crowded, 0);
     atomic_store(&team.cpu, -1);
     atomic_store(&team.tid, 0);
     team.number = team.woke = team.gap = 0;
