@@ -465,11 +465,19 @@ def test_scaled_attention_is_one_product(heads):
     constants = {"s": np.float32(0.5), "t": np.float32([1.5])}
     proto = model_of(nodes, [(n, shape) for n in "qkv"], [("y", shape)], constants)
     m = cnnengine.load(proto, threads=1)
-    assert len(kernels_of(m, q, k, v)) == 3
+    assert list(kernels_of(m, q, k, v)) == ["attention"]
     a = q.astype(np.float64) @ k.swapaxes(-1, -2).astype(np.float64) * 0.5 / 1.5
     p = np.exp(a - a.max(-1, keepdims=True))
     want = p / p.sum(-1, keepdims=True) @ v
     np.testing.assert_allclose(m.run(None, {"q": q, "k": k, "v": v})[0], want, rtol=1e-4, atol=1e-5)
+    # weights that are read elsewhere are stored: two products, scaled, and the softmax between
+    proto.graph.output.append(helper.make_tensor_value_info("p", TensorProto.FLOAT, [2, heads, 20, 20]))
+    m = cnnengine.load(proto, threads=1)
+    assert len(kernels_of(m, q, k, v)) == 3
+    got = m.run(None, {"q": q, "k": k, "v": v})
+    np.testing.assert_allclose(got[0], want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got[1], p / p.sum(-1, keepdims=True), rtol=1e-4, atol=1e-6)
+    del proto.graph.output[-1]
     # what others read is made, and other permutations stay
     proto.graph.output.append(helper.make_tensor_value_info("qs", TensorProto.FLOAT, shape))
     got = cnnengine.load(proto, threads=1).run(None, {"q": q, "k": k, "v": v})
