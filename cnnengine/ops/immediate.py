@@ -52,7 +52,7 @@ def offsets(
         shape=shape,
         bases=bases,
     )
-    for bad, value, axis in words.reshape(-1, 3).tolist():
+    for bad, value, _ in words.reshape(-1, 3).tolist():
         if bad:
-            raise InputError(f"an index lies outside axis {axis}", operator=operator, tensor="indices", received=value)
+            raise InputError("an index lies outside the axis", operator=operator, tensor="indices", received=value)
     return found

@@ -91,7 +91,7 @@ class RoiAlign(Operator):
         bad = images[(images < 0) | (images >= x.shape[0])]
         if bad.size:
             raise InputError(
-                "an index lies outside axis 0",
+                "an index lies outside the axis",
                 operator=self.op_type,
                 tensor="batch_indices",
                 expected=f"0..{x.shape[0] - 1}",

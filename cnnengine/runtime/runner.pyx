@@ -71,7 +71,7 @@ cdef Py_ssize_t find_fault(const fault_t *faults, Py_ssize_t n, Py_ssize_t first
 
 def bad_index(node, operator, value, axis):
     """The error of an index that a kernel found outside of its axis."""
-    return InputError(f"an index lies outside axis {axis}", node=node, operator=operator, tensor="indices", received=value)
+    return InputError("an index lies outside the axis", node=node, operator=operator, tensor="indices", received=value)
 
 
 cdef uintptr_t address(object array) except? 0:
