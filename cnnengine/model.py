@@ -333,6 +333,8 @@ class Model:
         slots = {name: slot for slot, (name, _, _) in enumerate(segment.outputs)}
         if segment.end < nodes or segment.tail is not None or segment.host_nodes:
             return None
+        if any(not isinstance(piece, tuple) for piece in segment.plan.pieces):
+            return None
         if any(i.kind != "tensor" for i in self.inputs) or any(o.name not in slots for o in self.outputs):
             return None
         read = {name: slot for slot, name in enumerate(segment.inputs)}

@@ -94,8 +94,7 @@ def run(data: bytes, threads: int = 1) -> tuple[list[np.ndarray], list[str], np.
     x = np.random.default_rng(3).standard_normal((N, T, 3 * H * D)).astype(np.float32)
     with cnnengine.load(data, threads=threads) as model:
         results = model.run(None, {"x": x})
-        (segment,) = model._program._segments.values()
-        kernels = [r.kernel for r in segment.plan.reports]
+        kernels = [r.kernel for r in model._program.segment(0, {"x": x}).plan.reports]
     return results, kernels, x
 
 
