@@ -21,6 +21,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import statistics
@@ -142,6 +143,10 @@ class CNNEngine(Engine):
         parts = ("model", "importer", "passes", "lowering", "functional")
         for name in ("cnnengine", *(f"cnnengine.{part}" for part in parts), "onnx", "onnx.numpy_helper", "onnx.checker"):
             importlib.import_module(name)
+        for folder_of in ("_kernels", "ops"):  # kernels and operators are imported when a model first needs them
+            package = importlib.import_module(f"cnnengine.{folder_of}")
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{package.__name__}.{module.name}")
 
     def load(self, model: str, feeds: Feeds, threads: int, dims: dict[str, int]) -> Run:
         import cnnengine

@@ -2,7 +2,8 @@
 
 The same `lower` as in a model chooses kernels and layouts, so a one-node model gives the same bits. Where the operator's only
 input is the data, or its kernels read the other inputs as they are, shapes decide everything and the launches are kept. Weights
-are packed anew at each call: they may change between calls, and nothing tells whether an array was written to.
+are packed anew at each call: they may change between calls, and nothing tells whether an array was written to. Of layers with
+small weights the launches are kept too, for each thread, and made over stand-ins that the weights are copied into and packed from.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +32,12 @@ KEPT = 256
 UNPACKED = frozenset(["BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "PRelu"])
 """Operators whose kernels read all inputs as they are."""
 
+PACKED = frozenset(["Conv", "ConvTranspose", "Gemm"])
+"""Operators whose kernels read their other inputs packed, in a way that shapes alone decide."""
+
+STOOD_IN = 1 << 17
+"""Bytes of weights up to which they have stand-ins; planning takes no time beside packing more of them."""
+
 SMALL = 4096
 """Elements up to which a result may lie anywhere: aligning it costs more than it saves."""
 
@@ -42,6 +50,8 @@ class _Ready:
 
     def __init__(self, emitter: Emitter, results: list[BufferRef]) -> None:
         self.results = results
+        self.emitter = emitter
+        self.stand_ins: list[np.ndarray | None] | None = None
         self.sizes: dict[Buffer, int] = {}
         self.steps: list[tuple[Callable[..., None], Any, tuple[BufferRef | None, ...], bool]] = []
         for call in emitter.calls:
@@ -121,6 +131,9 @@ def by_kernels(
     if data is not None:
         if len(inputs) == 1:
             ready = _kept(op, dispatch.current_isa(), ((data.shape, data.dtype),), outputs)
+        elif op.op_type in PACKED and sum(a.nbytes for a in inputs[1:] if a is not None) <= STOOD_IN:
+            key = tuple([None if a is None else (a.shape, a.dtype) for a in inputs])
+            ready = _kept_packing(op, dispatch.current_isa(), key, outputs, get_ident())
         elif op.op_type in UNPACKED or all(a is None for a in inputs[1:]):
             key = tuple([None if a is None else (a.shape, a.dtype) for a in inputs])
             ready = _kept(op, dispatch.current_isa(), key, outputs)
@@ -134,6 +147,19 @@ def by_kernels(
 def _kept(op: Operator, isa: str, inputs: tuple[_Key | None, ...], outputs: int | None) -> _Ready | None:
     """`_prepare` for shapes and dtypes alone; `isa` is part of the key."""
     return _prepare(op, [None if i is None else TensorSpec(i[1], i[0]) for i in inputs], outputs)
+
+
+@lru_cache(maxsize=KEPT // 4)
+def _kept_packing(op: Operator, isa: str, inputs: tuple[_Key | None, ...], outputs: int | None, thread: int) -> _Ready | None:
+    """`_prepare` with stand-ins for the weights, which are this thread's."""
+    data, *others = inputs
+    assert data is not None
+    stand_ins = [None if i is None else np.zeros(i[0], i[1]) for i in others]
+    specs = [TensorSpec(data[1], data[0]), *(None if a is None else TensorSpec.of(a) for a in stand_ins)]
+    ready = _prepare(op, specs, outputs)
+    if ready is not None:
+        ready.stand_ins = stand_ins
+    return ready
 
 
 def _prepare(op: Operator, specs: Sequence[TensorSpec | None], outputs: int | None) -> _Ready | None:
@@ -169,6 +195,11 @@ def _execute(ready: _Ready, inputs: Sequence[np.ndarray | None], threads: int | 
         direct(one, *[None if s is None else inputs[s].reshape(-1) for s in slots], result.reshape(-1), threads=threads)  # type: ignore[union-attr]
         return [result]
     memory: dict[Buffer, np.ndarray] = {}
+    if ready.stand_ins is not None:
+        for stand_in, array in zip(ready.stand_ins, inputs[1:], strict=True):
+            if stand_in is not None:
+                stand_in[...] = array
+        memory.update((buffer, ready.emitter.packed_by(key, build)) for buffer, key, build in ready.emitter.builds)
     if out is not None and ready.results[0].buffer.kind == "arena":
         memory[ready.results[0].buffer] = out.reshape(-1)
 
@@ -177,7 +208,7 @@ def _execute(ready: _Ready, inputs: Sequence[np.ndarray | None], threads: int | 
             return None
         buffer = ref.buffer
         if buffer.kind == "constant":
-            return buffer.array
+            return memory.get(buffer, buffer.array)
         if buffer.kind == "input":
             data = inputs[buffer.slot]
             assert data is not None

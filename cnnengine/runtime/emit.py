@@ -127,6 +127,8 @@ class Emitter:
         self.values: dict[str, Value] = {}
         self.local: set[str] = set()
         """Names of constants that belong to this plan alone."""
+        self.builds: list[tuple[Buffer, tuple[Hashable, ...], Callable[[], np.ndarray]]] = []
+        """Buffers of constants, and how they were packed."""
         self._constants: dict[tuple[Hashable, ...], Buffer] = {}
 
     def add_input(self, name: str, shape: tuple[int, ...], dtype: np.dtype, slot: int) -> Value:
@@ -158,20 +160,25 @@ class Emitter:
             # what follows from shapes has other values in other plans, under the same name
             store = {} if any(isinstance(k, str) and k in self.local for k in key) else self.packed
             if key not in store:
-                pack_into(self._slab)
-                try:
-                    array = kept(np.ascontiguousarray(build()).reshape(-1))
-                finally:
-                    pack_into(None)
-                # what is packed is read in whole registers; plain tensors may lie anywhere
-                aligned = key[0] == "plain" or array.__array_interface__["data"][0] % ALIGNMENT == 0
-                store[key] = array if aligned else aligned_copy(array)
+                array = store[key] = self.packed_by(key, build)
                 if self._on_pack is not None:
                     self._on_pack(array.nbytes)
             array = store[key]
-            self._constants[key] = Buffer("constant", array.shape, array.dtype, array=array)
+            buffer = self._constants[key] = Buffer("constant", array.shape, array.dtype, array=array)
+            self.builds.append((buffer, key, build))
         buffer = self._constants[key]
         return BufferRef(buffer, buffer.shape)
+
+    def packed_by(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `build` gives, flat, in memory that a run may read."""
+        pack_into(self._slab)
+        try:
+            array = kept(np.ascontiguousarray(build()).reshape(-1))
+        finally:
+            pack_into(None)
+        # what is packed is read in whole registers; plain tensors may lie anywhere
+        aligned = key[0] == "plain" or array.__array_interface__["data"][0] % ALIGNMENT == 0
+        return array if aligned else aligned_copy(array)
 
     def plain_constant(self, name: str, constant: np.ndarray) -> Buffer:
         """The constant of this name as it is, in memory that a run may read, shared by all plans."""

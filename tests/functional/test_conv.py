@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import oracle
@@ -14,6 +15,7 @@ from oracle import ROUNDING, assert_close, assert_same_bits
 
 import cnnengine.functional as F
 from cnnengine.errors import CNNEngineError, InputError, ShapeError
+from cnnengine.ops.conv import Conv
 
 from .common import AUTO_PADS, CHANNELS, WIDTHS, both, geometries, name_of, normal, refused
 
@@ -409,3 +411,35 @@ def test_a_huge_stride_takes_one_window(isa, huge):
 def test_geometry_is_made_of_integers(argument, value):
     with pytest.raises((CNNEngineError, TypeError)):
         F.conv2d(X, W, **{argument: value})
+
+
+def test_weights_are_read_at_every_call() -> None:
+    """Launches of small layers are kept, their weights are not: also not those of another thread, or of another layer."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((2, 6, 9, 9), dtype=np.float32)
+    w = rng.standard_normal((10, 6, 3, 3), dtype=np.float32)
+    bias = rng.standard_normal(10, dtype=np.float32)
+
+    def expected(w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+        (y,) = Conv(pads=(1, 1, 1, 1)).reference(x, w, bias)
+        return np.asarray(y)
+
+    for _ in range(3):
+        np.testing.assert_allclose(F.conv2d(x, w, bias, pads=1), expected(w, bias), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(F.conv2d(x, w, pads=1), expected(w, None), rtol=1e-4, atol=1e-4)
+        w += 1
+        bias[:] = rng.standard_normal(10)
+    other = F.dense(x.reshape(12, 81), w.reshape(-1)[: 5 * 81].reshape(5, 81))
+    np.testing.assert_allclose(other, x.reshape(12, 81) @ w.reshape(-1)[: 5 * 81].reshape(5, 81).T, rtol=1e-4, atol=1e-4)
+
+    many = [rng.standard_normal(w.shape, dtype=np.float32) for _ in range(8)]
+    wanted = [expected(v, bias) for v in many]
+
+    def run(i: int) -> list[np.ndarray]:
+        return [F.conv2d(x, many[i], bias, pads=1) for _ in range(50)]
+
+    with ThreadPoolExecutor(8) as pool:
+        for y, results in zip(wanted, pool.map(run, range(8)), strict=True):
+            for found in results:
+                np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-4)
+                np.testing.assert_array_equal(found, results[0])
