@@ -95,9 +95,9 @@ def _winograd_pays(window: Window, channels: int, out_channels: int, out: Sequen
     Measured on AVX2 and AVX-512 over 6 to 56 pixels and 3 to 512 channels (of a group): from 9 tiles (an output of 9 pixels)
     on it takes 0.25 to 0.75 of the time with 32 channels and more. With fewer tiles its weights, four times as many, are used
     too seldom; with few channels the transforms outweigh the products. The tiles of all depths share the weights: 4 tiles
-    (7 pixels) at 2 depths take 0.6 of the time. Where these are three dimensional and large, four times the memory buys little:
-    with 256 channels, 28 MB for 3 ms of 8 at 64 tiles; with 512, 113 MB for nothing at 8 tiles. The batch does not count: it must
-    not change the rounding.
+    (7 pixels) at 2 depths take 0.6 of the time. Where the weights of 3-D layers are large, four
+    times the memory buys little: r3d_18 takes a twentieth longer without the 28 MB of each layer of 256 channels at 64 tiles, and
+    no longer without the 113 MB of those of 512 channels at 8. The batch does not count: it must not change the rounding.
     """
     rank = len(window.kernel)
     if rank < 2 or window.kernel[-2:] != (3, 3) or window.strides[-2:] != (1, 1) or set(window.dilations) != {1}:

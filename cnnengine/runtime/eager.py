@@ -2,8 +2,8 @@
 
 The same `lower` as in a model chooses kernels and layouts, so a one-node model gives the same bits. Where the operator's only
 input is the data, or its kernels read the other inputs as they are, shapes decide everything and the launches are kept. Weights
-are packed anew at each call: they may change between calls, and nothing tells whether an array was written to. Of layers with
-small weights the launches are kept too, for each thread, and made over stand-ins that the weights are copied into and packed from.
+are packed anew at each call: they may change between calls, and nothing tells whether an array was written to. Of layers
+with small weights the launches are kept too, for each thread, made over stand-ins that weights are copied into and packed from.
 """
 
 from __future__ import annotations
