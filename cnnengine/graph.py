@@ -10,12 +10,12 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import ModelError, ShapeError
+from .records import lazy
 
 if TYPE_CHECKING:
     from .ops.base import Operator
@@ -84,7 +84,7 @@ class TensorSpec:
             raise ValueError(f"the shape {self.shape} is not fully known")
         return self.shape  # type: ignore[return-value]
 
-    @cached_property
+    @lazy
     def is_concrete(self) -> bool:
         if self.shape is None:
             return False

@@ -1,4 +1,4 @@
-"""dataclass: frozen dataclasses whose methods are shared, not compiled for each class.
+"""dataclass: frozen dataclasses whose methods are shared, not compiled for each class; and lazy attributes.
 
 `dataclasses.dataclass` writes and compiles six functions per class, 0.2 ms in all; the operators' modules that a model needs hold
 some eighty classes, which would be half of the time that loading a small model takes. The classes are the same otherwise: fields,
@@ -10,9 +10,36 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Generic, TypeVar, dataclass_transform, overload
 
 T = TypeVar("T")
+
+
+class lazy(Generic[T]):
+    """An attribute that is computed when it is first asked for.
+
+    `functools.cached_property` up to Python 3.11 has a lock for all objects of a class: a forked child would wait for a thread
+    that held it and that the child lacks. Here two threads may compute the value at once.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> lazy[T]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: object | None, owner: type) -> lazy[T] | T:
+        if instance is None:
+            return self
+        value = instance.__dict__[self._name] = self._compute(instance)
+        return value
 
 
 @cache

@@ -171,6 +171,7 @@ INDEX: dict[str, str] = {
     "STFT": "signal",
     # detection
     "NonMaxSuppression": "detection",
+    "DeformConv": "deform",
     "GridSample": "sample",
     "RoiAlign": "sample",
     # control flow and sequences

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from .._kernels.conv import Slab, pack_into
 from ..errors import InputError, ShapeError
 from ..graph import TensorSpec
+from ..records import lazy
 from .layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, is_mapped, kept, merge_halos
 
 FLOAT32 = np.dtype(np.float32)
@@ -239,7 +239,7 @@ class NodeContext:
         self.winograd = emitter.winograd
         self.outputs = specs
 
-    @cached_property
+    @lazy
     def inputs(self) -> tuple[TensorSpec | None, ...]:
         values = [self._emitter.values[n] if n else None for n in self._names]
         return tuple(None if v is None else TensorSpec(v.dtype, v.shape, v.constant) for v in values)
