@@ -30,7 +30,6 @@ _VERSIONS: dict[str, tuple[int, ...]] = {
     "Col2Im": (18,),
     "Compress": (9, 11, 28),
     "CumProd": (26,),
-    "DeformConv": (19, 22),
     "Det": (11, 22),
     "DynamicQuantizeLinear": (11,),
     "EyeLike": (9, 22),
