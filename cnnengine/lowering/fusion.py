@@ -288,15 +288,8 @@ def _shuffled(name: str, makers: Mapping[str, Node], specs: Mapping[str, TensorS
     return [channels[i] for i in np.arange(before[1]).reshape(inside[1:3]).T.reshape(-1).tolist()]
 
 
-def _range(node: Node, name: str, specs: Mapping[str, TensorSpec]) -> tuple[int, int] | None:
-    """First channel and end of an output of a Split or Slice that cuts channels alone."""
-    x, y = specs[node.inputs[0]].concrete, specs[name].concrete
-    rank = len(x)
-    if isinstance(node.op, Split):
-        if node.op.axis not in (1, 1 - rank):
-            return None
-        start = sum(specs[n].concrete[1] for n in node.outputs[: node.outputs.index(name)])
-        return start, start + y[1]
+def _resolved_cut(node: Node, specs: Mapping[str, TensorSpec]) -> list[tuple[int, int, int]] | None:
+    """(start, step, count) of a Slice along each axis; None where its numbers are known only while it runs."""
     assert isinstance(node.op, Slice)
     values: list[tuple[int, ...] | None] = [node.op.starts, node.op.ends, node.op.axes, None]
     for index, tensor in enumerate(node.inputs[1:]):
@@ -308,7 +301,21 @@ def _range(node: Node, name: str, specs: Mapping[str, TensorSpec]) -> tuple[int,
     starts, ends, axes, steps = values
     if starts is None or ends is None:
         return None
-    cut = node.op.resolve(x, starts, ends, axes, steps)
+    return node.op.resolve(specs[node.inputs[0]].concrete, starts, ends, axes, steps)
+
+
+def _range(node: Node, name: str, specs: Mapping[str, TensorSpec]) -> tuple[int, int] | None:
+    """First channel and end of an output of a Split or Slice that cuts channels alone."""
+    x, y = specs[node.inputs[0]].concrete, specs[name].concrete
+    rank = len(x)
+    if isinstance(node.op, Split):
+        if node.op.axis not in (1, 1 - rank):
+            return None
+        start = sum(specs[n].concrete[1] for n in node.outputs[: node.outputs.index(name)])
+        return start, start + y[1]
+    cut = _resolved_cut(node, specs)
+    if cut is None:
+        return None
     if any(part != (0, 1, n) for i, (part, n) in enumerate(zip(cut, x, strict=True)) if i != 1) or cut[1][1] != 1:
         return None
     return cut[1][0], cut[1][0] + cut[1][2]
@@ -627,16 +634,7 @@ def _starts(node: Node, name: str, specs: Mapping[str, TensorSpec]) -> list[int]
         starts, axis = [0] * len(x), node.op.axis % len(x)
         starts[axis] = sum(specs[n].concrete[axis] for n in node.outputs[: node.outputs.index(name)])
         return starts
-    assert isinstance(node.op, Slice)
-    values: list[tuple[int, ...] | None] = [node.op.starts, node.op.ends, node.op.axes, None]
-    for index, tensor in enumerate(node.inputs[1:]):
-        if tensor:
-            known = specs[tensor].value
-            if known is None:
-                return None
-            values[index] = tuple(int(v) for v in known.reshape(-1))
-    begins, ends, axes, steps = values
-    if begins is None or ends is None:
+    cut = _resolved_cut(node, specs)
+    if cut is None:
         return None
-    cut = node.op.resolve(x, begins, ends, axes, steps)
     return [start for start, _, _ in cut] if all(step == 1 for _, step, _ in cut) else None

@@ -16,7 +16,7 @@ import numpy as np
 from ..graph import Graph, Node
 from ..ops.base import Operator
 from ..ops.norm import ChannelLayerNorm, InstanceNormalization, LayerNormalization
-from .rewrite import FLOAT32, Fact, Uses, facts, field_of, fresh, only_output, replaced, scalar_of
+from .rewrite import FLOAT32, Fact, Matcher, field_of, fresh, only_output, plain, replaced, scalar_of
 
 
 def fuse_layernorm(graph: Graph) -> Graph:
@@ -34,7 +34,7 @@ def fuse_layernorm(graph: Graph) -> Graph:
         return name
 
     for node in graph.nodes:
-        if not only_output(node) or not _plain(node) or len(node.inputs) != 2:
+        if not only_output(node) or not plain(node) or len(node.inputs) != 2:
             continue
         found = match.whole(node) or match.scaled(node)
         if found is not None:
@@ -108,20 +108,7 @@ class _Norm:
         return Node(self.op, tuple(inputs), self.last.outputs, self.last.name)
 
 
-def _plain(node: Node) -> bool:
-    """Whether nothing is fused into the node, and its second input is aligned at the last axis."""
-    return getattr(node.op, "activation", None) is None and getattr(node.op, "axis", None) is None
-
-
-class _Matcher:
-    def __init__(self, graph: Graph) -> None:
-        self.uses = Uses(graph)
-        self.known = facts(graph)
-
-    def maker(self, name: str, *kinds: str) -> Node | None:
-        node = self.uses.maker(name, *kinds)
-        return node if node is not None and _plain(node) else None
-
+class _Matcher(Matcher):
     def number(self, node: Node, index: int) -> float | None:
         return scalar_of(self.uses.constant(node, index), self.known.get(node.inputs[1 - index], Fact()).rank)
 
@@ -297,7 +284,7 @@ class _Matcher:
             if reader is not None and reader.op.op_type == kind and only_output(reader):
                 index = 0 if reader.inputs[1] == last.outputs[0] else 1
                 value = self.uses.constant(reader, index)
-                if not _plain(reader) or moments.parameter(value) is None:
+                if not plain(reader) or moments.parameter(value) is None:
                     value = None
             parameters.append(value)
             if value is not None and reader is not None:

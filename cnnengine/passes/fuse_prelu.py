@@ -9,7 +9,7 @@ import numpy as np
 
 from ..graph import Graph, Node
 from ..ops.activation import PRelu
-from .rewrite import FLOAT32, Fact, Uses, facts, field_of, fresh, only_output, replaced, scalar_of
+from .rewrite import FLOAT32, Fact, Matcher, field_of, fresh, only_output, plain, replaced, scalar_of
 
 
 def fuse_prelu(graph: Graph) -> Graph:
@@ -18,7 +18,7 @@ def fuse_prelu(graph: Graph) -> Graph:
     changes: dict[int, list[Node]] = {}
     constants: dict[str, np.ndarray] = {}
     for index, node in enumerate(graph.nodes):
-        if node.op.op_type not in ("Add", "Sub") or not only_output(node) or not _plain(node):
+        if node.op.op_type not in ("Add", "Sub") or not only_output(node) or not plain(node):
             continue
         found = match.prelu(node)
         if found is not None:
@@ -28,20 +28,7 @@ def fuse_prelu(graph: Graph) -> Graph:
     return replaced(graph, changes, constants)
 
 
-def _plain(node: Node) -> bool:
-    """Whether nothing is fused into the node, and its second input is aligned at the last axis."""
-    return getattr(node.op, "activation", None) is None and getattr(node.op, "axis", None) is None
-
-
-class _Matcher:
-    def __init__(self, graph: Graph) -> None:
-        self.uses = Uses(graph)
-        self.known = facts(graph)
-
-    def maker(self, name: str, *kinds: str) -> Node | None:
-        node = self.uses.maker(name, *kinds)
-        return node if node is not None and _plain(node) else None
-
+class _Matcher(Matcher):
     def prelu(self, node: Node) -> tuple[str, np.ndarray] | None:
         """(x, slope) of what an Add or Sub makes."""
         for index in (0, 1) if node.op.op_type == "Add" else (0,):

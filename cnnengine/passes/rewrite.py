@@ -303,3 +303,20 @@ def scalar_of(value: np.ndarray | None, rank: int | None = None) -> float | None
 def field_of(op: Operator, name: str, default: object = None) -> object:
     """A field of an operator, or `default` where its class has none of that name."""
     return getattr(op, name, default)
+
+
+def plain(node: Node) -> bool:
+    """Whether nothing is fused into the node, and its second input is aligned at the last axis."""
+    return getattr(node.op, "activation", None) is None and getattr(node.op, "axis", None) is None
+
+
+class Matcher:
+    """Finds patterns of plain nodes backwards from their last one."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.uses = Uses(graph)
+        self.known = facts(graph)
+
+    def maker(self, name: str, *kinds: str) -> Node | None:
+        node = self.uses.maker(name, *kinds)
+        return node if node is not None and plain(node) else None
