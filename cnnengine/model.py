@@ -732,7 +732,7 @@ def load(
     base_dir : path, optional
         Folder of external data, for models that do not come from a path.
     winograd : bool
-        Whether convolutions of 3 or 5 taps along an axis may be computed by Winograd's algorithm, which rounds about three
+        Whether convolutions of 3, 5 or 7 taps along an axis may be computed by Winograd's algorithm, which rounds about three
         times as much.
 
     Returns

@@ -12,41 +12,45 @@ typedef float vf8 __attribute__((vector_size(32)));
 #define TO_DOUBLE(x) __builtin_convertvector(x, vd8)
 #define TO_FLOAT(x) __builtin_convertvector(x, vf8)
 
-/* G times `taps` values, `from` apart, to `elements`, `step` apart (Lavin and Gray, arXiv:1509.09308): 3 or 5 to 6 (points 0, 1, -1,
- * 2, -2 and infinity), 3 to 4 (without 2 and -2), 1 to 1 */
+/* The points above zero that elements stand for, their negatives following them; zero is first, infinity last (tiles/conv.pyx) */
+static const double POINTS4[] = {1}, POINTS6[] = {1, 2}, POINTS8[] = {1, 2, 0.5}, POINTS10[] = {0.75, 1.25, 2, 0.375};
+
+/* G times `taps` values, `from` apart, to `elements`, `step` apart: powers of each point over its distances to the others (Lavin and
+ * Gray, arXiv:1509.09308); one value stays. All numbers but the values are constants of the inlined function. */
 static inline __attribute__((always_inline)) void transform_taps(const vd8 *g, int taps, int from, vd8 *u, int elements, int step)
 {
     if (taps == 1) {
         u[0] = g[0];
         return;
     }
-    vd8 even = g[0] + g[2 * from], odd = g[from], far_even = g[0] + 4 * g[2 * from], far_odd = 2 * g[from];
-    if (elements == 4) {
-        u[0] = g[0];
-        u[step] = (even + odd) * 0.5;
-        u[2 * step] = (even - odd) * 0.5;
-        u[3 * step] = g[2 * from];
-        return;
+    const double *points = elements == 4 ? POINTS4 : elements == 6 ? POINTS6 : elements == 8 ? POINTS8 : POINTS10;
+    const int pairs = elements / 2 - 1;
+    double zero = 1;
+    for (int i = 0; i < pairs; i++)
+        zero *= -points[i] * points[i];
+    u[0] = g[0] * (1 / zero);
+    for (int i = 0; i < pairs; i++) {
+        const double p = points[i], square = p * p;
+        double scale = 2 * square;
+        for (int j = 0; j < pairs; j++)
+            if (j != i)
+                scale *= square - points[j] * points[j];
+        vd8 even = g[(taps - 1) * from], odd = g[(taps - 2) * from];
+        for (int k = taps - 3; k >= 0; k -= 2)
+            even = even * square + g[k * from];
+        for (int k = taps - 4; k >= 0; k -= 2)
+            odd = odd * square + g[k * from];
+        u[(2 * i + 1) * step] = (even + odd * p) * (1 / scale);
+        u[(2 * i + 2) * step] = (even - odd * p) * (1 / scale);
     }
-    if (taps == 5) {
-        even += g[4 * from];
-        odd += g[3 * from];
-        far_even += 16 * g[4 * from];
-        far_odd += 8 * g[3 * from];
-    }
-    u[0] = g[0] * 0.25;
-    u[step] = -(even + odd) * (1.0 / 6);
-    u[2 * step] = -(even - odd) * (1.0 / 6);
-    u[3 * step] = (far_even + far_odd) * (1.0 / 24);
-    u[4 * step] = (far_even - far_odd) * (1.0 / 24);
-    u[5 * step] = g[(taps - 1) * from];
+    u[(elements - 1) * step] = g[(taps - 1) * from];
 }
 
 /* `count` kernels of kh x kw taps, a constant number up to 8, to elements of G g G^T */
 static inline __attribute__((always_inline)) void transform_some(const float *g, int kh, int kw, int high, int wide, ptrdiff_t width,
                                                                  float *u, ptrdiff_t size, int count)
 {
-    vd8 taps[25], half[30], whole[6];
+    vd8 taps[25], half[30], whole[10];
     for (int i = 0; i < kh * kw; i++) {
         vf8 x = {0};
         memcpy(&x, g + i * width, count * sizeof(float));
@@ -82,14 +86,18 @@ static void transform_panel(const float *g, int kh, int kw, int high, int wide, 
         transform_kernels(g, 3, 3, 6, 6, u, size, width);
     else if (kh == 5 && kw == 5)
         transform_kernels(g, 5, 5, 6, 6, u, size, width);
-    else if (kh == 1 && kw == 3)
+    else if (kw == 3)
         transform_kernels(g, 1, 3, 1, 6, u, size, width);
-    else if (kh == 1)
-        transform_kernels(g, 1, 5, 1, 6, u, size, width);
+    else if (kw == 5)
+        transform_kernels(g, 1, 5, 1, 8, u, size, width);
+    else if (kw == 7)
+        transform_kernels(g, 1, 7, 1, 10, u, size, width);
     else if (kh == 3)
         transform_kernels(g, 3, 1, 6, 1, u, size, width);
+    else if (kh == 5)
+        transform_kernels(g, 5, 1, 8, 1, u, size, width);
     else
-        transform_kernels(g, 5, 1, 6, 1, u, size, width);
+        transform_kernels(g, 7, 1, 10, 1, u, size, width);
 }
 
 #endif

@@ -1,14 +1,18 @@
 # cython: language_level=3
-"""Winograd convolution at stride 1: F(4x4, 3x3), F(2x2, 5x5), the same along one axis alone, and F(2x2, 3x3).
+"""Winograd convolution at stride 1, of kernels with 3 or 5 taps along both axes, or 3, 5 or 7 along one of them.
 
-A 3x3 tile is 4 x 4 output pixels, made from 6 x 6 input pixels: 36 products of a channel instead of 144. A 5x5 tile is 2 x 2 output
-pixels from 6 x 6, with the same points and so the same transform of the input: 36 products instead of 100. Kernels of 1x3, 3x1,
-1x5, 5x1, and those of 1-D convolutions, are transformed along their longer axis: 6 products make 4 or 2 pixels, instead of 12 or 10.
-F(2x2, 3x3) makes 2 x 2 pixels by 16 products instead of 36; its weights are less than half as many as those of F(4x4, 3x3), which
-counts where few tiles share them.
-Larger tiles lose accuracy (against float64, relative to max |y|: these 0.3-1e-5, 6x6 outputs of 3x3 up to 3e-5, direct 1-4e-6)
-and are hardly faster. Kernels with D taps in depth are D such kernels, whose products are added before the transform back: D times
-as many channels.
+F(m, r) makes m output pixels along an axis from m + r - 1 input pixels, by as many products, instead of m r:
+
+    F(4x4, 3x3)     36 products instead of 144
+    F(2x2, 5x5)     36 instead of 100, with the same points and so the same transform of the input
+    F(2x2, 3x3)     16 instead of 36; its weights are less than half of F(4x4, 3x3)'s, which counts where few tiles share them
+    F(4, 3)         6 instead of 12, along one axis: 1x3 and 3x1 kernels and those of 1-D convolutions
+    F(4, 5)         8 instead of 20
+    F(4, 7)         10 instead of 28
+
+Errors against float64 relative to max |y|: 0.3-1e-5 where both axes are transformed, 2-5e-6 along one axis, direct 1-4e-6. Larger
+tiles along both axes lose accuracy (6x6 outputs of 3x3: up to 3e-5) and are hardly faster. Kernels with D taps in depth are D such
+kernels, whose products are added before the transform back: D times as many channels.
 
 Layout
     x, y, residual   planes (see runtime/layout.py)
@@ -42,19 +46,21 @@ from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport (
-    F23_BOTH, F25_BOTH, F25_H, F25_W, F43_BOTH, F43_H, F43_W, conv_tile_fn, conv_tile_t, start_ahead, step_ahead, winograd_input_fn,
+    F23_BOTH, F25_BOTH, F43_BOTH, F43_H, F43_W, F45_H, F45_W, F47_H, F47_W, conv_tile_fn, conv_tile_t, start_ahead, step_ahead, winograd_input_fn,
     winograd_output_fn, winograd_output_t
 )
 
-# kernel and output pixels of a tile, (h, w) each: the form of the tiles
+# kernel and output pixels of a tile, (h, w) each: the form of the tiles; of each kernel the largest tile first
 FORMS = {
     ((3, 3), (4, 4)): F43_BOTH,
+    ((3, 3), (2, 2)): F23_BOTH,
+    ((5, 5), (2, 2)): F25_BOTH,
     ((1, 3), (1, 4)): F43_W,
     ((3, 1), (4, 1)): F43_H,
-    ((5, 5), (2, 2)): F25_BOTH,
-    ((1, 5), (1, 2)): F25_W,
-    ((5, 1), (2, 1)): F25_H,
-    ((3, 3), (2, 2)): F23_BOTH,
+    ((1, 5), (1, 4)): F45_W,
+    ((5, 1), (4, 1)): F45_H,
+    ((1, 7), (1, 4)): F47_W,
+    ((7, 1), (4, 1)): F47_H,
 }
 
 cdef enum:

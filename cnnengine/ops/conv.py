@@ -112,8 +112,8 @@ def _winograd_tile(window: Window, channels: int, out_channels: int, out: Sequen
     kernel = _plane_kernel(window)
     if set(window.strides[-2:]) != {1} or set(window.dilations) != {1}:
         return None
-    tile: Pair = (7 - kernel[0] if kernel[0] > 1 else 1, 7 - kernel[1] if kernel[1] > 1 else 1)
-    if (kernel, tile) not in WINOGRAD_FORMS:
+    tile: Pair | None = next((tile for taps, tile in WINOGRAD_FORMS if taps == kernel), None)
+    if tile is None:
         return None
 
     def tiles(size: Pair) -> int:

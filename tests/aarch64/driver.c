@@ -211,35 +211,53 @@ static void grouped(void (*fn)(const depthwise_tile *))
                 }
 }
 
-/* Winograd's matrices for 6 or 4 elements along an axis, or 1: not transformed. G has 3 taps, or 5. */
-static const double BT6[6][6] = {{4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0},
-                                 {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}};
-static const double AT4[4][6] = {{1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 0}, {0, 1, 1, 4, 4, 0}, {0, 1, -1, 8, -8, 1}};
-static const double AT2[2][6] = {{1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 1}};
-static const double BT4[4][6] = {{1, 0, -1}, {0, 1, 1}, {0, -1, 1}, {0, -1, 0, 1}};
-static const double AT24[2][6] = {{1, 1, 1, 0}, {0, 1, -1, 1}};
-static const double G4[4][5] = {{1}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
-static const double G6[6][5] = {{1. / 4},
-                                {-1. / 6, -1. / 6, -1. / 6, -1. / 6, -1. / 6},
-                                {-1. / 6, 1. / 6, -1. / 6, 1. / 6, -1. / 6},
-                                {1. / 24, 1. / 12, 1. / 6, 1. / 3, 2. / 3},
-                                {1. / 24, -1. / 12, 1. / 6, -1. / 3, 2. / 3}};
-static const double ONE[1][6] = {{1}};
+/* Winograd's matrices from their points: zero, pairs of one number and its negative, infinity. */
+static double points[10];
 
-static double of_bt(int elements, int i, int j) { return (elements == 6 ? BT6 : elements == 4 ? BT4 : ONE)[i][j]; }
+static int finite_points(int elements)
+{
+    static const double sides[4][4] = {{1}, {1, 2}, {1, 2, .5}, {.75, 1.25, 2, .375}};
+    points[0] = 0;
+    for (int i = 1; i < elements - 1; i++)
+        points[i] = sides[elements / 2 - 2][(i - 1) / 2] * (i % 2 ? 1 : -1);
+    return elements - 1;
+}
+
+/* Row i of B^T: coefficients of the product of x - q over the points q but the i-th; all of them for infinity. */
+static double of_bt(int elements, int i, int j)
+{
+    double row[12] = {1};
+    if (elements == 1)
+        return 1;
+    const int n = finite_points(elements);
+    for (int q = 0, degree = 0; q < n; q++)
+        if (q != i) {
+            degree++;
+            for (int k = degree; k >= 0; k--)
+                row[k] = (k > 0 ? row[k - 1] : 0) - points[q] * row[k];
+        }
+    return row[j];
+}
 
 static double of_at(int elements, int out, int i, int j)
 {
-    return (elements == 1 ? ONE : elements == 4 ? AT24 : out == 4 ? AT4 : AT2)[i][j];
+    if (elements == 1)
+        return 1;
+    return j < finite_points(elements) ? pow(points[j], i) : i == out - 1;
 }
 
 static double of_g(int elements, int taps, int i, int k)
 {
+    double distance = 1;
     if (elements == 1)
         return 1;
-    if (elements == 6 && i == 5)
+    const int n = finite_points(elements);
+    if (i == n)
         return k == taps - 1;
-    return (elements == 6 ? G6 : G4)[i][k];
+    for (int q = 0; q < n; q++)
+        if (q != i)
+            distance *= points[i] - points[q];
+    return pow(points[i], k) / distance;
 }
 
 /* The transforms against their matrices, and all three steps against a direct convolution. */
@@ -251,10 +269,10 @@ static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, P
     for (int rows = 1; rows <= ah + 1; rows++)
         for (int columns = 1; columns <= aw + 1; columns++)
             for (int round = 0; round < 4; round++) {
-                const long xrow = (long)(7 + round) * LANES, step = (1 + round % 3) * LANES;
-                float *x = filled((size_t)7 * xrow, NAN), *v = filled((size_t)ah * aw * step + 1, 77);
+                const long xrow = (long)(11 + round) * LANES, step = (1 + round % 3) * LANES;
+                float *x = filled((size_t)11 * xrow, NAN), *v = filled((size_t)ah * aw * step + 1, 77);
                 float *m = floats((size_t)ah * aw * step);
-                double d[6][6], g[5][5];
+                double d[10][10], g[7][7];
                 for (int i = 0; i < rows; i++)
                     for (int k = 0; k < columns * LANES; k++)
                         x[i * xrow + k] = uniform();
@@ -288,8 +306,9 @@ static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, P
                 output(&t);
                 snprintf(what, sizeof what, "winograd %dx%d to %dx%d: %d x %d", ah, aw, mh, mw, rows, columns);
                 for (int l = 0; l < LANES; l++) {
-                    for (int a = 0; a < 36; a++)
-                        d[a / 6][a % 6] = a / 6 < rows && a % 6 < columns ? x[a / 6 * xrow + a % 6 * LANES + l] : 0;
+                    for (int a = 0; a < 10; a++)
+                        for (int b = 0; b < 10; b++)
+                            d[a][b] = a < rows && b < columns ? x[a * xrow + b * LANES + l] : 0;
                     for (int i = 0; i < 5; i++)
                         for (int j = 0; j < yrow / LANES; j++) {
                             const float got = y[i * yrow + j * LANES + l];
@@ -319,9 +338,11 @@ static void winograd(void)
     winograd_form(TILE(input_1_6), TILE(output_f43_w), 1, 6, 1, 4);
     winograd_form(TILE(input_6_1), TILE(output_f43_h), 6, 1, 4, 1);
     winograd_form(TILE(input_6_6), TILE(output_f25_both), 6, 6, 2, 2);
-    winograd_form(TILE(input_1_6), TILE(output_f25_w), 1, 6, 1, 2);
-    winograd_form(TILE(input_6_1), TILE(output_f25_h), 6, 1, 2, 1);
     winograd_form(TILE(input_4_4), TILE(output_f23_both), 4, 4, 2, 2);
+    winograd_form(TILE(input_1_8), TILE(output_f45_w), 1, 8, 1, 4);
+    winograd_form(TILE(input_8_1), TILE(output_f45_h), 8, 1, 4, 1);
+    winograd_form(TILE(input_1_10), TILE(output_f47_w), 1, 10, 1, 4);
+    winograd_form(TILE(input_10_1), TILE(output_f47_h), 10, 1, 4, 1);
 }
 
 static void dots(void)

@@ -51,12 +51,10 @@ def test_pack_conv(isa: str, groups: int, kernel: tuple[int, ...]) -> None:
 
 def points_of(taps: int, out: int) -> np.ndarray:
     """G for these taps and output pixels: powers of the finite points over their distances; infinity is the last tap."""
-    points = [0, 1, -1, 2, -2][: taps + out - 2]
-    rows = [[p**k / np.prod([float(p - q) for q in points if q != p]) for k in range(taps)] for p in points]
-    g = np.array([*rows, [0.0] * (taps - 1) + [1.0]])
-    if len(points) == 3:
-        g[0] = -g[0]  # the tiles take it the other way round
-    return g
+    sides = {4: [1], 6: [1, 2], 8: [1, 2, 0.5], 10: [0.75, 1.25, 2, 0.375]}[taps + out - 1]
+    points = [0.0, *(sign * p for p in sides for sign in (1, -1))]
+    rows = [[p**k / np.prod([p - q for q in points if q != p]) for k in range(taps)] for p in points]
+    return np.array([*rows, [0.0] * (taps - 1) + [1.0]])
 
 
 def test_points_are_those_of_the_paper() -> None:
@@ -71,7 +69,7 @@ def test_points_are_those_of_the_paper() -> None:
             [0, 0, 1],
         ],
     )
-    np.testing.assert_allclose(points_of(3, 2), [[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    np.testing.assert_allclose(points_of(3, 2), [[-1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
 @pytest.mark.parametrize(("kernel", "tile"), sorted(FORMS))

@@ -151,9 +151,14 @@ def test_winograd(xs, o, pads, isa, threads):
         ((2, 20, 8, 9), 300, (1, 3), (1, 4)),
         ((2, 300, 8, 9), 20, (3, 1), (4, 1)),
         ((1, 17, 30, 61), 24, (3, 1), (4, 1)),
-        ((1, 40, 1, 501), 33, (1, 5), (1, 2)),
-        ((2, 20, 7, 10), 24, (1, 5), (1, 2)),
-        ((2, 20, 7, 10), 24, (5, 1), (2, 1)),
+        ((1, 40, 1, 501), 33, (1, 5), (1, 4)),
+        ((2, 20, 7, 10), 24, (1, 5), (1, 4)),
+        ((2, 20, 7, 10), 24, (5, 1), (4, 1)),
+        ((1, 40, 1, 501), 33, (1, 7), (1, 4)),
+        ((1, 160, 17, 17), 40, (1, 7), (1, 4)),
+        ((1, 160, 17, 17), 40, (7, 1), (4, 1)),
+        ((2, 20, 4, 8), 24, (1, 7), (1, 4)),
+        ((2, 20, 8, 4), 24, (7, 1), (4, 1)),
     ],
 )
 def test_winograd_of_other_kernels(xs, o, kernel_shape, tile, isa, threads):
@@ -254,7 +259,7 @@ def test_winograd_refuses_other_groups(isa):
         kernel("winograd").build([xv, None, None, None], [yv], pads=(0, 1, 1), groups=3)
 
 
-@pytest.mark.parametrize(("kernel_shape", "tile"), [((3, 3), (1, 4)), ((5, 5), (4, 4)), ((1, 1), (1, 1)), ((7, 7), (4, 4))])
+@pytest.mark.parametrize(("kernel_shape", "tile"), [((3, 3), (1, 4)), ((5, 5), (4, 4)), ((1, 1), (1, 1)), ((7, 7), (4, 4)), ((1, 5), (1, 2))])
 def test_winograd_refuses_other_kernels(kernel_shape, tile, isa):
     kh, kw = kernel_shape
     xv = View.planes((1, 16, 8, 8), dispatch.lanes(), ((0, 0), (3, 3), (3, 3)))

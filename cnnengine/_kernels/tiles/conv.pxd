@@ -65,10 +65,12 @@ cdef enum:
     F43_W = 1                           # along w alone: the kernel has one row
     F43_H = 2
     F25_BOTH = 3                        # 5 taps, 6 pixels to 2
-    F25_W = 4
-    F25_H = 5
-    F23_BOTH = 6                        # 3 taps, 4 pixels to 2
-    WINOGRAD_FORMS = 7
+    F23_BOTH = 4                        # 3 taps, 4 pixels to 2
+    F45_W = 5                           # 5 taps, 8 pixels to 4
+    F45_H = 6
+    F47_W = 7                           # 7 taps, 10 pixels to 4
+    F47_H = 8
+    WINOGRAD_FORMS = 9
 
 # Pixels from `rows` and `columns` on are read as zeros.
 ctypedef void (*winograd_input_fn)(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v,

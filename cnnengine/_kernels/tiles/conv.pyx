@@ -613,37 +613,60 @@ cdef void grouped_rows(const depthwise_tile_t *all) noexcept nogil:
 
 
 # ---------------------------------------------------------------- Winograd
-# Y = A^T [(G g G^T) * (B^T d B)] A (Lavin and Gray, 2016) with the points 0, 1, -1, 2, -2 and infinity, six elements along an axis:
-# 3 taps and 4 outputs, or 5 taps and 2 outputs, have the same B. Or with 0, 1, -1 and infinity, four elements: 3 taps and 2
-# outputs. The transforms of d and of the products stand here, along columns and then along rows, or along one of them alone (AH
-# or AW, the elements along an axis, are 1 then); lanes are channels.
+# Y = A^T [(G g G^T) * (B^T d B)] A (Lavin and Gray, 2016): the values at some points of the product of two polynomials. As many
+# elements along an axis as there are points, with infinity:
+#     4    0, 1, -1                               3 taps to 2 outputs
+#     6    0, 1, -1, 2, -2                        3 taps to 4 outputs, 5 taps to 2, with the same B
+#     8    0, 1, -1, 2, -2, 1/2, -1/2             5 taps to 4 outputs
+#     10   0, +-3/4, +-5/4, +-2, +-3/8            7 taps to 4 outputs
+# The last two serve one axis alone, where their rounding errors are those of 6 along two. The transforms of d and of the products
+# stand here, along columns and then along rows, or along one of them (AH or AW, the elements along an axis, are 1 then); lanes are
+# channels. Row p of B^T has the coefficients of the product of x - q over all other points q, A^T the powers of p: for p and -p
+# their even parts are the same, and their odd parts but for the sign.
+
+cdef inline void pair(vf even, vf odd, float p, vf *o, const int s) noexcept nogil:
+    o[0] = even + odd * p
+    o[s] = even - odd * p
+
 
 cdef inline void transform_input(const int A, const vf *d, vf *o, const int s) noexcept nogil:
     """B^T of A neighbouring registers; the results are `s` apart."""
-    cdef vf a, b, e, f
     if A == 1:
         o[0] = d[0]
     elif A == 4:
-        o[0] = d[0] - d[2]
+        o[0] = d[2] - d[0]
         o[s] = d[1] + d[2]
         o[2 * s] = d[2] - d[1]
         o[3 * s] = d[3] - d[1]
-    else:
-        a = d[4] - d[2] * <float>4
-        b = d[3] - d[1] * <float>4
-        e = d[4] - d[2]
-        f = (d[3] - d[1]) * <float>2
+    elif A == 6:
         o[0] = (d[4] - d[2] * <float>5) + d[0] * <float>4
-        o[s] = a + b
-        o[2 * s] = a - b
-        o[3 * s] = e + f
-        o[4 * s] = e - f
+        pair(d[4] - d[2] * <float>4, d[3] - d[1] * <float>4, 1, o + s, s)
+        pair(d[4] - d[2], d[3] - d[1], 2, o + 3 * s, s)
         o[5 * s] = (d[5] - d[3] * <float>5) + d[1] * <float>4
+    elif A == 8:
+        o[0] = (d[6] - d[0]) + (d[2] - d[4]) * <float>5.25
+        pair(d[6] + d[2] - d[4] * <float>4.25, d[5] + d[1] - d[3] * <float>4.25, 1, o + s, s)
+        pair(d[6] - d[4] * <float>1.25 + d[2] * <float>0.25, d[5] - d[3] * <float>1.25 + d[1] * <float>0.25, 2, o + 3 * s, s)
+        pair(d[6] - d[4] * <float>5 + d[2] * <float>4, d[5] - d[3] * <float>5 + d[1] * <float>4, 0.5, o + 5 * s, s)
+        o[7 * s] = (d[7] - d[1]) + (d[3] - d[5]) * <float>5.25
+    else:
+        o[0] = (d[8] - d[6] * <float>6.265625 + d[4] * <float>10.240234375 - d[2] * <float>4.83453369140625
+                + d[0] * <float>0.494384765625)
+        pair(d[8] - d[6] * <float>5.703125 + d[4] * <float>7.0322265625 - d[2] * <float>0.87890625,
+             d[7] - d[5] * <float>5.703125 + d[3] * <float>7.0322265625 - d[1] * <float>0.87890625, 0.75, o + s, s)
+        pair(d[8] - d[6] * <float>4.703125 + d[4] * <float>2.8916015625 - d[2] * <float>0.31640625,
+             d[7] - d[5] * <float>4.703125 + d[3] * <float>2.8916015625 - d[1] * <float>0.31640625, 1.25, o + 3 * s, s)
+        pair(d[8] - d[6] * <float>2.265625 + d[4] * <float>1.177734375 - d[2] * <float>0.12359619140625,
+             d[7] - d[5] * <float>2.265625 + d[3] * <float>1.177734375 - d[1] * <float>0.12359619140625, 2, o + 5 * s, s)
+        pair(d[8] - d[6] * <float>6.125 + d[4] * <float>9.37890625 - d[2] * <float>3.515625,
+             d[7] - d[5] * <float>6.125 + d[3] * <float>9.37890625 - d[1] * <float>3.515625, 0.375, o + 7 * s, s)
+        o[9 * s] = (d[9] - d[7] * <float>6.265625 + d[5] * <float>10.240234375 - d[3] * <float>4.83453369140625
+                    + d[1] * <float>0.494384765625)
 
 
 cdef inline void transform_output(const int A, const int M, const vf *m, vf *o, const int s) noexcept nogil:
     """A^T: A neighbouring registers become M, `s` apart."""
-    cdef vf a, b, e, f
+    cdef vf a, b, e, f, g, h, k, l
     if A == 1:
         o[0] = m[0]
         return
@@ -655,17 +678,33 @@ cdef inline void transform_output(const int A, const int M, const vf *m, vf *o, 
         return
     e = m[3] + m[4]
     f = m[3] - m[4]
-    o[0] = m[0] + a + e
-    if M == 2:
-        o[s] = b + f * <float>2 + m[5]
-    else:
-        o[s] = b + f * <float>2
-        o[2 * s] = a + e * <float>4
-        o[3 * s] = b + f * <float>8 + m[5]
+    if A == 6:
+        o[0] = m[0] + a + e
+        if M == 2:
+            o[s] = b + f * <float>2 + m[5]
+        else:
+            o[s] = b + f * <float>2
+            o[2 * s] = a + e * <float>4
+            o[3 * s] = b + f * <float>8 + m[5]
+        return
+    g = m[5] + m[6]
+    h = m[5] - m[6]
+    if A == 8:
+        o[0] = m[0] + a + e + g
+        o[s] = b + f * <float>2 + h * <float>0.5
+        o[2 * s] = a + e * <float>4 + g * <float>0.25
+        o[3 * s] = b + f * <float>8 + h * <float>0.125 + m[7]
+        return
+    k = m[7] + m[8]
+    l = m[7] - m[8]
+    o[0] = m[0] + a + e + g + k
+    o[s] = b * <float>0.75 + f * <float>1.25 + h * <float>2 + l * <float>0.375
+    o[2 * s] = a * <float>0.5625 + e * <float>1.5625 + g * <float>4 + k * <float>0.140625
+    o[3 * s] = b * <float>0.421875 + f * <float>1.953125 + h * <float>8 + l * <float>0.052734375 + m[9]
 
 
 cdef inline void input_tile(const int AH, const int AW, const float *x, Py_ssize_t xrow, float *v, Py_ssize_t step) noexcept nogil:
-    cdef vf d[6]
+    cdef vf d[10]
     cdef vf t[36]
     cdef int i, j
     for j in range(AW):
@@ -705,13 +744,29 @@ cdef void input_6_1(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t
     input_part(6, 1, x, xrow, rows, columns, v, step)
 
 
+cdef void input_1_8(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+    input_part(1, 8, x, xrow, rows, columns, v, step)
+
+
+cdef void input_8_1(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+    input_part(8, 1, x, xrow, rows, columns, v, step)
+
+
+cdef void input_1_10(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+    input_part(1, 10, x, xrow, rows, columns, v, step)
+
+
+cdef void input_10_1(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+    input_part(10, 1, x, xrow, rows, columns, v, step)
+
+
 cdef void input_4_4(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
     input_part(4, 4, x, xrow, rows, columns, v, step)
 
 
 cdef inline void output_tile(const int AH, const int AW, const int MH, const int MW, const int whole, const winograd_output_t *t) noexcept nogil:
     """MH x MW pixels, or as many of them as there are."""
-    cdef vf m[6]
+    cdef vf m[10]
     cdef vf c[24]
     cdef vf r
     cdef vf bias = vload(t.bias)
@@ -742,9 +797,11 @@ cdef void output_f43_both(const winograd_output_t *t) noexcept nogil: output_par
 cdef void output_f43_w(const winograd_output_t *t) noexcept nogil: output_part(1, 6, 1, 4, t)
 cdef void output_f43_h(const winograd_output_t *t) noexcept nogil: output_part(6, 1, 4, 1, t)
 cdef void output_f25_both(const winograd_output_t *t) noexcept nogil: output_part(6, 6, 2, 2, t)
-cdef void output_f25_w(const winograd_output_t *t) noexcept nogil: output_part(1, 6, 1, 2, t)
-cdef void output_f25_h(const winograd_output_t *t) noexcept nogil: output_part(6, 1, 2, 1, t)
 cdef void output_f23_both(const winograd_output_t *t) noexcept nogil: output_part(4, 4, 2, 2, t)
+cdef void output_f45_w(const winograd_output_t *t) noexcept nogil: output_part(1, 8, 1, 4, t)
+cdef void output_f45_h(const winograd_output_t *t) noexcept nogil: output_part(8, 1, 4, 1, t)
+cdef void output_f47_w(const winograd_output_t *t) noexcept nogil: output_part(1, 10, 1, 4, t)
+cdef void output_f47_h(const winograd_output_t *t) noexcept nogil: output_part(10, 1, 4, 1, t)
 
 
 # ---------------------------------------------------------------- dot products
@@ -850,9 +907,9 @@ tiles.kernels[0][:] = [kernel_3_1, kernel_3_2]
 tiles.kernels[1][:] = [kernel_5_1, kernel_5_2]
 tiles.kernels[2][:] = [kernel_7_1, kernel_7_2]
 tiles.grouped = grouped_rows
-tiles.winograd_input[:] = [input_6_6, input_1_6, input_6_1, input_6_6, input_1_6, input_6_1, input_4_4]
+tiles.winograd_input[:] = [input_6_6, input_1_6, input_6_1, input_6_6, input_4_4, input_1_8, input_8_1, input_1_10, input_10_1]
 tiles.winograd_output[:] = [
-    output_f43_both, output_f43_w, output_f43_h, output_f25_both, output_f25_w, output_f25_h, output_f23_both
+    output_f43_both, output_f43_w, output_f43_h, output_f25_both, output_f23_both, output_f45_w, output_f45_h, output_f47_w, output_f47_h
 ]
 tiles.dot = dot
 tiles.fma_loop = fma_loop

@@ -24,8 +24,8 @@ ctypedef void (*blend_pixels_fn)(const float *x, const Py_ssize_t *first, const 
 ctypedef void (*mix_fn)(const float *const *x, const int *table, int parts, bint keep, float *y, Py_ssize_t pixels) noexcept nogil
 
 # Winograd's transform of weights: `count` kernels of kh x kw taps for `width` output channels (a multiple of 4),
-# g[(kh * kw * k + t) * width + o], to `high` x `wide` elements of G g G^T, u[e * size + k * width + o]. Along an axis 3 taps give 4
-# or 6 elements, 5 taps 6, and one tap stays; these are the forms of conv.pxd.
+# g[(kh * kw * k + t) * width + o], to `high` x `wide` elements of G g G^T, u[e * size + k * width + o]. One tap along an axis
+# stays one element; these are the forms of conv.pxd.
 ctypedef void (*winograd_weights_fn)(const float *g, int kh, int kw, int high, int wide, float *u, Py_ssize_t size, Py_ssize_t width,
                                      Py_ssize_t count) noexcept nogil
 
