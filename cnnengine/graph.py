@@ -94,35 +94,35 @@ class TensorSpec:
         return True
 
 
-class Scaled:
-    """float32 weights times numbers per channel, computed when they are asked for and never kept: only packed they are needed.
+class Computed:
+    """float32 weights that are computed when they are asked for and never kept: only packed they are needed.
 
     Takes the place of an ndarray among a graph's constants; what an ndarray has and this does not comes from one made for the
-    purpose. The products are those of float64, rounded once.
+    purpose.
 
     Parameters
     ----------
-    source : ndarray of float32, or Scaled
-    scale : ndarray of float64
-        Broadcasts to the source.
+    source : ndarray of float32, or Computed
+        What they are made of; they have its shape.
     """
 
-    __slots__ = ("dtype", "nbytes", "ndim", "scale", "shape", "size", "source")
+    __slots__ = ("dtype", "nbytes", "ndim", "shape", "size", "source")
     dtype: np.dtype
     shape: tuple[int, ...]
     nbytes: int
     ndim: int
     size: int
 
-    def __init__(self, source: np.ndarray | Scaled, scale: np.ndarray) -> None:
-        self.source, self.scale = source, scale
+    def __init__(self, source: np.ndarray | Computed) -> None:
+        self.source = source
         self.shape, self.dtype, self.ndim = source.shape, source.dtype, source.ndim
         self.size, self.nbytes = source.size, source.nbytes
 
+    def _made(self) -> np.ndarray:
+        raise NotImplementedError
+
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        source = np.asarray(self.source)
-        out = np.empty_like(source)
-        np.multiply(source, self.scale, out=out, casting="same_kind")
+        out = self._made()
         return out if dtype is None else out.astype(dtype, copy=False)
 
     def __getattr__(self, name: str) -> object:
@@ -132,6 +132,53 @@ class Scaled:
 
     def __getitem__(self, key: Any) -> Any:
         return np.asarray(self)[key]
+
+
+class Scaled(Computed):
+    """Weights times numbers per channel. The products are those of float64, rounded once.
+
+    Parameters
+    ----------
+    source : ndarray of float32, or Computed
+    scale : ndarray of float64
+        Broadcasts to the source.
+    """
+
+    __slots__ = ("scale",)
+
+    def __init__(self, source: np.ndarray | Computed, scale: np.ndarray) -> None:
+        super().__init__(source)
+        self.scale = scale
+
+    def _made(self) -> np.ndarray:
+        source = np.asarray(self.source)
+        out = np.empty_like(source)
+        np.multiply(source, self.scale, out=out, casting="same_kind")
+        return out
+
+
+class Summed(Computed):
+    """Weights with others added to a part of them.
+
+    Parameters
+    ----------
+    source : ndarray of float32, or Computed
+    part : tuple
+        An index of the source, each element at most once.
+    added : ndarray, or Computed
+        What is added there.
+    """
+
+    __slots__ = ("added", "part")
+
+    def __init__(self, source: np.ndarray | Computed, part: tuple[Any, ...], added: np.ndarray | Computed) -> None:
+        super().__init__(source)
+        self.part, self.added = part, added
+
+    def _made(self) -> np.ndarray:
+        out = np.array(self.source)
+        out[self.part] += np.asarray(self.added)
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +196,7 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """Nodes in topological order, constants by name (arrays, or `Scaled` ones), inputs and outputs.
+    """Nodes in topological order, constants by name (arrays, or `Computed` ones), inputs and outputs.
 
     Passes never change a Graph in place: they build another one (`replace`), sharing the arrays.
     """

@@ -27,6 +27,7 @@ from .fuse_prelu import fuse_prelu
 from .global_pool import global_pool
 from .inline_if import inline_if
 from .merge_activation import merge_activation
+from .merge_branches import merge_branches
 from .remove_identity import remove_identity
 from .resolve_castlike import resolve_castlike
 from .sum_as_add import sum_as_add
@@ -53,6 +54,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     fuse_matmul,
     fold_batchnorm,
     fold_scale,
+    merge_branches,
     channels_first,
     dead_code,
 )

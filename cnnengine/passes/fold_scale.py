@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Graph, Node, Scaled
+from ..graph import Computed, Graph, Node, Scaled, Summed
 from .rewrite import FLOAT32, Uses, fresh, only_output
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm")
@@ -100,12 +100,15 @@ class Folding:
                 return None
         return node
 
-    def largest(self, w: np.ndarray | Scaled) -> float:
+    def largest(self, w: np.ndarray | Computed) -> float:
         """The largest absolute value, or not less than it; NaN where there is one."""
         if isinstance(w, Scaled):
             return self.largest(w.source) * float(np.abs(w.scale).max())
+        if isinstance(w, Summed):
+            return self.largest(w.source) + self.largest(w.added)
         if id(w) not in self._largest:
-            self._largest[id(w)] = max(float(w.max()), -float(w.min())) if w.size else 0.0
+            array = np.asarray(w)
+            self._largest[id(w)] = max(float(array.max()), -float(array.min())) if w.size else 0.0
         return self._largest[id(w)]
 
     def apply(self, node: Node, after: Node, scale: np.ndarray, shift: np.ndarray) -> None:
@@ -137,7 +140,7 @@ class Folding:
             name = fresh(self.graph, f"{node.name}/folded_{suffix}", self.constants)
             self.constants[name] = value
             names.append(name)
-        if not all(isinstance(v, Scaled) or np.isfinite(v).all() for v in values):
+        if not all(isinstance(v, Computed) or np.isfinite(v).all() for v in values):
             for n in names:  # beyond float32: the two steps may still be fine one after the other
                 del self.constants[n]
             return

@@ -138,36 +138,43 @@ static void conv(conv_fn fn, int blocks, int stride, int width, int is_plain)
     }
 }
 
-static void depthwise(void (*fn)(const depthwise_tile *), int stride)
+/* `wide`: taps are rows of so many neighbours; 0: anywhere. */
+static void depthwise(void (*fn)(const depthwise_tile *), int wide, int stride)
 {
-    char what[60];
+    char what[80];
     for (int width = 1; width <= 37; width++)
-        for (int round = 0; round < 4; round++) {
-            depthwise_tile t;
-            memset(&t, 0, sizeof t);
-            const int step = stride ? stride : 3, taps = 1 + round * 3;
-            Py_ssize_t offsets[10];
-            float *x = floats(((size_t)width * step + 10) * LANES), *w = floats(10 * LANES), *bias = floats(LANES);
-            float *y = filled((size_t)(width + 1) * LANES, 77), *residual = floats((size_t)width * LANES);
-            for (int i = 0; i < taps; i++)
-                offsets[i] = (Py_ssize_t)(i * 7 % 10) * LANES;
-            t.x = x, t.w = w, t.bias = bias, t.y = y, t.residual = round % 2 ? residual : NULL, t.taps = offsets, t.n_taps = taps;
-            t.width = width, t.xstep = (Py_ssize_t)step * LANES, t.low = round == 2 ? 0 : -INFINITY, t.high = round == 3 ? 1 : INFINITY;
-            fn(&t);
-            snprintf(what, sizeof what, "depthwise S=%d width %d", stride, width);
-            for (int p = 0; p < width; p++)
-                for (int l = 0; l < LANES; l++) {
-                    double sum = bias[l];
-                    for (int i = 0; i < taps; i++)
-                        sum += (double)w[i * LANES + l] * x[(size_t)p * step * LANES + offsets[i] + l];
-                    if (t.residual)
-                        sum += residual[p * LANES + l];
-                    check(what, y[p * LANES + l], fmin(fmax(sum, t.low), t.high), 10, 1e-6);
+        for (int rows = 1; rows <= 3; rows++)
+            for (int round = 0; round < 4; round++) {
+                depthwise_tile t;
+                memset(&t, 0, sizeof t);
+                const int step = stride ? stride : 3, tall = 1 + (round + width) % 3, taps = wide ? wide * tall : 1 + round * 3;
+                const long row = (long)(width * step + 10) * LANES, yrow = (long)(width + 1) * LANES;
+                Py_ssize_t offsets[21];
+                float *x = floats((size_t)(rows * step + 4) * row), *w = floats((size_t)21 * LANES), *bias = floats(LANES);
+                float *y = filled((size_t)rows * yrow, 77), *residual = floats((size_t)rows * yrow);
+                for (int i = 0; i < taps; i++)
+                    offsets[i] = wide ? i / wide * row + i % wide * LANES : (Py_ssize_t)(i * 7 % 10) * LANES;
+                t.x = x, t.w = w, t.bias = bias, t.y = y, t.residual = round % 2 ? residual : NULL, t.taps = offsets, t.n_taps = taps;
+                t.per_group = 1, t.width = width, t.rows = rows, t.xstep = (Py_ssize_t)step * LANES;
+                t.xrow = step * row, t.yrow = yrow, t.rrow = yrow;
+                t.low = round == 2 ? 0 : -INFINITY, t.high = round == 3 ? 1 : INFINITY;
+                fn(&t);
+                snprintf(what, sizeof what, "depthwise %d wide, S=%d, %d rows of %d", wide, stride, rows, width);
+                for (int r = 0; r < rows; r++) {
+                    for (int p = 0; p < width; p++)
+                        for (int l = 0; l < LANES; l++) {
+                            double sum = bias[l];
+                            for (int i = 0; i < taps; i++)
+                                sum += (double)w[i * LANES + l] * x[r * t.xrow + (long)p * step * LANES + offsets[i] + l];
+                            if (t.residual)
+                                sum += residual[r * yrow + p * LANES + l];
+                            check(what, y[r * yrow + p * LANES + l], fmin(fmax(sum, t.low), t.high), 10, 1e-6);
+                        }
+                    for (int l = 0; l < LANES; l++)
+                        check(what, y[r * yrow + width * LANES + l], 77, 0, 0);
                 }
-            for (int l = 0; l < LANES; l++)
-                check(what, y[width * LANES + l], 77, 0, 0);
-            free(x), free(w), free(bias), free(y), free(residual);
-        }
+                free(x), free(w), free(bias), free(y), free(residual);
+            }
 }
 
 /* Several channels a group. Taps in rows of three neighbours have a path of their own at strides 1 and 2. */
@@ -190,7 +197,7 @@ static void grouped(void (*fn)(const depthwise_tile *))
                     x[below(width * step) * LANES + below(LANES)] = NAN;
                     x[below(width * step) * LANES + below(LANES)] = INFINITY;
                     t.x = x, t.w = w, t.bias = bias, t.y = y, t.residual = width % 2 ? residual : NULL, t.taps = offsets, t.n_taps = taps;
-                    t.per_group = per_group, t.width = width, t.xstep = (Py_ssize_t)step * LANES;
+                    t.per_group = per_group, t.width = width, t.rows = 1, t.xstep = (Py_ssize_t)step * LANES;
                     t.low = width % 3 ? -INFINITY : -0.5f, t.high = width % 4 ? INFINITY : 1;
                     fn(&t);
                     snprintf(what, sizeof what, "grouped %d a group, step %d, %d taps, width %d", per_group, step, taps, width);
@@ -382,10 +389,14 @@ static void run(void)
     for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
         for (int width = 1; width <= tiles[i].widest; width++)
             conv(tiles[i].fn, tiles[i].blocks, tiles[i].stride, width, tiles[i].is_plain);
-    depthwise(TILE(depthwise_0), 0);
-    depthwise(TILE(depthwise_1), 1);
-    depthwise(TILE(depthwise_2), 2);
-    grouped(TILE(grouped_row));
+    depthwise(TILE(depthwise_0), 0, 0);
+    depthwise(TILE(kernel_3_1), 3, 1);
+    depthwise(TILE(kernel_3_2), 3, 2);
+    depthwise(TILE(kernel_5_1), 5, 1);
+    depthwise(TILE(kernel_5_2), 5, 2);
+    depthwise(TILE(kernel_7_1), 7, 1);
+    depthwise(TILE(kernel_7_2), 7, 2);
+    grouped(TILE(grouped_rows));
     winograd();
     dots();
     check("fma_loop", TILE(fma_loop)(10), 2.0 * 12 * LANES * 10, 1, 0);

@@ -259,7 +259,9 @@ def test_winograd_refuses_other_groups(isa):
         kernel("winograd").build([xv, None, None, None], [yv], pads=(0, 1, 1), groups=3)
 
 
-@pytest.mark.parametrize(("kernel_shape", "tile"), [((3, 3), (1, 4)), ((5, 5), (4, 4)), ((1, 1), (1, 1)), ((7, 7), (4, 4)), ((1, 5), (1, 2))])
+@pytest.mark.parametrize(
+    ("kernel_shape", "tile"), [((3, 3), (1, 4)), ((5, 5), (4, 4)), ((1, 1), (1, 1)), ((7, 7), (4, 4)), ((1, 5), (1, 2))]
+)
 def test_winograd_refuses_other_kernels(kernel_shape, tile, isa):
     kh, kw = kernel_shape
     xv = View.planes((1, 16, 8, 8), dispatch.lanes(), ((0, 0), (3, 3), (3, 3)))
