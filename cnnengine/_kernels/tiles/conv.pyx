@@ -694,10 +694,11 @@ cdef void winograd_output(const winograd_output_t *t) noexcept nogil:
 
 
 # ---------------------------------------------------------------- dot products
-# N rows of weights against one x; the lanes are added in one fixed order.
+# N rows of weights against one x; the lanes are added in one fixed order. Weights mostly come from memory: eight rows at once
+# are as many streams, and each is read some lines at a time, so that x is read an eighth as often. Lines are fetched to the
+# second-level cache: rows are often a multiple of 4 KiB apart, and then those of all rows would meet in one set of the first.
 cdef enum:
-    DOT_AHEAD = 1024                    # floats between what is read and what is fetched
-    LINE_FLOATS = 16                    # of a cache line
+    DOT_AHEAD = 512                     # floats between what is read and what is fetched
 
 
 cdef inline float sum_of(vf v) noexcept nogil:
@@ -711,37 +712,38 @@ cdef inline float sum_of(vf v) noexcept nogil:
     return part[0]
 
 
-cdef inline void dot_tile(const int N, const int SUMS, const float *x, const float *w, Py_ssize_t k, const float *bias, float *y,
-                          float low, float high) noexcept nogil:
-    """N rows of w, each in SUMS partial sums; the memory's latency asks for many rows at once, and for lines fetched ahead."""
+cdef inline void dot_tile(const int N, const int SUMS, const int RUN, const float *x, const float *w, Py_ssize_t k, const float *bias,
+                          float *y, float low, float high) noexcept nogil:
+    """N rows of w, each in SUMS partial sums, RUN registers of a row after one another."""
     cdef vf acc[8]
-    cdef vf v
+    cdef vf v[4]
     cdef Py_ssize_t at = 0, ahead
     cdef int i, j, lane
     cdef float total
     for i in range(N * SUMS):
         acc[i] = vset(0)
-    while at + SUMS * LANES <= k:
+    while at + RUN * LANES <= k:
         # at the end of the rows, the start of the next N
         ahead = at + DOT_AHEAD if at + DOT_AHEAD < k else at + DOT_AHEAD + (N - 1) * k
-        for j in range(SUMS):
-            v = vload(x + at + j * LANES)
-            for i in range(N):
-                if (at + j * LANES) % LINE_FLOATS == 0 or LANES >= LINE_FLOATS:
-                    prefetch_l1(w + i * k + ahead + j * LANES)
-                acc[i * SUMS + j] = acc[i * SUMS + j] + v * vload(w + i * k + at + j * LANES)
-        at = at + SUMS * LANES
+        for j in range(RUN):
+            v[j] = vload(x + at + j * LANES)
+        for i in range(N):
+            for j in range(RUN):
+                if j * LANES % LINE == 0:
+                    prefetch_l2(w + i * k + ahead + j * LANES)
+                acc[i * SUMS + j % SUMS] = acc[i * SUMS + j % SUMS] + v[j] * vload(w + i * k + at + j * LANES)
+        at = at + RUN * LANES
     while at < k:
         lane = LANES if k - at > LANES else <int>(k - at)
-        v = vload_part(x + at, lane)
+        v[0] = vload_part(x + at, lane)
         for i in range(N):
-            acc[i * SUMS] = acc[i * SUMS] + v * vload_part(w + i * k + at, lane)
+            acc[i * SUMS] = acc[i * SUMS] + v[0] * vload_part(w + i * k + at, lane)
         at = at + lane
     for i in range(N):
-        v = acc[i * SUMS]
+        v[0] = acc[i * SUMS]
         if SUMS == 2:
-            v = v + acc[i * SUMS + 1]
-        total = sum_of(v)
+            v[0] = v[0] + acc[i * SUMS + 1]
+        total = sum_of(v[0])
         if bias != NULL:
             total = total + bias[i]
         # comparisons that a NaN fails, so that it stays
@@ -752,13 +754,13 @@ cdef inline void dot_tile(const int N, const int SUMS, const float *x, const flo
 cdef void dot(const float *x, const float *w, Py_ssize_t k, int n, const float *bias, float *y, float low, float high) noexcept nogil:
     cdef int i = 0
     if n == DOT_ROWS:
-        dot_tile(8, 1, x, w, k, bias, y, low, high)
+        dot_tile(8, 1, 4, x, w, k, bias, y, low, high)
         return
     if n >= 4:
-        dot_tile(4, 2, x, w, k, bias, y, low, high)
+        dot_tile(4, 2, 4, x, w, k, bias, y, low, high)
         i = 4
     while i < n:
-        dot_tile(1, 2, x, w + i * k, k, bias + i if bias != NULL else NULL, y + i, low, high)
+        dot_tile(1, 2, 4, x, w + i * k, k, bias + i if bias != NULL else NULL, y + i, low, high)
         i = i + 1
 
 
