@@ -17,7 +17,9 @@ What the compiler needs
     An accumulator is a register from the bias to the store only if every access to `acc` has a constant index before gcc looks for
     scalars, which is before it unrolls loops. Hence `pixels`, written out, instead of loops over P and B.
     With 32 registers the channel count must be unknown to gcc: a constant one is unrolled and spills.
-    With 16 registers it must be known and unrolled: it saves the loop's own instructions. Hence `UNROLL`.
+    With 16 registers it must be known and unrolled: it saves the loop's own instructions. Hence `UNROLL`. What is unrolled must stay
+    in the order that it is written in, weights in registers: left alone, gcc loads the pixels of several steps ahead, for which
+    there are no registers, and weights once for every pixel. Hence `vplace` and `unmoved`.
     The innermost loop is a `while True`: where it may run no time at all, gcc keeps a flag for it in a mask register, and setting it
     takes a turn of an FMA port.
     Only the last plane may have fewer channels: lanes beyond them are never read, whatever lies there.
@@ -62,6 +64,7 @@ cdef extern from "simd.h" nogil:
     void vstore(float *, vf) noexcept
     vf vmax_keep(vf, float) noexcept
     void vkeep(vf) noexcept
+    vf vplace(vf) noexcept
     vi vgroup(int per_group, int k) noexcept
     vf vpermute(vf, vi) noexcept
     vf vmin_keep(vf, float) noexcept
@@ -83,7 +86,9 @@ cdef enum:
 cdef inline void one(const int OP, const int b, vf *acc, const vf *wv, const float *x, float *y, Py_ssize_t plane, float limit) noexcept nogil:
     if OP == SET: acc[b] = wv[b]
     elif OP == READ: acc[b] = vload(y + b * plane)
-    elif OP == MULTIPLY: acc[b] = acc[b] + wv[b] * x[0]
+    elif OP == MULTIPLY:
+        acc[b] = acc[b] + wv[b] * x[0]
+        if UNROLL: acc[b] = vplace(acc[b])
     elif OP == ADD: acc[b] = acc[b] + vload(x + b * plane)
     elif OP == LOWER: acc[b] = vmax_keep(acc[b], limit)
     elif OP == UPPER: acc[b] = vmin_keep(acc[b], limit)
@@ -121,6 +126,11 @@ cdef inline void load_weights(const int B, vf *wv, const float *w, const float *
     if B > 1: wv[1] = vload(w + LANES)
     if B > 2: wv[2] = vload(w2)
     if B > 3: wv[3] = vload(w2 + LANES)
+    if UNROLL:
+        wv[0] = vplace(wv[0])
+        if B > 1: wv[1] = vplace(wv[1])
+        if B > 2: wv[2] = vplace(wv[2])
+        if B > 3: wv[3] = vplace(wv[3])
 
 
 cdef inline void tile(const int P, const int B, const int S, const int IC, const conv_tile_t *t) noexcept nogil:
@@ -164,6 +174,7 @@ cdef inline void tile(const int P, const int B, const int S, const int IC, const
                 for p in range((P * LANES + LINE - 1) // LINE if S == 1 else P):
                     prefetch_l1(xi + t.xplane + p * (LINE if S == 1 else step))
             if UNROLL and IC > 1 and ic == LANES:
+                xi = unmoved(xi)
                 for k in range(LANES):
                     load_weights(B, wv, w, w2)
                     pixels(MULTIPLY, P, B, acc, wv, xi + k, NULL, step, 0, 0)
