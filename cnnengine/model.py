@@ -732,7 +732,8 @@ def load(
     base_dir : path, optional
         Folder of external data, for models that do not come from a path.
     winograd : bool
-        Whether 3x3 convolutions may be computed by Winograd's F(4x4, 3x3), which rounds about three times as much.
+        Whether convolutions of 3 or 5 taps along an axis may be computed by Winograd's algorithm, which rounds about three
+        times as much.
 
     Returns
     -------

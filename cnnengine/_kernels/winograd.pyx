@@ -1,13 +1,18 @@
 # cython: language_level=3
-"""Winograd convolution F(4x4, 3x3): 3x3 kernels at stride 1 with a quarter of the multiplications, also as depths of 3-D ones.
+"""Winograd convolution at stride 1: F(4x4, 3x3), F(2x2, 5x5), the same along one axis alone, and F(2x2, 3x3).
 
-A tile is 4 x 4 output pixels, made from 6 x 6 input pixels: 36 products of a channel instead of 144. Larger tiles lose accuracy
-(against float64, relative to max |y|: this one 0.3-1e-5, 6x6 tiles up to 3e-5, direct 1-4e-6) and are hardly faster.
-Kernels of D x 3 x 3 are D such kernels, whose products are added before the transform back: D times as many channels.
+A 3x3 tile is 4 x 4 output pixels, made from 6 x 6 input pixels: 36 products of a channel instead of 144. A 5x5 tile is 2 x 2 output
+pixels from 6 x 6, with the same points and so the same transform of the input: 36 products instead of 100. Kernels of 1x3, 3x1,
+1x5, 5x1, and those of 1-D convolutions, are transformed along their longer axis: 6 products make 4 or 2 pixels, instead of 12 or 10.
+F(2x2, 3x3) makes 2 x 2 pixels by 16 products instead of 36; its weights are less than half as many as those of F(4x4, 3x3), which
+counts where few tiles share them.
+Larger tiles lose accuracy (against float64, relative to max |y|: these 0.3-1e-5, 6x6 outputs of 3x3 up to 3e-5, direct 1-4e-6)
+and are hardly faster. Kernels with D taps in depth are D such kernels, whose products are added before the transform back: D times
+as many channels.
 
 Layout
     x, y, residual   planes (see runtime/layout.py)
-    weights          [group] of G g G^T, made in float64: [element of 36] of panels as `pack_conv` writes them for 1x1 kernels,
+    weights          [group] of G g G^T, made in float64: [element] of panels as `pack_conv` writes them for 1x1 kernels,
                      their channels tap in depth by tap in depth
     scratch          V [element][input depth][input block][tile of the chunk][lane],
                      then M [element][output depth][output block of the pass][tile][lane]
@@ -37,14 +42,26 @@ from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport (
-    WINOGRAD_ELEMENTS, WINOGRAD_IN, WINOGRAD_OUT, conv_tile_fn, conv_tile_t, start_ahead, step_ahead, winograd_output_t
+    F23_BOTH, F25_BOTH, F25_H, F25_W, F43_BOTH, F43_H, F43_W, conv_tile_fn, conv_tile_t, start_ahead, step_ahead, winograd_input_fn,
+    winograd_output_fn, winograd_output_t
 )
+
+# kernel and output pixels of a tile, (h, w) each: the form of the tiles
+FORMS = {
+    ((3, 3), (4, 4)): F43_BOTH,
+    ((1, 3), (1, 4)): F43_W,
+    ((3, 1), (4, 1)): F43_H,
+    ((5, 5), (2, 2)): F25_BOTH,
+    ((1, 5), (1, 2)): F25_W,
+    ((5, 1), (2, 1)): F25_H,
+    ((3, 3), (2, 2)): F23_BOTH,
+}
 
 cdef enum:
     PASS_CHANNELS = 128                 # output channels of a pass
     MAX_PANEL = 32                      # output channels of a panel of weights, at most
     RUN_CHANNELS = 128                  # input channels of one product, whose weights stay in the first-level cache
-    LONGEST = 28                        # tiles of a run
+    LONGEST = 28                        # tiles of a run of 36 elements each
     LONGEST_HEAVY = 56                  # where the weights are HEAVY bytes or more
     HEAVY = 4000000
     DEEPEST = 4                         # output depths of a chunk
@@ -59,6 +76,9 @@ cdef enum:
 cdef struct winograd_t:
     const KernelTable *table
     planes_t x, y, r
+    winograd_input_fn input
+    winograd_output_fn output
+    Py_ssize_t elements, out_h, out_w           # elements of a tile, its output pixels
     Py_ssize_t x0, rows, columns                # first pixel of the first tile in depth 0; pixels that tiles may read from there
     Py_ssize_t tiles_w, tiles, total            # tiles of a row, of a plane, of all frames
     Py_ssize_t fold                             # frames of an image: its output depths with one tap in depth, or 1
@@ -112,7 +132,7 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     cdef float *v = <float *>(scratch + 64)
     cdef float *m
     cdef float *no_bias
-    cdef const float *w = <const float *>args[1] + group * WINOGRAD_ELEMENTS * g.panel
+    cdef const float *w = <const float *>args[1] + group * g.elements * g.panel
     cdef const float *wp
     cdef const float *ahead
     cdef const float *xp
@@ -124,8 +144,8 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
 
     slices = most(slices, 0)
     vstep = slices * vslice + lanes
-    m = v + WINOGRAD_ELEMENTS * vstep
-    no_bias = m + WINOGRAD_ELEMENTS * (deep * g.pass_blocks * vplane + lanes)
+    m = v + g.elements * vstep
+    no_bias = m + g.elements * (deep * g.pass_blocks * vplane + lanes)
 
     # parts of the same tiles come one after another
     for s in range(slices if made[0] != 1 + chunk // g.parts else 0):
@@ -134,15 +154,15 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
             while t < count:
                 # tiles side by side
                 f = (first + t) // g.tiles
-                ty = (first + t) % g.tiles // g.tiles_w * WINOGRAD_OUT
+                ty = (first + t) % g.tiles // g.tiles_w * g.out_h
                 tx = (first + t) % g.tiles_w
                 side = least(g.tiles_w - tx, count - t)
-                tx = tx * WINOGRAD_OUT
+                tx = tx * g.out_w
                 xp = <const float *>args[0] + g.x0 + f // g.fold * g.x.sn + (group * g.x_blocks + b) * g.x.sp + ty * g.x.sh
                 xp = xp + (f % g.fold * g.stride + low + s) * g.x.sd + tx * lanes
                 for i in range(side):
-                    table.conv.winograd_input(
-                        xp + i * WINOGRAD_OUT * lanes, g.x.sh, g.rows - ty, g.columns - tx - i * WINOGRAD_OUT,
+                    g.input(
+                        xp + i * g.out_w * lanes, g.x.sh, g.rows - ty, g.columns - tx - i * g.out_w,
                         v + s * vslice + b * vplane + (t + i) * lanes, vstep,
                     )
                 t = t + side
@@ -167,7 +187,7 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
         mdepth = blocks * vplane
         mstep = deep * mdepth + lanes
         out.step = mstep
-        for e in range(WINOGRAD_ELEMENTS):
+        for e in range(g.elements):
             b = 0
             while b < blocks:
                 unit = 4 if count <= table.conv.width[4] and blocks - b >= 4 else 2 if blocks - b >= 2 else 1
@@ -192,7 +212,7 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                     calls = (count + width - 1) // width * deep
                     tile.planes = k1 - k0
                     size = unit * lanes * lanes * (k1 - k0)
-                    start_ahead(&tile, ahead, size if e + 1 < WINOGRAD_ELEMENTS or b + unit < blocks else 0, calls)
+                    start_ahead(&tile, ahead, size if e + 1 < g.elements or b + unit < blocks else 0, calls)
                     tile.first = tile.last = 1
                     for z in range(deep):
                         j0 = first_tap(g, z0 + z)
@@ -235,10 +255,10 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                 t = 0
                 while t < count:
                     f = (first + t) // g.tiles
-                    ty = (first + t) % g.tiles // g.tiles_w * WINOGRAD_OUT
+                    ty = (first + t) % g.tiles // g.tiles_w * g.out_h
                     tx = (first + t) % g.tiles_w
                     side = least(g.tiles_w - tx, count - t)
-                    tx = tx * WINOGRAD_OUT
+                    tx = tx * g.out_w
                     out.rows = g.y.h - ty
                     out.columns = g.y.w - tx
                     out.m = m + z * mdepth + b * vplane + t * lanes
@@ -250,15 +270,15 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                         out.residual = residual + g.r.offset + f // g.fold * g.r.sn + i * g.r.sp + (f % g.fold + z0 + z) * g.r.sd
                         out.residual = out.residual + ty * g.r.sh + tx * lanes
                     for k in range(side):
-                        table.conv.winograd_output(&out)
+                        g.output(&out)
                         out.m = out.m + lanes
-                        out.y = out.y + WINOGRAD_OUT * lanes
+                        out.y = out.y + g.out_w * lanes
                         if residual != NULL:
-                            out.residual = out.residual + WINOGRAD_OUT * lanes
-                        out.columns = out.columns - WINOGRAD_OUT
+                            out.residual = out.residual + g.out_w * lanes
+                        out.columns = out.columns - g.out_w
                     if g.act.kind != ACT_NONE:
-                        width = least(side * WINOGRAD_OUT, g.y.w - tx) * lanes
-                        for k in range(least(WINOGRAD_OUT, out.rows)):
+                        width = least(side * g.out_w, g.y.w - tx) * lanes
+                        for k in range(least(g.out_h, out.rows)):
                             table.vector.activate(g.act.kind, yp + k * g.y.sh, yp + k * g.y.sh, width, g.act.alpha, g.act.beta)
                     if ty == 0 and tx == 0 and z0 + z == 0 and f % g.fold == 0:
                         fill_halo(&g.y, <float *>args[4], f // g.fold, i)
@@ -270,17 +290,17 @@ cdef void share(winograd_t *g):
     """Choose the sizes of chunks, all of nearly equal length."""
     cdef Py_ssize_t lanes = g.table.lanes, longest, slices, bytes_of_tile, wanted, chunks, unit, pieces
     cdef double work
-    cdef Py_ssize_t weights = 4 * WINOGRAD_ELEMENTS * g.panel
+    cdef Py_ssize_t weights = 4 * g.elements * g.panel
     g.pass_blocks = least(most(PASS_CHANNELS // lanes, 1), g.y_blocks)
     g.deep = g.windows = 1
     # longer runs where the weights outweigh the cache
-    longest = LONGEST_HEAVY if weights >= HEAVY else LONGEST
+    longest = (LONGEST_HEAVY if weights >= HEAVY else LONGEST) * 36 // g.elements
     if g.taps > 1 and g.y.d > 0:
         g.windows = (g.y.d + DEEPEST - 1) // DEEPEST
         g.deep = (g.y.d + g.windows - 1) // g.windows
         g.windows = (g.y.d + g.deep - 1) // g.deep
         slices = least(g.x.d, (g.deep - 1) * g.stride + g.taps)
-        bytes_of_tile = 4 * WINOGRAD_ELEMENTS * lanes * (slices * g.x_blocks + g.deep * g.pass_blocks)
+        bytes_of_tile = 4 * g.elements * lanes * (slices * g.x_blocks + g.deep * g.pass_blocks)
         longest = most(least(longest, SECOND_LEVEL // bytes_of_tile), (LEAST + g.deep - 1) // g.deep)
     g.runs = (g.total + longest - 1) // longest
     g.run = (g.total + g.runs - 1) // g.runs if g.runs else 1
@@ -288,7 +308,7 @@ cdef void share(winograd_t *g):
     # pieces for several threads: whole tiles of output blocks, then shorter runs, each of which reads all weights
     g.parts = 1
     g.part_blocks = g.y_blocks
-    work = 2.0 * WINOGRAD_ELEMENTS * g.panel * g.groups * g.total * (g.y.d if g.taps > 1 else 1)
+    work = 2.0 * g.elements * g.panel * g.groups * g.total * (g.y.d if g.taps > 1 else 1)
     wanted = least(PIECES, <Py_ssize_t>(work / PIECE))
     chunks = g.runs * g.windows * g.groups
     if 0 < chunks < wanted:
@@ -309,8 +329,8 @@ cdef void share(winograd_t *g):
             g.runs = (g.total + g.run - 1) // g.run
 
 
-def build_winograd(inputs, outputs, *, pads=(0, 0, 0), taps=1, stride=1, groups=1, activation=None):
-    """Convolution with kernels of `taps` x 3 x 3 at stride 1 along h and w, without dilation.
+def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), pads=(0, 0, 0), taps=1, stride=1, groups=1, activation=None):
+    """Convolution with kernels of `taps` x `kernel` at stride 1 along h and w, without dilation.
 
     Parameters
     ----------
@@ -318,6 +338,8 @@ def build_winograd(inputs, outputs, *, pads=(0, 0, 0), taps=1, stride=1, groups=
         Views; weights are packed by `pack_winograd` (kernels with several taps in depth: see `depth_as_channels`), bias by
         `pack_bias`.
     outputs : y
+    kernel, tile : (h, w)
+        Taps, and output pixels of a tile: one of `FORMS`.
     pads : (front, top, left)
         Pixels before x that the first window covers; top and left lie in x's halo, as do all depths if there is one tap in
         depth. y's extent says where the last window ends.
@@ -330,8 +352,13 @@ def build_winograd(inputs, outputs, *, pads=(0, 0, 0), taps=1, stride=1, groups=
     yv, = outputs
     cdef winograd_t g
     cdef const KernelTable *table = current_table()
-    cdef Py_ssize_t lanes = table.lanes, scratch, cg, og
+    cdef Py_ssize_t lanes = table.lanes, scratch, cg, og, kh, kw, form
     memset(&g, 0, sizeof(g))
+    if (tuple(kernel), tuple(tile)) not in FORMS:
+        raise ValueError(f"winograd: kernels of {kernel} in tiles of {tile}")
+    form = FORMS[tuple(kernel), tuple(tile)]
+    kh, kw = kernel
+    g.out_h, g.out_w = tile
     if xv.lanes != lanes or yv.lanes != lanes or xv.c % groups or yv.c % groups or xv.n != yv.n or taps < 1 or stride < 1:
         raise ValueError(f"winograd: {xv} -> {yv} with {groups} groups, {taps} taps in depth at stride {stride}")
     for v in (xv, yv):
@@ -339,18 +366,21 @@ def build_winograd(inputs, outputs, *, pads=(0, 0, 0), taps=1, stride=1, groups=
         if v.groups != groups and not (v.groups == 1 and v.c // groups % lanes == 0):
             raise ValueError(f"winograd: {v} does not have {groups} groups")
     g.table = table
+    g.elements = (g.out_h + kh - 1) * (g.out_w + kw - 1)
+    g.input = table.conv.winograd_input[form]
+    g.output = table.conv.winograd_output[form]
     g.x = planes_of(xv)
     g.y = planes_of(yv)
     g.taps = taps
     g.stride = stride
     g.front, top, left = pads
     if (top > g.x.h0 or left > g.x.w0 or top < 0 or left < 0 or g.front < 0
-            or g.y.h + 2 > top + g.x.h + g.x.h1 or g.y.w + 2 > left + g.x.w + g.x.w1
+            or g.y.h + kh - 1 > top + g.x.h + g.x.h1 or g.y.w + kw - 1 > left + g.x.w + g.x.w1
             or taps == 1 and g.y.d and (g.front > g.x.d0 or (g.y.d - 1) * g.stride >= g.front + g.x.d + g.x.d1)):
         raise ValueError(f"winograd: the windows of {yv} leave {xv}")
     g.x0 = g.x.offset - top * g.x.sh - left * lanes
-    g.rows = g.y.h + 2
-    g.columns = g.y.w + 2
+    g.rows = g.y.h + kh - 1
+    g.columns = g.y.w + kw - 1
     if rv is not None:
         if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != yv.groups:
             raise ValueError(f"winograd: residual {rv} for {yv}")
@@ -369,13 +399,13 @@ def build_winograd(inputs, outputs, *, pads=(0, 0, 0), taps=1, stride=1, groups=
     g.k_blocks = 0
     if g.taps * cg > (RUN_CHANNELS if g.taps == 1 else RUN_CHANNELS // 2) or g.taps > 1 and g.partial:
         g.k_blocks = most((cg + RUN_CHANNELS - 1) // RUN_CHANNELS, 1)
-    g.tiles_w = (g.y.w + WINOGRAD_OUT - 1) // WINOGRAD_OUT
-    g.tiles = g.tiles_w * ((g.y.h + WINOGRAD_OUT - 1) // WINOGRAD_OUT)
+    g.tiles_w = (g.y.w + g.out_w - 1) // g.out_w
+    g.tiles = g.tiles_w * ((g.y.h + g.out_h - 1) // g.out_h)
     g.total = g.tiles * xv.n * g.fold if g.y.d else 0
     share(&g)
     # the number of V, V and M of a chunk, each with a pixel between elements, and the bias
     scratch = least(g.x.d, (g.deep - 1) * g.stride + g.taps) if g.taps > 1 else 1
-    scratch = WINOGRAD_ELEMENTS * ((scratch * g.x_blocks + g.deep * g.pass_blocks) * g.run * lanes + 2 * lanes) + 4 * lanes
+    scratch = g.elements * ((scratch * g.x_blocks + g.deep * g.pass_blocks) * g.run * lanes + 2 * lanes) + 4 * lanes
     return make_launch(
         "winograd",
         winograd_chunk,
@@ -383,15 +413,15 @@ def build_winograd(inputs, outputs, *, pads=(0, 0, 0), taps=1, stride=1, groups=
         sizeof(g),
         g.runs * g.windows * g.groups * g.parts if g.y_blocks else 0,
         64 + 4 * scratch,
-        (xv.nbytes, 4 * WINOGRAD_ELEMENTS * g.panel * groups, 4 * groups * g.y_blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
-        2.0 * 9 * g.taps * xv.n * yv.c * g.y.d * g.y.h * g.y.w * cg,
-        xv.nbytes + yv.nbytes + 4.0 * WINOGRAD_ELEMENTS * g.panel * groups + (rv.nbytes if rv is not None else 0),
+        (xv.nbytes, 4 * g.elements * g.panel * groups, 4 * groups * g.y_blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
+        2.0 * kh * kw * g.taps * xv.n * yv.c * g.y.d * g.y.h * g.y.w * cg,
+        xv.nbytes + yv.nbytes + 4.0 * g.elements * g.panel * groups + (rv.nbytes if rv is not None else 0),
     )
 
 
 def depth_as_channels(w):
-    """Weights (O, C, taps, 3, 3) as (O, taps * C, 3, 3) for `pack_winograd`: the sum runs tap by tap over the channels."""
-    return w.transpose(0, 2, 1, 3, 4).reshape(w.shape[0], -1, 3, 3)
+    """Weights (O, C, taps, h, w) as (O, taps * C, h, w) for `pack_winograd`: the sum runs tap by tap over the channels."""
+    return w.transpose(0, 2, 1, 3, 4).reshape(w.shape[0], -1, *w.shape[3:])
 
 
 def winograd(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y,
@@ -402,16 +432,23 @@ def winograd(Launch launch, const float[::1] x, const float[::1] w, const float[
 
 cdef enum:
     STAGED = 16                         # input channels whose kernels are brought side by side at a time
+    MAX_TAPS = 25
 
 
-def pack_winograd(w):
-    """Weights (O, C, 3, 3) as `build_winograd` reads them."""
+def pack_winograd(w, tile=(4, 4)):
+    """Weights (O, C, h, w) as `build_winograd` reads them for these output pixels of a tile."""
     cdef const KernelTable *table = current_table()
     cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], c = w.shape[1], size = (o + lanes - 1) // lanes * lanes * c
-    cdef Py_ssize_t at, width, valid, k, some, i
-    cdef float rows[9 * STAGED * MAX_PANEL]
-    cdef float taps[9 * STAGED * MAX_PANEL]
-    packed = aligned_floats(WINOGRAD_ELEMENTS * size)
+    cdef Py_ssize_t at, width, valid, k, some, i, n
+    cdef int kh, kw, high, wide
+    cdef float rows[MAX_TAPS * STAGED * MAX_PANEL]
+    cdef float taps[MAX_TAPS * STAGED * MAX_PANEL]
+    if (w.shape[2:], tuple(tile)) not in FORMS:
+        raise ValueError(f"winograd: kernels of {w.shape[2:]} in tiles of {tile}")
+    kh, kw = w.shape[2:]
+    high, wide = tile[0] + kh - 1, tile[1] + kw - 1
+    n = kh * kw
+    packed = aligned_floats(high * wide * size)
     cdef float[::1] target = packed
     if size == 0:
         return packed
@@ -427,9 +464,9 @@ def pack_winograd(w):
             while k < c:
                 some = c - k if c - k < STAGED else STAGED
                 for i in range(valid):
-                    memcpy(rows + i * 9 * some, source + ((at + i) * c + k) * 9 * sizeof(float), 9 * some * sizeof(float))
-                table.move.transpose(rows, 9 * some, taps, width, valid, 9 * some)
-                table.move.winograd_weights(taps, &target[at * c + k * width], size, width, some)
+                    memcpy(rows + i * n * some, source + ((at + i) * c + k) * n * sizeof(float), n * some * sizeof(float))
+                table.move.transpose(rows, n * some, taps, width, valid, n * some)
+                table.move.winograd_weights(taps, kh, kw, high, wide, &target[at * c + k * width], size, width, some)
                 k = k + some
             at = at + width
     return packed

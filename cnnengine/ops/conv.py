@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._kernels.conv import pack_bias, pack_conv, pack_depthwise
+from .._kernels.winograd import FORMS as WINOGRAD_FORMS
 from .._kernels.winograd import depth_as_channels, pack_winograd
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..graph import TensorSpec
@@ -21,6 +22,7 @@ from .base import Activation, Lowering, NodeRecord, Operator
 
 FLOAT32 = np.dtype(np.float32)
 Offsets = tuple[int, int, int]
+Pair = tuple[int, int]
 
 
 def activate(y: np.ndarray, activation: Activation | None) -> np.ndarray:
@@ -89,26 +91,44 @@ LARGE_TRANSFORMED = 16 << 20
 """Bytes of a 3-D kernel's transformed weights from which they must serve many tiles."""
 
 
-def _winograd_pays(window: Window, channels: int, out_channels: int, out: Sequence[int]) -> bool:
-    """Whether the Winograd kernel is faster than the direct one.
+def _plane_kernel(window: Window) -> Pair:
+    """The kernel along the last two axes."""
+    return (1, *window.kernel)[-2:]  # type: ignore[return-value]
 
-    Measured on AVX2 and AVX-512 over 6 to 56 pixels and 3 to 512 channels (of a group): from 9 tiles (an output of 9 pixels)
-    on it takes 0.25 to 0.75 of the time with 32 channels and more. With fewer tiles its weights, four times as many, are used
-    too seldom; with few channels the transforms outweigh the products. The tiles of all depths share the weights: 4 tiles
-    (7 pixels) at 2 depths take 0.6 of the time. Where the weights of 3-D layers are large, four
-    times the memory buys little: r3d_18 takes a twentieth longer without the 28 MB of each layer of 256 channels at 64 tiles, and
-    no longer without the 113 MB of those of 512 channels at 8. The batch does not count: it must not change the rounding.
+
+def _winograd_tile(window: Window, channels: int, out_channels: int, out: Sequence[int]) -> Pair | None:
+    """The output pixels of a Winograd tile, None where the direct kernel is faster; by channels of a group and output extents.
+
+    Measured on AVX2 and AVX-512 over 6 to 56 pixels and 3 to 512 channels: from 9 tiles of 4x4 (an output of 9 pixels) on, 3x3
+    kernels take 0.25 to 0.75 of the time with 32 channels and more, 5x5 kernels 0.4 to 0.6 from 16 channels and 16 tiles of 2x2
+    on. With fewer tiles the weights, four times as many, are used too seldom; with few channels the transforms outweigh the
+    products. From 5 to 8 pixels on a side 3x3 kernels have tiles of 2x2, for which the weights are less than twice as many.
+    Kernels of one row or column take 0.55 to 0.85. The tiles of all depths share the weights: 4 tiles (7 pixels) at 2 depths take
+    0.6 of the time. Where the weights of 3-D layers are large, four times the memory buys little: r3d_18 takes a twentieth longer
+    without the 28 MB of each layer of 256 channels at 64 tiles, and no longer without the 113 MB of those of 512 channels at 8.
+    The batch does not count: it must not change the rounding.
     """
     rank = len(window.kernel)
-    if rank < 2 or window.kernel[-2:] != (3, 3) or window.strides[-2:] != (1, 1) or set(window.dilations) != {1}:
-        return False
-    tiles = -(-out[-2] // 4) * -(-out[-1] // 4)
-    if rank == 3:
-        tiles *= out[0]
+    kernel = _plane_kernel(window)
+    if set(window.strides[-2:]) != {1} or set(window.dilations) != {1}:
+        return None
+    tile: Pair = (7 - kernel[0] if kernel[0] > 1 else 1, 7 - kernel[1] if kernel[1] > 1 else 1)
+    if (kernel, tile) not in WINOGRAD_FORMS:
+        return None
+
+    def tiles(size: Pair) -> int:
+        return math.prod(-(-n // m) for n, m in zip((1, *out)[-2:], size, strict=True)) * (out[0] if rank == 3 else 1)
+
+    least, products, count = min(channels, out_channels), channels * out_channels, tiles(tile)
+    if 1 in kernel:
+        return tile if rank < 3 and least >= (16 if 3 in kernel else 32) and products >= 1024 and count >= 12 else None
     enough = 9
     if rank == 3:
         enough = 8 if 4 * 36 * window.kernel[0] * channels * out_channels <= LARGE_TRANSFORMED else 65
-    return min(channels, out_channels) >= 8 and channels * out_channels >= (512 if tiles < 25 else 256) and tiles >= enough
+    if count >= enough:
+        return tile if least >= 8 and products >= (512 if count < 25 else 256) else None
+    small: Pair = (2, 2)
+    return small if rank == 2 and kernel == (3, 3) and tiles(small) >= 9 and least >= 32 else None
 
 
 @dataclass(frozen=True)
@@ -301,26 +321,31 @@ class Conv(_Convolution):
                 activation=self.activation,
             )
             return True
-        if ctx.winograd and _winograd_pays(window, cg, o // g, out):
+        tile = _winograd_tile(window, cg, o // g, out) if ctx.winograd else None
+        if tile is not None:
             depth = window.kernel[0] if len(out) == 3 else 1
             if depth > 1:
                 # depths beyond x are skipped, not read
                 halo = ((0, 0), *halo[1:])
 
-            def transformed() -> np.ndarray:
-                parts = [part if part.ndim == 4 else depth_as_channels(part) for part in np.split(w, g)]
-                packed: np.ndarray = pack_winograd(parts[0]) if g == 1 else np.concatenate([pack_winograd(p) for p in parts])
+            def transform() -> np.ndarray:
+                whole = w if w.ndim > 3 else w[:, :, None]
+                parts = [part if part.ndim == 4 else depth_as_channels(part) for part in np.split(whole, g)]
+                transformed = [pack_winograd(part, tile) for part in parts]
+                packed: np.ndarray = transformed[0] if g == 1 else np.concatenate(transformed)
                 return packed
 
             ctx.call(
                 "winograd",
                 [
                     ctx.planes(0, halo=halo, groups=g),
-                    ctx.pack(("winograd", *names, g), transformed),
+                    ctx.pack(("winograd", *names, g, tile), transform),
                     ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g)),
                     ctx.planes(3, groups=g) if self.residual else None,
                 ],
                 [ctx.out_planes(groups=g)],
+                kernel=_plane_kernel(window),
+                tile=tile,
                 pads=_three(begins, 0),
                 taps=depth,
                 stride=stride[0],

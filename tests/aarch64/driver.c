@@ -211,66 +211,99 @@ static void grouped(void (*fn)(const depthwise_tile *))
                 }
 }
 
-/* The transforms against their matrices, and all three steps against a direct 3x3 convolution. */
-static void winograd(void)
+/* Winograd's matrices for 6 or 4 elements along an axis, or 1: not transformed. G has 3 taps, or 5. */
+static const double BT6[6][6] = {{4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0},
+                                 {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}};
+static const double AT4[4][6] = {{1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 0}, {0, 1, 1, 4, 4, 0}, {0, 1, -1, 8, -8, 1}};
+static const double AT2[2][6] = {{1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 1}};
+static const double BT4[4][6] = {{1, 0, -1}, {0, 1, 1}, {0, -1, 1}, {0, -1, 0, 1}};
+static const double AT24[2][6] = {{1, 1, 1, 0}, {0, 1, -1, 1}};
+static const double G4[4][5] = {{1}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
+static const double G6[6][5] = {{1. / 4},
+                                {-1. / 6, -1. / 6, -1. / 6, -1. / 6, -1. / 6},
+                                {-1. / 6, 1. / 6, -1. / 6, 1. / 6, -1. / 6},
+                                {1. / 24, 1. / 12, 1. / 6, 1. / 3, 2. / 3},
+                                {1. / 24, -1. / 12, 1. / 6, -1. / 3, 2. / 3}};
+static const double ONE[1][6] = {{1}};
+
+static double of_bt(int elements, int i, int j) { return (elements == 6 ? BT6 : elements == 4 ? BT4 : ONE)[i][j]; }
+
+static double of_at(int elements, int out, int i, int j)
 {
-    static const double BT[6][6] = {{4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0},
-                                    {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}};
-    static const double AT[4][6] = {{1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 0}, {0, 1, 1, 4, 4, 0}, {0, 1, -1, 8, -8, 1}};
-    static const double G[6][3] = {{1. / 4, 0, 0},           {-1. / 6, -1. / 6, -1. / 6}, {-1. / 6, 1. / 6, -1. / 6},
-                                   {1. / 24, 1. / 12, 1. / 6}, {1. / 24, -1. / 12, 1. / 6}, {0, 0, 1}};
+    return (elements == 1 ? ONE : elements == 4 ? AT24 : out == 4 ? AT4 : AT2)[i][j];
+}
+
+static double of_g(int elements, int taps, int i, int k)
+{
+    if (elements == 1)
+        return 1;
+    if (elements == 6 && i == 5)
+        return k == taps - 1;
+    return (elements == 6 ? G6 : G4)[i][k];
+}
+
+/* The transforms against their matrices, and all three steps against a direct convolution. */
+static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t),
+                          void (*output)(const winograd_output *), int ah, int aw, int mh, int mw)
+{
+    const int kh = ah - mh + 1, kw = aw - mw + 1;
     char what[80];
-    for (int rows = 1; rows <= 7; rows++)
-        for (int columns = 1; columns <= 7; columns++)
+    for (int rows = 1; rows <= ah + 1; rows++)
+        for (int columns = 1; columns <= aw + 1; columns++)
             for (int round = 0; round < 4; round++) {
                 const long xrow = (long)(7 + round) * LANES, step = (1 + round % 3) * LANES;
-                float *x = filled((size_t)7 * xrow, NAN), *v = filled((size_t)36 * step + 1, 77), *m = floats((size_t)36 * step);
-                double d[6][6], g[3][3];
+                float *x = filled((size_t)7 * xrow, NAN), *v = filled((size_t)ah * aw * step + 1, 77);
+                float *m = floats((size_t)ah * aw * step);
+                double d[6][6], g[5][5];
                 for (int i = 0; i < rows; i++)
                     for (int k = 0; k < columns * LANES; k++)
                         x[i * xrow + k] = uniform();
-                TILE(winograd_input)(x, xrow, rows, columns, v, step);
-                for (int i = 0; i < 9; i++)
-                    g[i / 3][i % 3] = uniform();
-                snprintf(what, sizeof what, "winograd_input %d x %d", rows, columns);
+                input(x, xrow, rows, columns, v, step);
+                for (int i = 0; i < kh; i++)
+                    for (int j = 0; j < kw; j++)
+                        g[i][j] = uniform();
+                snprintf(what, sizeof what, "winograd_input %dx%d: %d x %d", ah, aw, rows, columns);
                 for (int l = 0; l < LANES; l++)
-                    for (int i = 0; i < 6; i++)
-                        for (int j = 0; j < 6; j++) {
+                    for (int i = 0; i < ah; i++)
+                        for (int j = 0; j < aw; j++) {
                             double want = 0, u = 0;
-                            for (int a = 0; a < 6; a++)
-                                for (int b = 0; b < 6; b++)
-                                    want += BT[i][a] * BT[j][b] * (a < rows && b < columns ? x[a * xrow + b * LANES + l] : 0);
-                            check(what, v[(6 * i + j) * step + l], want, 100, 1e-6);
-                            for (int a = 0; a < 3; a++)
-                                for (int b = 0; b < 3; b++)
-                                    u += G[i][a] * G[j][b] * g[a][b];
-                            m[(6 * i + j) * step + l] = (float)(u * v[(6 * i + j) * step + l]);
+                            for (int a = 0; a < ah; a++)
+                                for (int b = 0; b < aw; b++)
+                                    want += of_bt(ah, i, a) * of_bt(aw, j, b) *
+                                            (a < rows && b < columns ? x[a * xrow + b * LANES + l] : 0);
+                            check(what, v[(aw * i + j) * step + l], want, 100, 1e-6);
+                            for (int a = 0; a < kh; a++)
+                                for (int b = 0; b < kw; b++)
+                                    u += of_g(ah, kh, i, a) * of_g(aw, kw, j, b) * g[a][b];
+                            m[(aw * i + j) * step + l] = (float)(u * v[(aw * i + j) * step + l]);
                         }
-                check(what, v[36 * step], 77, 0, 0);
+                check(what, v[(long)ah * aw * step], 77, 0, 0);
                 winograd_output t;
                 memset(&t, 0, sizeof t);
                 const long yrow = (long)(5 + round) * LANES;
                 float *y = filled((size_t)5 * yrow, 77), *residual = floats((size_t)4 * yrow), *bias = floats(LANES);
                 t.m = m, t.step = step, t.bias = bias, t.residual = round % 2 ? residual : NULL, t.rrow = yrow, t.y = y, t.yrow = yrow;
-                t.rows = rows - 2 < 1 ? 1 : rows - 2, t.columns = columns - 2 < 1 ? 1 : columns - 2;
+                t.rows = rows - kh + 1 < 1 ? 1 : rows - kh + 1, t.columns = columns - kw + 1 < 1 ? 1 : columns - kw + 1;
                 t.low = round == 2 ? 0 : -INFINITY, t.high = round == 3 ? 0.5f : INFINITY;
-                TILE(winograd_output)(&t);
-                snprintf(what, sizeof what, "winograd %d x %d", rows, columns);
+                output(&t);
+                snprintf(what, sizeof what, "winograd %dx%d to %dx%d: %d x %d", ah, aw, mh, mw, rows, columns);
                 for (int l = 0; l < LANES; l++) {
                     for (int a = 0; a < 36; a++)
                         d[a / 6][a % 6] = a / 6 < rows && a % 6 < columns ? x[a / 6 * xrow + a % 6 * LANES + l] : 0;
                     for (int i = 0; i < 5; i++)
                         for (int j = 0; j < yrow / LANES; j++) {
                             const float got = y[i * yrow + j * LANES + l];
-                            if (i >= 4 || j >= 4 || i >= t.rows || j >= t.columns) {
+                            if (i >= mh || j >= mw || i >= t.rows || j >= t.columns) {
                                 check(what, got, 77, 0, 0);
                                 continue;
                             }
                             double direct = bias[l], transformed = bias[l];
-                            for (int a = 0; a < 9; a++)
-                                direct += g[a / 3][a % 3] * d[i + a / 3][j + a % 3];
-                            for (int a = 0; a < 36; a++)
-                                transformed += AT[i][a / 6] * AT[j][a % 6] * m[a * step + l];
+                            for (int a = 0; a < kh; a++)
+                                for (int b = 0; b < kw; b++)
+                                    direct += g[a][b] * d[i + a][j + b];
+                            for (int a = 0; a < ah; a++)
+                                for (int b = 0; b < aw; b++)
+                                    transformed += of_at(ah, mh, i, a) * of_at(aw, mw, j, b) * m[(aw * a + b) * step + l];
                             const double more = t.residual ? residual[i * yrow + j * LANES + l] : 0;
                             check(what, got, fmin(fmax(transformed + more, t.low), t.high), 100, 1e-6);
                             check(what, got, fmin(fmax(direct + more, t.low), t.high), 10, 1e-5);
@@ -278,6 +311,17 @@ static void winograd(void)
                 }
                 free(x), free(v), free(m), free(y), free(residual), free(bias);
             }
+}
+
+static void winograd(void)
+{
+    winograd_form(TILE(input_6_6), TILE(output_f43_both), 6, 6, 4, 4);
+    winograd_form(TILE(input_1_6), TILE(output_f43_w), 1, 6, 1, 4);
+    winograd_form(TILE(input_6_1), TILE(output_f43_h), 6, 1, 4, 1);
+    winograd_form(TILE(input_6_6), TILE(output_f25_both), 6, 6, 2, 2);
+    winograd_form(TILE(input_1_6), TILE(output_f25_w), 1, 6, 1, 2);
+    winograd_form(TILE(input_6_1), TILE(output_f25_h), 6, 1, 2, 1);
+    winograd_form(TILE(input_4_4), TILE(output_f23_both), 4, 4, 2, 2);
 }
 
 static void dots(void)

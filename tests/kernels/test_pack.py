@@ -9,7 +9,7 @@ import pytest
 
 from cnnengine._kernels import dispatch
 from cnnengine._kernels.conv import Slab, pack_bias, pack_conv, pack_depthwise, pack_into
-from cnnengine._kernels.winograd import pack_winograd
+from cnnengine._kernels.winograd import FORMS, pack_winograd
 
 
 def panels(w: np.ndarray, groups: int, channels: int) -> np.ndarray:
@@ -49,8 +49,19 @@ def test_pack_conv(isa: str, groups: int, kernel: tuple[int, ...]) -> None:
                     np.testing.assert_array_equal(pack_conv(given, groups, channels), expected)
 
 
-def test_pack_winograd(isa: str) -> None:
-    g = np.array(
+def points_of(taps: int, out: int) -> np.ndarray:
+    """G for these taps and output pixels: powers of the finite points over their distances; infinity is the last tap."""
+    points = [0, 1, -1, 2, -2][: taps + out - 2]
+    rows = [[p**k / np.prod([float(p - q) for q in points if q != p]) for k in range(taps)] for p in points]
+    g = np.array([*rows, [0.0] * (taps - 1) + [1.0]])
+    if len(points) == 3:
+        g[0] = -g[0]  # the tiles take it the other way round
+    return g
+
+
+def test_points_are_those_of_the_paper() -> None:
+    np.testing.assert_allclose(
+        points_of(3, 4),
         [
             [1 / 4, 0, 0],
             [-1 / 6, -1 / 6, -1 / 6],
@@ -58,19 +69,26 @@ def test_pack_winograd(isa: str) -> None:
             [1 / 24, 1 / 12, 1 / 6],
             [1 / 24, -1 / 12, 1 / 6],
             [0, 0, 1],
-        ]
+        ],
     )
+    np.testing.assert_allclose(points_of(3, 2), [[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(("kernel", "tile"), sorted(FORMS))
+def test_pack_winograd(kernel: tuple[int, int], tile: tuple[int, int], isa: str) -> None:
+    gh, gw = (points_of(taps, out) if taps > 1 else np.eye(1) for taps, out in zip(kernel, tile, strict=True))
+    elements = len(gh) * len(gw)
     rng = np.random.default_rng(0)
     with dispatch.use_isa(isa):
         n = dispatch.lanes()
         for o, c in itertools.product((1, n, n + 1, 2 * n + 3, 40), (1, 3, n, 20, 45)):
-            w = rng.standard_normal((o, c, 3, 3), dtype=np.float32)
-            u = np.einsum("ai,ocij,bj->ocab", g, w.astype(np.float64), g).astype(np.float32).reshape(o, c, 36)
+            w = rng.standard_normal((o, c, *kernel), dtype=np.float32)
+            u = np.einsum("ai,ocij,bj->ocab", gh, w.astype(np.float64), gw).astype(np.float32).reshape(o, c, elements)
             for given in (w, unaligned(w)):
-                packed = pack_winograd(given).reshape(36, -1)
-                for element in range(36):
+                packed = pack_winograd(given, tile).reshape(elements, -1)
+                for element in range(elements):
                     np.testing.assert_allclose(
-                        packed[element], panels(u[:, :, element : element + 1], 1, n), rtol=1e-6, atol=1e-7
+                        packed[element], panels(u[:, :, element : element + 1], 1, n), rtol=1e-6, atol=1e-6
                     )
 
 

@@ -35,10 +35,29 @@ def among_nan(array: np.ndarray, fill: bool = True) -> tuple[np.ndarray, np.ndar
     return whole, part
 
 
+def tile_of(kernel):
+    """The larger tile that there is for these taps along h and w."""
+    return max(tile for taps, tile in winograd_kernel.FORMS if taps == tuple(kernel))
+
+
 def winograd(
-    x, w, bias, pads, *, stride=1, groups=1, residual=None, activation=None, in_halo=NO_HALO, out_halo=NO_HALO, threads=1
+    x,
+    w,
+    bias,
+    pads,
+    *,
+    tile=None,
+    stride=1,
+    groups=1,
+    residual=None,
+    activation=None,
+    in_halo=NO_HALO,
+    out_halo=NO_HALO,
+    threads=1,
 ):
     """The Winograd kernel on arrays, among NaN; `pads` as in ONNX, `stride` along depth."""
+    kernel_shape = w.shape[-2:]
+    tile = tile or tile_of(kernel_shape)
     deep = x.ndim == 5
     front, top, left, back, bottom, right = pads if deep else (0, *pads[:2], 0, *pads[2:])
     taps = w.shape[2] if deep else 1
@@ -46,7 +65,7 @@ def winograd(
     # with several taps in depth, depths beyond x are never read
     need = ((front, back) if taps == 1 else (0, 0), (top, bottom), (left, right))
     xv = View.planes(x.shape, lanes, merge_halos(need, in_halo), groups)
-    side = [x.shape[-2] + top + bottom - 2, x.shape[-1] + left + right - 2]
+    side = [x.shape[-2] + top + bottom - kernel_shape[0] + 1, x.shape[-1] + left + right - kernel_shape[1] + 1]
     if deep:
         side.insert(0, (x.shape[2] + front + back - taps) // stride + 1)
     yv = View.planes((x.shape[0], w.shape[0], *side), lanes, out_halo, groups)
@@ -54,6 +73,8 @@ def winograd(
     launch = kernel("winograd").build(
         [xv, None, None, rv],
         [yv],
+        kernel=kernel_shape,
+        tile=tile,
         pads=(front, top, left),
         taps=taps,
         stride=stride,
@@ -61,7 +82,7 @@ def winograd(
         activation=activation,
     )
     parts = [winograd_kernel.depth_as_channels(p) if deep else p for p in np.split(w, groups)]
-    packed = np.concatenate([winograd_kernel.pack_winograd(p) for p in parts])
+    packed = np.concatenate([winograd_kernel.pack_winograd(p, tile) for p in parts])
     arrays = [blocked(xv, x), packed, kernels.pack_bias(bias, w.shape[0], groups)]
     arrays.append(None if rv is None else blocked(rv, residual))
     operands = [None if a is None else among_nan(a)[1] for a in arrays]
@@ -79,12 +100,12 @@ def assert_near(got, want, before):
         assert error < 1e-5, f"error {error:.3g} of max |y|"
 
 
-def check(x, w, bias, pads, *, threads, stride=1, groups=1):
+def check(x, w, bias, pads, *, threads, tile=None, stride=1, groups=1):
     """Plain, and with a residual and each way of activation; without and with foreign halos."""
     strides = (stride, 1, 1) if x.ndim == 5 else 1
     want = oracle.conv(x, w, bias, pads=pads, stride=strides, groups=groups)
     residual = data(*want.shape, seed=3)
-    same = {"stride": stride, "groups": groups, "threads": threads}
+    same = {"tile": tile, "stride": stride, "groups": groups, "threads": threads}
     for halo in (NO_HALO, OUT_HALO[x.ndim]):
         assert_near(winograd(x, w, bias, pads, in_halo=halo, out_halo=halo, **same), want, want)
         for activation, expected in (
@@ -114,6 +135,52 @@ def check(x, w, bias, pads, *, threads, stride=1, groups=1):
 )
 def test_winograd(xs, o, pads, isa, threads):
     check(data(*xs), data(o, xs[1], 3, 3, seed=1), data(o, seed=2), pads, threads=threads)
+
+
+@pytest.mark.parametrize(
+    ("xs", "o", "kernel_shape", "tile"),
+    [
+        ((1, 64, 27, 27), 72, (5, 5), (2, 2)),
+        ((2, 130, 14, 13), 40, (5, 5), (2, 2)),  # runs across images, a partial plane, several runs of input planes
+        ((1, 20, 5, 6), 24, (5, 5), (2, 2)),
+        ((0, 16, 9, 9), 8, (5, 5), (2, 2)),
+        ((1, 512, 7, 7), 48, (3, 3), (2, 2)),
+        ((2, 20, 9, 10), 24, (3, 3), (2, 2)),
+        ((3, 5, 6, 3), 33, (3, 3), (2, 2)),
+        ((1, 64, 1, 1000), 40, (1, 3), (1, 4)),  # 1-D: several runs of tiles
+        ((2, 20, 8, 9), 300, (1, 3), (1, 4)),
+        ((2, 300, 8, 9), 20, (3, 1), (4, 1)),
+        ((1, 17, 30, 61), 24, (3, 1), (4, 1)),
+        ((1, 40, 1, 501), 33, (1, 5), (1, 2)),
+        ((2, 20, 7, 10), 24, (1, 5), (1, 2)),
+        ((2, 20, 7, 10), 24, (5, 1), (2, 1)),
+    ],
+)
+def test_winograd_of_other_kernels(xs, o, kernel_shape, tile, isa, threads):
+    w, bias = data(o, xs[1], *kernel_shape, seed=1), data(o, seed=2)
+    kh, kw = kernel_shape
+    check(data(*xs), w, bias, (kh // 2, kw // 2) * 2, tile=tile, threads=threads)
+    check(data(*xs), w, bias, (kh // 2, 0, (kh > 1) * 2, kw - 1), tile=tile, threads=threads)
+
+
+@pytest.mark.parametrize(("kernel_shape", "tile"), sorted(winograd_kernel.FORMS))
+def test_winograd_rounds_no_more_than_said(kernel_shape, tile, isa):
+    """Against float64, relative to max |y|, where sums are long: less than 1e-5, as the design block says."""
+    kh, kw = kernel_shape
+    x, w = data(1, 512, 16, 16), data(64, 512, kh, kw, seed=1)
+    want = oracle.conv(x, w, None, pads=(kh // 2, kw // 2) * 2)
+    got = winograd(x, w, np.zeros(64, np.float32), (kh // 2, kw // 2) * 2, tile=tile)
+    assert np.abs(got - want).max() < 1e-5 * np.abs(want).max()
+
+
+@pytest.mark.parametrize(("kernel_shape", "tile"), sorted(winograd_kernel.FORMS))
+def test_winograd_threads_and_batch_change_no_bit(kernel_shape, tile, isa):
+    kh, kw = kernel_shape
+    x, w, bias = data(2, 70, 30, 31), data(300, 70, kh, kw, seed=1), data(300, seed=2)
+    pads = (kh // 2, kw // 2) * 2
+    one, two = (winograd(x, w, bias, pads, tile=tile, threads=t) for t in (1, 2))
+    assert_same_bits(one, two)
+    assert_same_bits(one[1:].copy(), winograd(x[1:], w, bias, pads, tile=tile))
 
 
 @pytest.mark.parametrize(
@@ -155,14 +222,6 @@ def test_winograd_of_groups(xs, o, taps, groups, isa, threads):
     check(data(*xs), w, data(o, seed=2), SAME3 if taps else SAME, threads=threads, groups=groups)
 
 
-def test_winograd_threads_change_no_bit(isa):
-    x, w, bias = data(2, 70, 30, 31), data(300, 70, 3, 3, seed=1), data(300, seed=2)
-    one, two = (winograd(x, w, bias, SAME, threads=t) for t in (1, 2))
-    assert_same_bits(one, two)
-    # nor does the batch
-    assert_same_bits(one[1:].copy(), winograd(x[1:], w, bias, SAME))
-
-
 @pytest.mark.parametrize(("channels", "taps"), [(70, 3), (64, 3), (24, 1)])
 def test_winograd_3d_threads_and_batch_change_no_bit(channels, taps, isa):
     x, w, bias = data(3, channels, 6, 18, 19), data(40, channels, taps, 3, 3, seed=1), data(40, seed=2)
@@ -193,3 +252,28 @@ def test_winograd_refuses_other_groups(isa):
     yv = View.planes((1, 30, 8, 8), dispatch.lanes())
     with pytest.raises(ValueError, match="groups"):
         kernel("winograd").build([xv, None, None, None], [yv], pads=(0, 1, 1), groups=3)
+
+
+@pytest.mark.parametrize(("kernel_shape", "tile"), [((3, 3), (1, 4)), ((5, 5), (4, 4)), ((1, 1), (1, 1)), ((7, 7), (4, 4))])
+def test_winograd_refuses_other_kernels(kernel_shape, tile, isa):
+    kh, kw = kernel_shape
+    xv = View.planes((1, 16, 8, 8), dispatch.lanes(), ((0, 0), (3, 3), (3, 3)))
+    yv = View.planes((1, 16, 8, 8), dispatch.lanes())
+    with pytest.raises(ValueError, match="kernels of"):
+        kernel("winograd").build([xv, None, None, None], [yv], kernel=kernel_shape, tile=tile, pads=(0, kh // 2, kw // 2))
+    with pytest.raises(ValueError, match="kernels of"):
+        winograd_kernel.pack_winograd(data(16, 16, kh, kw), tile)
+
+
+@pytest.mark.parametrize(("kernel_shape", "tile"), sorted(winograd_kernel.FORMS))
+def test_winograd_refuses_too_narrow_a_halo(kernel_shape, tile, isa):
+    """One pixel less than the taps read, at each side."""
+    kh, kw = kernel_shape
+    yv = View.planes((1, 16, 8, 8), dispatch.lanes())
+    for axis, size in enumerate(kernel_shape):
+        for side in (0, 1) if size > 1 else ():
+            halo = [[kh // 2, kh // 2], [kw // 2, kw // 2]]
+            halo[axis][side] -= 1
+            xv = View.planes((1, 16, 8, 8), dispatch.lanes(), ((0, 0), tuple(halo[0]), tuple(halo[1])))
+            with pytest.raises(ValueError, match="leave"):
+                kernel("winograd").build([xv, None, None, None], [yv], kernel=kernel_shape, tile=tile, pads=(0, kh // 2, kw // 2))

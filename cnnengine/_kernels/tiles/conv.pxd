@@ -59,11 +59,16 @@ cdef struct depthwise_tile_t:
 
 ctypedef void (*depthwise_rows_fn)(const depthwise_tile_t *t) noexcept nogil
 
-# Winograd F(4x4, 3x3): one tile of one channel block between planes and its 36 elements, `step` floats apart.
+# Winograd: one tile of one channel block between planes and its elements, `step` floats apart.
 cdef enum:
-    WINOGRAD_OUT = 4                    # output pixels of a tile, along each axis
-    WINOGRAD_IN = 6                     # input pixels
-    WINOGRAD_ELEMENTS = 36
+    F43_BOTH = 0                        # 3 taps, 6 pixels to 4 of the output, along both axes
+    F43_W = 1                           # along w alone: the kernel has one row
+    F43_H = 2
+    F25_BOTH = 3                        # 5 taps, 6 pixels to 2
+    F25_W = 4
+    F25_H = 5
+    F23_BOTH = 6                        # 3 taps, 4 pixels to 2
+    WINOGRAD_FORMS = 7
 
 # Pixels from `rows` and `columns` on are read as zeros.
 ctypedef void (*winograd_input_fn)(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v,
@@ -99,7 +104,7 @@ cdef struct ConvTiles:
     depthwise_rows_fn depthwise         # one channel a group, any taps and stride
     depthwise_rows_fn kernels[3][2]     # the same for taps in rows of 3, 5 and 7 neighbours; strides 1 and 2
     depthwise_rows_fn grouped           # several channels a group
-    winograd_input_fn winograd_input
-    winograd_output_fn winograd_output
+    winograd_input_fn winograd_input[WINOGRAD_FORMS]
+    winograd_output_fn winograd_output[WINOGRAD_FORMS]
     dot_fn dot
     double (*fma_loop)(long n) noexcept nogil   # returns the floating-point operations it did

@@ -623,73 +623,118 @@ cdef void grouped_rows(const depthwise_tile_t *all) noexcept nogil:
             t.residual = t.residual + t.rrow
 
 
-# ---------------------------------------------------------------- Winograd F(4x4, 3x3)
-# Y = A^T [(G g G^T) * (B^T d B)] A with the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray, 2016). The transforms of d and
-# of the products stand here, each along columns and then along rows; lanes are channels.
+# ---------------------------------------------------------------- Winograd
+# Y = A^T [(G g G^T) * (B^T d B)] A (Lavin and Gray, 2016) with the points 0, 1, -1, 2, -2 and infinity, six elements along an axis:
+# 3 taps and 4 outputs, or 5 taps and 2 outputs, have the same B. Or with 0, 1, -1 and infinity, four elements: 3 taps and 2
+# outputs. The transforms of d and of the products stand here, along columns and then along rows, or along one of them alone (AH
+# or AW, the elements along an axis, are 1 then); lanes are channels.
 
-cdef inline void transform_input(const vf *d, vf *o, const int s) noexcept nogil:
-    """B^T of six neighbouring registers; the results are `s` apart."""
-    cdef vf a = d[4] - d[2] * <float>4, b = d[3] - d[1] * <float>4
-    cdef vf e = d[4] - d[2], f = (d[3] - d[1]) * <float>2
-    o[0] = (d[4] - d[2] * <float>5) + d[0] * <float>4
-    o[s] = a + b
-    o[2 * s] = a - b
-    o[3 * s] = e + f
-    o[4 * s] = e - f
-    o[5 * s] = (d[5] - d[3] * <float>5) + d[1] * <float>4
+cdef inline void transform_input(const int A, const vf *d, vf *o, const int s) noexcept nogil:
+    """B^T of A neighbouring registers; the results are `s` apart."""
+    cdef vf a, b, e, f
+    if A == 1:
+        o[0] = d[0]
+    elif A == 4:
+        o[0] = d[0] - d[2]
+        o[s] = d[1] + d[2]
+        o[2 * s] = d[2] - d[1]
+        o[3 * s] = d[3] - d[1]
+    else:
+        a = d[4] - d[2] * <float>4
+        b = d[3] - d[1] * <float>4
+        e = d[4] - d[2]
+        f = (d[3] - d[1]) * <float>2
+        o[0] = (d[4] - d[2] * <float>5) + d[0] * <float>4
+        o[s] = a + b
+        o[2 * s] = a - b
+        o[3 * s] = e + f
+        o[4 * s] = e - f
+        o[5 * s] = (d[5] - d[3] * <float>5) + d[1] * <float>4
 
 
-cdef inline void transform_output(const vf *m, vf *o, const int s) noexcept nogil:
-    """A^T: six neighbouring registers become four, `s` apart."""
-    cdef vf a = m[1] + m[2], b = m[1] - m[2], e = m[3] + m[4], f = m[3] - m[4]
+cdef inline void transform_output(const int A, const int M, const vf *m, vf *o, const int s) noexcept nogil:
+    """A^T: A neighbouring registers become M, `s` apart."""
+    cdef vf a, b, e, f
+    if A == 1:
+        o[0] = m[0]
+        return
+    a = m[1] + m[2]
+    b = m[1] - m[2]
+    if A == 4:
+        o[0] = m[0] + a
+        o[s] = b + m[3]
+        return
+    e = m[3] + m[4]
+    f = m[3] - m[4]
     o[0] = m[0] + a + e
-    o[s] = b + f * <float>2
-    o[2 * s] = a + e * <float>4
-    o[3 * s] = b + f * <float>8 + m[5]
+    if M == 2:
+        o[s] = b + f * <float>2 + m[5]
+    else:
+        o[s] = b + f * <float>2
+        o[2 * s] = a + e * <float>4
+        o[3 * s] = b + f * <float>8 + m[5]
 
 
-cdef inline void input_tile(const float *x, Py_ssize_t xrow, float *v, Py_ssize_t step) noexcept nogil:
+cdef inline void input_tile(const int AH, const int AW, const float *x, Py_ssize_t xrow, float *v, Py_ssize_t step) noexcept nogil:
     cdef vf d[6]
     cdef vf t[36]
     cdef int i, j
-    for j in range(6):
-        for i in range(6):
+    for j in range(AW):
+        for i in range(AH):
             d[i] = vload(x + i * xrow + j * LANES)
-        transform_input(d, t + j, 6)
-    for i in range(6):
-        transform_input(t + 6 * i, d, 1)
-        for j in range(6):
-            vstore(v + (6 * i + j) * step, d[j])
+        transform_input(AH, d, t + j, AW)
+    for i in range(AH):
+        transform_input(AW, t + AW * i, d, 1)
+        for j in range(AW):
+            vstore(v + (AW * i + j) * step, d[j])
 
 
-cdef void winograd_input(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+cdef inline void input_part(const int AH, const int AW, const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v,
+                            Py_ssize_t step) noexcept nogil:
     # One tile a call: in a loop over tiles gcc keeps 36 pointers in memory. Neighbours could share two transformed columns, but
     # then those wait in memory too, and it takes longer.
     cdef vf patch[36]
     cdef int i, j
-    if rows >= 6 and columns >= 6:
-        input_tile(x, xrow, v, step)
+    if rows >= AH and columns >= AW:
+        input_tile(AH, AW, x, xrow, v, step)
         return
-    for i in range(6):
-        for j in range(6):
-            patch[6 * i + j] = vload(x + i * xrow + j * LANES) if i < rows and j < columns else vset(0)
-    input_tile(<const float *>patch, 6 * LANES, v, step)
+    for i in range(AH):
+        for j in range(AW):
+            patch[AW * i + j] = vload(x + i * xrow + j * LANES) if i < rows and j < columns else vset(0)
+    input_tile(AH, AW, <const float *>patch, AW * LANES, v, step)
 
 
-cdef inline void output_tile(const int whole, const winograd_output_t *t) noexcept nogil:
+cdef void input_6_6(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+    input_part(6, 6, x, xrow, rows, columns, v, step)
+
+
+cdef void input_1_6(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+    input_part(1, 6, x, xrow, rows, columns, v, step)
+
+
+cdef void input_6_1(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+    input_part(6, 1, x, xrow, rows, columns, v, step)
+
+
+cdef void input_4_4(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+    input_part(4, 4, x, xrow, rows, columns, v, step)
+
+
+cdef inline void output_tile(const int AH, const int AW, const int MH, const int MW, const int whole, const winograd_output_t *t) noexcept nogil:
+    """MH x MW pixels, or as many of them as there are."""
     cdef vf m[6]
     cdef vf c[24]
     cdef vf r
     cdef vf bias = vload(t.bias)
     cdef int i, j
-    for j in range(6):
-        for i in range(6):
-            m[i] = vload(t.m + (6 * i + j) * t.step)
-        transform_output(m, c + j, 6)
-    for i in range(4):
+    for j in range(AW):
+        for i in range(AH):
+            m[i] = vload(t.m + (AW * i + j) * t.step)
+        transform_output(AH, MH, m, c + j, AW)
+    for i in range(MH):
         if whole or i < t.rows:
-            transform_output(c + 6 * i, m, 1)
-            for j in range(4):
+            transform_output(AW, MW, c + AW * i, m, 1)
+            for j in range(MW):
                 if whole or j < t.columns:
                     r = m[j] + bias
                     if t.residual != NULL:
@@ -697,11 +742,20 @@ cdef inline void output_tile(const int whole, const winograd_output_t *t) noexce
                     vstore(t.y + i * t.yrow + j * LANES, vmin_keep(vmax_keep(r, t.low), t.high))
 
 
-cdef void winograd_output(const winograd_output_t *t) noexcept nogil:
-    if t.rows >= 4 and t.columns >= 4:
-        output_tile(1, t)
+cdef inline void output_part(const int AH, const int AW, const int MH, const int MW, const winograd_output_t *t) noexcept nogil:
+    if t.rows >= MH and t.columns >= MW:
+        output_tile(AH, AW, MH, MW, 1, t)
     else:
-        output_tile(0, t)
+        output_tile(AH, AW, MH, MW, 0, t)
+
+
+cdef void output_f43_both(const winograd_output_t *t) noexcept nogil: output_part(6, 6, 4, 4, t)
+cdef void output_f43_w(const winograd_output_t *t) noexcept nogil: output_part(1, 6, 1, 4, t)
+cdef void output_f43_h(const winograd_output_t *t) noexcept nogil: output_part(6, 1, 4, 1, t)
+cdef void output_f25_both(const winograd_output_t *t) noexcept nogil: output_part(6, 6, 2, 2, t)
+cdef void output_f25_w(const winograd_output_t *t) noexcept nogil: output_part(1, 6, 1, 2, t)
+cdef void output_f25_h(const winograd_output_t *t) noexcept nogil: output_part(6, 1, 2, 1, t)
+cdef void output_f23_both(const winograd_output_t *t) noexcept nogil: output_part(4, 4, 2, 2, t)
 
 
 # ---------------------------------------------------------------- dot products
@@ -809,8 +863,10 @@ tiles.kernels[0][:] = [kernel_3_1, kernel_3_2]
 tiles.kernels[1][:] = [kernel_5_1, kernel_5_2]
 tiles.kernels[2][:] = [kernel_7_1, kernel_7_2]
 tiles.grouped = grouped_rows
-tiles.winograd_input = winograd_input
-tiles.winograd_output = winograd_output
+tiles.winograd_input[:] = [input_6_6, input_1_6, input_6_1, input_6_6, input_1_6, input_6_1, input_4_4]
+tiles.winograd_output[:] = [
+    output_f43_both, output_f43_w, output_f43_h, output_f25_both, output_f25_w, output_f25_h, output_f23_both
+]
 tiles.dot = dot
 tiles.fma_loop = fma_loop
 capsule = PyCapsule_New(&tiles, CNNENGINE_CAPSULE, NULL)

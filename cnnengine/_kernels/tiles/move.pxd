@@ -23,9 +23,12 @@ ctypedef void (*blend_pixels_fn)(const float *x, const Py_ssize_t *first, const 
 # `parts` i, LANES orders, then LANES masks.
 ctypedef void (*mix_fn)(const float *const *x, const int *table, int parts, bint keep, float *y, Py_ssize_t pixels) noexcept nogil
 
-# Winograd's transform of weights: `count` kernels of nine taps for `width` output channels (a multiple of 4), g[(9 * k + t) * width + o],
-# to elements of G g G^T, u[e * size + k * width + o].
-ctypedef void (*winograd_weights_fn)(const float *g, float *u, Py_ssize_t size, Py_ssize_t width, Py_ssize_t count) noexcept nogil
+# Winograd's transform of weights: `count` kernels of kh x kw taps for `width` output channels (a multiple of 4),
+# g[(kh * kw * k + t) * width + o], to `high` x `wide` elements of G g G^T, u[e * size + k * width + o]. Along an axis 3 taps give 4
+# or 6 elements, 5 taps 6, and one tap stays; these are the forms of conv.pxd.
+ctypedef void (*winograd_weights_fn)(const float *g, int kh, int kw, int high, int wide, float *u, Py_ssize_t size, Py_ssize_t width,
+                                     Py_ssize_t count) noexcept nogil
+
 # Whether one of n boxes, as five arrays `room` floats apart (low and high edges along x, the same along y, area), shares more
 # than `threshold` of its union with the box of these five numbers; boxes without an area share nothing. `room` is at least n
 # rounded up to 4 * LANES; boxes from n on have area 0.
