@@ -1022,8 +1022,9 @@ def pack_dense(w):
 
 
 # ---------------------------------------------------------------- dense, few rows
-# A few rows of x are memory-bound whatever the layout: the weights (O, K) are read once, as they are. Rows lie
-# far apart, so each is a stream of its own for the prefetcher: eight at once reach twice the bandwidth of one.
+# A few rows of x are memory-bound whatever the layout: the weights (O, K) are read once, as they are, eight rows side by side.
+# Panels as `pack_dense` makes them would be read no faster from memory, from the third-level cache in 0.7 of the time; but packing
+# takes as long as some hundred runs save.
 cdef struct dense_rows_t:
     const KernelTable *table
     Py_ssize_t m, k, o, chunk_outputs

@@ -120,6 +120,16 @@ AI void vkeep(vf v) { __asm__ volatile("" : : "w"(v)); }
 #else
 AI void vkeep(vf v) { (void)v; }
 #endif
+/* v in a register, here: what goes through this keeps the order that it is written in */
+#if defined(__AVX512F__)
+AI vf vplace(vf v) { __asm__ volatile("" : "+v"(v)); return v; }
+#elif defined(__x86_64__)
+AI vf vplace(vf v) { __asm__ volatile("" : "+x"(v)); return v; }
+#elif defined(__aarch64__)
+AI vf vplace(vf v) { __asm__ volatile("" : "+w"(v)); return v; }
+#else
+AI vf vplace(vf v) { return v; }
+#endif
 /* v, of which the compiler knows nothing: a product stays rounded, no multiply-add takes it in */
 #if defined(__AVX512F__)
 AI vf vrounded(vf v) { __asm__("" : "+v"(v)); return v; }

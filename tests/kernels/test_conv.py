@@ -389,6 +389,18 @@ def test_dense(rows, k, o, isa, threads):
         assert_close(got, want, ROUNDING, magnitude=magnitude, terms=k + 1)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("k", [1, 15, 16, 33, 63, 64, 65, 130, 511, 1029])
+def test_dense_rows(rows, k, isa, threads):
+    """Weights as they are: rows of y around those that are read side by side, sums around the registers read after one another."""
+    for o in (1, 3, 4, 5, 7, 8, 9, 16, 21):
+        x, w, bias = data(rows, k), data(o, k, seed=1), data(o, seed=2)
+        arrays = [among_nan(a.reshape(-1))[1].reshape(a.shape) for a in (x, w, bias)]
+        (got,) = run("dense_rows", arrays, [(rows, o)], threads=threads, activation=Activation("clip", -1.0, math.inf))
+        want = np.maximum(x.astype(np.float64) @ w.T.astype(np.float64) + bias, -1)
+        assert_close(got, want, ROUNDING, magnitude=abs(x).astype(np.float64) @ abs(w).T + abs(bias), terms=k + 1)
+
+
 def test_threads_change_no_bit(isa):
     x, w, bias = data(2, 70, 30, 31), data(80, 70, 3, 3, seed=1), data(80, seed=2)
     assert_same_bits(*(launch_conv("conv", x, w, bias, pads=1, threads=t) for t in (1, 2)))

@@ -17,7 +17,9 @@ What the compiler needs
     An accumulator is a register from the bias to the store only if every access to `acc` has a constant index before gcc looks for
     scalars, which is before it unrolls loops. Hence `pixels`, written out, instead of loops over P and B.
     With 32 registers the channel count must be unknown to gcc: a constant one is unrolled and spills.
-    With 16 registers it must be known and unrolled: it saves the loop's own instructions. Hence `UNROLL`.
+    With 16 registers it must be known and unrolled: it saves the loop's own instructions. Hence `UNROLL`. What is unrolled must stay
+    in the order that it is written in, weights in registers: left alone, gcc loads the pixels of several steps ahead, for which
+    there are no registers, and weights once for every pixel. Hence `vplace` and `unmoved`.
     The innermost loop is a `while True`: where it may run no time at all, gcc keeps a flag for it in a mask register, and setting it
     takes a turn of an FMA port.
     Only the last plane may have fewer channels: lanes beyond them are never read, whatever lies there.
@@ -62,6 +64,7 @@ cdef extern from "simd.h" nogil:
     void vstore(float *, vf) noexcept
     vf vmax_keep(vf, float) noexcept
     void vkeep(vf) noexcept
+    vf vplace(vf) noexcept
     vi vgroup(int per_group, int k) noexcept
     vf vpermute(vf, vi) noexcept
     vf vmin_keep(vf, float) noexcept
@@ -83,7 +86,9 @@ cdef enum:
 cdef inline void one(const int OP, const int b, vf *acc, const vf *wv, const float *x, float *y, Py_ssize_t plane, float limit) noexcept nogil:
     if OP == SET: acc[b] = wv[b]
     elif OP == READ: acc[b] = vload(y + b * plane)
-    elif OP == MULTIPLY: acc[b] = acc[b] + wv[b] * x[0]
+    elif OP == MULTIPLY:
+        acc[b] = acc[b] + wv[b] * x[0]
+        if UNROLL: acc[b] = vplace(acc[b])
     elif OP == ADD: acc[b] = acc[b] + vload(x + b * plane)
     elif OP == LOWER: acc[b] = vmax_keep(acc[b], limit)
     elif OP == UPPER: acc[b] = vmin_keep(acc[b], limit)
@@ -121,6 +126,11 @@ cdef inline void load_weights(const int B, vf *wv, const float *w, const float *
     if B > 1: wv[1] = vload(w + LANES)
     if B > 2: wv[2] = vload(w2)
     if B > 3: wv[3] = vload(w2 + LANES)
+    if UNROLL:
+        wv[0] = vplace(wv[0])
+        if B > 1: wv[1] = vplace(wv[1])
+        if B > 2: wv[2] = vplace(wv[2])
+        if B > 3: wv[3] = vplace(wv[3])
 
 
 cdef inline void tile(const int P, const int B, const int S, const int IC, const conv_tile_t *t) noexcept nogil:
@@ -164,6 +174,7 @@ cdef inline void tile(const int P, const int B, const int S, const int IC, const
                 for p in range((P * LANES + LINE - 1) // LINE if S == 1 else P):
                     prefetch_l1(xi + t.xplane + p * (LINE if S == 1 else step))
             if UNROLL and IC > 1 and ic == LANES:
+                xi = unmoved(xi)
                 for k in range(LANES):
                     load_weights(B, wv, w, w2)
                     pixels(MULTIPLY, P, B, acc, wv, xi + k, NULL, step, 0, 0)
@@ -805,10 +816,11 @@ cdef void output_f47_h(const winograd_output_t *t) noexcept nogil: output_part(1
 
 
 # ---------------------------------------------------------------- dot products
-# N rows of weights against one x; the lanes are added in one fixed order.
+# N rows of weights against one x; the lanes are added in one fixed order. Weights mostly come from memory: eight rows at once
+# are as many streams, and each is read some lines at a time, so that x is read an eighth as often. Lines are fetched to the
+# second-level cache: rows are often a multiple of 4 KiB apart, and then those of all rows would meet in one set of the first.
 cdef enum:
-    DOT_AHEAD = 1024                    # floats between what is read and what is fetched
-    LINE_FLOATS = 16                    # of a cache line
+    DOT_AHEAD = 512                     # floats between what is read and what is fetched
 
 
 cdef inline float sum_of(vf v) noexcept nogil:
@@ -822,37 +834,38 @@ cdef inline float sum_of(vf v) noexcept nogil:
     return part[0]
 
 
-cdef inline void dot_tile(const int N, const int SUMS, const float *x, const float *w, Py_ssize_t k, const float *bias, float *y,
-                          float low, float high) noexcept nogil:
-    """N rows of w, each in SUMS partial sums; the memory's latency asks for many rows at once, and for lines fetched ahead."""
+cdef inline void dot_tile(const int N, const int SUMS, const int RUN, const float *x, const float *w, Py_ssize_t k, const float *bias,
+                          float *y, float low, float high) noexcept nogil:
+    """N rows of w, each in SUMS partial sums, RUN registers of a row after one another."""
     cdef vf acc[8]
-    cdef vf v
+    cdef vf v[4]
     cdef Py_ssize_t at = 0, ahead
     cdef int i, j, lane
     cdef float total
     for i in range(N * SUMS):
         acc[i] = vset(0)
-    while at + SUMS * LANES <= k:
+    while at + RUN * LANES <= k:
         # at the end of the rows, the start of the next N
         ahead = at + DOT_AHEAD if at + DOT_AHEAD < k else at + DOT_AHEAD + (N - 1) * k
-        for j in range(SUMS):
-            v = vload(x + at + j * LANES)
-            for i in range(N):
-                if (at + j * LANES) % LINE_FLOATS == 0 or LANES >= LINE_FLOATS:
-                    prefetch_l1(w + i * k + ahead + j * LANES)
-                acc[i * SUMS + j] = acc[i * SUMS + j] + v * vload(w + i * k + at + j * LANES)
-        at = at + SUMS * LANES
+        for j in range(RUN):
+            v[j] = vload(x + at + j * LANES)
+        for i in range(N):
+            for j in range(RUN):
+                if j * LANES % LINE == 0:
+                    prefetch_l2(w + i * k + ahead + j * LANES)
+                acc[i * SUMS + j % SUMS] = acc[i * SUMS + j % SUMS] + v[j] * vload(w + i * k + at + j * LANES)
+        at = at + RUN * LANES
     while at < k:
         lane = LANES if k - at > LANES else <int>(k - at)
-        v = vload_part(x + at, lane)
+        v[0] = vload_part(x + at, lane)
         for i in range(N):
-            acc[i * SUMS] = acc[i * SUMS] + v * vload_part(w + i * k + at, lane)
+            acc[i * SUMS] = acc[i * SUMS] + v[0] * vload_part(w + i * k + at, lane)
         at = at + lane
     for i in range(N):
-        v = acc[i * SUMS]
+        v[0] = acc[i * SUMS]
         if SUMS == 2:
-            v = v + acc[i * SUMS + 1]
-        total = sum_of(v)
+            v[0] = v[0] + acc[i * SUMS + 1]
+        total = sum_of(v[0])
         if bias != NULL:
             total = total + bias[i]
         # comparisons that a NaN fails, so that it stays
@@ -863,13 +876,13 @@ cdef inline void dot_tile(const int N, const int SUMS, const float *x, const flo
 cdef void dot(const float *x, const float *w, Py_ssize_t k, int n, const float *bias, float *y, float low, float high) noexcept nogil:
     cdef int i = 0
     if n == DOT_ROWS:
-        dot_tile(8, 1, x, w, k, bias, y, low, high)
+        dot_tile(8, 1, 4, x, w, k, bias, y, low, high)
         return
     if n >= 4:
-        dot_tile(4, 2, x, w, k, bias, y, low, high)
+        dot_tile(4, 2, 4, x, w, k, bias, y, low, high)
         i = 4
     while i < n:
-        dot_tile(1, 2, x, w + i * k, k, bias + i if bias != NULL else NULL, y + i, low, high)
+        dot_tile(1, 2, 4, x, w + i * k, k, bias + i if bias != NULL else NULL, y + i, low, high)
         i = i + 1
 
 
