@@ -110,7 +110,7 @@ class Model:
         source.release()
         given = {n: kept(simple.constants[n]) for n in simple.outputs if n in simple.constants}
         self._graph: Graph = simple.replace(constants={**simple.constants, **given})
-        self._program = Program(self._graph, winograd=winograd, store=source)
+        self._program = Program(self._graph, winograd=winograd, store=source, threads=self._thread_count())
         self._workspaces: list[Workspace] = []
         self._short: tuple[Segment | None, Call | None] = None, None
         self._closed = False
