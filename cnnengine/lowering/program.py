@@ -234,9 +234,8 @@ class Program:
         self._constant_specs = {name: TensorSpec.of(value) for name, value in graph.constants.items()}
         reads: dict[str, int] = {}
         for index, node in enumerate(graph.nodes):
-            for name in (*node.inputs, *node.op.captures()):
-                if name:
-                    reads[name] = index
+            reads.update(dict.fromkeys(node.reads(), index))
+        reads.pop("", None)
         for name in graph.outputs:
             reads[name] = len(graph.nodes)
         self._last_read = reads
@@ -498,9 +497,9 @@ class Program:
         need = {n for n in wanted if specs[n].value is None}
         kept: list[Node] = []
         for node in reversed(nodes):
-            if any(n in need and specs[n].value is None for n in node.outputs):
+            if not need.isdisjoint(node.outputs):
                 kept.append(node)
-                need.update(n for n in (*node.inputs, *node.op.captures()) if n and specs[n].value is None)
+                need.update([n for n in node.reads() if n and specs[n].value is None])
         return kept[::-1]
 
     def _enter(
