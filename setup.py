@@ -49,6 +49,7 @@ MODULES = [
     "cnnengine._kernels.select",
     "cnnengine._kernels.sample",
     "cnnengine._kernels.norm",
+    "cnnengine.importer.fields",
     "cnnengine.runtime.threads",
     "cnnengine.runtime.runner",
     "cnnengine.capi",

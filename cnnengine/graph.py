@@ -41,6 +41,8 @@ MAX_BYTES = _memory()
 
 def check_size(shape: Sequence[int], dtype: np.dtype, tensor: str | None = None) -> None:
     """Raise ShapeError for a tensor that no memory can hold."""
+    if 0 < math.prod(shape) * dtype.itemsize <= MAX_BYTES and len(shape) <= MAX_RANK:
+        return
     # NumPy refuses empty arrays too when their other extents are beyond all memory
     if len(shape) > MAX_RANK or math.prod(max(d, 1) for d in shape) * dtype.itemsize > MAX_BYTES:
         raise ShapeError(
@@ -71,6 +73,16 @@ class TensorSpec:
     shape: tuple[Dim, ...] | None
     value: np.ndarray | None = None
     kind: str = "tensor"
+
+    def __init__(
+        self, dtype: np.dtype, shape: tuple[Dim, ...] | None, value: np.ndarray | None = None, kind: str = "tensor"
+    ) -> None:
+        # as the generated one does, which sets each field by a call: planning makes thousands
+        fields = self.__dict__
+        fields["dtype"] = dtype
+        fields["shape"] = shape
+        fields["value"] = value
+        fields["kind"] = kind
 
     @staticmethod
     def of(value: np.ndarray) -> TensorSpec:
@@ -190,8 +202,20 @@ class Node:
     outputs: tuple[str, ...]
     name: str = ""
 
+    def __init__(self, op: Operator, inputs: tuple[str, ...], outputs: tuple[str, ...], name: str = "") -> None:
+        fields = self.__dict__
+        fields["op"] = op
+        fields["inputs"] = inputs
+        fields["outputs"] = outputs
+        fields["name"] = name
+
     def replace(self, **changes: object) -> Node:
         return replace(self, **changes)  # type: ignore[arg-type]
+
+    def reads(self) -> tuple[str, ...]:
+        """The names of the values that it reads, in graphs of its own too; empty ones are absent inputs."""
+        captured = self.op.captures()
+        return (*self.inputs, *captured) if captured else self.inputs
 
 
 @dataclass(eq=False)
@@ -209,6 +233,8 @@ class Graph:
     metadata: dict[str, str] = field(default_factory=dict)
     _producers: dict[str, Node] | None = field(default=None, init=False, repr=False)
     _consumers: dict[str, list[Node]] | None = field(default=None, init=False, repr=False)
+    _kinds: frozenset[str] | None = field(default=None, init=False, repr=False)
+    _names: frozenset[str] | None = field(default=None, init=False, repr=False)
 
     def replace(self, **changes: object) -> Graph:
         return replace(self, **changes)  # type: ignore[arg-type]
@@ -219,14 +245,29 @@ class Graph:
             self._producers = {name: node for node in self.nodes for name in node.outputs if name}
         return self._producers
 
+    def kinds(self) -> frozenset[str]:
+        """The operators that the nodes have; made once."""
+        if self._kinds is None:
+            self._kinds = frozenset([node.op.op_type for node in self.nodes])
+        return self._kinds
+
+    def names(self) -> frozenset[str]:
+        """The names of all values; made once."""
+        if self._names is None:
+            self._names = frozenset(self.inputs).union(self.constants, *[node.outputs for node in self.nodes])
+        return self._names
+
     def consumers(self) -> dict[str, list[Node]]:
         """Value name -> the nodes that read it, once per reading input; graph outputs are not listed. Not to be changed."""
         if self._consumers is None:
             users: dict[str, list[Node]] = {}
             for node in self.nodes:
-                for name in (*node.inputs, *node.op.captures()):
+                for name in node.reads():
                     if name:
-                        users.setdefault(name, []).append(node)
+                        if name in users:
+                            users[name].append(node)
+                        else:
+                            users[name] = [node]
             self._consumers = users
         return self._consumers
 
@@ -234,8 +275,8 @@ class Graph:
         """Raise ModelError unless every value is made once, before it is read."""
         known = set(self.inputs) | set(self.constants)
         for node in self.nodes:
-            for name in (*node.inputs, *node.op.captures()):
-                if name and name not in known:
+            for name in node.reads():
+                if name not in known and name:
                     raise ModelError(
                         "reads a value that no earlier node makes",
                         model=self.name,

@@ -19,6 +19,7 @@ from .lowering import Binding, Program, Segment
 from .preprocess import Preprocess, as_image, labels_of_model
 from .runtime.layout import kept
 from .runtime.plan import HostStep
+from .runtime.quiet import collector_paused
 from .runtime.runner import Call, Workspace
 from .runtime.threads import default_threads, limited_threads
 
@@ -96,31 +97,32 @@ class Model:
             "outputs": None if outputs is None else tuple(outputs),
             "winograd": winograd,
         }
-        source = open_model(model, base_dir)
-        message = source.message
-        self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
-        self._source: Source = source
-        graph = import_model(message, name=self._name, fallback=fallback)
-        if outputs is not None:
-            graph = _with_outputs(graph, outputs)
-        self.threads = threads if threads is not None else default_threads()
-        self.threads_given = threads is not None
-        self._declared = dict(graph.outputs)
-        simple = simplify(graph)
-        source.release()
-        given = {n: kept(simple.constants[n]) for n in simple.outputs if n in simple.constants}
-        self._graph: Graph = simple.replace(constants={**simple.constants, **given})
-        self._program = Program(self._graph, winograd=winograd, store=source)
-        self._workspaces: list[Workspace] = []
-        self._short: tuple[Segment | None, Call | None] = None, None
-        self._closed = False
-        self.metadata = dict(graph.metadata)
-        self.inputs = tuple(TensorInfo(n, s.shape, s.dtype, s.kind) for n, s in graph.inputs.items())
-        self.outputs = tuple(TensorInfo(n, s.shape, s.dtype, s.kind) for n, s in graph.outputs.items())
-        self._by_name = {i.name: i for i in self.inputs}
-        shapes = self._shapes_to_prepare(input_shapes)
-        if shapes is not None:
-            self.prepare(shapes)
+        with collector_paused():
+            source = open_model(model, base_dir)
+            message = source.message
+            self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
+            self._source: Source = source
+            graph = import_model(message, name=self._name, fallback=fallback)
+            if outputs is not None:
+                graph = _with_outputs(graph, outputs)
+            self.threads = threads if threads is not None else default_threads()
+            self.threads_given = threads is not None
+            self._declared = dict(graph.outputs)
+            simple = simplify(graph)
+            source.release()
+            given = {n: kept(simple.constants[n]) for n in simple.outputs if n in simple.constants}
+            self._graph: Graph = simple.replace(constants={**simple.constants, **given})
+            self._program = Program(self._graph, winograd=winograd, store=source, threads=self._thread_count())
+            self._workspaces: list[Workspace] = []
+            self._short: tuple[Segment | None, Call | None] = None, None
+            self._closed = False
+            self.metadata = dict(graph.metadata)
+            self.inputs = tuple(TensorInfo(n, s.shape, s.dtype, s.kind) for n, s in graph.inputs.items())
+            self.outputs = tuple(TensorInfo(n, s.shape, s.dtype, s.kind) for n, s in graph.outputs.items())
+            self._by_name = {i.name: i for i in self.inputs}
+            shapes = self._shapes_to_prepare(input_shapes)
+            if shapes is not None:
+                self.prepare(shapes)
         self.load_seconds = time.perf_counter() - started
 
     @property

@@ -43,15 +43,15 @@ class lazy(Generic[T]):
 
 
 @cache
-def _fields(cls: Any) -> dict[str, dataclasses.Field[Any]]:
-    """The fields of a class by name; `dataclasses.fields` looks for them at every call."""
+def fields_of(cls: Any) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of a dataclass by name; `dataclasses.fields` looks for them at every call."""
     return {f.name: f for f in dataclasses.fields(cls)}
 
 
 def _init(self: Any, *args: Any, **kwargs: Any) -> None:
     values, given = self.__dict__, len(args)
     cls: Any = type(self)
-    fields = _fields(cls)
+    fields = fields_of(cls)
     if given > len(fields):
         raise TypeError(f"{cls.__name__}() takes {len(fields)} fields, {given} were given")
     for at, (name, field) in enumerate(fields.items()):
@@ -74,7 +74,7 @@ def _init(self: Any, *args: Any, **kwargs: Any) -> None:
 
 def _values(self: Any) -> tuple[object, ...]:
     cls: Any = type(self)
-    return tuple(map(self.__dict__.__getitem__, _fields(cls)))
+    return tuple(map(self.__dict__.__getitem__, fields_of(cls)))
 
 
 def _eq(self: Any, other: object) -> Any:
@@ -87,7 +87,7 @@ def _hash(self: Any) -> int:
 
 def _repr(self: Any) -> str:
     cls: Any = type(self)
-    inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in _fields(cls))
+    inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in fields_of(cls))
     return f"{cls.__qualname__}({inside})"
 
 

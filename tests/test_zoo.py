@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import zoo_support
 
 import cnnengine
+from cnnengine import passes
+from cnnengine.graph import Graph
+from cnnengine.importer import import_model
 
 
 class Network:
@@ -124,3 +128,21 @@ class TestCheckOutputs:
         for outputs in ([right.astype(np.float64)], [right.reshape(-1)], [right, right], [], [broken], [right[:, ::-1]]):
             with pytest.raises(AssertionError):
                 zoo_support.check_outputs(self.NAME, outputs)
+
+
+@pytest.mark.parametrize("name", zoo_support.names())
+def test_passes_left_out_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass is left out where its operators are missing: it would have left the graph as it is."""
+    concerned, left_out = passes._concerned, []
+
+    def checked(rewrite: Any, graph: Graph) -> bool:
+        if not concerned(rewrite, graph):
+            left_out.append(rewrite)
+            assert rewrite(graph) is graph, rewrite.__name__
+            return False
+        return True
+
+    monkeypatch.setattr(passes, "_concerned", checked)
+    passes.simplify(import_model(zoo_support.model_proto(name)))
+    assert left_out
+    assert set(passes.NEEDS) <= set(passes.PASSES)

@@ -28,7 +28,7 @@ VIEWED = 1 << 16
 
 def array_of(tensor: onnx.TensorProto | Tensor, *, views: bool = False) -> np.ndarray:
     """A TensorProto's values, read-only; with `views`, those of large tensors lie in the file, perhaps unaligned."""
-    if any(d < 0 for d in tensor.dims):
+    if tensor.dims and min(tensor.dims) < 0:
         raise ModelError(
             "a tensor has a negative extent", tensor=tensor.name, expected="extents >= 0", received=tuple(tensor.dims)
         )
@@ -133,9 +133,9 @@ def value_of(attribute: onnx.AttributeProto | Attribute) -> Any:
     if kind == SPARSE_TENSOR:
         return dense(attribute.sparse_tensor)
     if kind == FLOATS:
-        return [float(v) for v in attribute.floats]
+        return list(map(float, attribute.floats))
     if kind == INTS:
-        return [int(v) for v in attribute.ints]
+        return list(map(int, attribute.ints))
     if kind == STRINGS:
         return [_text(v) for v in attribute.strings]
     if kind == TENSORS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -256,7 +256,7 @@ class _Importer:
     def _node(self, node: onnx.NodeProto, opsets: Opsets) -> Node | None:
         """The node, or None when it is noted as a problem."""
         name, domain = self._unique(node), "" if node.domain == "ai.onnx" else node.domain
-        own = self.inliner.operators.get(key_of(node))
+        own = self.inliner.operators.get(key_of(node)) if self.inliner.operators else None
         if own is not None:
             if len(node.input) != 1 or len(node.output) != 1 or not node.input[0] or node.attribute:
                 raise ModelError(
@@ -273,19 +273,19 @@ class _Importer:
             version = (opset or 0) if schema is None else schema.version
             self.problems.append(Problem(name, node.op_type, domain, version, self._reason(node, domain, opset, schema)))
             return None
-        graphs = (GRAPH, GRAPHS)
-        if not any(kind_of(a) in graphs for a in node.attribute):  # captured values follow the inputs: their places count
+        kinds = [kind_of(a) for a in node.attribute]
+        if GRAPH not in kinds and GRAPHS not in kinds:  # captured values follow the inputs: their places count
             while node.input and not node.input[-1]:
                 node = _trimmed(node)
-        self._check(node, name, schema)
+        self._check(node, name, schema, kinds)
         before = len(self.problems)
         attributes: dict[str, Any] = {}
         captured: list[str] = []
-        for a in node.attribute:
-            if kind_of(a) not in graphs:
+        for a, kind in zip(node.attribute, kinds, strict=True):
+            if kind != GRAPH and kind != GRAPHS:
                 attributes[a.name] = value_of(a)
                 continue
-            single = kind_of(a) == GRAPH
+            single = kind == GRAPH
             inner = []
             for proto in [a.g] if single else a.graphs:
                 inner.append(self.graph(proto, opsets, f"{name}/{proto.name or a.name}", inner=True))
@@ -294,7 +294,7 @@ class _Importer:
         if len(self.problems) > before:
             return None
         captured = list(dict.fromkeys(captured))
-        for key, value in attributes.items():
+        for key, value in attributes.items() if captured else ():
             if isinstance(value, Graph):
                 attributes[key] = _with_captures(value, captured)
             elif isinstance(value, list) and value and isinstance(value[0], Graph):
@@ -329,8 +329,8 @@ class _Importer:
         newest = schema_of(node.op_type, domain, 2**31 - 1)
         return "no such operator" if newest is None else "not in this opset"
 
-    def _check(self, node: onnx.NodeProto, name: str, schema: Schema) -> None:
-        """Attributes and numbers of inputs and outputs against ONNX's schema."""
+    def _check(self, node: onnx.NodeProto, name: str, schema: Schema, kinds: Sequence[int]) -> None:
+        """Attributes, of these kinds, and numbers of inputs and outputs against ONNX's schema."""
         where = {"node": name, "operator": node.op_type}
         if not schema.inputs[0] <= len(node.input) <= schema.inputs[1]:
             raise ModelError(
@@ -346,12 +346,12 @@ class _Importer:
                 expected=f"{schema.outputs[0]} to {schema.outputs[1]}",
                 received=len(node.output),
             )
-        if any(not n for n in node.input[: schema.inputs[0]]) and node.op_type not in ("Loop", "Scan"):
+        if "" in node.input[: schema.inputs[0]] and node.op_type not in ("Loop", "Scan"):
             raise ModelError(
                 "a required input is absent", **where, expected=f"{schema.inputs[0]} inputs", received=tuple(node.input)
             )
-        seen = set()
-        for a in node.attribute:
+        seen: set[str] = set()
+        for a, kind in zip(node.attribute, kinds, strict=True):
             if a.name in seen:
                 raise ModelError("an attribute is given twice", **where, received=a.name)
             seen.add(a.name)
@@ -361,13 +361,15 @@ class _Importer:
                 raise ModelError(
                     "an attribute that the operator does not have", **where, expected=sorted(schema.attributes), received=a.name
                 )
-            if kind_of(a) != schema.attributes[a.name]:
+            if kind != schema.attributes[a.name]:
                 raise ModelError(
                     f"attribute {a.name!r} has the wrong type",
                     **where,
                     expected=_kind_name(schema.attributes[a.name]),
-                    received=_kind_name(kind_of(a)),
+                    received=_kind_name(kind),
                 )
+        if not schema.required:
+            return
         missing = schema.required - seen
         if missing:
             raise ModelError("a required attribute is missing", **where, expected=", ".join(sorted(missing)))
@@ -443,11 +445,11 @@ def _sorted(nodes: list[Node], known: set[str]) -> list[Node]:
                 if o in maker or o in known:
                     raise ModelError("makes a value that exists already", node=node.name, operator=node.op.op_type, tensor=o)
                 maker[o] = i
-    waits: list[set[int]] = []
+    waits = [{maker[n] for n in node.inputs if n in maker} for node in nodes]
+    if all(not needs or max(needs) < i for i, needs in enumerate(waits)):
+        return nodes  # as nearly every file has them
     users: list[list[int]] = [[] for _ in nodes]
-    for i, node in enumerate(nodes):
-        needs = {maker[n] for n in node.inputs if n and n in maker}
-        waits.append(needs)
+    for i, needs in enumerate(waits):
         for m in needs:
             users[m].append(i)
     ready = [i for i, needs in enumerate(waits) if not needs]

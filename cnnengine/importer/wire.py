@@ -12,23 +12,18 @@ Format: a message is a run of fields, each a varint key (field number * 8 + wire
 
 from __future__ import annotations
 
-import struct
-from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 
-Buffer = memoryview
+from .fields import Malformed, fill
 
-DEPTH = 60
-"""Messages inside messages; protobuf itself stops at 100."""
+__all__ = ["Malformed", "ModelMessage", "array", "parse"]
+
+Buffer = memoryview
 
 FLOATS, DOUBLES, INT32S, INT64S, UINT64S = 1, 10, 5, 7, 11
 """Field numbers of TensorProto's packed numbers, by which `Tensor.packed` holds them."""
-
-
-class Malformed(Exception):
-    """Not what this reader understands."""
 
 
 class Message:
@@ -273,9 +268,6 @@ Attribute.FIELDS = {
 
 Attribute.g = GraphMessage()
 
-KINDS = 14
-"""The largest AttributeProto.AttributeType."""
-
 
 def parse(data: Any) -> ModelMessage:
     """The model in these bytes, without a copy of them: `data` must stay as it is.
@@ -287,134 +279,8 @@ def parse(data: Any) -> ModelMessage:
     """
     view = memoryview(data).cast("B").toreadonly()
     model = ModelMessage()
-    try:
-        _fill(model, view, 0, len(view), 0)
-    except (IndexError, struct.error) as error:
-        raise Malformed(str(error)) from None
+    fill(model, view, 0, len(view))
     return model
-
-
-def _varint(data: Buffer, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            break
-        shift += 7
-        if shift > 63:
-            raise Malformed("a varint of more than ten bytes")
-    return value & 0xFFFFFFFFFFFFFFFF, at
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
-
-
-@cache
-def _numbers(kind: type[Message]) -> frozenset[int]:
-    """The numbers of the fields that a message has."""
-    return frozenset(key >> 3 for key in kind.FIELDS)
-
-
-def _fill(message: Message, data: Buffer, at: int, end: int, depth: int) -> None:
-    """Read the fields from `at` to `end` into `message`."""
-    if depth > DEPTH:
-        raise Malformed("too deep")
-    made: Any = type(message)
-    values, fields = message.__dict__, made.FIELDS
-    values["_place"] = (data, at, end)
-    while at < end:
-        key = data[at]
-        at += 1
-        if key > 127:
-            key, at = _varint(data, at - 1)
-        wire = key & 7
-        number = start = 0
-        if wire == 2:
-            number = data[at]
-            at += 1
-            if number > 127:
-                number, at = _varint(data, at - 1)
-            start = at
-            at += number
-        elif wire == 0:
-            number = data[at]
-            at += 1
-            if number > 127:
-                number, at = _varint(data, at - 1)
-                number = _signed(number)
-        elif wire == 5:
-            start = at
-            at += 4
-        elif wire == 1:
-            start = at
-            at += 8
-        else:
-            raise Malformed("a group")
-        if at > end:
-            raise Malformed("a field longer than its message")
-        found = fields.get(key)
-        if found is None:
-            if key < 8 or key >> 3 > 0x1FFFFFFF or key >> 3 in _numbers(made):
-                raise Malformed("a field of number 0 or of an unknown form")
-            continue
-        name, kind, inner = found
-        if kind == "text":
-            values[name] = str(data[start:at], "utf-8", "backslashreplace")
-        elif kind == "texts":
-            values.setdefault(name, []).append(str(data[start:at], "utf-8", "backslashreplace"))
-        elif kind == "messages":
-            item = inner()
-            _fill(item, data, start, at, depth + 1)
-            values.setdefault(name, []).append(item)
-        elif kind == "int":
-            values[name] = number
-        elif kind == "ints":
-            values.setdefault(name, []).append(number)
-        elif kind == "message":
-            if name in values:
-                raise Malformed("a message given twice")
-            item = inner()
-            _fill(item, data, start, at, depth + 1)
-            values[name] = item
-        elif kind == "int32":
-            limit = KINDS if name == "type" else 1 if name == "data_location" else 2**31 - 1
-            if not 0 <= number <= limit:
-                raise Malformed("a number out of range")
-            values[name] = number
-        elif kind == "packed ints":
-            numbers = values.setdefault(name, [])
-            while start < at:
-                number, start = _varint(data, start)
-                numbers.append(_signed(number))
-            if start != at:
-                raise Malformed("packed numbers cut short")
-        elif kind == "view":
-            values[name] = data[start:at]
-        elif kind == "bytes":
-            values[name] = bytes(data[start:at])
-        elif kind == "byteses":
-            values.setdefault(name, []).append(bytes(data[start:at]))
-        elif kind == "float":
-            values[name] = struct.unpack_from("<f", data, start)[0]
-        elif kind == "floats":
-            values.setdefault(name, []).append(struct.unpack_from("<f", data, start)[0])
-        elif kind == "packed floats":
-            if (at - start) % 4:
-                raise Malformed("packed numbers cut short")
-            values.setdefault(name, []).extend(struct.unpack_from(f"<{(at - start) // 4}f", data, start))
-        elif kind == "packed":
-            if (at - start) % 4 or name in values:
-                raise Malformed("packed numbers cut short or in pieces")
-            values[name] = data[start:at]
-        elif kind == "refused":
-            raise Malformed(name)
-        else:
-            values[name] = True
-    if len(message.ONE_OF) > 1 and sum(n in values for n in message.ONE_OF) > 1:
-        raise Malformed("two of which there can be one")
 
 
 PLAIN: dict[int, str] = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from ..ops.norm import BatchNormalization
 from ..ops.reduce import Softmax
 from ..ops.shape import Concat, Flatten, Identity, Pad, Reshape, Slice, Split, Squeeze, TakeChannels, Transpose, Unsqueeze
 
+FLOAT32 = np.dtype(np.float32)
+
 ATTENTION_BYTES = 1 << 20
 """Of keys and values of one matrix that attention packs at most: half of a common second-level cache."""
 CHAIN_BYTES = 1 << 19
@@ -26,7 +30,7 @@ CHAIN_BYTES = 1 << 19
 
 def _users(nodes: Sequence[Node]) -> Counter[str]:
     """How often each value is read, by subgraphs too."""
-    return Counter(name for node in nodes for name in (*node.inputs, *node.op.captures()))
+    return Counter(itertools.chain.from_iterable([node.reads() for node in nodes]))
 
 
 def fuse_residuals(
@@ -142,7 +146,7 @@ def _by_channel(node: Node, specs: Mapping[str, TensorSpec], constants: Collecti
     """Which input of this Add or Mul is a whole tensor (N, C, spatial...), and the other, a constant, as (C,)."""
     assert isinstance(node.op, (Add, Mul))
     out = specs[node.outputs[0]]
-    if node.op.axis is not None or out.dtype != np.float32 or not 3 <= len(out.concrete) <= 5:
+    if node.op.axis is not None or out.dtype != FLOAT32 or not 3 <= len(out.concrete) <= 5:
         return None
     for index in (0, 1):
         value = specs[node.inputs[1 - index]].value
@@ -165,7 +169,7 @@ def _plus(
         w = specs[node.inputs[1]].value
         if w is None or node.inputs[1] not in constants or w.ndim != 2:
             return None
-        if y.dtype != np.float32 or len(specs[node.inputs[0]].concrete) < 2:
+        if y.dtype != FLOAT32 or len(specs[node.inputs[0]].concrete) < 2:
             return None
         # packed once for all plans: what follows from shapes alone differs from plan to plan
         if len(node.inputs) == 2 and addend in constants and other.shape == y.concrete[-1:]:
@@ -210,18 +214,21 @@ def fuse_channels(nodes: Sequence[Node], specs: Mapping[str, TensorSpec]) -> lis
     makers = {name: node for node in nodes for name in node.outputs if name}
     result: list[Node] = []
     for node in nodes:
-        if isinstance(node.op, (Split, Slice)) and _shuffled(node.inputs[0], makers, specs) is None:
+        op: Any = node.op
+        if not isinstance(op, (Gather, Split, Slice, Reshape)) or (
+            isinstance(op, (Split, Slice)) and _shuffled(node.inputs[0], makers, specs) is None
+        ):
             result.append(node)
             continue
+        shuffles: list[Channels] = []
         for name in node.outputs:
             found = _shuffled(name, makers, specs) if name else None
             if found is None:
                 result.append(node)
                 break
+            shuffles.append(found)
         else:
-            for name in node.outputs:
-                found = _shuffled(name, makers, specs)
-                assert found is not None
+            for name, found in zip(node.outputs, shuffles, strict=True):
                 sources = list(dict.fromkeys(source for source, _ in found))
                 starts = dict(zip(sources, np.cumsum([0, *(specs[s].concrete[1] for s in sources)]).tolist(), strict=False))
                 op = TakeChannels(tuple(starts[source] + c for source, c in found))
@@ -235,7 +242,7 @@ def _blocked(name: str, specs: Mapping[str, TensorSpec]) -> bool:
     return (
         spec is not None
         and spec.value is None
-        and spec.dtype == np.float32
+        and spec.dtype == FLOAT32
         and spec.is_concrete
         and 2 <= len(spec.concrete) <= 5
         and 0 not in spec.concrete
@@ -255,7 +262,9 @@ def _joined(name: str, makers: Mapping[str, Node], specs: Mapping[str, TensorSpe
 def _shuffled(name: str, makers: Mapping[str, Node], specs: Mapping[str, TensorSpec]) -> Channels | None:
     """The channels of a value that is a shuffle or a part of one, else None."""
     node = makers.get(name)
-    if node is None or not _blocked(name, specs) or not node.inputs or not node.inputs[0]:
+    if node is None or not isinstance(node.op, (Gather, Split, Slice, Reshape)) or not _blocked(name, specs):
+        return None
+    if not node.inputs or not node.inputs[0]:
         return None
     source = node.inputs[0]
     if isinstance(node.op, Gather):
@@ -272,16 +281,14 @@ def _shuffled(name: str, makers: Mapping[str, Node], specs: Mapping[str, TensorS
         whole = _shuffled(source, makers, specs)
         part = None if whole is None else _range(node, name, specs)
         return None if whole is None or part is None else whole[part[0] : part[1]]
-    if not isinstance(node.op, Reshape):
-        return None
     transpose = makers.get(source)
     first = makers.get(transpose.inputs[0]) if transpose is not None and isinstance(transpose.op, Transpose) else None
     if transpose is None or first is None or not isinstance(first.op, Reshape) or not _blocked(first.inputs[0], specs):
         return None
+    assert isinstance(transpose.op, Transpose)
     before, inside = specs[first.inputs[0]].concrete, specs[first.outputs[0]].concrete
     if before != specs[name].concrete or len(inside) < 3 or inside[0] != before[0] or inside[1] * inside[2] != before[1]:
         return None
-    assert isinstance(transpose.op, Transpose)
     if transpose.op.order(len(inside)) != (0, 2, 1, *range(3, len(inside))):
         return None
     channels = _joined(first.inputs[0], makers, specs)
@@ -433,7 +440,7 @@ def _known_conv(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
         and not node.op.gated
         and all(not n or specs[n].value is not None for n in node.inputs[1:3])
         and len(specs[node.inputs[0]].concrete) == 4
-        and specs[node.inputs[0]].dtype == np.float32
+        and specs[node.inputs[0]].dtype == FLOAT32
     )
 
 
@@ -478,7 +485,7 @@ def fuse_attention(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept:
         for i in (0, 1):
             while True:
                 maker = makers.get(inputs[i])
-                if maker is None or users[inputs[i]] != 1 or inputs[i] in kept or specs[inputs[i]].dtype != np.float32:
+                if maker is None or users[inputs[i]] != 1 or inputs[i] in kept or specs[inputs[i]].dtype != FLOAT32:
                     break
                 number = _scaled_by(maker, specs)
                 if number is not None:
@@ -532,7 +539,7 @@ def fuse_softmax_products(nodes: Sequence[Node], specs: Mapping[str, TensorSpec]
     changes: dict[int, Node | None] = {}
 
     def alone(name: str) -> bool:
-        return users[name] == 1 and name not in kept and specs[name].dtype == np.float32
+        return users[name] == 1 and name not in kept and specs[name].dtype == FLOAT32
 
     for node in nodes:
         softmax = makers.get(node.inputs[0]) if isinstance(node.op, MatMul) and len(node.inputs) == 2 else None
@@ -543,7 +550,7 @@ def fuse_softmax_products(nodes: Sequence[Node], specs: Mapping[str, TensorSpec]
             continue
         names = (*scores.inputs, node.inputs[1])
         first, last, axis = scores.op, node.op, softmax.op.axis
-        if any(specs[n].value is not None or specs[n].dtype != np.float32 for n in names):
+        if any(specs[n].value is not None or specs[n].dtype != FLOAT32 for n in names):
             continue
         rank = len(specs[node.outputs[0]].concrete)
         if not (alone(node.inputs[0]) and alone(softmax.inputs[0])) or rank < 2 or axis not in (-1, rank - 1):

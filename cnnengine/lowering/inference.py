@@ -44,35 +44,45 @@ def infer_nodes(nodes: Sequence[Node], specs: dict[str, TensorSpec], model: str)
     """
     for index, node in enumerate(nodes):
         inputs = [specs[n] if n else None for n in node.inputs]
-        with located(node, model):
+        depends = False
+        try:
             outputs = _infer(node, inputs)
             for name, spec in zip(node.outputs, outputs, strict=False):
-                if name and spec.is_concrete:
+                if name and not spec.is_concrete:
+                    depends = True
+                elif name:
                     check_size(spec.concrete, spec.dtype, name)
-        depends = any(name and not spec.is_concrete for name, spec in zip(node.outputs, outputs, strict=False))
-        if depends or _loose([*inputs, *outputs], outputs):
+        except (CNNEngineError, *FAULTS):
+            with located(node, model):
+                raise
+        if depends or _loose(inputs, outputs):
             return index + 1
-        specs.update((name, spec) for name, spec in zip(node.outputs, outputs, strict=False) if name)
+        for name, spec in zip(node.outputs, outputs, strict=False):
+            if name:
+                specs[name] = spec
     return len(nodes)
 
 
-def _loose(specs: Sequence[TensorSpec | None], outputs: Sequence[TensorSpec]) -> bool:
+def _loose(inputs: Sequence[TensorSpec | None], outputs: Sequence[TensorSpec]) -> bool:
     """Whether a node must run on the host between plans, like one whose extents depend on data.
 
     Sequences, optional values and texts have no place in a plan's memory.
     """
-    if all(s.value is not None for s in outputs):
-        return False
-    return any(s is not None and (not s.is_concrete or s.dtype == object) for s in specs)
+    for s in (*inputs, *outputs):
+        if s is not None and (not s.is_concrete or s.dtype.kind == "O"):
+            return any(s.value is None for s in outputs)
+    return False
 
 
 def _infer(node: Node, inputs: list[TensorSpec | None]) -> list[TensorSpec]:
     outputs = node.op.infer(inputs)
-    if len(outputs) < sum(1 for n in node.outputs if n):
+    if len(outputs) < len(node.outputs) and len(outputs) < sum(1 for n in node.outputs if n):
         raise ShapeError("has more outputs than the operator gives", expected=len(outputs), received=len(node.outputs))
-    known = all(s is None or s.value is not None for s in inputs)
+    for spec in inputs:  # nearly always an early end
+        if spec is not None and spec.value is None:
+            return outputs
     small = all(s.is_concrete and math.prod(s.concrete) <= KNOWN_LIMIT for s in outputs)
-    if not known or not inputs or not small or all(s.value is not None for s in outputs):
+    if not inputs or not small or all(s.value is not None for s in outputs):
         return outputs
     values = node.op.reference(*[None if s is None else s.value for s in inputs])
     return [TensorSpec.of(np.asarray(v)) if not isinstance(v, list) else s for v, s in zip(values, outputs, strict=False)]

@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -210,15 +211,18 @@ class Program:
         Whether convolutions may use Winograd's algorithm.
     store : Store, optional
         Of the file that constants are views of.
+    threads : int
+        Threads that pack constants.
     """
 
-    def __init__(self, graph: Graph, *, winograd: bool = False, store: Store | None = None) -> None:
+    def __init__(self, graph: Graph, *, winograd: bool = False, store: Store | None = None, threads: int = 1) -> None:
         self._store = store
+        self._threads = threads
         self.winograd = winograd
         self.graph = graph
         self.isa = dispatch.current_isa()
         self.lanes = dispatch.lanes()
-        self._slab = Slab()
+        self._slabs: list[Slab] = []
         self._packed: dict[tuple[Hashable, ...], np.ndarray] = {}
         self._segments: dict[int, OrderedDict[Hashable, Segment]] = {}
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
@@ -230,9 +234,8 @@ class Program:
         self._constant_specs = {name: TensorSpec.of(value) for name, value in graph.constants.items()}
         reads: dict[str, int] = {}
         for index, node in enumerate(graph.nodes):
-            for name in (*node.inputs, *node.op.captures()):
-                if name:
-                    reads[name] = index
+            reads.update(dict.fromkeys(node.reads(), index))
+        reads.pop("", None)
         for name in graph.outputs:
             reads[name] = len(graph.nodes)
         self._last_read = reads
@@ -336,7 +339,9 @@ class Program:
         body = self._bodies.get(id(graph))
         if body is None:
             with self._lock:
-                body = self._bodies.setdefault(id(graph), Program(graph, winograd=self.winograd, store=self._store))
+                body = self._bodies.setdefault(
+                    id(graph), Program(graph, winograd=self.winograd, store=self._store, threads=self._threads)
+                )
         feeds = {name: _settled(value) for name, value in zip(graph.inputs, values, strict=True)}
         try:
             workspace = body._workspaces.pop()
@@ -434,7 +439,7 @@ class Program:
         nodes = fuse_channels_last(nodes, specs, wanted)
 
         release = None if self._store is None else self._store.release
-        emitter = Emitter(self.lanes, self._packed, self.winograd, release, self._slab)
+        emitter = Emitter(self.lanes, self._packed, self.winograd, release, self._slabs)
         slots: list[str] = []
         hosts: list[str] = []
         by_numpy: set[str] = set()
@@ -463,6 +468,7 @@ class Program:
                 else:
                     host_steps.append((len(emitter.calls), HostStep(name, "Identity", _same, (ref,), (copy,))))
             outputs.append((name, shape, dtype))
+        emitter.pack(self._threads)
         items: list[KernelCall | HostStep] = []
         pending = list(host_steps)
         for index in range(len(emitter.calls) + 1):
@@ -491,9 +497,9 @@ class Program:
         need = {n for n in wanted if specs[n].value is None}
         kept: list[Node] = []
         for node in reversed(nodes):
-            if any(n in need and specs[n].value is None for n in node.outputs):
+            if not need.isdisjoint(node.outputs):
                 kept.append(node)
-                need.update(n for n in (*node.inputs, *node.op.captures()) if n and specs[n].value is None)
+                need.update([n for n in node.reads() if n and specs[n].value is None])
         return kept[::-1]
 
     def _enter(
@@ -520,7 +526,8 @@ class Program:
         out_specs = [specs[n] if n else TensorSpec(np.dtype(np.float32), ()) for n in node.outputs]
         mark = len(emitter.calls)
         ctx = emitter.context(node.name, node.op.op_type, node.inputs, node.outputs, out_specs)
-        with located(node, self.graph.name):
+        emitter.located = partial(located, node, self.graph.name)
+        with emitter.located():
             if node.op.lower(ctx):
                 return
         if len(emitter.calls) != mark and any(c.node == node.name and c.kernel != "reorder" for c in emitter.calls[mark:]):

@@ -6,7 +6,6 @@ A class has the name of its ONNX operator; modules are imported when an operator
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from functools import cache
 
 from .base import Operator
@@ -206,9 +205,16 @@ def lookup(op_type: str, domain: str = "") -> type[Operator] | None:
     """The class of an operator, or None where there is none (then a fallback or an error decides)."""
     index = OWN if domain == OWN_DOMAIN else INDEX if domain in ("", "ai.onnx") else {}
     module = index.get(op_type)
-    if module is None or importlib.util.find_spec(f"{__name__}.{module}") is None:
+    if module is None:
         return None
-    found: type[Operator] | None = getattr(importlib.import_module(f"{__name__}.{module}"), op_type, None)
+    name = f"{__name__}.{module}"
+    try:  # asking for the module's spec first would search the disk for each operator
+        family = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return None
+    found: type[Operator] | None = getattr(family, op_type, None)
     return found
 
 

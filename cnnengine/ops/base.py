@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import InputError, ModelError, UnsupportedOperatorError
 from ..graph import TensorSpec
+from ..records import fields_of
 from ..runtime.layout import NO_HALO, Halo
 
 EXACT = "exact"
@@ -263,12 +264,13 @@ class Operator:
             A version or attribute value that is valid ONNX but not supported.
         """
         kwargs: dict[str, Any] = {}
-        for f in dataclasses.fields(cls):  # type: ignore[arg-type]
-            if f.name in node.attributes:
-                value = node.attributes[f.name]
-                kwargs[f.name] = tuple(value) if isinstance(value, list) else value
+        own: Any = cls
+        for name, f in fields_of(own).items():
+            if name in node.attributes:
+                value = node.attributes[name]
+                kwargs[name] = tuple(value) if isinstance(value, list) else value
             elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-                raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected=f.name)
+                raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected=name)
         return cls(**kwargs)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:

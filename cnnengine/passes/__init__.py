@@ -63,6 +63,25 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
 FINAL: tuple[Callable[[Graph], Graph], ...] = (merge_activation, dead_code)
 """Run once after them: an activation inside a node hides the plain result that other passes look for."""
 
+NEEDS: dict[Callable[[Graph], Graph], tuple[tuple[str, ...], ...]] = {
+    resolve_castlike: (("CastLike",),),
+    inline_if: (("If",),),
+    bind_constants: (("If", "Loop", "Scan", "SequenceMap"),),
+    fold_sequences: (("SplitToSequence",),),
+    cancel_transposes: (("Transpose",),),
+    fuse_gates: (("Mul", "Div"),),
+    fuse_layernorm: (("Sub",), ("Sqrt", "Pow"), ("ReduceMean", "GlobalAveragePool")),
+    fuse_prelu: (("Add", "Sub"), ("Relu", "Max", "Clip")),
+    global_pool: (("ReduceMean", "ReduceMax"),),
+    sum_as_add: (("Sum",),),
+    fuse_pad: (("Pad",), ("Conv", "AveragePool")),
+    fuse_matmul: (("MatMul",), ("Add",)),
+    fold_batchnorm: (("BatchNormalization",), ("Conv", "ConvTranspose", "Gemm")),
+    fold_scale: (("Mul", "Div", "Add", "Sub"), ("Conv", "ConvTranspose", "Gemm")),
+    channels_first: (("Transpose",),),
+}
+"""Operators without one of each group of which a pass leaves every graph as it is."""
+
 ROUNDS = 20
 """Times that PASSES is run at most; two or three rounds settle real graphs, a chain of scales takes one for each."""
 
@@ -73,7 +92,7 @@ def simplify(graph: Graph) -> Graph:
     for _ in range(ROUNDS):
         before = graph
         for rewrite in PASSES:
-            if left.get(rewrite) is not graph:
+            if left.get(rewrite) is not graph and _concerned(rewrite, graph):
                 after = _checked(rewrite, graph)
                 if after is graph:
                     left[rewrite] = graph
@@ -83,6 +102,10 @@ def simplify(graph: Graph) -> Graph:
     for rewrite in FINAL:
         graph = _checked(rewrite, graph)
     return graph
+
+
+def _concerned(rewrite: Callable[[Graph], Graph], graph: Graph) -> bool:
+    return not any(graph.kinds().isdisjoint(kinds) for kinds in NEEDS.get(rewrite, ()))
 
 
 def _checked(rewrite: Callable[[Graph], Graph], graph: Graph) -> Graph:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-import numpy as np
-
 from ..graph import Graph, Node
 from .rewrite import substitute
 
@@ -19,12 +17,12 @@ def common_subexpressions(graph: Graph) -> Graph:
     values: dict[Hashable, str] = {}
     for name, value in graph.constants.items():
         if value.nbytes <= SMALL and value.dtype.kind != "O" and name not in graph.outputs:
-            key: Hashable = (value.dtype, value.shape, np.ascontiguousarray(value).tobytes())
+            key: Hashable = (value.dtype, value.shape, value.tobytes())
             if values.setdefault(key, name) != name:
                 same[name] = values[key]
     seen: dict[Hashable, Node] = {}
     for node in graph.nodes:
-        inputs = tuple(same.get(n, n) for n in node.inputs)
+        inputs = node.inputs if same.keys().isdisjoint(node.inputs) else tuple(same.get(n, n) for n in node.inputs)
         try:
             key = (type(node.op), node.op, inputs, len(node.outputs))
             first = seen.setdefault(key, node)

@@ -10,10 +10,11 @@ def dead_code(graph: Graph) -> Graph:
     needed = set(graph.outputs)
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if not needed.intersection(o for o in node.outputs if o):
+        if needed.isdisjoint(node.outputs):
             continue
         kept.append(node)
-        needed.update(n for n in (*node.inputs, *node.op.captures()) if n)
+        needed.update(node.reads())
+        needed.discard("")
     constants = {n: v for n, v in graph.constants.items() if n in needed}
     if len(kept) == len(graph.nodes) and len(constants) == len(graph.constants):
         return graph

@@ -32,7 +32,10 @@ def fold_constants(graph: Graph) -> Graph:
 
 
 def _results(node: Node, constants: dict[str, np.ndarray]) -> list[np.ndarray] | None:
-    if not any(node.inputs) or node.op.op_type in LEFT or not all(n in constants for n in node.inputs if n):
+    for name in node.inputs:  # nearly always an early end
+        if name and name not in constants:
+            return None
+    if not any(node.inputs) or node.op.op_type in LEFT:
         return None
     values = [constants[n] if n else None for n in node.inputs]
     limit = max(FREE, GROWTH * sum(v.nbytes for v in values if v is not None))

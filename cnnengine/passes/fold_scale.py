@@ -14,6 +14,8 @@ from .rewrite import FLOAT32, Uses, fresh, only_output
 LINEAR = ("Conv", "ConvTranspose", "Gemm")
 LARGE = 1 << 16
 """Bytes of weights from which the products are not kept."""
+PART = 1 << 16
+"""Weights that are compared at a time: they stay in the second-level cache."""
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -69,6 +71,19 @@ def per_channel(value: np.ndarray, count: int, rank: int) -> np.ndarray | None:
     return np.broadcast_to(value.reshape(shape[1]).astype(np.float64), (count,))
 
 
+def _largest(w: np.ndarray) -> float:
+    """The largest absolute value, NaN where there is one; part by part, so that weights come from memory once."""
+    if not w.size:
+        return 0.0
+    flat = w.reshape(-1) if w.flags.c_contiguous else w.T.reshape(-1) if w.flags.f_contiguous else w
+    step = PART if flat.ndim == 1 else max(len(flat), 1)
+    found = []
+    for start in range(0, len(flat), step):
+        part = flat[start : start + step]
+        found += [float(part.max()), -float(part.min())]
+    return float(np.max(found))
+
+
 class Folding:
     """Folds y -> y * scale + shift into the nodes that make y; a node takes one fold per pass."""
 
@@ -88,7 +103,7 @@ class Folding:
         if getattr(node.op, "activation", None) is not None or len(node.inputs) > 3:
             return None
         w = self.uses.constant(node, 1)
-        if w is None or w.dtype != FLOAT32 or not math.isfinite(self.largest(w)):
+        if w is None or w.dtype != FLOAT32:
             return None
         if len(node.inputs) > 2 and node.inputs[2]:
             b = self.uses.constant(node, 2)
@@ -107,16 +122,20 @@ class Folding:
         if isinstance(w, Summed):
             return self.largest(w.source) + self.largest(w.added)
         if id(w) not in self._largest:
-            array = np.asarray(w)
-            self._largest[id(w)] = max(float(array.max()), -float(array.min())) if w.size else 0.0
+            self._largest[id(w)] = _largest(np.asarray(w))
         return self._largest[id(w)]
 
     def apply(self, node: Node, after: Node, scale: np.ndarray, shift: np.ndarray) -> None:
-        """Let `node` (a `target`) give what `after` gives: its result times scale plus shift, both (C,) float64."""
+        """Let `node` (a `target`) give what `after` gives: its result times scale plus shift, both (C,) float64.
+
+        Nothing changes where the weights, now or then, are not finite.
+        """
         op: Any = node.op
         w = self.uses.constant(node, 1)
         b = self.uses.constant(node, 2)
         assert w is not None
+        if not math.isfinite(self.largest(w)):  # asked here, at last, since it reads all of them
+            return
         changes: dict[str, object] = {}
         if op.op_type == "Gemm":
             factor = scale[:, None] if op.transB else scale

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from operator import is_
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..ops.common import kind_of
 from ..ops.shape import Identity
 
 FLOAT32 = np.dtype(np.float32)
+INT64 = np.dtype(np.int64)
 
 
 class Uses:
@@ -47,11 +47,11 @@ def only_output(node: Node) -> bool:
     return not any(node.outputs[1:])
 
 
-def fresh(graph: Graph, name: str, taken: Iterable[str] = ()) -> str:
+def fresh(graph: Graph, name: str, taken: Container[str] = ()) -> str:
     """A value name that the graph does not have."""
-    known = {*graph.inputs, *graph.constants, *(o for n in graph.nodes for o in n.outputs), *taken}
+    known = graph.names()
     candidate, count = name, 1
-    while candidate in known:
+    while candidate in known or candidate in taken:
         count += 1
         candidate = f"{name}#{count}"
     return candidate
@@ -87,8 +87,12 @@ def substitute(graph: Graph, same: Mapping[str, str]) -> Graph:
         name = final.get(name, name)
         return renamed.get(name, name)
 
+    touched = final.keys() | renamed.keys()
     nodes = []
     for node in graph.nodes:
+        if touched.isdisjoint(node.inputs) and touched.isdisjoint(node.outputs) and any(node.outputs):
+            nodes.append(node)
+            continue
         outputs = tuple("" if o in final else renamed.get(o, o) for o in node.outputs)
         if any(node.outputs) and not any(outputs):
             continue
@@ -211,8 +215,6 @@ _BY_RULE = frozenset(
 
 NO_FACT = Fact()
 _known_facts: WeakKeyDictionary[Graph, dict[str, Fact]] = WeakKeyDictionary()
-_of_nodes: WeakKeyDictionary[Node, tuple[list[Fact], list[np.ndarray | None], list[Fact]]] = WeakKeyDictionary()
-"""Of nodes: the facts of the inputs, those of them that are constants, and the facts of the outputs that follow."""
 
 
 def facts(graph: Graph) -> dict[str, Fact]:
@@ -234,16 +236,18 @@ def _facts(graph: Graph) -> dict[str, Fact]:
     known: dict[str, Fact] = {n: _fact(v.dtype, v.ndim) for n, v in constants.items()}
     for name, spec in graph.inputs.items():
         known[name] = _fact(None if kind_of(spec.dtype) == "V" else spec.dtype, None if spec.shape is None else len(spec.shape))
+    fact_of, value_of = known.get, constants.get
     for node in graph.nodes:
-        inputs = [known.get(n, NO_FACT) for n in node.inputs]
-        values = [constants.get(n) for n in node.inputs]
-        # most nodes stay the same object with the same inputs from one graph to the next
-        before = _of_nodes.get(node)
-        if before is not None and all(map(is_, before[0], inputs)) and all(map(is_, before[1], values)):
-            found = before[2]
+        inputs, values = tuple(map(fact_of, node.inputs)), tuple(map(value_of, node.inputs))
+        which = tuple(map(id, values))
+        # most nodes stay the same object with the same inputs from one graph to the next, and keep what was found; the values
+        # are kept too, so that an id stays that of this one
+        before = node.__dict__.get("_facts")
+        if before is not None and before[0] == inputs and before[1] == which:
+            found = before[3]
         else:
             found = [_fact(f.dtype, f.rank) for f in _facts_of(node, known, graph)]
-            _of_nodes[node] = inputs, values, found
+            node.__dict__["_facts"] = inputs, which, values, found
         for name, fact in zip(node.outputs, found, strict=False):
             if name:
                 known[name] = fact
@@ -276,6 +280,16 @@ def _facts_of(node: Node, known: Mapping[str, Fact], graph: Graph) -> list[Fact]
     if kind == "Reshape" and len(node.inputs) > 1 and node.inputs[1] not in graph.constants:
         return [Fact(first.dtype)]
     if kind in _BY_RULE and all(f.dtype is not None for f in inputs):
+        if kind in ("Slice", "Transpose", "Pad", "Identity"):
+            return [first]
+        if kind == "Shape":
+            return [Fact(INT64, 1)]
+        if kind == "Gather" and len(inputs) > 1 and inputs[0].rank is not None and inputs[1].rank is not None:
+            return [Fact(first.dtype, inputs[0].rank + inputs[1].rank - 1)]
+        if kind == "Concat" and first.rank is not None:
+            return [first]
+        if kind == "Split":
+            return [first] * len(node.outputs)
         specs: list[TensorSpec | None] = []
         for name in node.inputs:
             value = graph.constants.get(name)

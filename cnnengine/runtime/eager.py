@@ -164,8 +164,8 @@ def _kept_packing(op: Operator, isa: str, inputs: tuple[_Key | None, ...], outpu
 
 def _prepare(op: Operator, specs: Sequence[TensorSpec | None], outputs: int | None) -> _Ready | None:
     """Launches for these inputs, or None where the operator has no kernels for them."""
-    results = op.infer(specs)[:outputs]
-    if not all(s.is_concrete for s in results):
+    made = op.infer(specs)[:outputs]
+    if not all(s.is_concrete for s in made):
         return None
     emitter = Emitter(dispatch.lanes(), {})
     names = []
@@ -177,10 +177,12 @@ def _prepare(op: Operator, specs: Sequence[TensorSpec | None], outputs: int | No
             emitter.add_input(names[i], spec.concrete, spec.dtype, i)
         else:
             emitter.add_constant(names[i], spec.value)
-    wanted = [f"output {i}" for i in range(len(results))]
-    if not op.lower(emitter.context(op.op_type, op.op_type, names, wanted, results)):
+    wanted = [f"output {i}" for i in range(len(made))]
+    if not op.lower(emitter.context(op.op_type, op.op_type, names, wanted, made)):
         return None
-    return _Ready(emitter, [emitter.operand(name, 0, 1, NO_HALO, op.op_type) for name in wanted])
+    results = [emitter.operand(name, 0, 1, NO_HALO, op.op_type) for name in wanted]
+    emitter.pack()
+    return _Ready(emitter, results)
 
 
 def _execute(ready: _Ready, inputs: Sequence[np.ndarray | None], threads: int | None, out: np.ndarray | None) -> list[Any]:

@@ -7,6 +7,7 @@ alike, which is why a layer called as a function and a model of one node run the
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +17,19 @@ from .._kernels.conv import Slab, pack_into
 from ..errors import InputError, ShapeError
 from ..graph import TensorSpec
 from ..records import lazy
-from .layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, is_mapped, kept, merge_halos
+from .layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, aligned_empty, is_mapped, kept, merge_halos
+from .share import share
 
 FLOAT32 = np.dtype(np.float32)
+
+WHOLE = (-1,)
+"""The shape of a reference to all of a constant, whose size is known when it is packed."""
+
+PART = 8 << 20
+"""Bytes of a constant that are copied at a time."""
+
+ALONE = 4 << 20
+"""Bytes of constants that one thread packs sooner than others are started."""
 
 
 @dataclass(eq=False)
@@ -30,7 +41,7 @@ class Buffer:
     kind : {"arena", "constant", "input", "output"}
     shape, dtype : of the tensor that it was made for
     lanes, groups, halo : its layout; lanes 0 is plain
-    array : the values of a constant, flat and aligned
+    array : the values of a constant, flat and aligned, once it is packed
     slot : number of the input or output
     fault : (node, operator) where it holds the words in which a step reports bad inputs
     parent, block : the buffer that it is a range of channel blocks of, and the first of them (see runtime.place)
@@ -71,7 +82,7 @@ class BufferRef:
     def view(self) -> View:
         b = self.buffer
         if not b.lanes:
-            return View.plain(self.shape, b.dtype)
+            return View.plain(b.shape if self.shape == WHOLE else self.shape, b.dtype)
         if b.parent is None:
             return View.planes(b.shape, b.lanes, b.halo, b.groups)
         root = b.place()[0]
@@ -93,6 +104,51 @@ class Value:
     refs: dict[tuple[int, int], BufferRef] = field(default_factory=dict)
 
 
+def _hold(buffer: Buffer, array: np.ndarray) -> None:
+    """Give a constant its values."""
+    buffer.array, buffer.shape, buffer.dtype = array, array.shape, array.dtype
+
+
+class Copy:
+    """Makes a constant as it is, in memory that a run may read, part by part where it lies in a file."""
+
+    def __init__(self, source: np.ndarray) -> None:
+        self.source = source
+
+    def __call__(self) -> np.ndarray:
+        if not is_mapped(self.source):
+            return self.source
+        made, parts = self.parts()
+        for part in parts:
+            part()
+        return made
+
+    def parts(self, done: Callable[[int], None] | None = None) -> tuple[np.ndarray, list[Callable[[], None]]]:
+        """Memory for the values, flat, and what fills it by PART bytes, in any order; `done` hears the bytes of each part."""
+        source = np.asarray(self.source)
+        made = aligned_empty(source.size, source.dtype.newbyteorder("="))
+        flat, step = source.reshape(-1), max(PART // max(source.itemsize, 1), 1)
+
+        def fill(start: int) -> None:
+            part = made[start : start + step]
+            part[...] = flat[start : start + step]
+            if done is not None:
+                done(part.nbytes)
+
+        return made, [lambda start=start: fill(start) for start in range(0, flat.size, step)]  # type: ignore[misc]
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A constant that is yet to be packed: where it goes, how it is made, and what its errors are located by."""
+
+    buffer: Buffer
+    store: dict[tuple[Hashable, ...], np.ndarray]
+    key: tuple[Hashable, ...]
+    build: Callable[[], np.ndarray]
+    located: Callable[[], AbstractContextManager[None]]
+
+
 class Emitter:
     """Collects kernel calls.
 
@@ -105,9 +161,9 @@ class Emitter:
     winograd : bool
         Whether convolutions may use Winograd's algorithm.
     on_pack : callable, optional
-        Told the bytes of every constant that is packed.
-    slab : Slab, optional
-        Where constants are packed.
+        Told the bytes of every constant that is packed, by the thread that packs it.
+    slabs : list of Slab, optional
+        Where constants are packed: one for each thread, more are added where they are missing.
     """
 
     def __init__(
@@ -116,13 +172,17 @@ class Emitter:
         packed: dict[tuple[Hashable, ...], np.ndarray],
         winograd: bool = False,
         on_pack: Callable[[int], None] | None = None,
-        slab: Slab | None = None,
+        slabs: list[Slab] | None = None,
     ) -> None:
         self.lanes = lanes
         self.winograd = winograd
         self.packed = packed
         self._on_pack = on_pack
-        self._slab = slab
+        self._slabs = slabs
+        self._pending: list[_Pending] = []
+        self._bytes = 0
+        self.located: Callable[[], AbstractContextManager[None]] = nullcontext
+        """What tells, in errors, of the node that is lowered."""
         self.calls: list[KernelCall] = []
         self.values: dict[str, Value] = {}
         self.local: set[str] = set()
@@ -154,24 +214,58 @@ class Emitter:
         value.refs[key] = ref
         return ref
 
-    def constant_buffer(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> BufferRef:
-        """The packed constant of this key as an operand."""
-        if key not in self._constants:
+    def constant_buffer(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray], nbytes: int = 0) -> BufferRef:
+        """The packed constant of this key as an operand; `pack` makes it, from about so many bytes."""
+        buffer = self._constants.get(key)
+        if buffer is None:
             # what follows from shapes has other values in other plans, under the same name
-            store = {} if any(isinstance(k, str) and k in self.local for k in key) else self.packed
-            if key not in store:
-                array = store[key] = self.packed_by(key, build)
-                if self._on_pack is not None:
-                    self._on_pack(array.nbytes)
-            array = store[key]
-            buffer = self._constants[key] = Buffer("constant", array.shape, array.dtype, array=array)
+            store = {} if self.local and any(isinstance(k, str) and k in self.local for k in key) else self.packed
+            buffer = self._constants[key] = Buffer("constant", (), FLOAT32)
+            if key in store:
+                _hold(buffer, store[key])
+            else:
+                self._pending.append(_Pending(buffer, store, key, build, self.located))
+                self._bytes += nbytes
             self.builds.append((buffer, key, build))
-        buffer = self._constants[key]
-        return BufferRef(buffer, buffer.shape)
+        return BufferRef(buffer, WHOLE)
 
-    def packed_by(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> np.ndarray:
-        """What `build` gives, flat, in memory that a run may read."""
-        pack_into(self._slab)
+    def pack(self, threads: int = 1) -> None:
+        """Make the constants that were asked for, on at most so many threads; what each holds does not depend on them.
+
+        Raises
+        ------
+        CNNEngineError
+            A constant cannot be packed.
+        """
+        pending, self._pending = self._pending, []
+        threads = threads if self._bytes > ALONE else 1
+        self._bytes = 0
+        jobs: list[Callable[[int], None]] = []
+        for one in pending:
+            if isinstance(one.build, Copy) and is_mapped(one.build.source):
+                # in parts, so that a file's pages are given back before the whole copy is made, and threads share it
+                made, parts = one.build.parts(self._on_pack)
+                _hold(one.buffer, made)
+                jobs.extend(lambda _, part=part: part() for part in parts)  # type: ignore[misc]
+            else:
+                jobs.append(lambda thread, one=one: self._pack(one, thread))  # type: ignore[misc]
+        if self._slabs is not None:
+            self._slabs.extend(Slab() for _ in range(len(self._slabs), threads))
+        share(jobs, threads)
+        for one in pending:
+            assert one.buffer.array is not None
+            one.store[one.key] = one.buffer.array
+
+    def _pack(self, one: _Pending, thread: int) -> None:
+        with one.located():
+            array = self.packed_by(one.key, one.build, thread)
+        _hold(one.buffer, array)
+        if self._on_pack is not None:
+            self._on_pack(array.nbytes)
+
+    def packed_by(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray], thread: int = 0) -> np.ndarray:
+        """What `build` gives, flat, in memory that a run may read; in the slab of this one of the threads that pack."""
+        pack_into(None if self._slabs is None else self._slabs[thread])
         try:
             array = kept(np.ascontiguousarray(build()).reshape(-1))
         finally:
@@ -182,21 +276,18 @@ class Emitter:
 
     def plain_constant(self, name: str, constant: np.ndarray) -> Buffer:
         """The constant of this name as it is, in memory that a run may read, shared by all plans."""
-
-        def plain() -> np.ndarray:
-            # in parts, so that a file's pages are given back before the whole copy is made
-            return aligned_copy(constant, self._on_pack) if is_mapped(constant) else constant
-
-        return self.constant_buffer(("plain", name), plain).buffer
+        return self.constant_buffer(("plain", name), Copy(constant), constant.nbytes).buffer
 
     def host_constant(self, name: str) -> np.ndarray | None:
         """The constant of this name as a host step may hold it; None where the value is no constant."""
         constant = self.values[name].constant
         if constant is None or not is_mapped(constant):
             return None if constant is None else np.asarray(constant)
-        array = self.plain_constant(name, constant).array
-        assert array is not None
-        return array.reshape(constant.shape)
+        buffer = self.plain_constant(name, constant)
+        if buffer.array is None:
+            self.pack()
+        assert buffer.array is not None
+        return buffer.array.reshape(constant.shape)
 
     def operand(self, name: str, lanes: int, groups: int, halo: Halo, node: str) -> BufferRef:
         """The value in this layout, reordered here where it is not at hand."""
@@ -302,7 +393,8 @@ class NodeContext:
         self._emitter.values[self._output_names[output]] = self._emitter.values[self._names[input]]
 
     def pack(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> BufferRef:
-        return self._emitter.constant_buffer(key, build)
+        constants = [self._emitter.values[name].constant for name in self._names if name]
+        return self._emitter.constant_buffer(key, build, max([c.nbytes for c in constants if c is not None], default=0))
 
     def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> BufferRef:
         return BufferRef(Buffer("arena", tuple(shape), np.dtype(dtype)), tuple(shape))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,8 +29,6 @@ Halo = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 NO_HALO: Halo = ((0, 0), (0, 0), (0, 0))
 ALIGNMENT = 64
 HUGE_PAGE = 2 << 20
-PART = 8 << 20
-"""Bytes of a large array that are copied at a time."""
 
 
 def merge_halos(a: Halo, b: Halo) -> Halo:
@@ -167,16 +165,10 @@ def aligned_empty(size: int, dtype: np.dtype | type = np.float32) -> np.ndarray:
     return raw[start : start + size * dtype.itemsize].view(dtype)
 
 
-def aligned_copy(array: np.ndarray, on_part: Callable[[int], None] | None = None) -> np.ndarray:
-    """A 1-D, 64-byte aligned, native-order copy of `array` in C order; `on_part` hears the bytes of each part of a large one."""
+def aligned_copy(array: np.ndarray) -> np.ndarray:
+    """A 1-D, 64-byte aligned, native-order copy of `array` in C order."""
     out = aligned_empty(array.size, array.dtype.newbyteorder("="))
-    if on_part is None or array.nbytes <= PART or not array.flags.c_contiguous:
-        out.reshape(array.shape)[...] = array
-        return out
-    flat, step = array.reshape(-1), PART // array.itemsize
-    for start in range(0, flat.size, step):
-        out[start : start + step] = flat[start : start + step]
-        on_part(out[start : start + step].nbytes)
+    out.reshape(array.shape)[...] = array
     return out
 
 

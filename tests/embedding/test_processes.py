@@ -483,3 +483,47 @@ print(len(compiled), sys._is_gil_enabled())
         PYTHON_GIL="",
     )
     assert printed.split()[1] == "False" and int(printed.split()[0]) > 13
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forks_while_threads_load() -> None:
+    """Loads that hand packing to threads: several at once, and children of that moment that load, too."""
+    printed = program(
+        """
+from cnnengine.runtime import emit
+emit.ALONE = 0
+expected = cnnengine.load(MODEL, threads=3)(x)
+stop, wrong = threading.Event(), []
+def work():
+    while not stop.is_set():
+        if not np.array_equal(cnnengine.load(MODEL, threads=3)(x), expected):
+            wrong.append(1)
+threads = [threading.Thread(target=work) for _ in range(2)]
+[t.start() for t in threads]
+for _ in range(60):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if np.array_equal(cnnengine.load(MODEL, threads=3)(x), expected) else 3)
+    check(pid)
+stop.set()
+[t.join() for t in threads]
+print("wrong" if wrong else "done")
+"""
+    )
+    assert printed == "done\n"
+
+
+def test_the_end_of_the_interpreter_while_a_thread_loads() -> None:
+    """A daemon thread is in the middle of a load, or begins one, when the interpreter ends: no hang, no crash."""
+    for pause in (0.0, 0.005, 0.02):
+        program(
+            f"""
+from cnnengine.runtime import emit
+emit.ALONE = 0
+def work():
+    while True:
+        cnnengine.load(MODEL, threads=3)
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.1 + {pause})
+"""
+        )

@@ -788,3 +788,16 @@ def test_a_loops_own_inputs_stay(b: Builder) -> None:
     assert isinstance(node.op, Loop)
     assert list(node.op.body.inputs) == ["i", "go", "s"]
     same(b, before, after)
+
+
+# simplify
+
+
+def test_sorted_and_unsorted_nodes_are_the_same_graph(b: Builder) -> None:
+    from cnnengine.importer.graphs import _sorted
+
+    y = b.node("Relu", b.input(2, 3))
+    z = b.node("Tanh", b.node("Sigmoid", y))
+    nodes = b.graph(z).nodes
+    assert _sorted(list(nodes), {"x"}) == nodes
+    assert _sorted(nodes[::-1], {"x"}) == nodes

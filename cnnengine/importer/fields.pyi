@@ -1,0 +1,6 @@
+class Malformed(Exception): ...
+
+DEPTH: int
+KINDS: int
+
+def fill(message: object, view: memoryview, at: int, end: int) -> None: ...
