@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Winograd convolution at stride 1, of kernels with 3 or 5 taps along both axes, or 3, 5 or 7 along one of them.
+"""Winograd convolution: of kernels with 3 or 5 taps along both axes, or 3, 5 or 7 along one of them, and of 3x3 at stride 2.
 
 F(m, r) makes m output pixels along an axis from m + r - 1 input pixels, by as many products, instead of m r:
 
@@ -9,6 +9,9 @@ F(m, r) makes m output pixels along an axis from m + r - 1 input pixels, by as m
     F(4, 3)         6 instead of 12, along one axis: 1x3 and 3x1 kernels and those of 1-D convolutions
     F(4, 5)         8 instead of 20
     F(4, 7)         10 instead of 28
+    stride 2        81 instead of 144: 4x4 outputs of 3x3 taps. Along an axis the outer taps meet the even pixels, two taps at
+                    stride 1, five products for 4 outputs; the middle tap meets the odd pixels, four products with one weight. So
+                    36 matrices of weights serve 81 elements.
 
 Errors against float64 relative to max |y|: 0.3-1e-5 where both axes are transformed, 2-5e-6 along one axis, direct 1-4e-6. Larger
 tiles along both axes lose accuracy (6x6 outputs of 3x3: up to 3e-5) and are hardly faster. Kernels with D taps in depth are D such
@@ -46,24 +49,26 @@ from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport (
-    F23_BOTH, F25_BOTH, F43_BOTH, F43_H, F43_W, F45_H, F45_W, F47_H, F47_W, conv_tile_fn, conv_tile_t, start_ahead, step_ahead, winograd_input_fn,
+    F23_BOTH, F25_BOTH, F43_BOTH, F43_H, F43_W, F45_H, F45_W, F47_H, F47_W, S43_BOTH, conv_tile_fn, conv_tile_t, start_ahead, step_ahead, winograd_input_fn,
     winograd_output_fn, winograd_output_t
 )
 
-# kernel and output pixels of a tile, (h, w) each: the form of the tiles; of each kernel the largest tile first
+# kernel, output pixels of a tile, stride, (h, w) each: the form of the tiles; of each kernel the largest tile first
 FORMS = {
-    ((3, 3), (4, 4)): F43_BOTH,
-    ((3, 3), (2, 2)): F23_BOTH,
-    ((5, 5), (2, 2)): F25_BOTH,
-    ((1, 3), (1, 4)): F43_W,
-    ((3, 1), (4, 1)): F43_H,
-    ((1, 5), (1, 4)): F45_W,
-    ((5, 1), (4, 1)): F45_H,
-    ((1, 7), (1, 4)): F47_W,
-    ((7, 1), (4, 1)): F47_H,
+    ((3, 3), (4, 4), (1, 1)): F43_BOTH,
+    ((3, 3), (2, 2), (1, 1)): F23_BOTH,
+    ((5, 5), (2, 2), (1, 1)): F25_BOTH,
+    ((1, 3), (1, 4), (1, 1)): F43_W,
+    ((3, 1), (4, 1), (1, 1)): F43_H,
+    ((1, 5), (1, 4), (1, 1)): F45_W,
+    ((5, 1), (4, 1), (1, 1)): F45_H,
+    ((1, 7), (1, 4), (1, 1)): F47_W,
+    ((7, 1), (4, 1), (1, 1)): F47_H,
+    ((3, 3), (4, 4), (2, 2)): S43_BOTH,
 }
 
 cdef enum:
+    MAX_ELEMENTS = 81
     PASS_CHANNELS = 128                 # output channels of a pass
     MAX_PANEL = 32                      # output channels of a panel of weights, at most
     RUN_CHANNELS = 128                  # input channels of one product, whose weights stay in the first-level cache
@@ -85,6 +90,9 @@ cdef struct winograd_t:
     winograd_input_fn input
     winograd_output_fn output
     Py_ssize_t elements, out_h, out_w           # elements of a tile, its output pixels
+    Py_ssize_t in_h, in_w                       # pixels of x between tiles
+    Py_ssize_t matrices                         # of weights; which of them each element has
+    unsigned char matrix[MAX_ELEMENTS]
     Py_ssize_t x0, rows, columns                # first pixel of the first tile in depth 0; pixels that tiles may read from there
     Py_ssize_t tiles_w, tiles, total            # tiles of a row, of a plane, of all frames
     Py_ssize_t fold                             # frames of an image: its output depths with one tap in depth, or 1
@@ -138,7 +146,7 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     cdef float *v = <float *>(scratch + 64)
     cdef float *m
     cdef float *no_bias
-    cdef const float *w = <const float *>args[1] + group * g.elements * g.panel
+    cdef const float *w = <const float *>args[1] + group * g.matrices * g.panel
     cdef const float *wp
     cdef const float *ahead
     cdef const float *xp
@@ -160,15 +168,15 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
             while t < count:
                 # tiles side by side
                 f = (first + t) // g.tiles
-                ty = (first + t) % g.tiles // g.tiles_w * g.out_h
+                ty = (first + t) % g.tiles // g.tiles_w * g.in_h
                 tx = (first + t) % g.tiles_w
                 side = least(g.tiles_w - tx, count - t)
-                tx = tx * g.out_w
+                tx = tx * g.in_w
                 xp = <const float *>args[0] + g.x0 + f // g.fold * g.x.sn + (group * g.x_blocks + b) * g.x.sp + ty * g.x.sh
                 xp = xp + (f % g.fold * g.stride + low + s) * g.x.sd + tx * lanes
                 for i in range(side):
                     g.input(
-                        xp + i * g.out_w * lanes, g.x.sh, g.rows - ty, g.columns - tx - i * g.out_w,
+                        xp + i * g.in_w * lanes, g.x.sh, g.rows - ty, g.columns - tx - i * g.in_w,
                         v + s * vslice + b * vplane + (t + i) * lanes, vstep,
                     )
                 t = t + side
@@ -199,7 +207,7 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                 unit = 4 if count <= table.conv.width[4] and blocks - b >= 4 else 2 if blocks - b >= 2 else 1
                 product = table.conv.blocked[unit][1]
                 width = table.conv.width[unit]
-                wp = w + e * g.panel + (block + b) * panel
+                wp = w + g.matrix[e] * g.panel + (block + b) * panel
                 # runs of input planes: all taps' together, or a part of one tap's
                 for k in range(g.taps * g.k_blocks if g.k_blocks else 1):
                     if g.k_blocks:
@@ -214,7 +222,7 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                     if k + 1 >= g.taps * g.k_blocks:
                         ahead = wp + unit * panel
                         if b + unit >= blocks:
-                            ahead = w + (e + 1) * g.panel + block * panel
+                            ahead = w + g.matrix[least(e + 1, g.elements - 1)] * g.panel + block * panel
                     calls = (count + width - 1) // width * deep
                     tile.planes = k1 - k0
                     size = unit * lanes * lanes * (k1 - k0)
@@ -296,7 +304,7 @@ cdef void share(winograd_t *g):
     """Choose the sizes of chunks, all of nearly equal length."""
     cdef Py_ssize_t lanes = g.table.lanes, longest, slices, bytes_of_tile, wanted, chunks, unit, pieces
     cdef double work
-    cdef Py_ssize_t weights = 4 * g.elements * g.panel
+    cdef Py_ssize_t weights = 4 * g.matrices * g.panel
     g.pass_blocks = least(most(PASS_CHANNELS // lanes, 1), g.y_blocks)
     g.deep = g.windows = 1
     # longer runs where the weights outweigh the cache
@@ -335,8 +343,8 @@ cdef void share(winograd_t *g):
             g.runs = (g.total + g.run - 1) // g.run
 
 
-def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), pads=(0, 0, 0), taps=1, stride=1, groups=1, activation=None):
-    """Convolution with kernels of `taps` x `kernel` at stride 1 along h and w, without dilation.
+def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), strides=(1, 1), pads=(0, 0, 0), taps=1, stride=1, groups=1, activation=None):
+    """Convolution with kernels of `taps` x `kernel`, without dilation.
 
     Parameters
     ----------
@@ -344,8 +352,8 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), pads=(0, 0, 0
         Views; weights are packed by `pack_winograd` (kernels with several taps in depth: see `depth_as_channels`), bias by
         `pack_bias`.
     outputs : y
-    kernel, tile : (h, w)
-        Taps, and output pixels of a tile: one of `FORMS`.
+    kernel, tile, strides : (h, w)
+        Taps, output pixels of a tile, stride: one of `FORMS`.
     pads : (front, top, left)
         Pixels before x that the first window covers; top and left lie in x's halo, as do all depths if there is one tap in
         depth. y's extent says where the last window ends.
@@ -358,11 +366,11 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), pads=(0, 0, 0
     yv, = outputs
     cdef winograd_t g
     cdef const KernelTable *table = current_table()
-    cdef Py_ssize_t lanes = table.lanes, scratch, cg, og, kh, kw, form
+    cdef Py_ssize_t lanes = table.lanes, scratch, cg, og, kh, kw, form, i
     memset(&g, 0, sizeof(g))
-    if (tuple(kernel), tuple(tile)) not in FORMS:
-        raise ValueError(f"winograd: kernels of {kernel} in tiles of {tile}")
-    form = FORMS[tuple(kernel), tuple(tile)]
+    if (tuple(kernel), tuple(tile), tuple(strides)) not in FORMS:
+        raise ValueError(f"winograd: kernels of {kernel} in tiles of {tile} at stride {strides}")
+    form = FORMS[tuple(kernel), tuple(tile), tuple(strides)]
     kh, kw = kernel
     g.out_h, g.out_w = tile
     if xv.lanes != lanes or yv.lanes != lanes or xv.c % groups or yv.c % groups or xv.n != yv.n or taps < 1 or stride < 1:
@@ -372,7 +380,13 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), pads=(0, 0, 0
         if v.groups != groups and not (v.groups == 1 and v.c // groups % lanes == 0):
             raise ValueError(f"winograd: {v} does not have {groups} groups")
     g.table = table
-    g.elements = (g.out_h + kh - 1) * (g.out_w + kw - 1)
+    g.in_h = g.out_h * strides[0]
+    g.in_w = g.out_w * strides[1]
+    g.matrices = matrices_of(kernel, tile)
+    g.elements = (g.in_h + kh - strides[0]) * (g.in_w + kw - strides[1])
+    for i in range(g.elements):
+        # at stride 2 the odd pixels, after five elements, have the sixth matrix
+        g.matrix[i] = i if form != S43_BOTH else 6 * least(i // 9, 5) + least(i % 9, 5)
     g.input = table.conv.winograd_input[form]
     g.output = table.conv.winograd_output[form]
     g.x = planes_of(xv)
@@ -381,12 +395,12 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), pads=(0, 0, 0
     g.stride = stride
     g.front, top, left = pads
     if (top > g.x.h0 or left > g.x.w0 or top < 0 or left < 0 or g.front < 0
-            or g.y.h + kh - 1 > top + g.x.h + g.x.h1 or g.y.w + kw - 1 > left + g.x.w + g.x.w1
+            or (g.y.h - 1) * strides[0] + kh > top + g.x.h + g.x.h1 or (g.y.w - 1) * strides[1] + kw > left + g.x.w + g.x.w1
             or taps == 1 and g.y.d and (g.front > g.x.d0 or (g.y.d - 1) * g.stride >= g.front + g.x.d + g.x.d1)):
         raise ValueError(f"winograd: the windows of {yv} leave {xv}")
     g.x0 = g.x.offset - top * g.x.sh - left * lanes
-    g.rows = g.y.h + kh - 1
-    g.columns = g.y.w + kw - 1
+    g.rows = (g.y.h - 1) * strides[0] + kh
+    g.columns = (g.y.w - 1) * strides[1] + kw
     if rv is not None:
         if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != yv.groups:
             raise ValueError(f"winograd: residual {rv} for {yv}")
@@ -419,9 +433,9 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), pads=(0, 0, 0
         sizeof(g),
         g.runs * g.windows * g.groups * g.parts if g.y_blocks else 0,
         64 + 4 * scratch,
-        (xv.nbytes, 4 * g.elements * g.panel * groups, 4 * groups * g.y_blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
+        (xv.nbytes, 4 * g.matrices * g.panel * groups, 4 * groups * g.y_blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
         2.0 * kh * kw * g.taps * xv.n * yv.c * g.y.d * g.y.h * g.y.w * cg,
-        xv.nbytes + yv.nbytes + 4.0 * g.elements * g.panel * groups + (rv.nbytes if rv is not None else 0),
+        xv.nbytes + yv.nbytes + 4.0 * g.matrices * g.panel * groups + (rv.nbytes if rv is not None else 0),
     )
 
 
@@ -441,20 +455,25 @@ cdef enum:
     MAX_TAPS = 25
 
 
-def pack_winograd(w, tile=(4, 4)):
-    """Weights (O, C, h, w) as `build_winograd` reads them for these output pixels of a tile."""
+def matrices_of(kernel, tile):
+    """How many matrices of weights there are, (elements along h) x (along w); at stride 2 as many as at stride 1."""
+    return (tile[0] + kernel[0] - 1) * (tile[1] + kernel[1] - 1)
+
+
+def pack_winograd(w, tile=(4, 4), strides=(1, 1)):
+    """Weights (O, C, h, w) as `build_winograd` reads them for these output pixels of a tile and strides."""
     cdef const KernelTable *table = current_table()
     cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], c = w.shape[1], size = (o + lanes - 1) // lanes * lanes * c
     cdef Py_ssize_t at, width, valid, k, some, i, n
-    cdef int kh, kw, high, wide
+    cdef int kh, kw, high, wide, stride = strides[0]
     cdef float rows[MAX_TAPS * STAGED * MAX_PANEL]
     cdef float taps[MAX_TAPS * STAGED * MAX_PANEL]
-    if (w.shape[2:], tuple(tile)) not in FORMS:
-        raise ValueError(f"winograd: kernels of {w.shape[2:]} in tiles of {tile}")
+    if (w.shape[2:], tuple(tile), tuple(strides)) not in FORMS:
+        raise ValueError(f"winograd: kernels of {w.shape[2:]} in tiles of {tile} at stride {strides}")
     kh, kw = w.shape[2:]
     high, wide = tile[0] + kh - 1, tile[1] + kw - 1
     n = kh * kw
-    packed = aligned_floats(high * wide * size)
+    packed = aligned_floats(matrices_of(w.shape[2:], tile) * size)
     cdef float[::1] target = packed
     if size == 0:
         return packed
@@ -472,7 +491,7 @@ def pack_winograd(w, tile=(4, 4)):
                 for i in range(valid):
                     memcpy(rows + i * n * some, source + ((at + i) * c + k) * n * sizeof(float), n * some * sizeof(float))
                 table.move.transpose(rows, n * some, taps, width, valid, n * some)
-                table.move.winograd_weights(taps, kh, kw, high, wide, &target[at * c + k * width], size, width, some)
+                table.move.winograd_weights(taps, kh, kw, high, wide, stride, &target[at * c + k * width], size, width, some)
                 k = k + some
             at = at + width
     return packed

@@ -230,12 +230,19 @@ static int finite_points(int elements)
     return elements - 1;
 }
 
+/* Nine elements are three taps at stride 2: two taps on the even pixels at 0, 1, -1, 2 and infinity, one on the odd ones. */
+static const double HALF_BT[5][5] = {{2, -1, -2, 1}, {0, -2, -1, 1}, {0, 2, -3, 1}, {0, -1, 0, 1}, {0, 2, -1, -2, 1}};
+static const double HALF_AT[4][5] = {{1, 1, 1, 1}, {0, 1, -1, 2}, {0, 1, 1, 4}, {0, 1, -1, 8, 1}};
+static const double HALF_G[6][3] = {{.5}, {-.5, 0, -.5}, {-1. / 6, 0, 1. / 6}, {1. / 6, 0, 2. / 6}, {0, 0, 1}, {0, 1}};
+
 /* Row i of B^T: coefficients of the product of x - q over the points q but the i-th; all of them for infinity. */
 static double of_bt(int elements, int i, int j)
 {
     double row[12] = {1};
     if (elements == 1)
         return 1;
+    if (elements == 9)
+        return i < 5 ? (j % 2 ? 0 : HALF_BT[i][j / 2]) : j == 2 * (i - 5) + 1;
     const int n = finite_points(elements);
     for (int q = 0, degree = 0; q < n; q++)
         if (q != i) {
@@ -250,6 +257,8 @@ static double of_at(int elements, int out, int i, int j)
 {
     if (elements == 1)
         return 1;
+    if (elements == 9)
+        return j < 5 ? HALF_AT[i][j] : i == j - 5;
     return j < finite_points(elements) ? pow(points[j], i) : i == out - 1;
 }
 
@@ -258,6 +267,8 @@ static double of_g(int elements, int taps, int i, int k)
     double distance = 1;
     if (elements == 1)
         return 1;
+    if (elements == 9)
+        return HALF_G[i < 5 ? i : 5][k];
     const int n = finite_points(elements);
     if (i == n)
         return k == taps - 1;
@@ -271,7 +282,7 @@ static double of_g(int elements, int taps, int i, int k)
 static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t),
                           void (*output)(const winograd_output *), int ah, int aw, int mh, int mw)
 {
-    const int kh = ah - mh + 1, kw = aw - mw + 1;
+    const int stride = ah == 9 ? 2 : 1, kh = stride == 2 ? 3 : ah - mh + 1, kw = stride == 2 ? 3 : aw - mw + 1;
     char what[80];
     for (int rows = 1; rows <= ah + 1; rows++)
         for (int columns = 1; columns <= aw + 1; columns++)
@@ -308,7 +319,7 @@ static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, P
                 const long yrow = (long)(5 + round) * LANES;
                 float *y = filled((size_t)5 * yrow, 77), *residual = floats((size_t)4 * yrow), *bias = floats(LANES);
                 t.m = m, t.step = step, t.bias = bias, t.residual = round % 2 ? residual : NULL, t.rrow = yrow, t.y = y, t.yrow = yrow;
-                t.rows = rows - kh + 1 < 1 ? 1 : rows - kh + 1, t.columns = columns - kw + 1 < 1 ? 1 : columns - kw + 1;
+                t.rows = rows < kh ? 1 : (rows - kh) / stride + 1, t.columns = columns < kw ? 1 : (columns - kw) / stride + 1;
                 t.low = round == 2 ? 0 : -INFINITY, t.high = round == 3 ? 0.5f : INFINITY;
                 output(&t);
                 snprintf(what, sizeof what, "winograd %dx%d to %dx%d: %d x %d", ah, aw, mh, mw, rows, columns);
@@ -326,7 +337,7 @@ static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, P
                             double direct = bias[l], transformed = bias[l];
                             for (int a = 0; a < kh; a++)
                                 for (int b = 0; b < kw; b++)
-                                    direct += g[a][b] * d[i + a][j + b];
+                                    direct += g[a][b] * d[stride * i + a][stride * j + b];
                             for (int a = 0; a < ah; a++)
                                 for (int b = 0; b < aw; b++)
                                     transformed += of_at(ah, mh, i, a) * of_at(aw, mw, j, b) * m[(aw * a + b) * step + l];
@@ -350,6 +361,7 @@ static void winograd(void)
     winograd_form(TILE(input_8_1), TILE(output_f45_h), 8, 1, 4, 1);
     winograd_form(TILE(input_1_10), TILE(output_f47_w), 1, 10, 1, 4);
     winograd_form(TILE(input_10_1), TILE(output_f47_h), 10, 1, 4, 1);
+    winograd_form(TILE(input_9_9), TILE(output_s43_both), 9, 9, 4, 4);
 }
 
 static void dots(void)

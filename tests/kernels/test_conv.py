@@ -392,7 +392,7 @@ def test_dense(rows, k, o, isa, threads):
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("k", [1, 15, 16, 33, 63, 64, 65, 130, 511, 1029])
 def test_dense_rows(rows, k, isa, threads):
-    """Weights as they are: rows of y around those that are read side by side, sums around the registers read after one another."""
+    """Weights as they are: rows of y around those read side by side, sums around the registers read after one another."""
     for o in (1, 3, 4, 5, 7, 8, 9, 16, 21):
         x, w, bias = data(rows, k), data(o, k, seed=1), data(o, seed=2)
         arrays = [among_nan(a.reshape(-1))[1].reshape(a.shape) for a in (x, w, bias)]

@@ -72,9 +72,18 @@ def test_points_are_those_of_the_paper() -> None:
     np.testing.assert_allclose(points_of(3, 2), [[-1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
-@pytest.mark.parametrize(("kernel", "tile"), sorted(FORMS))
-def test_pack_winograd(kernel: tuple[int, int], tile: tuple[int, int], isa: str) -> None:
+def halves_of() -> np.ndarray:
+    """G at stride 2: the outer taps as those of two taps at 0, 1, -1, 2 and infinity, then the tap between."""
+    points = [0.0, 1.0, -1.0, 2.0]
+    rows = [[1 / scale, 0, p / scale] for p in points for scale in [np.prod([p - q for q in points if q != p])]]
+    return np.array([*rows, [0, 0, 1], [0, 1, 0]])
+
+
+@pytest.mark.parametrize(("kernel", "tile", "strides"), sorted(FORMS))
+def test_pack_winograd(kernel: tuple[int, int], tile: tuple[int, int], strides: tuple[int, int], isa: str) -> None:
     gh, gw = (points_of(taps, out) if taps > 1 else np.eye(1) for taps, out in zip(kernel, tile, strict=True))
+    if strides == (2, 2):
+        gh = gw = halves_of()
     elements = len(gh) * len(gw)
     rng = np.random.default_rng(0)
     with dispatch.use_isa(isa):
@@ -83,7 +92,7 @@ def test_pack_winograd(kernel: tuple[int, int], tile: tuple[int, int], isa: str)
             w = rng.standard_normal((o, c, *kernel), dtype=np.float32)
             u = np.einsum("ai,ocij,bj->ocab", gh, w.astype(np.float64), gw).astype(np.float32).reshape(o, c, elements)
             for given in (w, unaligned(w)):
-                packed = pack_winograd(given, tile).reshape(elements, -1)
+                packed = pack_winograd(given, tile, strides).reshape(elements, -1)
                 for element in range(elements):
                     np.testing.assert_allclose(
                         packed[element], panels(u[:, :, element : element + 1], 1, n), rtol=1e-6, atol=1e-6

@@ -37,7 +37,7 @@ def among_nan(array: np.ndarray, fill: bool = True) -> tuple[np.ndarray, np.ndar
 
 def tile_of(kernel):
     """The larger tile that there is for these taps along h and w."""
-    return max(tile for taps, tile in winograd_kernel.FORMS if taps == tuple(kernel))
+    return max(tile for taps, tile, strides in winograd_kernel.FORMS if taps == tuple(kernel) and strides == (1, 1))
 
 
 def winograd(
@@ -47,6 +47,7 @@ def winograd(
     pads,
     *,
     tile=None,
+    strides=(1, 1),
     stride=1,
     groups=1,
     residual=None,
@@ -65,7 +66,8 @@ def winograd(
     # with several taps in depth, depths beyond x are never read
     need = ((front, back) if taps == 1 else (0, 0), (top, bottom), (left, right))
     xv = View.planes(x.shape, lanes, merge_halos(need, in_halo), groups)
-    side = [x.shape[-2] + top + bottom - kernel_shape[0] + 1, x.shape[-1] + left + right - kernel_shape[1] + 1]
+    padded = x.shape[-2] + top + bottom, x.shape[-1] + left + right
+    side = [(n - k) // s + 1 for n, k, s in zip(padded, kernel_shape, strides, strict=True)]
     if deep:
         side.insert(0, (x.shape[2] + front + back - taps) // stride + 1)
     yv = View.planes((x.shape[0], w.shape[0], *side), lanes, out_halo, groups)
@@ -75,6 +77,7 @@ def winograd(
         [yv],
         kernel=kernel_shape,
         tile=tile,
+        strides=strides,
         pads=(front, top, left),
         taps=taps,
         stride=stride,
@@ -82,7 +85,7 @@ def winograd(
         activation=activation,
     )
     parts = [winograd_kernel.depth_as_channels(p) if deep else p for p in np.split(w, groups)]
-    packed = np.concatenate([winograd_kernel.pack_winograd(p, tile) for p in parts])
+    packed = np.concatenate([winograd_kernel.pack_winograd(p, tile, strides) for p in parts])
     arrays = [blocked(xv, x), packed, kernels.pack_bias(bias, w.shape[0], groups)]
     arrays.append(None if rv is None else blocked(rv, residual))
     operands = [None if a is None else among_nan(a)[1] for a in arrays]
@@ -100,12 +103,11 @@ def assert_near(got, want, before):
         assert error < 1e-5, f"error {error:.3g} of max |y|"
 
 
-def check(x, w, bias, pads, *, threads, tile=None, stride=1, groups=1):
+def check(x, w, bias, pads, *, threads, tile=None, strides=(1, 1), stride=1, groups=1):
     """Plain, and with a residual and each way of activation; without and with foreign halos."""
-    strides = (stride, 1, 1) if x.ndim == 5 else 1
-    want = oracle.conv(x, w, bias, pads=pads, stride=strides, groups=groups)
+    want = oracle.conv(x, w, bias, pads=pads, stride=(stride, *strides) if x.ndim == 5 else strides, groups=groups)
     residual = data(*want.shape, seed=3)
-    same = {"tile": tile, "stride": stride, "groups": groups, "threads": threads}
+    same = {"tile": tile, "strides": strides, "stride": stride, "groups": groups, "threads": threads}
     for halo in (NO_HALO, OUT_HALO[x.ndim]):
         assert_near(winograd(x, w, bias, pads, in_halo=halo, out_halo=halo, **same), want, want)
         for activation, expected in (
@@ -168,24 +170,48 @@ def test_winograd_of_other_kernels(xs, o, kernel_shape, tile, isa, threads):
     check(data(*xs), w, bias, (kh // 2, 0, (kh > 1) * 2, kw - 1), tile=tile, threads=threads)
 
 
-@pytest.mark.parametrize(("kernel_shape", "tile"), sorted(winograd_kernel.FORMS))
-def test_winograd_rounds_no_more_than_said(kernel_shape, tile, isa):
+@pytest.mark.parametrize(
+    ("xs", "o", "pads"),
+    [
+        ((1, 16, 16, 16), 16, SAME),
+        ((1, 64, 56, 56), 72, SAME),
+        ((2, 130, 15, 14), 136, SAME),  # runs across images, a partial plane, an odd number of blocks
+        ((1, 48, 29, 31), 300, (0, 1, 1, 0)),  # border tiles of every size, several passes
+        ((1, 20, 17, 13), 24, (1, 0, 2, 2)),
+        ((3, 5, 7, 7), 33, SAME),
+        ((1, 32, 3, 3), 8, (0, 0, 0, 0)),  # one pixel
+        ((1, 32, 3, 40), 8, (0, 1, 1, 1)),
+        ((0, 32, 14, 14), 8, SAME),
+    ],
+)
+def test_winograd_at_stride_2(xs, o, pads, isa, threads):
+    w, bias = data(o, xs[1], 3, 3, seed=1), data(o, seed=2)
+    check(data(*xs), w, bias, pads, tile=(4, 4), strides=(2, 2), threads=threads)
+
+
+def test_winograd_of_groups_at_stride_2(isa, threads):
+    x, w, bias = data(2, 60, 13, 17), data(40, 30, 3, 3, seed=1), data(40, seed=2)
+    check(x, w, bias, SAME, tile=(4, 4), strides=(2, 2), groups=2, threads=threads)
+
+
+@pytest.mark.parametrize(("kernel_shape", "tile", "strides"), sorted(winograd_kernel.FORMS))
+def test_winograd_rounds_no_more_than_said(kernel_shape, tile, strides, isa):
     """Against float64, relative to max |y|, where sums are long: less than 1e-5, as the design block says."""
     kh, kw = kernel_shape
     x, w = data(1, 512, 16, 16), data(64, 512, kh, kw, seed=1)
-    want = oracle.conv(x, w, None, pads=(kh // 2, kw // 2) * 2)
-    got = winograd(x, w, np.zeros(64, np.float32), (kh // 2, kw // 2) * 2, tile=tile)
+    want = oracle.conv(x, w, None, pads=(kh // 2, kw // 2) * 2, stride=strides)
+    got = winograd(x, w, np.zeros(64, np.float32), (kh // 2, kw // 2) * 2, tile=tile, strides=strides)
     assert np.abs(got - want).max() < 1e-5 * np.abs(want).max()
 
 
-@pytest.mark.parametrize(("kernel_shape", "tile"), sorted(winograd_kernel.FORMS))
-def test_winograd_threads_and_batch_change_no_bit(kernel_shape, tile, isa):
+@pytest.mark.parametrize(("kernel_shape", "tile", "strides"), sorted(winograd_kernel.FORMS))
+def test_winograd_threads_and_batch_change_no_bit(kernel_shape, tile, strides, isa):
     kh, kw = kernel_shape
     x, w, bias = data(2, 70, 30, 31), data(300, 70, kh, kw, seed=1), data(300, seed=2)
     pads = (kh // 2, kw // 2) * 2
-    one, two = (winograd(x, w, bias, pads, tile=tile, threads=t) for t in (1, 2))
+    one, two = (winograd(x, w, bias, pads, tile=tile, strides=strides, threads=t) for t in (1, 2))
     assert_same_bits(one, two)
-    assert_same_bits(one[1:].copy(), winograd(x[1:], w, bias, pads, tile=tile))
+    assert_same_bits(one[1:].copy(), winograd(x[1:], w, bias, pads, tile=tile, strides=strides))
 
 
 @pytest.mark.parametrize(
@@ -272,15 +298,18 @@ def test_winograd_refuses_other_kernels(kernel_shape, tile, isa):
         winograd_kernel.pack_winograd(data(16, 16, kh, kw), tile)
 
 
-@pytest.mark.parametrize(("kernel_shape", "tile"), sorted(winograd_kernel.FORMS))
-def test_winograd_refuses_too_narrow_a_halo(kernel_shape, tile, isa):
+@pytest.mark.parametrize(("kernel_shape", "tile", "strides"), sorted(winograd_kernel.FORMS))
+def test_winograd_refuses_too_narrow_a_halo(kernel_shape, tile, strides, isa):
     """One pixel less than the taps read, at each side."""
     kh, kw = kernel_shape
-    yv = View.planes((1, 16, 8, 8), dispatch.lanes())
+    yv = View.planes((1, 16, 8 // strides[0], 8 // strides[1]), dispatch.lanes())
     for axis, size in enumerate(kernel_shape):
-        for side in (0, 1) if size > 1 else ():
+        # at stride 2 the last window of an even extent ends within it
+        for side in (0, 1)[: 2 // strides[axis]] if size > 1 else ():
             halo = [[kh // 2, kh // 2], [kw // 2, kw // 2]]
             halo[axis][side] -= 1
             xv = View.planes((1, 16, 8, 8), dispatch.lanes(), ((0, 0), tuple(halo[0]), tuple(halo[1])))
             with pytest.raises(ValueError, match="leave"):
-                kernel("winograd").build([xv, None, None, None], [yv], kernel=kernel_shape, tile=tile, pads=(0, kh // 2, kw // 2))
+                kernel("winograd").build(
+                    [xv, None, None, None], [yv], kernel=kernel_shape, tile=tile, strides=strides, pads=(0, kh // 2, kw // 2)
+                )

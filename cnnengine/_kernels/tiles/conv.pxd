@@ -70,7 +70,8 @@ cdef enum:
     F45_H = 6
     F47_W = 7                           # 7 taps, 10 pixels to 4
     F47_H = 8
-    WINOGRAD_FORMS = 9
+    S43_BOTH = 9                        # 3 taps at stride 2, 9 pixels to 4
+    WINOGRAD_FORMS = 10
 
 # Pixels from `rows` and `columns` on are read as zeros.
 ctypedef void (*winograd_input_fn)(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v,

@@ -630,7 +630,9 @@ cdef void grouped_rows(const depthwise_tile_t *all) noexcept nogil:
 #     6    0, 1, -1, 2, -2                        3 taps to 4 outputs, 5 taps to 2, with the same B
 #     8    0, 1, -1, 2, -2, 1/2, -1/2             5 taps to 4 outputs
 #     10   0, +-3/4, +-5/4, +-2, +-3/8            7 taps to 4 outputs
-# The last two serve one axis alone, where their rounding errors are those of 6 along two. The transforms of d and of the products
+#     9    0, 1, -1, 2 and four pixels            3 taps at stride 2 to 4 outputs
+# At stride 2 the outer taps meet the even pixels: two taps at stride 1, five elements; the middle tap meets the odd pixels, which
+# stay. 8 and 10 serve one axis alone, where their rounding errors are those of 6 along two. The transforms of d and of the products
 # stand here, along columns and then along rows, or along one of them (AH or AW, the elements along an axis, are 1 then); lanes are
 # channels. Row p of B^T has the coefficients of the product of x - q over all other points q, A^T the powers of p: for p and -p
 # their even parts are the same, and their odd parts but for the sign.
@@ -654,6 +656,16 @@ cdef inline void transform_input(const int A, const vf *d, vf *o, const int s) n
         pair(d[4] - d[2] * <float>4, d[3] - d[1] * <float>4, 1, o + s, s)
         pair(d[4] - d[2], d[3] - d[1], 2, o + 3 * s, s)
         o[5 * s] = (d[5] - d[3] * <float>5) + d[1] * <float>4
+    elif A == 9:
+        o[0] = (d[6] - d[2]) + (d[0] - d[4]) * <float>2
+        o[s] = (d[6] - d[4]) - d[2] * <float>2
+        o[2 * s] = (d[6] - d[4] * <float>3) + d[2] * <float>2
+        o[3 * s] = d[6] - d[2]
+        o[4 * s] = (d[8] - d[4]) + (d[2] - d[6]) * <float>2
+        o[5 * s] = d[1]
+        o[6 * s] = d[3]
+        o[7 * s] = d[5]
+        o[8 * s] = d[7]
     elif A == 8:
         o[0] = (d[6] - d[0]) + (d[2] - d[4]) * <float>5.25
         pair(d[6] + d[2] - d[4] * <float>4.25, d[5] + d[1] - d[3] * <float>4.25, 1, o + s, s)
@@ -687,6 +699,12 @@ cdef inline void transform_output(const int A, const int M, const vf *m, vf *o, 
         o[0] = m[0] + a
         o[s] = b + m[3]
         return
+    if A == 9:
+        o[0] = m[0] + a + m[3] + m[5]
+        o[s] = b + m[3] * <float>2 + m[6]
+        o[2 * s] = a + m[3] * <float>4 + m[7]
+        o[3 * s] = b + m[3] * <float>8 + m[4] + m[8]
+        return
     e = m[3] + m[4]
     f = m[3] - m[4]
     if A == 6:
@@ -716,7 +734,7 @@ cdef inline void transform_output(const int A, const int M, const vf *m, vf *o, 
 
 cdef inline void input_tile(const int AH, const int AW, const float *x, Py_ssize_t xrow, float *v, Py_ssize_t step) noexcept nogil:
     cdef vf d[10]
-    cdef vf t[36]
+    cdef vf t[81]
     cdef int i, j
     for j in range(AW):
         for i in range(AH):
@@ -732,7 +750,7 @@ cdef inline void input_part(const int AH, const int AW, const float *x, Py_ssize
                             Py_ssize_t step) noexcept nogil:
     # One tile a call: in a loop over tiles gcc keeps 36 pointers in memory. Neighbours could share two transformed columns, but
     # then those wait in memory too, and it takes longer.
-    cdef vf patch[36]
+    cdef vf patch[81]
     cdef int i, j
     if rows >= AH and columns >= AW:
         input_tile(AH, AW, x, xrow, v, step)
@@ -775,10 +793,14 @@ cdef void input_4_4(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t
     input_part(4, 4, x, xrow, rows, columns, v, step)
 
 
+cdef void input_9_9(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+    input_part(9, 9, x, xrow, rows, columns, v, step)
+
+
 cdef inline void output_tile(const int AH, const int AW, const int MH, const int MW, const int whole, const winograd_output_t *t) noexcept nogil:
     """MH x MW pixels, or as many of them as there are."""
     cdef vf m[10]
-    cdef vf c[24]
+    cdef vf c[36]
     cdef vf r
     cdef vf bias = vload(t.bias)
     cdef int i, j
@@ -813,6 +835,7 @@ cdef void output_f45_w(const winograd_output_t *t) noexcept nogil: output_part(1
 cdef void output_f45_h(const winograd_output_t *t) noexcept nogil: output_part(8, 1, 4, 1, t)
 cdef void output_f47_w(const winograd_output_t *t) noexcept nogil: output_part(1, 10, 1, 4, t)
 cdef void output_f47_h(const winograd_output_t *t) noexcept nogil: output_part(10, 1, 4, 1, t)
+cdef void output_s43_both(const winograd_output_t *t) noexcept nogil: output_part(9, 9, 4, 4, t)
 
 
 # ---------------------------------------------------------------- dot products
@@ -920,9 +943,12 @@ tiles.kernels[0][:] = [kernel_3_1, kernel_3_2]
 tiles.kernels[1][:] = [kernel_5_1, kernel_5_2]
 tiles.kernels[2][:] = [kernel_7_1, kernel_7_2]
 tiles.grouped = grouped_rows
-tiles.winograd_input[:] = [input_6_6, input_1_6, input_6_1, input_6_6, input_4_4, input_1_8, input_8_1, input_1_10, input_10_1]
+tiles.winograd_input[:] = [
+    input_6_6, input_1_6, input_6_1, input_6_6, input_4_4, input_1_8, input_8_1, input_1_10, input_10_1, input_9_9
+]
 tiles.winograd_output[:] = [
-    output_f43_both, output_f43_w, output_f43_h, output_f25_both, output_f23_both, output_f45_w, output_f45_h, output_f47_w, output_f47_h
+    output_f43_both, output_f43_w, output_f43_h, output_f25_both, output_f23_both, output_f45_w, output_f45_h, output_f47_w,
+    output_f47_h, output_s43_both
 ]
 tiles.dot = dot
 tiles.fma_loop = fma_loop

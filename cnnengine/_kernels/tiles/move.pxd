@@ -25,8 +25,8 @@ ctypedef void (*mix_fn)(const float *const *x, const int *table, int parts, bint
 
 # Winograd's transform of weights: `count` kernels of kh x kw taps for `width` output channels (a multiple of 4),
 # g[(kh * kw * k + t) * width + o], to `high` x `wide` elements of G g G^T, u[e * size + k * width + o]. One tap along an axis
-# stays one element; these are the forms of conv.pxd.
-ctypedef void (*winograd_weights_fn)(const float *g, int kh, int kw, int high, int wide, float *u, Py_ssize_t size, Py_ssize_t width,
+# stays one element; these are the forms of conv.pxd. At stride 2, an odd pixel's four elements share one of the six along an axis.
+ctypedef void (*winograd_weights_fn)(const float *g, int kh, int kw, int high, int wide, int stride, float *u, Py_ssize_t size, Py_ssize_t width,
                                      Py_ssize_t count) noexcept nogil
 
 # Whether one of n boxes, as five arrays `room` floats apart (low and high edges along x, the same along y, area), shares more

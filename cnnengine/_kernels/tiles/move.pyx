@@ -66,7 +66,7 @@ cdef extern from *:
 
 
 cdef extern from "pack.h" nogil:
-    void transform_panel(const float *g, int kh, int kw, int high, int wide, float *u, Py_ssize_t size, Py_ssize_t width) noexcept
+    void transform_panel(const float *g, int kh, int kw, int high, int wide, int stride, float *u, Py_ssize_t size, Py_ssize_t width) noexcept
 
 
 cdef inline void transpose_block(vf *r) noexcept nogil:
@@ -229,14 +229,14 @@ cdef enum:
     ALONG = 8                   # kernels whose elements are gathered before they are written: 36 streams, each of whole lines
 
 
-cdef void winograd_weights(const float *g, int kh, int kw, int high, int wide, float *u, Py_ssize_t size, Py_ssize_t width,
+cdef void winograd_weights(const float *g, int kh, int kw, int high, int wide, int stride, float *u, Py_ssize_t size, Py_ssize_t width,
                            Py_ssize_t count) noexcept nogil:
     cdef float gathered[ELEMENTS * ALONG * WIDEST]
     cdef Py_ssize_t at = 0, k, e, some
     while at < count:
         some = count - at if count - at < ALONG else ALONG
         for k in range(some):
-            transform_panel(g + (at + k) * kh * kw * width, kh, kw, high, wide, gathered + k * width, ALONG * WIDEST, width)
+            transform_panel(g + (at + k) * kh * kw * width, kh, kw, high, wide, stride, gathered + k * width, ALONG * WIDEST, width)
         for e in range(high * wide):
             memcpy(u + e * size + at * width, gathered + e * ALONG * WIDEST, some * width * sizeof(float))
         at = at + some
