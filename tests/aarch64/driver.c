@@ -279,7 +279,7 @@ static double of_g(int elements, int taps, int i, int k)
 }
 
 /* The transforms against their matrices, and all three steps against a direct convolution. */
-static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t),
+static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t),
                           void (*output)(const winograd_output *), int ah, int aw, int mh, int mw)
 {
     const int stride = ah == 9 ? 2 : 1, kh = stride == 2 ? 3 : ah - mh + 1, kw = stride == 2 ? 3 : aw - mw + 1;
@@ -287,14 +287,14 @@ static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, P
     for (int rows = 1; rows <= ah + 1; rows++)
         for (int columns = 1; columns <= aw + 1; columns++)
             for (int round = 0; round < 4; round++) {
-                const long xrow = (long)(11 + round) * LANES, step = (1 + round % 3) * LANES;
+                const long gap = (1 + round / 2) * LANES, xrow = (11 + round) * gap, step = (1 + round % 3) * LANES;
                 float *x = filled((size_t)11 * xrow, NAN), *v = filled((size_t)ah * aw * step + 1, 77);
                 float *m = floats((size_t)ah * aw * step);
                 double d[10][10], g[7][7];
                 for (int i = 0; i < rows; i++)
                     for (int k = 0; k < columns * LANES; k++)
-                        x[i * xrow + k] = uniform();
-                input(x, xrow, rows, columns, v, step);
+                        x[i * xrow + k / LANES * gap + k % LANES] = uniform();
+                input(x, xrow, gap, rows, columns, v, step);
                 for (int i = 0; i < kh; i++)
                     for (int j = 0; j < kw; j++)
                         g[i][j] = uniform();
@@ -306,7 +306,7 @@ static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, P
                             for (int a = 0; a < ah; a++)
                                 for (int b = 0; b < aw; b++)
                                     want += of_bt(ah, i, a) * of_bt(aw, j, b) *
-                                            (a < rows && b < columns ? x[a * xrow + b * LANES + l] : 0);
+                                            (a < rows && b < columns ? x[a * xrow + b * gap + l] : 0);
                             check(what, v[(aw * i + j) * step + l], want, 100, 1e-6);
                             for (int a = 0; a < kh; a++)
                                 for (int b = 0; b < kw; b++)
@@ -316,9 +316,10 @@ static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, P
                 check(what, v[(long)ah * aw * step], 77, 0, 0);
                 winograd_output t;
                 memset(&t, 0, sizeof t);
-                const long yrow = (long)(5 + round) * LANES;
+                const long yrow = (5 + round) * gap;
                 float *y = filled((size_t)5 * yrow, 77), *residual = floats((size_t)4 * yrow), *bias = floats(LANES);
-                t.m = m, t.step = step, t.bias = bias, t.residual = round % 2 ? residual : NULL, t.rrow = yrow, t.y = y, t.yrow = yrow;
+                t.m = m, t.step = step, t.bias = bias, t.residual = round % 2 ? residual : NULL, t.y = y;
+                t.rrow = yrow, t.yrow = yrow, t.rstep = gap, t.ystep = gap;
                 t.rows = rows < kh ? 1 : (rows - kh) / stride + 1, t.columns = columns < kw ? 1 : (columns - kw) / stride + 1;
                 t.low = round == 2 ? 0 : -INFINITY, t.high = round == 3 ? 0.5f : INFINITY;
                 output(&t);
@@ -326,10 +327,10 @@ static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, P
                 for (int l = 0; l < LANES; l++) {
                     for (int a = 0; a < 10; a++)
                         for (int b = 0; b < 10; b++)
-                            d[a][b] = a < rows && b < columns ? x[a * xrow + b * LANES + l] : 0;
+                            d[a][b] = a < rows && b < columns ? x[a * xrow + b * gap + l] : 0;
                     for (int i = 0; i < 5; i++)
-                        for (int j = 0; j < yrow / LANES; j++) {
-                            const float got = y[i * yrow + j * LANES + l];
+                        for (int j = 0; j < yrow / gap; j++) {
+                            const float got = y[i * yrow + j * gap + l];
                             if (i >= mh || j >= mw || i >= t.rows || j >= t.columns) {
                                 check(what, got, 77, 0, 0);
                                 continue;
@@ -341,7 +342,7 @@ static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, P
                             for (int a = 0; a < ah; a++)
                                 for (int b = 0; b < aw; b++)
                                     transformed += of_at(ah, mh, i, a) * of_at(aw, mw, j, b) * m[(aw * a + b) * step + l];
-                            const double more = t.residual ? residual[i * yrow + j * LANES + l] : 0;
+                            const double more = t.residual ? residual[i * yrow + j * gap + l] : 0;
                             check(what, got, fmin(fmax(transformed + more, t.low), t.high), 100, 1e-6);
                             check(what, got, fmin(fmax(direct + more, t.low), t.high), 10, 1e-5);
                         }

@@ -48,6 +48,7 @@ def winograd(
     *,
     tile=None,
     strides=(1, 1),
+    dilations=(1, 1),
     stride=1,
     groups=1,
     residual=None,
@@ -67,7 +68,8 @@ def winograd(
     need = ((front, back) if taps == 1 else (0, 0), (top, bottom), (left, right))
     xv = View.planes(x.shape, lanes, merge_halos(need, in_halo), groups)
     padded = x.shape[-2] + top + bottom, x.shape[-1] + left + right
-    side = [(n - k) // s + 1 for n, k, s in zip(padded, kernel_shape, strides, strict=True)]
+    windows = zip(padded, kernel_shape, dilations, strides, strict=True)
+    side = [(n - (k - 1) * d - 1) // s + 1 for n, k, d, s in windows]
     if deep:
         side.insert(0, (x.shape[2] + front + back - taps) // stride + 1)
     yv = View.planes((x.shape[0], w.shape[0], *side), lanes, out_halo, groups)
@@ -78,6 +80,7 @@ def winograd(
         kernel=kernel_shape,
         tile=tile,
         strides=strides,
+        dilations=dilations,
         pads=(front, top, left),
         taps=taps,
         stride=stride,
@@ -103,11 +106,12 @@ def assert_near(got, want, before):
         assert error < 1e-5, f"error {error:.3g} of max |y|"
 
 
-def check(x, w, bias, pads, *, threads, tile=None, strides=(1, 1), stride=1, groups=1):
+def check(x, w, bias, pads, *, threads, tile=None, strides=(1, 1), dilations=(1, 1), stride=1, groups=1):
     """Plain, and with a residual and each way of activation; without and with foreign halos."""
-    want = oracle.conv(x, w, bias, pads=pads, stride=(stride, *strides) if x.ndim == 5 else strides, groups=groups)
+    steps, dilation = (stride, *strides), (1, *dilations)
+    want = oracle.conv(x, w, bias, pads=pads, stride=steps[5 - x.ndim :], dilation=dilation[5 - x.ndim :], groups=groups)
     residual = data(*want.shape, seed=3)
-    same = {"tile": tile, "strides": strides, "stride": stride, "groups": groups, "threads": threads}
+    same = {"tile": tile, "strides": strides, "dilations": dilations, "stride": stride, "groups": groups, "threads": threads}
     for halo in (NO_HALO, OUT_HALO[x.ndim]):
         assert_near(winograd(x, w, bias, pads, in_halo=halo, out_halo=halo, **same), want, want)
         for activation, expected in (
@@ -187,6 +191,42 @@ def test_winograd_of_other_kernels(xs, o, kernel_shape, tile, isa, threads):
 def test_winograd_at_stride_2(xs, o, pads, isa, threads):
     w, bias = data(o, xs[1], 3, 3, seed=1), data(o, seed=2)
     check(data(*xs), w, bias, pads, tile=(4, 4), strides=(2, 2), threads=threads)
+
+
+@pytest.mark.parametrize(
+    ("xs", "o", "kernel_shape", "tile", "dilations", "pads"),
+    [
+        ((1, 64, 20, 21), 72, (3, 3), (4, 4), (2, 2), (2, 2, 2, 2)),
+        ((2, 130, 16, 13), 40, (3, 3), (4, 4), (4, 4), (4, 4, 4, 4)),  # runs across phases and images
+        ((1, 20, 17, 19), 24, (3, 3), (4, 4), (3, 2), (3, 2, 3, 2)),
+        ((1, 20, 11, 12), 24, (3, 3), (4, 4), (5, 3), (0, 1, 4, 2)),
+        ((1, 20, 7, 5), 24, (3, 3), (4, 4), (2, 6), (2, 6, 2, 6)),  # phases without a pixel
+        ((1, 33, 12, 12), 24, (3, 3), (2, 2), (2, 2), (2, 2, 2, 2)),
+        ((1, 20, 21, 18), 24, (5, 5), (2, 2), (2, 3), (4, 6, 4, 6)),
+        ((2, 40, 1, 200), 33, (1, 3), (1, 4), (1, 8), (0, 8, 0, 8)),
+        ((1, 40, 30, 9), 33, (7, 1), (4, 1), (2, 1), (6, 0, 6, 0)),
+        ((1, 40, 9, 40), 33, (1, 5), (1, 4), (1, 3), (0, 6, 0, 6)),
+        ((0, 16, 9, 9), 8, (3, 3), (4, 4), (2, 2), (2, 2, 2, 2)),
+    ],
+)
+def test_winograd_dilated(xs, o, kernel_shape, tile, dilations, pads, isa, threads):
+    w, bias = data(o, xs[1], *kernel_shape, seed=1), data(o, seed=2)
+    check(data(*xs), w, bias, pads, tile=tile, dilations=dilations, threads=threads)
+
+
+def test_winograd_dilated_threads_and_batch_change_no_bit(isa):
+    x, w, bias = data(2, 70, 22, 25), data(100, 70, 3, 3, seed=1), data(100, seed=2)
+    one, two = (winograd(x, w, bias, (2, 2, 2, 2), dilations=(2, 2), threads=t) for t in (1, 2))
+    assert_same_bits(one, two)
+    assert_same_bits(one[1:].copy(), winograd(x[1:], w, bias, (2, 2, 2, 2), dilations=(2, 2)))
+
+
+@pytest.mark.parametrize(("dilations", "strides"), [((0, 1), (1, 1)), ((2, 2), (2, 2)), ((1, -1), (1, 1))])
+def test_winograd_refuses_other_dilations(dilations, strides, isa):
+    xv = View.planes((1, 16, 16, 16), dispatch.lanes(), ((0, 0), (4, 4), (4, 4)))
+    yv = View.planes((1, 16, 8, 8), dispatch.lanes())
+    with pytest.raises(ValueError, match="dilations"):
+        kernel("winograd").build([xv, None, None, None], [yv], strides=strides, dilations=dilations, pads=(0, 1, 1))
 
 
 def test_winograd_of_groups_at_stride_2(isa, threads):

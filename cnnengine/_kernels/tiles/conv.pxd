@@ -73,8 +73,8 @@ cdef enum:
     S43_BOTH = 9                        # 3 taps at stride 2, 9 pixels to 4
     WINOGRAD_FORMS = 10
 
-# Pixels from `rows` and `columns` on are read as zeros.
-ctypedef void (*winograd_input_fn)(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v,
+# Pixels are `xstep` floats apart; those from `rows` and `columns` on are read as zeros.
+ctypedef void (*winograd_input_fn)(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
                                    Py_ssize_t step) noexcept nogil
 
 cdef struct winograd_output_t:
@@ -82,9 +82,9 @@ cdef struct winograd_output_t:
     Py_ssize_t step
     const float *bias                   # [lane]
     const float *residual               # or NULL
-    Py_ssize_t rrow
+    Py_ssize_t rrow, rstep              # floats between rows, between pixels
     float *y
-    Py_ssize_t yrow
+    Py_ssize_t yrow, ystep
     Py_ssize_t rows, columns            # pixels inside the plane: no other is read or written
     float low, high
 

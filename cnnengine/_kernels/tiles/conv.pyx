@@ -746,55 +746,64 @@ cdef inline void input_tile(const int AH, const int AW, const float *x, Py_ssize
             vstore(v + (AW * i + j) * step, d[j])
 
 
-cdef inline void input_part(const int AH, const int AW, const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                            Py_ssize_t step) noexcept nogil:
+cdef inline void input_part(const int AH, const int AW, const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows,
+                            Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
     # One tile a call: in a loop over tiles gcc keeps 36 pointers in memory. Neighbours could share two transformed columns, but
     # then those wait in memory too, and it takes longer.
     cdef vf patch[81]
     cdef int i, j
-    if rows >= AH and columns >= AW:
+    if rows >= AH and columns >= AW and xstep == LANES:
         input_tile(AH, AW, x, xrow, v, step)
         return
     for i in range(AH):
         for j in range(AW):
-            patch[AW * i + j] = vload(x + i * xrow + j * LANES) if i < rows and j < columns else vset(0)
+            patch[AW * i + j] = vload(x + i * xrow + j * xstep) if i < rows and j < columns else vset(0)
     input_tile(AH, AW, <const float *>patch, AW * LANES, v, step)
 
 
-cdef void input_6_6(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
-    input_part(6, 6, x, xrow, rows, columns, v, step)
+cdef void input_6_6(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
+                    Py_ssize_t step) noexcept nogil:
+    input_part(6, 6, x, xrow, xstep, rows, columns, v, step)
 
 
-cdef void input_1_6(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
-    input_part(1, 6, x, xrow, rows, columns, v, step)
+cdef void input_1_6(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
+                    Py_ssize_t step) noexcept nogil:
+    input_part(1, 6, x, xrow, xstep, rows, columns, v, step)
 
 
-cdef void input_6_1(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
-    input_part(6, 1, x, xrow, rows, columns, v, step)
+cdef void input_6_1(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
+                    Py_ssize_t step) noexcept nogil:
+    input_part(6, 1, x, xrow, xstep, rows, columns, v, step)
 
 
-cdef void input_1_8(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
-    input_part(1, 8, x, xrow, rows, columns, v, step)
+cdef void input_1_8(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
+                    Py_ssize_t step) noexcept nogil:
+    input_part(1, 8, x, xrow, xstep, rows, columns, v, step)
 
 
-cdef void input_8_1(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
-    input_part(8, 1, x, xrow, rows, columns, v, step)
+cdef void input_8_1(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
+                    Py_ssize_t step) noexcept nogil:
+    input_part(8, 1, x, xrow, xstep, rows, columns, v, step)
 
 
-cdef void input_1_10(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
-    input_part(1, 10, x, xrow, rows, columns, v, step)
+cdef void input_1_10(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
+                    Py_ssize_t step) noexcept nogil:
+    input_part(1, 10, x, xrow, xstep, rows, columns, v, step)
 
 
-cdef void input_10_1(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
-    input_part(10, 1, x, xrow, rows, columns, v, step)
+cdef void input_10_1(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
+                    Py_ssize_t step) noexcept nogil:
+    input_part(10, 1, x, xrow, xstep, rows, columns, v, step)
 
 
-cdef void input_4_4(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
-    input_part(4, 4, x, xrow, rows, columns, v, step)
+cdef void input_4_4(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
+                    Py_ssize_t step) noexcept nogil:
+    input_part(4, 4, x, xrow, xstep, rows, columns, v, step)
 
 
-cdef void input_9_9(const float *x, Py_ssize_t xrow, Py_ssize_t rows, Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
-    input_part(9, 9, x, xrow, rows, columns, v, step)
+cdef void input_9_9(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
+                    Py_ssize_t step) noexcept nogil:
+    input_part(9, 9, x, xrow, xstep, rows, columns, v, step)
 
 
 cdef inline void output_tile(const int AH, const int AW, const int MH, const int MW, const int whole, const winograd_output_t *t) noexcept nogil:
@@ -815,8 +824,8 @@ cdef inline void output_tile(const int AH, const int AW, const int MH, const int
                 if whole or j < t.columns:
                     r = m[j] + bias
                     if t.residual != NULL:
-                        r = r + vload(t.residual + i * t.rrow + j * LANES)
-                    vstore(t.y + i * t.yrow + j * LANES, vmin_keep(vmax_keep(r, t.low), t.high))
+                        r = r + vload(t.residual + i * t.rrow + j * t.rstep)
+                    vstore(t.y + i * t.yrow + j * t.ystep, vmin_keep(vmax_keep(r, t.low), t.high))
 
 
 cdef inline void output_part(const int AH, const int AW, const int MH, const int MW, const winograd_output_t *t) noexcept nogil:
