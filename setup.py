@@ -66,6 +66,8 @@ TILE_FLAGS = [
     "--param=max-completely-peeled-insns=4000",
     "--param=max-completely-peel-times=64",
 ]
+# Where there are but 16 registers, gcc's regions of loops put a sum of the convolution's widest tile on the stack between them.
+ONE_REGION = ["-fira-region=one"]
 # Inner loops use pointers, so memoryviews and tuples keep their bounds checks.
 DIRECTIVES = {
     "language_level": 3,
@@ -110,6 +112,7 @@ def extensions() -> list[Extension]:
     openmp = openmp_flags()
     common = [f for f in COMMON if compiles([f])]
     tile_flags = [f for f in TILE_FLAGS if compiles([f])]
+    one_region = [f for f in ONE_REGION if compiles([f])]
     link = [*openmp]
     if SANITIZE:
         extra = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"]
@@ -157,6 +160,7 @@ def extensions() -> list[Extension]:
         source = Path(tile.sources[0]).resolve()
         short = tile.name.rsplit(".", 1)[1]
         for isa in chosen:
+            few = one_region if short == "conv" and isa in ("sse2", "avx2") else []
             stub = build / "tiles" / f"_{short}_{isa}.c"
             stub.parent.mkdir(parents=True, exist_ok=True)
             text = f'#define PyInit_{short} PyInit__{short}_{isa}\n#define CNNENGINE_ISA_NAME "{isa}"\n'
@@ -170,7 +174,7 @@ def extensions() -> list[Extension]:
                     include_dirs=include,
                     depends=[str(source), *(str(kernels / name) for name in ("simd.h", "pack.h", "build_tag.h"))],
                     define_macros=tile_macros,
-                    extra_compile_args=[*tile_flags, *common, *ISAS[isa]],
+                    extra_compile_args=[*tile_flags, *few, *common, *ISAS[isa]],
                     extra_link_args=link if SANITIZE else ["-s"],
                 )
             )

@@ -28,7 +28,7 @@ from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
-from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t, depthwise_rows_fn, depthwise_tile_t
+from cnnengine._kernels.tiles.conv cimport conv_tile_t, depthwise_rows_fn, depthwise_tile_t, tile_row
 from cnnengine._kernels.tiles.vector cimport MODE_FULL, MODE_PIXEL, OP_MUL
 
 
@@ -52,18 +52,11 @@ cdef struct chain_t:
 cdef inline void pointwise_row(const KernelTable *table, int blocks, conv_tile_t *t, const float *x, float *y, const float *residual,
                                Py_ssize_t width, const activation_t *act) noexcept nogil:
     """One row of a 1x1 convolution: tiles of nearly equal width, then what does not fit into them."""
-    cdef Py_ssize_t lanes = table.lanes, at = 0, left, b
-    cdef Py_ssize_t pieces = (width + table.conv.width[blocks] - 1) // table.conv.width[blocks]
-    cdef conv_tile_fn tile = table.conv.blocked[blocks][1]
-    while pieces > 0:
-        left = (width - at + pieces - 1) // pieces
-        t.x = x + at * lanes
-        t.y = y + at * lanes
-        if residual != NULL:
-            t.residual = residual + at * lanes
-        tile(<int>left, t)
-        at = at + left
-        pieces = pieces - 1
+    cdef Py_ssize_t lanes = table.lanes, b
+    t.x = x
+    t.y = y
+    t.residual = residual
+    tile_row(table.conv.blocked[blocks][1], table.conv.width[blocks], width, t)
     if act.kind != ACT_NONE:
         for b in range(blocks):
             table.vector.activate(act.kind, y + b * t.yplane, y + b * t.yplane, width * lanes, act.alpha, act.beta)
@@ -78,8 +71,7 @@ cdef inline void pointwise_tile(conv_tile_t *t, const Py_ssize_t *zero, Py_ssize
     t.planes = channels // lanes
     t.partial = channels % lanes
     t.channels = lanes
-    # a tile fetches the next plane ahead: with one plane, the pixels of the next tile
-    t.xplane = xplane if channels > lanes else 14 * lanes
+    t.xplane = xplane
     t.xstep = lanes
     t.yplane = yplane
     t.ystep = lanes

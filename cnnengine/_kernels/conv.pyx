@@ -32,7 +32,7 @@ from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_CLIP, ACT_NONE, KernelTable
-from cnnengine._kernels.tiles.conv cimport DOT_ROWS, LINE, conv_tile_fn, conv_tile_t, depthwise_tile_t, start_ahead, step_ahead
+from cnnengine._kernels.tiles.conv cimport DOT_ROWS, LINE, conv_tile_fn, conv_tile_t, depthwise_tile_t, start_ahead, tile_row
 
 from cnnengine._kernels import ACTIVATIONS
 
@@ -224,21 +224,25 @@ cdef void conv_unit(const conv_t *g, void *const *args, const float *x, Py_ssize
             width = g.width if row + 1 < g.rows else g.last_width
             row_d = row // g.rows_h
             row_h = row - row_d * g.rows_h
-            pieces = (width + width_max - 1) // width_max
+            t.x = x + k0 * g.x.sp + row_d * g.xd + row_h * g.xh
+            t.y = y + row_d * g.yd + row_h * g.yh
+            if residual != NULL:
+                t.residual = residual + row_d * g.rd + row_h * g.rh
+            if floats <= 0:
+                tile_row(tile, width_max, width, &t)
+            # with something else to fetch, tile by tile
+            pieces = (width + width_max - 1) // width_max if floats > 0 else 0
             at = 0
             while pieces > 0:
                 left = (width - at + pieces - 1) // pieces
-                t.x = x + k0 * g.x.sp + row_d * g.xd + row_h * g.xh + at * g.xw
-                t.y = y + row_d * g.yd + row_h * g.yh + at * g.yw
+                t.ahead = coming + turn % g.x.c * g.x.h * g.x.w + turn // g.x.c * share
+                t.ahead_lines = share // LINE // steps if turn // g.x.c * share < floats else 0
+                turn = turn + 1
+                tile(<int>left, 1, &t)
+                t.x = t.x + left * g.xw
+                t.y = t.y + left * g.yw
                 if residual != NULL:
-                    t.residual = residual + row_d * g.rd + row_h * g.rh + at * g.rw
-                if floats > 0:
-                    t.ahead = coming + turn % g.x.c * g.x.h * g.x.w + turn // g.x.c * share
-                    t.ahead_lines = share // LINE // steps if turn // g.x.c * share < floats else 0
-                    turn = turn + 1
-                tile(<int>left, &t)
-                if floats <= 0:
-                    step_ahead(&t, ahead + size)
+                    t.residual = t.residual + left * g.rw
                 at = at + left
                 pieces = pieces - 1
             if t.last and g.act.kind != ACT_NONE:
@@ -918,7 +922,7 @@ cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
         if valid == blocks * lanes:
             t.y = to
             t.ystep = g.o
-            tile(<int>left, &t)
+            tile(<int>left, 1, &t)
         else:
             t.y = <float *>scratch
             t.ystep = blocks * lanes
@@ -928,7 +932,7 @@ cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
                     memcpy(rest + i * t.ystep, t.residual + i * g.o, valid * sizeof(float))
                 t.residual = rest
                 t.rstep = t.ystep
-            tile(<int>left, &t)
+            tile(<int>left, 1, &t)
             for i in range(left):
                 memcpy(to + i * g.o, t.y + i * t.ystep, valid * sizeof(float))
         if g.act.kind != ACT_NONE:

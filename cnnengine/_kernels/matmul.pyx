@@ -132,11 +132,11 @@ cdef void matmul_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
         if valid == width:
             t.y = to
             t.ystep = g.n
-            tile(<int>left, &t)
+            tile(<int>left, 1, &t)
         else:
             t.y = <float *>scratch + g.tile_at
             t.ystep = width
-            tile(<int>left, &t)
+            tile(<int>left, 1, &t)
             for i in range(left):
                 memcpy(to + i * g.n, t.y + i * width, valid * sizeof(float))
         if g.kind != ACT_NONE:
@@ -343,7 +343,7 @@ cdef void attention_chunk(const void *geometry, void *const *args, Py_ssize_t ch
                 piece = count - i if count - i < table.conv.width[2] else table.conv.width[2]
                 t.x = rows + i * g.d
                 t.y = scores + i * g.score_row + at
-                table.conv.blocked[2][0](<int>piece, &t)
+                table.conv.blocked[2][0](<int>piece, 1, &t)
                 i = i + piece
             panel = panel + g.d * 2 * lanes
             at = at + 2 * lanes
@@ -368,7 +368,7 @@ cdef void attention_chunk(const void *geometry, void *const *args, Py_ssize_t ch
                 else:
                     t.y = out
                     t.ystep = width * lanes
-                table.conv.blocked[width][0](<int>piece, &t)
+                table.conv.blocked[width][0](<int>piece, 1, &t)
                 if left < width * lanes:
                     for j in range(piece):
                         memcpy(y + (row + i + j) * g.y.row + at, out + j * width * lanes, left * sizeof(float))

@@ -267,7 +267,7 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                             tile.y = m + e * mstep + z * mdepth + b * vplane + at * lanes
                             # every run's sum begins at zero, and what there is comes to it: long sums round less so
                             tile.residual = tile.y if begun else NULL
-                            product(<int>left, &tile)
+                            product(<int>left, 1, &tile)
                             step_ahead(&tile, ahead + size)
                             at = at + left
                             pieces = pieces - 1

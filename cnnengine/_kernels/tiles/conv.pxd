@@ -18,6 +18,7 @@ cdef struct conv_tile_t:
     Py_ssize_t rplane, rstep
     const float *ahead                  # weights to fetch into the second-level cache meanwhile
     Py_ssize_t ahead_lines              # 64-byte lines of them per input plane and tap
+    const float *ahead_end              # where those end: no tile after this begins another line of them
     int first, last                     # first / last K block: start from the bias, finish with residual and clip
     float low, high                     # clip bounds; -inf and inf where there is none
 
@@ -29,18 +30,39 @@ cdef inline void start_ahead(conv_tile_t *t, const float *w, Py_ssize_t floats, 
     """Spread the fetching of `floats` weights at w over the next `tiles` tiles (t.planes and t.n_taps are set)."""
     cdef Py_ssize_t steps = tiles * t.n_taps * t.planes
     t.ahead = w
+    t.ahead_end = w + floats
     t.ahead_lines = (floats // LINE + steps - 1) // steps if steps > 0 else 0
 
 
-cdef inline void step_ahead(conv_tile_t *t, const float *end) noexcept nogil:
-    """After a tile: on to the next lines, none beyond `end`."""
-    t.ahead = t.ahead + t.ahead_lines * t.n_taps * t.planes * LINE
+cdef inline void step_ahead(conv_tile_t *t, const float *end, Py_ssize_t count=1) noexcept nogil:
+    """After `count` tiles: on to the next lines, none beyond `end`."""
+    t.ahead = t.ahead + count * t.ahead_lines * t.n_taps * t.planes * LINE
     if t.ahead >= end:
         t.ahead_lines = 0
 
 
-# Computes `width` neighbouring pixels of 1 to 4 output blocks.
-ctypedef void (*conv_tile_fn)(int width, const conv_tile_t *t) noexcept nogil
+# Computes `count` tiles side by side, each of `width` neighbouring pixels of 1 to 4 output blocks.
+ctypedef void (*conv_tile_fn)(int width, Py_ssize_t count, const conv_tile_t *t) noexcept nogil
+
+
+cdef inline void tile_row(conv_tile_fn tile, Py_ssize_t widest, Py_ssize_t width, conv_tile_t *t) noexcept nogil:
+    """`width` pixels from those where t stands, in tiles of nearly equal width: at most two calls. t moves on."""
+    cdef Py_ssize_t pieces = (width + widest - 1) // widest, narrow, wider, pixels
+    if pieces <= 0:
+        return
+    narrow = width // pieces
+    wider = width - narrow * pieces
+    if wider > 0:
+        tile(<int>narrow + 1, wider, t)
+        step_ahead(t, t.ahead_end, wider)
+        pixels = wider * (narrow + 1)
+        t.x = t.x + pixels * t.xstep
+        t.y = t.y + pixels * t.ystep
+        if t.residual != NULL:
+            t.residual = t.residual + pixels * t.rstep
+    tile(<int>narrow, pieces - wider, t)
+    step_ahead(t, t.ahead_end, pieces - wider)
+
 
 cdef struct depthwise_tile_t:
     const float *x                      # first pixel of the first row

@@ -25,8 +25,9 @@ What the compiler needs
     Only the last plane may have fewer channels: lanes beyond them are never read, whatever lies there.
 
 Fetching ahead
-    The pixels of the next plane go to the first-level cache (with several taps most of them are there), and a share of the weights
-    that the next tiles will need to the second: rows of planes and panels lie too far apart for the processor to guess.
+    The pixels of the next plane, or of the next tile, go to the first-level cache (with several taps most of them are there), and a
+    share of the weights that the next tiles will need to the second: rows of planes and panels lie too far apart for the processor
+    to guess.
 
 Planes of one channel
     Kernel taps that are neighbours in a row of x lie side by side as the channels of a pixel do, and their weights too: a run of
@@ -53,6 +54,8 @@ cdef extern from "simd.h" nogil:
     #define WIDTH_K7 (VREGISTERS < 32 ? 7 : 14)
     /* the same pointer, but loads through it are not moved out of a loop: they would be spilled, and read from the stack */
     AI const float *unmoved(const float *p) { __asm__("" : "+r"(p)); return p; }
+    /* the same pointer, but what is read through it is read anew: kept from before, it would be kept on the stack */
+    AI const void *unread(const void *p) { __asm__("" : "+r"(p)); return p; }
     """
     ctypedef float vf
     ctypedef int vi
@@ -61,6 +64,7 @@ cdef extern from "simd.h" nogil:
     vf vload(const float *) noexcept
     vf vload_part(const float *, int) noexcept
     const float *unmoved(const float *) noexcept
+    const void *unread(const void *) noexcept
     void vstore(float *, vf) noexcept
     vf vmax_keep(vf, float) noexcept
     void vkeep(vf) noexcept
@@ -133,89 +137,112 @@ cdef inline void load_weights(const int B, vf *wv, const float *w, const float *
         if B > 3: wv[3] = vplace(wv[3])
 
 
-cdef inline void tile(const int P, const int B, const int S, const int IC, const conv_tile_t *t) noexcept nogil:
-    """P pixels x B blocks at stride S (0: t.xstep) over planes of IC channels."""
+cdef inline void tile(const int P, const int B, const int S, const int IC, Py_ssize_t count, const conv_tile_t *t) noexcept nogil:
+    """`count` tiles of P pixels x B blocks, side by side, at stride S (0: t.xstep) over planes of IC channels.
+
+    Short sums are over after a hundred cycles: a call for each tile would cost a tenth of them. What tiles share is read again for
+    each one (`unread`): kept, it would be put on the stack, and stores are what the end of a tile waits for.
+    """
     cdef vf acc[28]
     cdef vf wv[4]
     cdef int p
-    cdef Py_ssize_t c = t.planes + (1 if t.partial else 0), tap, k, ic, n_taps = t.n_taps
-    cdef Py_ssize_t step = S * IC if S else t.xstep
-    cdef const float *xc = t.x
+    cdef Py_ssize_t c, tap, k, ic, step, line, lines = t.ahead_lines
+    cdef const float *x = t.x
+    cdef const float *xc
     cdef const float *xi
     cdef const float *end
-    cdef const float *w = t.w
-    cdef const float *w2 = t.w2
+    cdef const float *w
+    cdef const float *w2
     cdef const float *ahead = t.ahead
-    cdef Py_ssize_t line, lines = t.ahead_lines
-    cdef const Py_ssize_t *taps = t.taps
-    if t.first:
-        load_weights(B, wv, t.bias, t.bias + 2 * LANES)
-        pixels(SET, P, B, acc, wv, NULL, NULL, 0, 0, 0)
-    else:
-        pixels(READ, P, B, acc, NULL, NULL, t.y, t.ystep, t.yplane, 0)
-    if n_taps == 0:
-        c = 0
-    while c > 0:
-        c = c - 1
-        ic = t.channels
-        if c == 0 and t.partial:
-            ic = t.partial
-        tap = 0
-        while True:
-            xi = xc + taps[tap]
+    cdef const float *residual = t.residual
+    cdef float *y = t.y
+    while True:
+        t = <const conv_tile_t *>unread(t)
+        step = S * IC if S else t.xstep
+        c = t.planes + (1 if t.partial else 0)
+        xc = x
+        w = t.w
+        w2 = t.w2
+        if t.first:
+            load_weights(B, wv, t.bias, t.bias + 2 * LANES)
+            pixels(SET, P, B, acc, wv, NULL, NULL, 0, 0, 0)
+        else:
+            pixels(READ, P, B, acc, NULL, NULL, y, t.ystep, t.yplane, 0)
+        if t.n_taps == 0:
+            c = 0
+        while c > 0:
+            c = c - 1
+            ic = t.channels
+            if c == 0 and t.partial:
+                ic = t.partial
+            tap = 0
+            while True:
+                xi = xc + t.taps[tap]
+                if t.skips != NULL:
+                    w = w + t.skips[tap] * ic * (2 if B > 2 else B) * LANES
+                    if B > 2:
+                        w2 = w2 + t.skips[tap] * ic * (B - 2) * LANES
+                for line in range(lines):
+                    prefetch_l2(ahead)
+                    ahead = ahead + LINE
+                # with 16 registers a plane is half as wide, and fetching the next tile's first one costs more than it saves
+                if IC > 1 and t.n_taps == 1 and (c > 0 or not UNROLL):
+                    end = xi + t.xplane if UNROLL or c > 0 else x + P * step + t.taps[0]
+                    for p in range((P * LANES + LINE - 1) // LINE if S == 1 else P):
+                        prefetch_l1(end + p * (LINE if S == 1 else step))
+                if UNROLL and IC > 1 and ic == LANES:
+                    xi = unmoved(xi)
+                    for k in range(LANES):
+                        load_weights(B, wv, w, w2)
+                        pixels(MULTIPLY, P, B, acc, wv, xi + k, NULL, step, 0, 0)
+                        w = w + (2 if B > 2 else B) * LANES
+                        if B > 2:
+                            w2 = w2 + (B - 2) * LANES
+                else:
+                    end = xi + ic
+                    while True:
+                        load_weights(B, wv, w, w2)
+                        pixels(MULTIPLY, P, B, acc, wv, xi, NULL, step, 0, 0)
+                        # the sums return to their registers: without this the last ones land in those of the weights, and are moved
+                        vkeep(wv[0])
+                        if B > 1: vkeep(wv[1])
+                        if B > 2: vkeep(wv[2])
+                        if B > 3: vkeep(wv[3])
+                        w = w + (2 if B > 2 else B) * LANES
+                        if B > 2:
+                            w2 = w2 + (B - 2) * LANES
+                        xi = xi + 1
+                        if xi == end:
+                            break
+                tap = tap + 1
+                if tap == t.n_taps:
+                    break
             if t.skips != NULL:
-                w = w + t.skips[tap] * ic * (2 if B > 2 else B) * LANES
+                w = w + t.skips[t.n_taps] * ic * (2 if B > 2 else B) * LANES
                 if B > 2:
-                    w2 = w2 + t.skips[tap] * ic * (B - 2) * LANES
-            for line in range(lines):
-                prefetch_l2(ahead)
-                ahead = ahead + LINE
-            if IC > 1 and n_taps == 1:
-                for p in range((P * LANES + LINE - 1) // LINE if S == 1 else P):
-                    prefetch_l1(xi + t.xplane + p * (LINE if S == 1 else step))
-            if UNROLL and IC > 1 and ic == LANES:
-                xi = unmoved(xi)
-                for k in range(LANES):
-                    load_weights(B, wv, w, w2)
-                    pixels(MULTIPLY, P, B, acc, wv, xi + k, NULL, step, 0, 0)
-                    w = w + (2 if B > 2 else B) * LANES
-                    if B > 2:
-                        w2 = w2 + (B - 2) * LANES
-            else:
-                end = xi + ic
-                while True:
-                    load_weights(B, wv, w, w2)
-                    pixels(MULTIPLY, P, B, acc, wv, xi, NULL, step, 0, 0)
-                    # the sums return to their registers: without this the last ones land in those of the weights, and are moved
-                    vkeep(wv[0])
-                    if B > 1: vkeep(wv[1])
-                    if B > 2: vkeep(wv[2])
-                    if B > 3: vkeep(wv[3])
-                    w = w + (2 if B > 2 else B) * LANES
-                    if B > 2:
-                        w2 = w2 + (B - 2) * LANES
-                    xi = xi + 1
-                    if xi == end:
-                        break
-            tap = tap + 1
-            if tap == n_taps:
-                break
-        if t.skips != NULL:
-            w = w + t.skips[n_taps] * ic * (2 if B > 2 else B) * LANES
-            if B > 2:
-                w2 = w2 + t.skips[n_taps] * ic * (B - 2) * LANES
-        xc = xc + t.xplane
-    if t.last:
-        if t.residual != NULL:
-            pixels(ADD, P, B, acc, NULL, t.residual, NULL, t.rstep, t.rplane, 0)
-        if t.low > -INFINITY:
-            pixels(LOWER, P, B, acc, NULL, NULL, NULL, 0, 0, t.low)
-        if t.high < INFINITY:
-            pixels(UPPER, P, B, acc, NULL, NULL, NULL, 0, 0, t.high)
-    pixels(WRITE, P, B, acc, NULL, NULL, t.y, t.ystep, t.yplane, 0)
+                    w2 = w2 + t.skips[t.n_taps] * ic * (B - 2) * LANES
+            xc = xc + t.xplane
+        t = <const conv_tile_t *>unread(t)
+        if t.last:
+            if residual != NULL:
+                pixels(ADD, P, B, acc, NULL, residual, NULL, t.rstep, t.rplane, 0)
+            if t.low > -INFINITY:
+                pixels(LOWER, P, B, acc, NULL, NULL, NULL, 0, 0, t.low)
+            if t.high < INFINITY:
+                pixels(UPPER, P, B, acc, NULL, NULL, NULL, 0, 0, t.high)
+        pixels(WRITE, P, B, acc, NULL, NULL, y, t.ystep, t.yplane, 0)
+        count = count - 1
+        if count <= 0:
+            break
+        x = x + P * step
+        y = y + P * t.ystep
+        if residual != NULL:
+            residual = residual + P * t.rstep
+        if ahead >= t.ahead_end:
+            lines = 0
 
 
-cdef inline void widths(const int B, const int S, const int IC, const int widest, int P, const conv_tile_t *t) noexcept nogil:
+cdef inline void widths(const int B, const int S, const int IC, const int widest, int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil:
     """The instance for P pixels; `widest` keeps those that would spill from being compiled.
 
     A tree, not a chain: to gcc each comparison halves the odds of what follows, and it neither unrolls nor keeps in registers
@@ -225,62 +252,62 @@ cdef inline void widths(const int B, const int S, const int IC, const int widest
         if P <= 4 or widest <= 4:
             if P <= 2 or widest <= 2:
                 if P <= 1 or widest <= 1:
-                    tile(1, B, S, IC, t)
+                    tile(1, B, S, IC, count, t)
                 else:
-                    tile(2, B, S, IC, t)
+                    tile(2, B, S, IC, count, t)
             else:
                 if P <= 3 or widest <= 3:
-                    tile(3, B, S, IC, t)
+                    tile(3, B, S, IC, count, t)
                 else:
-                    tile(4, B, S, IC, t)
+                    tile(4, B, S, IC, count, t)
         else:
             if P <= 6 or widest <= 6:
                 if P <= 5 or widest <= 5:
-                    tile(5, B, S, IC, t)
+                    tile(5, B, S, IC, count, t)
                 else:
-                    tile(6, B, S, IC, t)
+                    tile(6, B, S, IC, count, t)
             else:
-                tile(7, B, S, IC, t)
+                tile(7, B, S, IC, count, t)
     else:
         if P <= 11 or widest <= 11:
             if P <= 9 or widest <= 9:
                 if P <= 8 or widest <= 8:
-                    tile(8, B, S, IC, t)
+                    tile(8, B, S, IC, count, t)
                 else:
-                    tile(9, B, S, IC, t)
+                    tile(9, B, S, IC, count, t)
             else:
                 if P <= 10 or widest <= 10:
-                    tile(10, B, S, IC, t)
+                    tile(10, B, S, IC, count, t)
                 else:
-                    tile(11, B, S, IC, t)
+                    tile(11, B, S, IC, count, t)
         else:
             if P <= 13 or widest <= 13:
                 if P <= 12 or widest <= 12:
-                    tile(12, B, S, IC, t)
+                    tile(12, B, S, IC, count, t)
                 else:
-                    tile(13, B, S, IC, t)
+                    tile(13, B, S, IC, count, t)
             else:
-                tile(14, B, S, IC, t)
+                tile(14, B, S, IC, count, t)
 
 
-cdef void blocked_1_0(int P, const conv_tile_t *t) noexcept nogil: widths(1, 0, LANES, WIDTH1, P, t)
-cdef void blocked_1_1(int P, const conv_tile_t *t) noexcept nogil: widths(1, 1, LANES, WIDTH1, P, t)
-cdef void blocked_1_2(int P, const conv_tile_t *t) noexcept nogil: widths(1, 2, LANES, WIDTH1, P, t)
-cdef void blocked_2_0(int P, const conv_tile_t *t) noexcept nogil: widths(2, 0, LANES, WIDTH2, P, t)
-cdef void blocked_2_1(int P, const conv_tile_t *t) noexcept nogil: widths(2, 1, LANES, WIDTH2, P, t)
-cdef void blocked_2_2(int P, const conv_tile_t *t) noexcept nogil: widths(2, 2, LANES, WIDTH2, P, t)
-cdef void blocked_3_0(int P, const conv_tile_t *t) noexcept nogil: widths(3, 0, LANES, WIDTH3, P, t)
-cdef void blocked_3_1(int P, const conv_tile_t *t) noexcept nogil: widths(3, 1, LANES, WIDTH3, P, t)
-cdef void blocked_3_2(int P, const conv_tile_t *t) noexcept nogil: widths(3, 2, LANES, WIDTH3, P, t)
-cdef void blocked_4_0(int P, const conv_tile_t *t) noexcept nogil: widths(4, 0, LANES, WIDTH4, P, t)
-cdef void blocked_4_1(int P, const conv_tile_t *t) noexcept nogil: widths(4, 1, LANES, WIDTH4, P, t)
-cdef void blocked_4_2(int P, const conv_tile_t *t) noexcept nogil: widths(4, 2, LANES, WIDTH4, P, t)
-cdef void plain_1_0(int P, const conv_tile_t *t) noexcept nogil: widths(1, 0, 1, WIDTH1, P, t)
-cdef void plain_1_1(int P, const conv_tile_t *t) noexcept nogil: widths(1, 1, 1, WIDTH1, P, t)
-cdef void plain_1_2(int P, const conv_tile_t *t) noexcept nogil: widths(1, 2, 1, WIDTH1, P, t)
-cdef void plain_2_0(int P, const conv_tile_t *t) noexcept nogil: widths(2, 0, 1, WIDTH2, P, t)
-cdef void plain_2_1(int P, const conv_tile_t *t) noexcept nogil: widths(2, 1, 1, WIDTH2, P, t)
-cdef void plain_2_2(int P, const conv_tile_t *t) noexcept nogil: widths(2, 2, 1, WIDTH2, P, t)
+cdef void blocked_1_0(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(1, 0, LANES, WIDTH1, P, count, t)
+cdef void blocked_1_1(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(1, 1, LANES, WIDTH1, P, count, t)
+cdef void blocked_1_2(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(1, 2, LANES, WIDTH1, P, count, t)
+cdef void blocked_2_0(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(2, 0, LANES, WIDTH2, P, count, t)
+cdef void blocked_2_1(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(2, 1, LANES, WIDTH2, P, count, t)
+cdef void blocked_2_2(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(2, 2, LANES, WIDTH2, P, count, t)
+cdef void blocked_3_0(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(3, 0, LANES, WIDTH3, P, count, t)
+cdef void blocked_3_1(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(3, 1, LANES, WIDTH3, P, count, t)
+cdef void blocked_3_2(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(3, 2, LANES, WIDTH3, P, count, t)
+cdef void blocked_4_0(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(4, 0, LANES, WIDTH4, P, count, t)
+cdef void blocked_4_1(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(4, 1, LANES, WIDTH4, P, count, t)
+cdef void blocked_4_2(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(4, 2, LANES, WIDTH4, P, count, t)
+cdef void plain_1_0(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(1, 0, 1, WIDTH1, P, count, t)
+cdef void plain_1_1(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(1, 1, 1, WIDTH1, P, count, t)
+cdef void plain_1_2(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(1, 2, 1, WIDTH1, P, count, t)
+cdef void plain_2_0(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(2, 0, 1, WIDTH2, P, count, t)
+cdef void plain_2_1(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(2, 1, 1, WIDTH2, P, count, t)
+cdef void plain_2_2(int P, Py_ssize_t count, const conv_tile_t *t) noexcept nogil: widths(2, 2, 1, WIDTH2, P, count, t)
 
 
 # ---------------------------------------------------------------- depthwise
@@ -589,7 +616,8 @@ cdef inline void grouped_stride(const int S, const depthwise_tile_t *t) noexcept
     while not UNROLL and (n - at >= 28 or n - at == 14):
         grouped_part(14, S, at, t)
         at = at + 14
-    while n - at >= 10:
+    # on 16 registers the sums, a row of weights, the order and a pixel would be too many
+    while not UNROLL and n - at >= 10:
         grouped_part(10, S, at, t)
         at = at + 10
     while n - at >= 7:

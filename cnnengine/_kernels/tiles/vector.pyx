@@ -11,7 +11,8 @@ Functions
     included, except where a comment says otherwise; NaN gives NaN, infinities give the limit.
 
     What would lose digits is avoided by form: sigmoid, softplus, mish and silu use exp(-|x|) alone, which neither overflows
-    nor cancels; products with exp in the denormal range take it times 2 ** 60 (`exp_scaled`), which goes after the product; Gelu multiplies by the normal distribution's tail instead of subtracting erf from one.
+    nor cancels; products with exp in the denormal range take it times 2 ** 60 (`exp_scaled`), which goes after the product; Gelu
+    takes |x| times the normal distribution's tail from max(x, 0) instead of subtracting erf from one.
 
 Accumulation
     Sums run in several registers over at most BLOCK registers each, then go on in double: the error does not grow with n.
@@ -294,32 +295,99 @@ cdef inline vf vmish(vf x) noexcept nogil:
     return x * (top / bottom) * vselect(negative, vset(TINY), vset(1.0))
 
 
-cdef inline vf vgelu(vf x) noexcept nogil:
-    """x * P(X <= x) of the normal distribution: x times the tail below zero, x times (1 - tail) above.
+cdef inline void vgelu(const float *x, float *y, const int N) noexcept nogil:
+    """x * P(X <= x) of the normal distribution, for N registers in step (see vsilu): max(x, 0) - t * tail(t), t = |x|.
 
-    The tail is exp(-t^2 / 2) * w(t), t = |x|; w(t) * (t + 2.5) is a polynomial in (t - 2.5) / (t + 2.5). The square is split, its
-    first part exact, since an error of t^2 / 2 is a relative error of the result.
+    The tail is exp(-t^2 / 2) * w(t); w(t) * (t + 2.5) is a polynomial in (t - 2.5) / (t + 2.5). The square is split, its first
+    part exact, since an error of t^2 / 2 is a relative error of the result. The exponential is taken 2 ** 60 times as large, and what
+    comes out below the normal numbers is rounded once. From 15 on there is no tail.
     """
-    cdef vf t, v, w, rcp, high, low, tail
-    cdef vi negative
-    x = vmax_keep(x, -15.0)
-    t = vmin_keep(vf_abs(x), 15.0)
-    rcp = vset(1.0) / (t + <float>2.5)
-    v = <float>1.0 - rcp * <float>5.0
-    w = v * <float>-0.0001577031216584146 + <float>-0.00031162399682216346
-    w = w * v + <float>0.0006844132440164685
-    w = w * v + <float>0.0025239340029656887
-    w = w * v + <float>-0.0016008301172405481
-    w = w * v + <float>-0.016386186704039574
-    w = w * v + <float>0.009235875681042671
-    w = w * v + <float>0.13198697566986084
-    w = w * v + <float>-0.43369200825691223
-    w = w * v + <float>0.7066566348075867
-    high = vi_bits(vf_bits(t) & -4096)
-    low = (t - high) * (t + high) * <float>-0.5
-    tail = w * rcp * exp_scaled(high * high * <float>-0.5, low, 60)
-    negative = vlt(x, vset(0.0))
-    return x * vselect(negative, tail, vset(1.0) - tail * TINY) * vselect(negative, vset(TINY), vset(1.0))
+    cdef vf t[4]
+    cdef vf v[4]
+    cdef vf w[4]
+    cdef vf r[4]
+    cdef vf n[4]
+    cdef int i
+    for i in range(N):
+        t[i] = vmin_keep(vf_abs(vload(x + i * LANES)), 15.0)
+    for i in range(N):
+        r[i] = vdivide(vset(1.0), t[i] + <float>2.5)
+    for i in range(N):
+        v[i] = <float>1.0 - r[i] * <float>5.0
+    for i in range(N):
+        r[i] = r[i] * t[i]
+    for i in range(N):
+        w[i] = v[i] * <float>-0.0001577031216584146 + <float>-0.00031162399682216346
+    for i in range(N):
+        w[i] = w[i] * v[i] + <float>0.0006844132440164685
+    for i in range(N):
+        w[i] = w[i] * v[i] + <float>0.0025239340029656887
+    for i in range(N):
+        w[i] = w[i] * v[i] + <float>-0.0016008301172405481
+    for i in range(N):
+        w[i] = w[i] * v[i] + <float>-0.016386186704039574
+    for i in range(N):
+        w[i] = w[i] * v[i] + <float>0.009235875681042671
+    for i in range(N):
+        w[i] = w[i] * v[i] + <float>0.13198697566986084
+    for i in range(N):
+        w[i] = w[i] * v[i] + <float>-0.43369200825691223
+    for i in range(N):
+        w[i] = w[i] * v[i] + <float>0.7066566348075867
+    for i in range(N):
+        w[i] = w[i] * r[i]
+    # t^2 = v + r
+    for i in range(N):
+        v[i] = vi_bits(vf_bits(t[i]) & -4096)
+    for i in range(N):
+        r[i] = (t[i] - v[i]) * (t[i] + v[i])
+    for i in range(N):
+        v[i] = v[i] * v[i]
+    # exp(-t^2 / 2) = 2 ** n * exp(-r / 2), |r| <= log(2): twice log(2) in two parts, the first short enough for an exact product
+    # without FMA. 60 more than the exponent stands in the low bits of t
+    for i in range(N):
+        t[i] = v[i] * <float>-0.72134752044448170 + <float>12582972.0
+    for i in range(N):
+        n[i] = t[i] - <float>12582972.0
+    for i in range(N):
+        v[i] = n[i] * <float>1.38671875 + v[i]
+    for i in range(N):
+        v[i] = n[i] * <float>-4.24388880e-4 + v[i]
+    for i in range(N):
+        r[i] = v[i] + r[i]
+    for i in range(N):
+        v[i] = r[i] * <float>2.163063436455559e-05 + <float>-0.00026169363991357386
+    for i in range(N):
+        v[i] = v[i] * r[i] + <float>0.002604250330477953
+    for i in range(N):
+        v[i] = v[i] * r[i] + <float>-0.020833037793636322
+    for i in range(N):
+        v[i] = v[i] * r[i] + <float>0.1249999850988388
+    for i in range(N):
+        v[i] = v[i] * r[i] + <float>-0.5
+    for i in range(N):
+        v[i] = v[i] * r[i] + <float>1.0
+    for i in range(N):
+        v[i] = vi_bits(vf_bits(v[i]) + (vf_bits(t[i]) << 23)) * w[i]
+    for i in range(N):
+        vstore(y + i * LANES, vmax_keep(vload(x + i * LANES), 0.0) - v[i] * TINY)
+
+
+cdef void gelu(const float *x, float *y, Py_ssize_t n) noexcept nogil:
+    cdef float part[LANES]
+    cdef Py_ssize_t i = 0
+    cdef int left
+    while i + 4 * LANES <= n:
+        vgelu(x + i, y + i, 4)
+        i = i + 4 * LANES
+    while i + LANES <= n:
+        vgelu(x + i, y + i, 1)
+        i = i + LANES
+    left = <int>(n - i)
+    if left > 0:
+        vstore(part, vload_part(x + i, left))
+        vgelu(part, part, 1)
+        vstore_part(y + i, vload(part), left)
 
 
 cdef inline vf vgelu_tanh(vf x) noexcept nogil:
@@ -456,8 +524,6 @@ cdef inline vf apply(const int K, vf x, float alpha, float beta) noexcept nogil:
         return vselect(vlt(x, zero), expm1_negative(vmin_keep(x, 0.0)) * alpha, x) * beta
     elif K == ACT_CELU:
         return vselect(vlt(x, zero), expm1_negative(vmin_keep(x / vset(alpha), 0.0)) * alpha, x)
-    elif K == ACT_GELU:
-        return vgelu(x)
     elif K == ACT_GELU_TANH:
         return vgelu_tanh(x)
     elif K == ACT_MISH:
@@ -528,7 +594,7 @@ cdef void activate(int kind, const float *x, float *y, Py_ssize_t n, float alpha
     elif kind == ACT_ELU: each(ACT_ELU, x, y, n, alpha, beta)
     elif kind == ACT_SELU: each(ACT_SELU, x, y, n, alpha, beta)
     elif kind == ACT_CELU: each(ACT_CELU, x, y, n, alpha, beta)
-    elif kind == ACT_GELU: each(ACT_GELU, x, y, n, alpha, beta)
+    elif kind == ACT_GELU: gelu(x, y, n)
     elif kind == ACT_GELU_TANH: each(ACT_GELU_TANH, x, y, n, alpha, beta)
     elif kind == ACT_MISH: each(ACT_MISH, x, y, n, alpha, beta)
     elif kind == ACT_SOFTPLUS: each(ACT_SOFTPLUS, x, y, n, alpha, beta)
