@@ -17,7 +17,7 @@ from .._kernels.conv import Slab, pack_into
 from ..errors import InputError, ShapeError
 from ..graph import TensorSpec
 from ..records import lazy
-from .layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, is_mapped, kept, merge_halos
+from .layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, aligned_empty, is_mapped, kept, merge_halos
 from .packing import Copy, Panels
 from .share import share
 
@@ -213,18 +213,23 @@ class Emitter:
         pending, self._pending = self._pending, []
         threads = threads if self._bytes > ALONE else 1
         self._bytes = 0
+        if self._slabs is not None:
+            self._slabs.extend(Slab() for _ in range(len(self._slabs), threads))
+        empty = aligned_empty if self._slabs is None else self._slabs[0].floats
         jobs: list[Callable[[int], None]] = []
         for one in pending:
             # in parts, a file's pages are given back before the whole is made, and threads share it
             build = one.build
-            parts = build.parts() if isinstance(build, Copy) else build.parts(self.lanes) if isinstance(build, Panels) else None
+            parts = None
+            if isinstance(build, Copy):
+                parts = build.parts()
+            elif isinstance(build, Panels):
+                parts = build.parts(self.lanes, empty)
             if parts is not None:
                 _hold(one.buffer, parts[0])
                 jobs.extend(lambda _, one=one, part=part: self._pack_part(one, part) for part in parts[1])  # type: ignore[misc]
             else:
                 jobs.append(lambda thread, one=one: self._pack(one, thread))  # type: ignore[misc]
-        if self._slabs is not None:
-            self._slabs.extend(Slab() for _ in range(len(self._slabs), threads))
         share(jobs, threads)
         for one in pending:
             assert one.buffer.array is not None

@@ -11,8 +11,8 @@ from .._kernels.conv import pack_conv, pack_panels
 from ..graph import Scaled
 from .layout import aligned_empty, is_mapped
 
-PART = 8 << 20
-"""Bytes of a constant that are made at a time."""
+PART = 2 << 20
+"""Bytes of a constant that are made at a time: so much of a file and of products with a scale is held beside what is packed."""
 
 Jobs = list[Callable[[], int]]
 """Each makes a part and tells its bytes; in any order, and side by side."""
@@ -82,13 +82,13 @@ class Panels:
         packed: np.ndarray = pack_conv(self._rows(0, self.weights.shape[1 if self.transposed else 0]), self.groups, self.channels)
         return packed
 
-    def parts(self, lanes: int) -> tuple[np.ndarray, Jobs] | None:
-        """Memory for the panels and what fills it; None for weights that one thread may pack."""
+    def parts(self, lanes: int, empty: Callable[[int], np.ndarray] = aligned_empty) -> tuple[np.ndarray, Jobs] | None:
+        """Memory for the panels, by `empty`, and what fills it; None for weights that one thread may pack."""
         if self.weights.nbytes <= PART or self.groups != 1:
             return None
         shape = self.weights.shape[::-1] if self.transposed else self.weights.shape
         o, row = shape[0], math.prod(shape[1:])
-        made = aligned_empty(-(-o // lanes) * lanes * row)
+        made = empty(-(-o // lanes) * lanes * row)
         step = max(PART // 4 // row // (2 * lanes), 1) * 2 * lanes
 
         def fill(start: int) -> int:
