@@ -132,9 +132,13 @@ class Scaled:
         self.size, self.nbytes = source.size, source.nbytes
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        from ._kernels.conv import scale_rows  # only here: the graph itself needs no compiled code
+
         source = np.asarray(self.source)
-        out = np.empty_like(source)
-        np.multiply(source, self.scale, out=out, casting="same_kind")
+        out: np.ndarray | None = scale_rows(source, self.scale)
+        if out is None:
+            out = np.empty_like(source)
+            np.multiply(source, self.scale, out=out, casting="same_kind")
         return out if dtype is None else out.astype(dtype, copy=False)
 
     def __getattr__(self, name: str) -> object:

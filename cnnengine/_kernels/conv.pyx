@@ -533,6 +533,57 @@ def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
     return packed
 
 
+def scale_rows(source, scale):
+    """float32 weights times a float64 number per index of their first axis: the products of float64, rounded once.
+
+    Parameters
+    ----------
+    source : ndarray of float32
+        C-contiguous, or a matrix whose columns are.
+    scale : ndarray of float64, shape (len(source), 1, ...)
+
+    Returns
+    -------
+    ndarray of float32, or None
+        In the source's order; None for other forms, which NumPy multiplies.
+    """
+    cdef Py_ssize_t rows = source.shape[0], columns, stride, i, k
+    if source.dtype != np.float32 or source.size == 0 or scale.size != rows or scale.ndim != source.ndim or scale.shape[0] != rows:
+        return None
+    cdef const double[::1] factors = np.ascontiguousarray(scale, np.float64).reshape(-1)
+    out = np.empty_like(source)
+    cdef char *to = <char *><size_t>out.ctypes.data
+    cdef const char *x = <const char *><size_t>source.ctypes.data       # perhaps unaligned: a view of a file
+    if source.flags.c_contiguous:
+        columns = source.size // rows
+        with nogil:
+            for i in range(rows):
+                scale_run(x + i * columns * 4, &factors[i], 0, <float *>to + i * columns, columns)
+        return out
+    if source.size != rows * source.shape[1] or source.strides[0] != 4 or source.strides[1] < 4 * rows or source.strides[1] % 4:
+        return None
+    columns, stride = source.shape[1], source.strides[1]
+    out = np.empty((columns, rows), np.float32)
+    to = <char *><size_t>out.ctypes.data
+    with nogil:
+        for k in range(columns):
+            scale_run(x + k * stride, &factors[0], 1, <float *>to + k * rows, rows)
+    return out.T.reshape(source.shape)
+
+
+cdef void scale_run(const char *x, const double *scale, Py_ssize_t step, float *y, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef float v
+    if step:
+        for i in range(n):
+            memcpy(&v, x + 4 * i, 4)
+            y[i] = <float>(v * scale[i])
+    else:
+        for i in range(n):
+            memcpy(&v, x + 4 * i, 4)
+            y[i] = <float>(v * scale[0])
+
+
 def pack_panels(w, Py_ssize_t channels, float[::1] out, Py_ssize_t first):
     """The panels of the outputs from `first` on, whose weights `w` are, as `pack_conv` writes them into all of `out`.
 
