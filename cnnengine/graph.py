@@ -163,9 +163,13 @@ class Scaled(Computed):
         self.scale = scale
 
     def _made(self) -> np.ndarray:
+        from ._kernels.conv import scale_rows  # only here: the graph itself needs no compiled code
+
         source = np.asarray(self.source)
-        out = np.empty_like(source)
-        np.multiply(source, self.scale, out=out, casting="same_kind")
+        out: np.ndarray | None = scale_rows(source, self.scale)
+        if out is None:
+            out = np.empty_like(source)
+            np.multiply(source, self.scale, out=out, casting="same_kind")
         return out
 
 

@@ -38,6 +38,7 @@ from cnnengine._kernels import ACTIVATIONS
 
 cdef extern from "portable.h" nogil:
     size_t second_level_cache() noexcept
+    void fetch_ahead(const char *p, Py_ssize_t size) noexcept
 
 
 cdef activation_t activation_of(object activation) except *:
@@ -536,6 +537,83 @@ def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
     return packed
 
 
+def scale_rows(source, scale):
+    """float32 weights times a float64 number per index of their first axis: the products of float64, rounded once.
+
+    Parameters
+    ----------
+    source : ndarray of float32
+        C-contiguous, or a matrix whose columns are.
+    scale : ndarray of float64, shape (len(source), 1, ...)
+
+    Returns
+    -------
+    ndarray of float32, or None
+        In the source's order; None for other forms, which NumPy multiplies.
+    """
+    cdef Py_ssize_t rows = source.shape[0], columns, stride, i, k
+    if source.dtype != np.float32 or source.size == 0 or scale.size != rows or scale.ndim != source.ndim or scale.shape[0] != rows:
+        return None
+    cdef const double[::1] factors = np.ascontiguousarray(scale, np.float64).reshape(-1)
+    out = np.empty_like(source)
+    cdef char *to = <char *><size_t>out.ctypes.data
+    cdef const char *x = <const char *><size_t>source.ctypes.data       # perhaps unaligned: a view of a file
+    if source.flags.c_contiguous:
+        columns = source.size // rows
+        with nogil:
+            for i in range(rows):
+                scale_run(x + i * columns * 4, &factors[i], 0, <float *>to + i * columns, columns)
+        return out
+    if source.size != rows * source.shape[1] or source.strides[0] != 4 or source.strides[1] < 4 * rows or source.strides[1] % 4:
+        return None
+    columns, stride = source.shape[1], source.strides[1]
+    out = np.empty((columns, rows), np.float32)
+    to = <char *><size_t>out.ctypes.data
+    with nogil:
+        for k in range(columns):
+            scale_run(x + k * stride, &factors[0], 1, <float *>to + k * rows, rows)
+    return out.T.reshape(source.shape)
+
+
+cdef void scale_run(const char *x, const double *scale, Py_ssize_t step, float *y, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef float v
+    if step:
+        for i in range(n):
+            memcpy(&v, x + 4 * i, 4)
+            y[i] = <float>(v * scale[i])
+    else:
+        for i in range(n):
+            memcpy(&v, x + 4 * i, 4)
+            y[i] = <float>(v * scale[0])
+
+
+def pack_panels(w, Py_ssize_t channels, float[::1] out, Py_ssize_t first):
+    """The panels of the outputs from `first` on, whose weights `w` are, as `pack_conv` writes them into all of `out`.
+
+    `first` is the first output of a panel, and `w` ends with a panel or with the last output.
+    """
+    w = np.asarray(w, np.float32)
+    cdef const KernelTable *table = current_table()
+    cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], cg = w.shape[1], n_taps = int(np.prod(w.shape[2:], dtype=np.int64))
+    cdef Py_ssize_t at = first * cg * n_taps
+    cdef bint columns = n_taps == 1 and o > 1 and cg > 1 and w.strides[0] == 4
+    if first < 0 or first % (2 * lanes) or at + (o + lanes - 1) // lanes * lanes * cg * n_taps > out.shape[0]:
+        raise ValueError(f"pack_panels: outputs {first} to {first + o} of {out.shape[0]} floats")
+    if o * cg * n_taps == 0:
+        return
+    w = w.reshape(o, cg, n_taps)
+    if not columns:
+        w = np.ascontiguousarray(w)
+    cdef const char *source = <const char *><size_t>w.ctypes.data      # perhaps unaligned: a view of a file
+    cdef Py_ssize_t step = w.strides[1]
+    with nogil:
+        if columns:
+            pack_columns(source, step, &out[at], o, cg, lanes)
+        else:
+            pack_group(source, &out[at], o, cg, n_taps, channels, table)
+
+
 cdef enum:
     STAGED = 4096           # floats of weights that are transposed at a time: they stay in the first-level cache
 
@@ -546,8 +624,11 @@ cdef void pack_group(const char *w, float *out, Py_ssize_t og, Py_ssize_t cg, Py
     side (rows may lie unaligned, and at distances that meet in few sets of the cache) and transposed by vectors from there."""
     cdef float stage[STAGED]
     cdef float turned[STAGED]
-    cdef Py_ssize_t lanes = table.lanes, o0 = 0, c0, n, width, valid, i, k, t, first, some
+    cdef Py_ssize_t lanes = table.lanes, o0 = 0, c0, n, width, valid, i, k, t, first, some, ahead
     cdef const char *row
+    cdef const char *part
+    if n_taps == 1:
+        channels = cg       # the same order, and longer pieces of the rows
     while o0 < og:
         width = 2 * lanes if og - o0 > lanes else lanes
         valid = width if og - o0 > width else og - o0
@@ -567,8 +648,11 @@ cdef void pack_group(const char *w, float *out, Py_ssize_t og, Py_ssize_t cg, Py
                     some = n_taps - first % n_taps if n_taps - first % n_taps < some else some
                 if some > n * n_taps - first:
                     some = n * n_taps - first
+                ahead = smaller(some, (cg - c0) * n_taps - first - some) * <Py_ssize_t>sizeof(float)
                 for i in range(valid):
-                    memcpy(stage + i * some, row + (i * cg * n_taps + first) * <Py_ssize_t>sizeof(float), some * sizeof(float))
+                    part = row + (i * cg * n_taps + first) * <Py_ssize_t>sizeof(float)
+                    memcpy(stage + i * some, part, some * sizeof(float))
+                    fetch_ahead(part + some * sizeof(float), ahead)
                 if n_taps == 1:
                     table.move.transpose(stage, some, out + first * width, width, valid, some)
                 else:

@@ -27,6 +27,13 @@ static inline void *aligned_malloc(size_t size)
     return p;
 }
 
+/* bring a run of bytes that will be read soon */
+static inline void fetch_ahead(const char *p, ptrdiff_t size)
+{
+    for (ptrdiff_t i = 0; i < size; i += 64)
+        __builtin_prefetch(p + i);
+}
+
 static inline void aligned_release(void *p)
 {
     free(p);

@@ -77,6 +77,8 @@ class Lowering(Protocol):
     """Channels of one plane on the chosen instruction set."""
     winograd: bool
     """Whether convolutions may use Winograd's algorithm, which rounds more."""
+    keeps: bool
+    """Whether what `pack` makes serves more than one run: a single layer called as a function packs at each call."""
 
     @property
     def inputs(self) -> tuple[TensorSpec | None, ...]:

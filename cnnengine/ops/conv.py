@@ -17,6 +17,7 @@ from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorErro
 from ..graph import TensorSpec
 from ..records import dataclass
 from ..runtime.layout import NO_HALO, Halo, merge_halos
+from ..runtime.packing import Panels
 from ..window import Window
 from .base import Activation, Lowering, NodeRecord, Operator
 
@@ -396,7 +397,7 @@ class Conv(_Convolution):
                         "weight_taps": ([at for at, _ in used], len(taps)),
                     }
                 )
-        packed = ctx.pack(("conv", *names, g, lanes), lambda: pack_conv(w, g, lanes))
+        packed = ctx.pack(("conv", *names, g, lanes), Panels(w, lanes, g))
         bias_packed = ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g))
         # for one unit of outputs the kernel itself lays the rows of few plain channels between zeros; else that takes as long
         whole = lanes == 1 and regions is None and len(out) < 3 and min(out) > 0 and o <= 2 * ctx.lanes
@@ -514,7 +515,7 @@ class ConvChain(Operator):
                 hidden = w.shape[0]
                 window = conv._window(w.shape)
             else:
-                packed.append(ctx.pack(("conv", *names, 1, ctx.lanes), lambda w=w: pack_conv(w, 1, ctx.lanes)))  # type: ignore[misc]
+                packed.append(ctx.pack(("conv", *names, 1, ctx.lanes), Panels(w, ctx.lanes)))
                 packed.append(ctx.pack(("bias", *names, 1), lambda w=w, bias=bias: pack_bias(bias, w.shape[0])))  # type: ignore[misc]
         out, begins, _ = window.resolve(x.concrete[2:])
         ranges = [[t * d - b for t in range(k)] for k, d, b in zip(window.kernel, window.dilations, begins, strict=True)]

@@ -1,7 +1,8 @@
 """Run one operator on arrays, through the kernels' memoryview fronts: the engine behind `cnnengine.functional`.
 
-The same `lower` as in a model chooses kernels and layouts, so a one-node model gives the same bits. Where the operator's only
-input is the data, or its kernels read the other inputs as they are, shapes decide everything and the launches are kept. Weights
+The same `lower` as in a model chooses kernels and layouts, so a one-node model gives the same bits (but for a few rows of a dense
+layer, whose weights are read as they lie). Where the operator's only input is the data, or its kernels read the other inputs as
+they are, shapes decide everything and the launches are kept. Weights
 are packed anew at each call: they may change between calls, and nothing tells whether an array was written to. Of layers
 with small weights the launches are kept too, for each thread, made over stand-ins that weights are copied into and packed from.
 """
@@ -167,7 +168,7 @@ def _prepare(op: Operator, specs: Sequence[TensorSpec | None], outputs: int | No
     made = op.infer(specs)[:outputs]
     if not all(s.is_concrete for s in made):
         return None
-    emitter = Emitter(dispatch.lanes(), {})
+    emitter = Emitter(dispatch.lanes(), {}, keeps=False)
     names = []
     for i, spec in enumerate(specs):
         names.append("" if spec is None else f"input {i}")

@@ -18,15 +18,13 @@ from ..errors import InputError, ShapeError
 from ..graph import TensorSpec
 from ..records import lazy
 from .layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, aligned_empty, is_mapped, kept, merge_halos
+from .packing import Copy, Panels
 from .share import share
 
 FLOAT32 = np.dtype(np.float32)
 
 WHOLE = (-1,)
 """The shape of a reference to all of a constant, whose size is known when it is packed."""
-
-PART = 8 << 20
-"""Bytes of a constant that are copied at a time."""
 
 ALONE = 4 << 20
 """Bytes of constants that one thread packs sooner than others are started."""
@@ -109,35 +107,6 @@ def _hold(buffer: Buffer, array: np.ndarray) -> None:
     buffer.array, buffer.shape, buffer.dtype = array, array.shape, array.dtype
 
 
-class Copy:
-    """Makes a constant as it is, in memory that a run may read, part by part where it lies in a file."""
-
-    def __init__(self, source: np.ndarray) -> None:
-        self.source = source
-
-    def __call__(self) -> np.ndarray:
-        if not is_mapped(self.source):
-            return self.source
-        made, parts = self.parts()
-        for part in parts:
-            part()
-        return made
-
-    def parts(self, done: Callable[[int], None] | None = None) -> tuple[np.ndarray, list[Callable[[], None]]]:
-        """Memory for the values, flat, and what fills it by PART bytes, in any order; `done` hears the bytes of each part."""
-        source = np.asarray(self.source)
-        made = aligned_empty(source.size, source.dtype.newbyteorder("="))
-        flat, step = source.reshape(-1), max(PART // max(source.itemsize, 1), 1)
-
-        def fill(start: int) -> None:
-            part = made[start : start + step]
-            part[...] = flat[start : start + step]
-            if done is not None:
-                done(part.nbytes)
-
-        return made, [lambda start=start: fill(start) for start in range(0, flat.size, step)]  # type: ignore[misc]
-
-
 @dataclass(eq=False)
 class _Pending:
     """A constant that is yet to be packed: where it goes, how it is made, and what its errors are located by."""
@@ -164,6 +133,8 @@ class Emitter:
         Told the bytes of every constant that is packed, by the thread that packs it.
     slabs : list of Slab, optional
         Where constants are packed: one for each thread, more are added where they are missing.
+    keeps : bool
+        Whether what is packed serves more than one run.
     """
 
     def __init__(
@@ -173,12 +144,14 @@ class Emitter:
         winograd: bool = False,
         on_pack: Callable[[int], None] | None = None,
         slabs: list[Slab] | None = None,
+        keeps: bool = True,
     ) -> None:
         self.lanes = lanes
         self.winograd = winograd
         self.packed = packed
         self._on_pack = on_pack
         self._slabs = slabs
+        self.keeps = keeps
         self._pending: list[_Pending] = []
         self._bytes = 0
         self.located: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -240,17 +213,23 @@ class Emitter:
         pending, self._pending = self._pending, []
         threads = threads if self._bytes > ALONE else 1
         self._bytes = 0
-        jobs: list[Callable[[int], None]] = []
-        for one in pending:
-            if isinstance(one.build, Copy) and is_mapped(one.build.source):
-                # in parts, so that a file's pages are given back before the whole copy is made, and threads share it
-                made, parts = one.build.parts(self._on_pack)
-                _hold(one.buffer, made)
-                jobs.extend(lambda _, part=part: part() for part in parts)  # type: ignore[misc]
-            else:
-                jobs.append(lambda thread, one=one: self._pack(one, thread))  # type: ignore[misc]
         if self._slabs is not None:
             self._slabs.extend(Slab() for _ in range(len(self._slabs), threads))
+        empty = aligned_empty if self._slabs is None else self._slabs[0].floats
+        jobs: list[Callable[[int], None]] = []
+        for one in pending:
+            # in parts, a file's pages are given back before the whole is made, and threads share it
+            build = one.build
+            parts = None
+            if isinstance(build, Copy):
+                parts = build.parts()
+            elif isinstance(build, Panels):
+                parts = build.parts(self.lanes, empty)
+            if parts is not None:
+                _hold(one.buffer, parts[0])
+                jobs.extend(lambda _, one=one, part=part: self._pack_part(one, part) for part in parts[1])  # type: ignore[misc]
+            else:
+                jobs.append(lambda thread, one=one: self._pack(one, thread))  # type: ignore[misc]
         share(jobs, threads)
         for one in pending:
             assert one.buffer.array is not None
@@ -262,6 +241,12 @@ class Emitter:
         _hold(one.buffer, array)
         if self._on_pack is not None:
             self._on_pack(array.nbytes)
+
+    def _pack_part(self, one: _Pending, part: Callable[[], int]) -> None:
+        with one.located():
+            nbytes = part()
+        if self._on_pack is not None:
+            self._on_pack(nbytes)
 
     def packed_by(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray], thread: int = 0) -> np.ndarray:
         """What `build` gives, flat, in memory that a run may read; in the slab of this one of the threads that pack."""
@@ -328,6 +313,7 @@ class NodeContext:
         self._output_names = outputs
         self.lanes = emitter.lanes
         self.winograd = emitter.winograd
+        self.keeps = emitter.keeps
         self.outputs = specs
 
     @lazy

@@ -237,7 +237,7 @@ class TestOneNode:
         ),
         ("LpPool", {"kernel_shape": [2, 2, 2], "p": 2}, (1, 5, 4, 6, 5), [], lambda x: F.lp_pool3d(x, 2)),
         ("GlobalAveragePool", {}, (2, 37, 5, 6), [], F.global_avg_pool),
-        ("Gemm", {"transB": 1}, (3, 50), [rand(21, 50), rand(21)], F.dense),
+        ("Gemm", {"transB": 1}, (4, 50), [rand(21, 50), rand(21)], F.dense),
         ("BatchNormalization", {}, (2, 9, 4, 5), [rand(9), rand(9), rand(9), np.abs(rand(9))], F.batch_norm),
         ("InstanceNormalization", {}, (2, 9, 4, 5), [rand(9), rand(9)], F.instance_norm),
         ("LayerNormalization", {}, (2, 9, 40), [rand(40), rand(40)], F.layer_norm),
@@ -265,6 +265,27 @@ class TestOneNode:
         with cnnengine.load(proto, threads=threads, fallback="error", winograd=False) as model:
             np.testing.assert_array_equal(model(x), result)
             assert model.host_nodes() == []
+
+    @pytest.mark.parametrize("rows", [1, 3])
+    def test_few_rows_of_a_dense_layer(self, rows, isa):
+        """The exception: a function reads weights as they lie there, since packing them would take longer than the product."""
+        x, w, b = rand(rows, 500), rand(21, 500), rand(21)
+        node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)
+        proto = model_of([node], [("x", [rows, 500])], [("y", [rows, 21])], {"w": w, "b": b}, opset=22)
+        exact = x.astype(np.float64) @ w.astype(np.float64).T + b
+        with cnnengine.load(proto, fallback="error") as model:
+            for result in (model(x), F.dense(x, w, b)):
+                np.testing.assert_allclose(result, exact, rtol=0, atol=2e-6 * np.abs(exact).max())
+
+    def test_batches_share_the_weights_of_a_dense_layer(self):
+        node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)
+        proto = model_of([node], [("x", ["n", 50])], [("y", ["n", 21])], {"w": rand(21, 50), "b": rand(21)}, opset=22)
+        with cnnengine.load(proto) as model:
+            packed = []
+            for rows in (1, 2, 8):
+                model(rand(rows, 50))
+                packed.append({key: id(array) for key, array in model._program._packed.items()})
+            assert packed[0] == packed[1] == packed[2]
 
 
 class TestFace:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnengine._kernels import dispatch
-from cnnengine._kernels.conv import Slab, pack_bias, pack_conv, pack_depthwise, pack_into
+from cnnengine._kernels.conv import Slab, pack_bias, pack_conv, pack_depthwise, pack_into, scale_rows
 from cnnengine._kernels.winograd import FORMS, pack_winograd
 
 
@@ -140,3 +140,40 @@ def test_slab() -> None:
         pack_into(None)
     assert packed.base is slab.floats(1).base
     assert pack_bias(None, 40).base is not packed.base
+
+
+def test_scale_rows() -> None:
+    """The bits of NumPy's products in float64, rounded once; matrices both ways round, parts of them, unaligned ones."""
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((37, 53)).astype(np.float32)
+    raw = np.zeros(matrix.nbytes + 1, np.uint8)
+    unaligned = raw[1:].view(np.float32).reshape(matrix.shape)
+    unaligned[...] = matrix
+    matrix[0, :4] = np.inf, -np.inf, np.nan, 3e38
+    takes = [
+        rng.standard_normal((5, 4, 3, 2)).astype(np.float32),
+        matrix,
+        matrix[3:9],
+        matrix.T,
+        matrix.T[5:11],
+        matrix.T.reshape(53, 37, 1, 1),
+        unaligned,
+        unaligned.T,
+    ]
+    for w in takes:
+        scale = (1e3 * rng.standard_normal(len(w))).reshape(-1, *(1,) * (w.ndim - 1))
+        with np.errstate(all="ignore"):
+            expected = (w.astype(np.float64) * scale).astype(np.float32)
+        found = scale_rows(w, scale)
+        assert found is not None
+        assert found.shape == w.shape
+        np.testing.assert_array_equal(found, expected)
+    for w, scale in (
+        (matrix, np.ones(53)),
+        (matrix, np.ones((1, 53))),
+        (matrix[:, ::2], np.ones((37, 1))),
+        (matrix.T[::2], np.ones((27, 1))),
+        (matrix.astype(np.float64), np.ones((37, 1))),
+        (matrix[:0], np.ones((0, 1))),
+    ):
+        assert scale_rows(w, scale) is None

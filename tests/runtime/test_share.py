@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from cnnengine._kernels import dispatch
-from cnnengine._kernels.conv import Slab, pack_conv
-from cnnengine.runtime import emit
+from cnnengine._kernels.conv import Slab, pack_conv, pack_panels
+from cnnengine.graph import Scaled, Summed
+from cnnengine.runtime import emit, packing
 from cnnengine.runtime.emit import Emitter
+from cnnengine.runtime.packing import Panels, _cut
 from cnnengine.runtime.share import share
 
 
@@ -62,7 +64,7 @@ def test_without_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_constants_have_the_same_bits(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setattr(emit, "ALONE", 0)
-    monkeypatch.setattr(emit, "PART", 64)
+    monkeypatch.setattr(packing, "PART", 64)
     path, rng = f"{tmp_path}/weights", np.random.default_rng(0)
     rng.standard_normal(5001).astype(np.float32).tofile(path)
     import mmap
@@ -95,3 +97,80 @@ def test_threads_pack_into_slabs_of_their_own() -> None:
     emitter.constant_buffer(("one",), lambda: np.ones(3, np.float32), emit.ALONE + 1)
     emitter.pack(3)
     assert len(slabs) == 3
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("factor", [1.0, 0.3])
+@pytest.mark.parametrize("o", [1, 31, 32, 33, 65, 128])
+def test_panels_in_parts_are_those_of_the_whole(
+    transposed: bool, scaled: bool, factor: float, o: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Matrices both ways round, and with numbers per channel that are multiplied while they are packed, in any order."""
+    monkeypatch.setattr(packing, "PART", 4 * 7 * 3)
+    rng, lanes = np.random.default_rng(o), dispatch.lanes()
+    w = rng.standard_normal((o, 7)).astype(np.float32)
+    weights: np.ndarray | Scaled = w.T.copy() if transposed else w
+    if scaled:
+        scale = rng.standard_normal(o)
+        weights = Scaled(weights, scale if transposed else scale[:, None])
+        w = np.asarray(weights).T if transposed else np.asarray(weights)
+    panels = Panels(weights, lanes, transposed=transposed, factor=factor)
+    whole = panels()
+    assert whole.tobytes() == pack_conv((w if factor == 1 else w * np.float32(factor))[:, :, None], 1, lanes).tobytes()
+    parts = panels.parts(lanes)
+    assert parts is not None or o < 4
+    if parts is not None:
+        made, jobs = parts
+        made[...] = np.nan
+        assert len(jobs) == -(-o // (2 * lanes))
+        assert sum(job() for job in reversed(jobs)) == w.nbytes
+        assert made.tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("channels", [1, dispatch.lanes()])
+def test_panels_of_convolutions_in_parts(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "PART", 4)
+    rng, lanes = np.random.default_rng(0), dispatch.lanes()
+    w = rng.standard_normal((5 * lanes + 3, lanes + 5, 3, 2)).astype(np.float32)
+    scaled = Scaled(Scaled(w, rng.standard_normal((len(w), 1, 1, 1))), rng.standard_normal((1, lanes + 5, 1, 1)))
+    for weights in (w, scaled):
+        panels = Panels(weights, channels)
+        parts = panels.parts(lanes)
+        assert parts is not None
+        for job in parts[1]:
+            job()
+        assert parts[0].tobytes() == panels().tobytes() == pack_conv(np.asarray(weights), 1, channels).tobytes()
+    assert Panels(w, channels, 2).parts(lanes) is None
+
+
+def test_panels_stay_inside() -> None:
+    lanes = dispatch.lanes()
+    w, out = np.zeros((lanes, 4, 1), np.float32), np.zeros(8 * lanes, np.float32)
+    for first in (-2 * lanes, 1, lanes, 2 * lanes):
+        with pytest.raises(ValueError, match="pack_panels"):
+            pack_panels(w, lanes, out, first)
+
+
+@pytest.mark.parametrize("kind", ["slices", "channels", "scaled", "nested"])
+def test_ranges_of_sums_are_those_of_the_whole(kind: str) -> None:
+    """Weights with others added to a part: a range of either axis, computed alone."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((40, 40, 3, 3)).astype(np.float32)
+    point = rng.standard_normal((40, 40, 1, 1)).astype(np.float32)
+    middle = (slice(None), slice(None), slice(1, 2), slice(1, 2))
+    channel = np.arange(40)
+    scale = rng.uniform(0.5, 2, (40, 1, 1, 1))
+    sums = {
+        "slices": Summed(w, middle, point),
+        "channels": Summed(w, (channel, channel, 1, 1), rng.standard_normal(40)),
+        "scaled": Summed(Scaled(w, scale), middle, Scaled(point, scale)),
+        "nested": Scaled(Summed(Summed(w, middle, point), (channel, channel, 1, 1), rng.standard_normal(40)), scale),
+    }
+    whole = np.asarray(sums[kind])
+    for axis, start, end in ((0, 0, 40), (0, 7, 23), (0, 33, 40), (1, 5, 18)):
+        want = whole[(slice(None),) * axis + (slice(start, end),)]
+        cut = _cut(sums[kind], axis, start, end)
+        assert cut.shape == want.shape
+        np.testing.assert_array_equal(np.asarray(cut), want)
+        assert kind == "nested" or isinstance(cut, Summed), "the whole was computed for a part"
