@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -132,14 +132,19 @@ class Scaled:
         self.size, self.nbytes = source.size, source.nbytes
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        out = self.products(lambda n: np.empty(n, np.float32))
+        return out if dtype is None else out.astype(dtype, copy=False)
+
+    def products(self, empty: Callable[[int], np.ndarray]) -> np.ndarray:
+        """The products, where it can be in memory for so many floats that `empty` gives."""
         from ._kernels.conv import scale_rows  # only here: the graph itself needs no compiled code
 
         source = np.asarray(self.source)
-        out: np.ndarray | None = scale_rows(source, self.scale)
+        out: np.ndarray | None = scale_rows(source, self.scale, empty)
         if out is None:
             out = np.empty_like(source)
             np.multiply(source, self.scale, out=out, casting="same_kind")
-        return out if dtype is None else out.astype(dtype, copy=False)
+        return out
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):  # the protocols by which NumPy looks for an array
