@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -130,11 +130,12 @@ class Computed:
         self.shape, self.dtype, self.ndim = source.shape, source.dtype, source.ndim
         self.size, self.nbytes = source.size, source.nbytes
 
-    def _made(self) -> np.ndarray:
+    def made(self, empty: Callable[[int], np.ndarray]) -> np.ndarray:
+        """The values, where it can be in memory for so many floats that `empty` gives."""
         raise NotImplementedError
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        out = self._made()
+        out = self.made(lambda n: np.empty(n, np.float32))
         return out if dtype is None else out.astype(dtype, copy=False)
 
     def __getattr__(self, name: str) -> object:
@@ -162,11 +163,11 @@ class Scaled(Computed):
         super().__init__(source)
         self.scale = scale
 
-    def _made(self) -> np.ndarray:
+    def made(self, empty: Callable[[int], np.ndarray]) -> np.ndarray:
         from ._kernels.conv import scale_rows  # only here: the graph itself needs no compiled code
 
         source = np.asarray(self.source)
-        out: np.ndarray | None = scale_rows(source, self.scale)
+        out: np.ndarray | None = scale_rows(source, self.scale, empty)
         if out is None:
             out = np.empty_like(source)
             np.multiply(source, self.scale, out=out, casting="same_kind")
@@ -191,8 +192,9 @@ class Summed(Computed):
         super().__init__(source)
         self.part, self.added = part, added
 
-    def _made(self) -> np.ndarray:
-        out = np.array(self.source)
+    def made(self, empty: Callable[[int], np.ndarray]) -> np.ndarray:
+        out = empty(self.size).reshape(self.shape)
+        out[...] = self.source
         out[self.part] += np.asarray(self.added)
         return out
 

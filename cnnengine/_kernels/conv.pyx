@@ -537,7 +537,7 @@ def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
     return packed
 
 
-def scale_rows(source, scale):
+def scale_rows(source, scale, empty):
     """float32 weights times a float64 number per index of their first axis: the products of float64, rounded once.
 
     Parameters
@@ -545,6 +545,8 @@ def scale_rows(source, scale):
     source : ndarray of float32
         C-contiguous, or a matrix whose columns are.
     scale : ndarray of float64, shape (len(source), 1, ...)
+    empty : callable
+        Gives memory for so many floats, 1-D.
 
     Returns
     -------
@@ -555,24 +557,29 @@ def scale_rows(source, scale):
     if source.dtype != np.float32 or source.size == 0 or scale.size != rows or scale.ndim != source.ndim or scale.shape[0] != rows:
         return None
     cdef const double[::1] factors = np.ascontiguousarray(scale, np.float64).reshape(-1)
-    out = np.empty_like(source)
-    cdef char *to = <char *><size_t>out.ctypes.data
+    cdef float[::1] out
     cdef const char *x = <const char *><size_t>source.ctypes.data       # perhaps unaligned: a view of a file
     if source.flags.c_contiguous:
         columns = source.size // rows
+        made = empty(source.size)
+        out = made
+        if out.shape[0] != rows * columns:
+            raise ValueError("scale_rows: memory of the wrong size")
         with nogil:
             for i in range(rows):
-                scale_run(x + i * columns * 4, &factors[i], 0, <float *>to + i * columns, columns)
-        return out
+                scale_run(x + i * columns * 4, &factors[i], 0, &out[i * columns], columns)
+        return made.reshape(source.shape)
     if source.size != rows * source.shape[1] or source.strides[0] != 4 or source.strides[1] < 4 * rows or source.strides[1] % 4:
         return None
     columns, stride = source.shape[1], source.strides[1]
-    out = np.empty((columns, rows), np.float32)
-    to = <char *><size_t>out.ctypes.data
+    made = empty(source.size)
+    out = made
+    if out.shape[0] != rows * columns:
+        raise ValueError("scale_rows: memory of the wrong size")
     with nogil:
         for k in range(columns):
-            scale_run(x + k * stride, &factors[0], 1, <float *>to + k * rows, rows)
-    return out.T.reshape(source.shape)
+            scale_run(x + k * stride, &factors[0], 1, &out[k * rows], rows)
+    return made.reshape(columns, rows).T.reshape(source.shape)
 
 
 cdef void scale_run(const char *x, const double *scale, Py_ssize_t step, float *y, Py_ssize_t n) noexcept nogil:

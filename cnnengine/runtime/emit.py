@@ -18,7 +18,7 @@ from ..errors import InputError, ShapeError
 from ..graph import TensorSpec
 from ..records import lazy
 from .layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, aligned_empty, is_mapped, kept, merge_halos
-from .packing import Copy, Panels
+from .packing import Copy, Panels, Scratch
 from .share import share
 
 FLOAT32 = np.dtype(np.float32)
@@ -216,6 +216,7 @@ class Emitter:
         if self._slabs is not None:
             self._slabs.extend(Slab() for _ in range(len(self._slabs), threads))
         empty = aligned_empty if self._slabs is None else self._slabs[0].floats
+        scratch = [Scratch() for _ in range(threads)]
         jobs: list[Callable[[int], None]] = []
         for one in pending:
             # in parts, a file's pages are given back before the whole is made, and threads share it
@@ -227,7 +228,7 @@ class Emitter:
                 parts = build.parts(self.lanes, empty)
             if parts is not None:
                 _hold(one.buffer, parts[0])
-                jobs.extend(lambda _, one=one, part=part: self._pack_part(one, part) for part in parts[1])  # type: ignore[misc]
+                jobs.extend(lambda thread, one=one, part=part: self._pack_part(one, part, scratch[thread]) for part in parts[1])  # type: ignore[misc]
             else:
                 jobs.append(lambda thread, one=one: self._pack(one, thread))  # type: ignore[misc]
         share(jobs, threads)
@@ -242,9 +243,9 @@ class Emitter:
         if self._on_pack is not None:
             self._on_pack(array.nbytes)
 
-    def _pack_part(self, one: _Pending, part: Callable[[], int]) -> None:
+    def _pack_part(self, one: _Pending, part: Callable[[Scratch], int], scratch: Scratch) -> None:
         with one.located():
-            nbytes = part()
+            nbytes = part(scratch)
         if self._on_pack is not None:
             self._on_pack(nbytes)
 

@@ -14,7 +14,21 @@ from .layout import aligned_empty, is_mapped
 PART = 2 << 20
 """Bytes of a constant that are made at a time: so much of a file and of products with a scale is held beside what is packed."""
 
-Jobs = list[Callable[[], int]]
+
+class Scratch:
+    """Memory of one thread that packs, used again from part to part: fresh memory costs as much as what is done with it."""
+
+    def __init__(self) -> None:
+        self._held = np.empty(0, np.float32)
+
+    def floats(self, n: int) -> np.ndarray:
+        """So many floats, good until the next call."""
+        if self._held.size < n:
+            self._held = np.empty(n, np.float32)
+        return self._held[:n]
+
+
+Jobs = list[Callable[[Scratch], int]]
 """Each makes a part and tells its bytes; in any order, and side by side."""
 
 
@@ -29,7 +43,7 @@ class Copy:
         if found is None:
             return self.source
         for job in found[1]:
-            job()
+            job(Scratch())
         return found[0]
 
     def parts(self) -> tuple[np.ndarray, Jobs] | None:
@@ -44,7 +58,7 @@ class Copy:
             part[...] = flat[start : start + step]
             return part.nbytes
 
-        return made, [lambda start=start: fill(start) for start in range(0, flat.size, step)]  # type: ignore[misc]
+        return made, [lambda _, start=start: fill(start) for start in range(0, flat.size, step)]  # type: ignore[misc]
 
 
 class Panels:
@@ -68,10 +82,10 @@ class Panels:
         self.weights, self.channels, self.groups = weights, channels, groups
         self.transposed, self.factor = transposed, np.float32(factor)
 
-    def _rows(self, start: int, end: int) -> np.ndarray:
+    def _rows(self, start: int, end: int, scratch: Scratch) -> np.ndarray:
         """The weights of some outputs."""
-        axis = 1 if self.transposed else 0
-        found = np.asarray(_cut(self.weights, axis, start, end))
+        part = _cut(self.weights, 1 if self.transposed else 0, start, end)
+        found = part.made(scratch.floats) if isinstance(part, Computed) else part
         if self.transposed:
             found = found.T
         if found.ndim == 2:
@@ -79,7 +93,8 @@ class Panels:
         return found if self.factor == 1 else found * self.factor
 
     def __call__(self) -> np.ndarray:
-        packed: np.ndarray = pack_conv(self._rows(0, self.weights.shape[1 if self.transposed else 0]), self.groups, self.channels)
+        whole = self._rows(0, self.weights.shape[1 if self.transposed else 0], Scratch())
+        packed: np.ndarray = pack_conv(whole, self.groups, self.channels)
         return packed
 
     def parts(self, lanes: int, empty: Callable[[int], np.ndarray] = aligned_empty) -> tuple[np.ndarray, Jobs] | None:
@@ -91,12 +106,12 @@ class Panels:
         made = empty(-(-o // lanes) * lanes * row)
         step = max(PART // 4 // row // (2 * lanes), 1) * 2 * lanes
 
-        def fill(start: int) -> int:
-            rows = self._rows(start, min(start + step, o))
+        def fill(start: int, scratch: Scratch) -> int:
+            rows = self._rows(start, min(start + step, o), scratch)
             pack_panels(rows, self.channels, made, start)
             return rows.nbytes
 
-        return made, [lambda start=start: fill(start) for start in range(0, o, step)]  # type: ignore[misc]
+        return made, [lambda scratch, start=start: fill(start, scratch) for start in range(0, o, step)]  # type: ignore[misc]
 
 
 def _cut(weights: np.ndarray | Computed, axis: int, start: int, end: int) -> np.ndarray | Computed:

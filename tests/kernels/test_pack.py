@@ -144,6 +144,10 @@ def test_slab() -> None:
 
 def test_scale_rows() -> None:
     """The bits of NumPy's products in float64, rounded once; matrices both ways round, parts of them, unaligned ones."""
+
+    def floats(n: int) -> np.ndarray:
+        return np.empty(n, np.float32)
+
     rng = np.random.default_rng(0)
     matrix = rng.standard_normal((37, 53)).astype(np.float32)
     raw = np.zeros(matrix.nbytes + 1, np.uint8)
@@ -164,7 +168,7 @@ def test_scale_rows() -> None:
         scale = (1e3 * rng.standard_normal(len(w))).reshape(-1, *(1,) * (w.ndim - 1))
         with np.errstate(all="ignore"):
             expected = (w.astype(np.float64) * scale).astype(np.float32)
-        found = scale_rows(w, scale)
+        found = scale_rows(w, scale, floats)
         assert found is not None
         assert found.shape == w.shape
         np.testing.assert_array_equal(found, expected)
@@ -176,4 +180,4 @@ def test_scale_rows() -> None:
         (matrix.astype(np.float64), np.ones((37, 1))),
         (matrix[:0], np.ones((0, 1))),
     ):
-        assert scale_rows(w, scale) is None
+        assert scale_rows(w, scale, floats) is None

@@ -13,7 +13,7 @@ from cnnengine._kernels.conv import Slab, pack_conv, pack_panels
 from cnnengine.graph import Scaled, Summed
 from cnnengine.runtime import emit, packing
 from cnnengine.runtime.emit import Emitter
-from cnnengine.runtime.packing import Panels, _cut
+from cnnengine.runtime.packing import Panels, Scratch, _cut
 from cnnengine.runtime.share import share
 
 
@@ -124,7 +124,7 @@ def test_panels_in_parts_are_those_of_the_whole(
         made, jobs = parts
         made[...] = np.nan
         assert len(jobs) == -(-o // (2 * lanes))
-        assert sum(job() for job in reversed(jobs)) == w.nbytes
+        assert sum(job(Scratch()) for job in reversed(jobs)) == w.nbytes
         assert made.tobytes() == whole.tobytes()
 
 
@@ -138,8 +138,9 @@ def test_panels_of_convolutions_in_parts(channels: int, monkeypatch: pytest.Monk
         panels = Panels(weights, channels)
         parts = panels.parts(lanes)
         assert parts is not None
+        scratch = Scratch()
         for job in parts[1]:
-            job()
+            job(scratch)
         assert parts[0].tobytes() == panels().tobytes() == pack_conv(np.asarray(weights), 1, channels).tobytes()
     assert Panels(w, channels, 2).parts(lanes) is None
 
