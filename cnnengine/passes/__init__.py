@@ -78,6 +78,7 @@ NEEDS: dict[Callable[[Graph], Graph], tuple[tuple[str, ...], ...]] = {
     fuse_matmul: (("MatMul",), ("Add",)),
     fold_batchnorm: (("BatchNormalization",), ("Conv", "ConvTranspose", "Gemm")),
     fold_scale: (("Mul", "Div", "Add", "Sub"), ("Conv", "ConvTranspose", "Gemm")),
+    merge_branches: (("Add",), ("Conv",)),
     channels_first: (("Transpose",),),
 }
 """Operators without one of each group of which a pass leaves every graph as it is."""
