@@ -109,7 +109,7 @@ class Publication:
         self.data = {"runs": [], "records": []} if options.fresh else stored(self.path)
         self.failures = 0
         self._asked = [name for name in options.against.split(",") if name]
-        self._comparisons: dict[tuple[int, int, int, bool], tuple[int, Comparison]] = {}
+        self._comparisons: dict[tuple[int, int, int, bool, bool], tuple[int, Comparison]] = {}
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -117,10 +117,12 @@ class Publication:
 
     def _comparison(self, item: Item) -> tuple[int, Comparison]:
         """How an item is measured, and the number of its run."""
-        compiled = self.options.compile == "all" or (self.options.compile == "dozen" and item.name in suite.DOZEN)
-        key = (*item[1:], compiled)
+        dozen = item.name in suite.DOZEN
+        chosen = {"torch": self.options.torch, "torch-compile": self.options.compile}
+        left_out = {peer for peer, models in chosen.items() if models == "none" or (models == "dozen" and not dozen)}
+        key = (*item[1:], "torch" in left_out, "torch-compile" in left_out)
         if key not in self._comparisons:
-            peers = [peer for peer in self._asked if peer != "torch-compile" or compiled]
+            peers = [peer for peer in self._asked if peer not in left_out]
             comparison = Comparison(
                 [] if item.busy else peers, threads=item.threads, batch=item.batch, seconds=self.options.seconds,
                 rounds=self.options.rounds, busy=item.busy, peer_python=self.options.peer_python, keep_compiled=True,
@@ -163,6 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--compile", choices=["dozen", "all", "none"], default="dozen", help="which models torch.compile compiles (the dozen)"
     )
+    parser.add_argument("--torch", choices=["dozen", "all", "none"], default="all", help="which models torch runs (all)")
     parser.add_argument("--peer-python", help="interpreter of the peers (this one)")
     parser.add_argument("--results", type=Path, default=harness.RESULTS, help="folder of the figures (benchmarks/results)")
     parser.add_argument("--fresh", action="store_true", help="forget what is there")

@@ -557,6 +557,38 @@ class TestPublish:
         assert publish.main(options) == 0
         assert len(calls) == 5
 
+    @pytest.mark.parametrize(
+        ("given", "of_lenet", "of_dozen"),
+        [
+            ([], "torch", "torch torch-compile"),
+            (["--torch", "dozen", "--compile", "none"], "", "torch"),
+            (["--torch", "none", "--compile", "all"], "torch-compile", "torch-compile"),
+        ],
+    )
+    def test_which_models_torch_runs(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], of_lenet: str, of_dozen: str
+    ) -> None:
+        def measured(self: Any, case: Any) -> dict[str, Any]:
+            ran[case.title] = " ".join(self.against)
+            return record(case.title, self.threads, 1, self.busy, cnnengine=10.0)
+
+        class Asked:
+            def __init__(self, against: list[str], **options: Any) -> None:
+                self.against, self.threads, self.busy = against, options["threads"], options["busy"]
+
+            def head(self) -> dict[str, Any]:
+                return {}
+
+            measure = measured
+
+        ran: dict[str, str] = {}
+        monkeypatch.setattr(publish, "Comparison", Asked)
+        options = ["--only", "lenet5,mobilenet_v2", "--against", "torch,torch-compile", "--threads", "1", "--batch", "1"]
+        options += ["--no-busy", "--no-layers", "--no-again", "--results", str(tmp_path)]
+        assert publish.main([*options, *given]) == 0
+        assert ran["lenet5.ts"] == of_lenet
+        assert ran["mobilenet_v2.ts"] == of_dozen
+
     def test_a_run_goes_on_where_it_stopped(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         options = [
             "--only",

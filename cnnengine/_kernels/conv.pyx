@@ -7,7 +7,8 @@ Layout
                      An image (N, H, W, C) is one channel of rows of W * C pixels, its kernel's rows C times as long.
     weights          panels of two output blocks (the last one of an odd number: one), one after another, group by group:
                      [panel][plane][tap][channel of the plane][B * lanes]; only the last plane of a group may have fewer channels
-    dense            x (M, K) and y (M, O) plain; a row is read as a pixel whose planes are its runs of `lanes` floats
+    dense            x (M, K) and y (M, O) plain; a row is read as a pixel whose planes are its runs of `lanes` floats; where rows lie
+                     a power of two apart, a tile's rows are laid side by side first, for several units of outputs
 
 Loop order of a chunk
     A chunk is one image, one unit of 1 to 4 output blocks and a run of output rows. Inside: K block of input planes, row, tile.
@@ -65,6 +66,7 @@ cdef enum:
     PIECES = 16             # chunks that a step shall have ...
     PIECE = 400000          # ... of at least so many multiply-adds each
     LARGE_PLANE = 400       # pixels of planes that threads share by rows
+    WAYS = 4                # lines of one set of the first-level cache, of eight or more, that a tile's pixels may take
     STAGE = 4096            # floats of a plain input that are copied at a time: a third of the first-level cache
 
 
@@ -950,6 +952,8 @@ cdef struct dense_t:
     const KernelTable *table
     Py_ssize_t m, k, o, whole, partial, blocks
     Py_ssize_t units4, units2, units1, chunk_rows, row_chunks
+    Py_ssize_t some_units               # of a chunk
+    int gathers                         # rows of x are laid side by side first
     int has_residual                    # then it is operand 3, and y operand 4
     activation_t act
 
@@ -957,80 +961,96 @@ cdef struct dense_t:
 cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const dense_t *g = <const dense_t *>geometry
     cdef const KernelTable *table = g.table
-    cdef Py_ssize_t lanes = table.lanes, zero = 0
-    cdef Py_ssize_t unit = chunk // g.row_chunks, part = chunk % g.row_chunks, block, blocks, row, left, pieces, valid, end, i, total
+    cdef Py_ssize_t lanes = table.lanes, zero = 0, units = g.units4 + g.units2 + g.units1
+    cdef Py_ssize_t first = chunk // g.row_chunks * g.some_units, last = smaller(first + g.some_units, units)
+    cdef Py_ssize_t part = chunk % g.row_chunks, unit, block, blocks, row, left, pieces, valid, end, i, p, width
     cdef const float *r = <const float *>args[3]
+    cdef const float *x
     cdef float *y = <float *>args[4 if g.has_residual else 3]
     cdef float *to
     cdef float *rest = <float *>scratch + 4 * lanes * 16
+    cdef float *gathered = rest + 4 * lanes * 16
     cdef conv_tile_t t
-    cdef conv_tile_fn tile
-    if unit < g.units4:
-        blocks = 4
-        block = 4 * unit
-    elif unit < g.units4 + g.units2:
-        blocks = 2
-        block = 4 * g.units4 + 2 * (unit - g.units4)
-    else:
-        blocks = 1
-        block = g.blocks - 1
-    # the last unit may end beyond the last output: its tiles go to scratch
-    valid = g.o - block * lanes
-    if valid > blocks * lanes:
-        valid = blocks * lanes
-    tile = table.conv.blocked[blocks][0]
-    t.bias = <const float *>args[2] + block * lanes
-    t.w = <const float *>args[1] + block // 2 * g.k * 2 * lanes
-    t.w2 = t.w + g.k * 2 * lanes
     t.taps = &zero
     t.skips = NULL
     t.n_taps = 1
     t.planes = g.whole
     t.channels = lanes
     t.partial = g.partial
-    t.xplane = lanes
-    t.xstep = g.k
     t.yplane = lanes
     t.residual = NULL
     t.rplane = lanes
-    t.rstep = g.o
     t.first = t.last = 1
     t.ahead_lines = 0
     t.low = g.act.low
     t.high = g.act.high
     row = part * g.chunk_rows
-    end = row + g.chunk_rows
-    if end > g.m:
-        end = g.m
-    total = end - row
-    pieces = (total + table.conv.width[blocks] - 1) // table.conv.width[blocks]
+    end = smaller(row + g.chunk_rows, g.m)
+    width = table.conv.width[4 if first < g.units4 else 2 if first < g.units4 + g.units2 else 1]
+    pieces = (end - row + width - 1) // width
     while pieces > 0:
         left = (end - row + pieces - 1) // pieces
-        t.x = <const float *>args[0] + row * g.k
-        to = y + row * g.o + block * lanes
-        if g.has_residual:
-            t.residual = r + row * g.o + block * lanes
-        if valid == blocks * lanes:
-            t.y = to
-            t.ystep = g.o
-            tile(<int>left, 1, &t)
-        else:
-            t.y = <float *>scratch
-            t.ystep = blocks * lanes
+        x = <const float *>args[0] + row * g.k
+        t.x = x
+        t.xplane = lanes
+        t.xstep = g.k
+        if g.gathers:
+            for i in range(left):
+                for p in range(g.whole):
+                    memcpy(gathered + (p * left + i) * lanes, x + i * g.k + p * lanes, lanes * sizeof(float))
+                memcpy(gathered + (g.whole * left + i) * lanes, x + i * g.k + g.whole * lanes, g.partial * sizeof(float))
+            t.x = gathered
+            t.xplane = left * lanes
+            t.xstep = lanes
+        for unit in range(first, last):
+            if unit < g.units4:
+                blocks = 4
+                block = 4 * unit
+            elif unit < g.units4 + g.units2:
+                blocks = 2
+                block = 4 * g.units4 + 2 * (unit - g.units4)
+            else:
+                blocks = 1
+                block = g.blocks - 1
+            # the last unit may end beyond the last output: its tiles go to scratch
+            valid = smaller(g.o - block * lanes, blocks * lanes)
+            t.bias = <const float *>args[2] + block * lanes
+            t.w = <const float *>args[1] + block // 2 * g.k * 2 * lanes
+            t.w2 = t.w + g.k * 2 * lanes
+            to = y + row * g.o + block * lanes
             if g.has_residual:
-                # no float beyond the last output is read either
+                t.residual = r + row * g.o + block * lanes
+                t.rstep = g.o
+            if valid == blocks * lanes:
+                t.y = to
+                t.ystep = g.o
+                table.conv.blocked[blocks][0](<int>left, 1, &t)
+            else:
+                t.y = <float *>scratch
+                t.ystep = blocks * lanes
+                if g.has_residual:
+                    # no float beyond the last output is read either
+                    for i in range(left):
+                        memcpy(rest + i * t.ystep, t.residual + i * g.o, valid * sizeof(float))
+                    t.residual = rest
+                    t.rstep = t.ystep
+                table.conv.blocked[blocks][0](<int>left, 1, &t)
                 for i in range(left):
-                    memcpy(rest + i * t.ystep, t.residual + i * g.o, valid * sizeof(float))
-                t.residual = rest
-                t.rstep = t.ystep
-            tile(<int>left, 1, &t)
-            for i in range(left):
-                memcpy(to + i * g.o, t.y + i * t.ystep, valid * sizeof(float))
-        if g.act.kind != ACT_NONE:
-            for i in range(left):
-                table.vector.activate(g.act.kind, to + i * g.o, to + i * g.o, valid, g.act.alpha, g.act.beta)
+                    memcpy(to + i * g.o, t.y + i * t.ystep, valid * sizeof(float))
+            if g.act.kind != ACT_NONE:
+                for i in range(left):
+                    table.vector.activate(g.act.kind, to + i * g.o, to + i * g.o, valid, g.act.alpha, g.act.beta)
         row = row + left
         pieces = pieces - 1
+
+
+cdef Py_ssize_t sets_of(Py_ssize_t stride):
+    """How many of a first-level cache's sets (64 of 64 bytes) lie under rows that are so many floats apart."""
+    cdef Py_ssize_t lines = stride // LINE, sets = 64
+    while sets > 1 and lines % 2 == 0:
+        lines = lines // 2
+        sets = sets // 2
+    return sets
 
 
 def build_dense(inputs, outputs, *, activation=None):
@@ -1069,14 +1089,18 @@ def build_dense(inputs, outputs, *, activation=None):
     g.units1 = g.blocks % 2
     g.chunk_rows = at_least(2000000 // at_least(g.k * lanes * 2, 1), 4 * table.conv.width[2])
     g.row_chunks = (g.m + g.chunk_rows - 1) // g.chunk_rows
+    # the pixels of a tile would push each other out of the few sets of the cache that all of them share
+    pieces = at_least((g.m + table.conv.width[4 if g.units4 else 2] - 1) // table.conv.width[4 if g.units4 else 2], 1)
+    g.gathers = (g.m + pieces - 1) // pieces > WAYS * sets_of(g.k)
+    g.some_units = 4 if g.gathers else 1
     g.act = activation_of(activation)
     return make_launch(
         "dense",
         dense_chunk,
         &g,
         sizeof(g),
-        (g.units4 + g.units2 + g.units1) * g.row_chunks,
-        4 * 4 * lanes * 16 * 2,
+        (g.units4 + g.units2 + g.units1 + g.some_units - 1) // g.some_units * g.row_chunks,
+        4 * 4 * lanes * 16 * 2 + (4 * (g.k + lanes) * table.conv.width[1] if g.gathers else 0),
         (xv.nbytes, 4 * g.k * g.blocks * lanes, 4 * g.blocks * lanes, *(rv.nbytes for rv in added), yv.nbytes),
         2.0 * g.m * g.k * g.o,
         xv.nbytes + yv.nbytes * (1 + len(added)) + 4.0 * g.k * g.o,

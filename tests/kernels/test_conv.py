@@ -376,7 +376,7 @@ def test_a_convolution_that_does_not_fit_is_refused(isa):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 8, 30])
-@pytest.mark.parametrize(("k", "o"), [(1, 1), (10, 5), (33, 16), (64, 100), (130, 1000), (2048, 37)])
+@pytest.mark.parametrize(("k", "o"), [(1, 1), (10, 5), (33, 16), (64, 100), (130, 1000), (2048, 37), (1025, 200), (512, 130)])
 def test_dense(rows, k, o, isa, threads):
     x, w, bias = data(rows, k), data(o, k, seed=1), data(o, seed=2)
     for activation in (None, Activation("clip", 0.0, math.inf), Activation("leaky_relu", 0.1)):
@@ -459,7 +459,7 @@ def test_taps_that_the_weights_lack(isa):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 8, 30, 131])
-@pytest.mark.parametrize(("k", "o"), [(1, 1), (33, 16), (64, 100), (144, 432), (300, 37)])
+@pytest.mark.parametrize(("k", "o"), [(1, 1), (33, 16), (64, 100), (144, 432), (300, 37), (1025, 100)])
 def test_dense_with_a_residual(rows, k, o, isa, threads):
     x, w, bias, residual = data(rows, k), data(o, k, seed=1), data(o, seed=2), data(rows, o, seed=3)
     for activation in (None, Activation("clip", 0.0, math.inf), Activation("silu")):
