@@ -33,7 +33,7 @@ MODELS = "models.json"
 FAMILIES = "families.json"
 STEADY = ("cnnengine", "onnxruntime", "openvino")
 """Engines whose median on an undisturbed machine is close to their minimum."""
-DISTURBED = 1.3
+DISTURBED = 1.2
 
 
 def stored(path: Path) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def kernels_of_conv(model) -> tuple[str, ...]:
         ((1, 32, 64), (40, 32, 3), {"pads": [1, 1], "strides": [2]}, False),
         ((1, 32, 14, 14), (32, 32, 3, 3), {"pads": [2] * 4, "dilations": [2, 2]}, True),
         ((1, 32, 17, 16), (40, 32, 3, 3), {"pads": [4] * 4, "dilations": [4, 4]}, True),
+        ((1, 352, 15, 16), (352, 352, 3, 3), {"pads": [2] * 4, "dilations": [2, 2]}, True),  # so many weights that tiles are 2x2
         ((1, 32, 20, 20), (40, 32, 3, 3), {"pads": [6] * 4, "dilations": [6, 6]}, False),
         ((1, 32, 9, 9), (40, 32, 3, 3), {"pads": [4] * 4, "dilations": [4, 4]}, False),  # three pixels of four
         ((1, 32, 40, 40), (40, 32, 3, 3), {"pads": [2] * 4, "dilations": [2, 2], "strides": [2, 2]}, False),
