@@ -58,15 +58,17 @@ static void check(const char *what, double got, double want, double scale, doubl
 typedef struct JOIN(TYPES, 4conv_conv_tile_t) conv_tile;
 typedef struct JOIN(TYPES, 4conv_depthwise_tile_t) depthwise_tile;
 typedef struct JOIN(TYPES, 4conv_winograd_output_t) winograd_output;
-typedef void (*conv_fn)(int, const conv_tile *);
+typedef void (*conv_fn)(int, Py_ssize_t, const conv_tile *);
 
 /* Weights are [plane][tap][channel][blocks * LANES]; three and four blocks lie as two panels, of two blocks and of the rest. */
-static void conv(conv_fn fn, int blocks, int stride, int width, int is_plain)
+/* 1 to 3 tiles side by side, each of `wide` pixels */
+static void conv(conv_fn fn, int blocks, int stride, int wide, int is_plain)
 {
     char what[100];
     for (int round = 0; round < 24; round++) {
         conv_tile t;
         memset(&t, 0, sizeof t);
+        const int count = 1 + round % 3, width = wide * count;
         /* planes of one channel: a tap is a run of neighbouring floats */
         const int unit = is_plain ? 1 : LANES, channels = is_plain ? 1 + round % 3 : LANES, step = stride ? stride : 3;
         const int planes = is_plain ? 1 + round / 3 % 3 : round % 3, taps = round % 8 == 7 ? 0 : 1 + round % 4;
@@ -95,7 +97,7 @@ static void conv(conv_fn fn, int blocks, int stride, int width, int is_plain)
             memcpy(panel2 + r * second_panel, w + r * per_channel + first_panel, sizeof(float) * second_panel);
         }
         t.x = x, t.w = panel, t.w2 = panel2, t.bias = bias, t.y = y, t.taps = offsets, t.n_taps = taps;
-        t.skips = round % 3 == 1 ? skips : NULL, t.ahead = w, t.ahead_lines = round % 2;
+        t.skips = round % 3 == 1 ? skips : NULL, t.ahead = w, t.ahead_lines = round % 2, t.ahead_end = w + rows * per_channel;
         t.planes = planes, t.channels = channels, t.partial = partial, t.xplane = xplane, t.xstep = (Py_ssize_t)step * unit;
         t.yplane = yplane, t.ystep = LANES, t.rplane = rplane, t.rstep = LANES;
         t.first = round % 5 != 3, t.last = round % 7 != 2;
@@ -103,8 +105,9 @@ static void conv(conv_fn fn, int blocks, int stride, int width, int is_plain)
         t.low = round % 3 ? -INFINITY : 0, t.high = round % 4 ? INFINITY : 0.5f;
         float *before = malloc(sizeof(float) * blocks * yplane);
         memcpy(before, y, sizeof(float) * blocks * yplane);
-        fn(width, &t);
-        snprintf(what, sizeof what, "conv %s B=%d S=%d P=%d round %d", is_plain ? "plain" : "blocked", blocks, stride, width, round);
+        fn(wide, count, &t);
+        snprintf(what, sizeof what, "conv %s B=%d S=%d P=%d x %d round %d", is_plain ? "plain" : "blocked", blocks, stride, wide, count,
+                 round);
         for (int b = 0; b < blocks; b++)
             for (int p = 0; p < width + 2; p++)
                 for (int l = 0; l < LANES; l++) {
