@@ -92,9 +92,9 @@ LARGE_TRANSFORMED = 16 << 20
 """Bytes of transformed weights of 3-D and dilated kernels from which their memory counts."""
 
 
-def _plane_kernel(window: Window) -> Pair:
-    """The kernel along the last two axes."""
-    return (1, *window.kernel)[-2:]  # type: ignore[return-value]
+def _plane(values: Sequence[int], fill: int) -> Pair:
+    """Values of 1 to 3 spatial axes as those of the last two."""
+    return _three(values, fill)[1:]
 
 
 def _winograd_tile(window: Window, channels: int, out_channels: int, out: Sequence[int]) -> Pair | None:
@@ -113,15 +113,13 @@ def _winograd_tile(window: Window, channels: int, out_channels: int, out: Sequen
     The batch does not count: it must not change the rounding.
     """
     rank = len(window.kernel)
-    kernel = _plane_kernel(window)
-    strides: Pair = (1, *window.strides)[-2:]  # type: ignore[assignment]
+    kernel, strides, dilations = (_plane(v, 1) for v in (window.kernel, window.strides, window.dilations))
     tile: Pair | None = next((tile for taps, tile, step in WINOGRAD_FORMS if taps == kernel and step == strides), None)
-    dilations: Pair = (1, *window.dilations)[-2:]  # type: ignore[assignment]
     if tile is None or (rank == 3 and set(window.dilations) != {1}):
         return None
 
     def tiles(size: Pair) -> int:
-        each = (d * -(-n // d // m) for n, d, m in zip((1, *out)[-2:], dilations, size, strict=True))
+        each = (d * -(-n // d // m) for n, d, m in zip(_plane(out, 1), dilations, size, strict=True))
         return math.prod(each) * (out[0] if rank == 3 else 1)
 
     least, products, count = min(channels, out_channels), channels * out_channels, tiles(tile)
@@ -340,7 +338,7 @@ class Conv(_Convolution):
         tile = _winograd_tile(window, cg, o // g, out) if ctx.winograd else None
         if tile is not None:
             depth = window.kernel[0] if len(out) == 3 else 1
-            plane_strides = stride[-2:]
+            kernel, plane_strides, dilations = (_plane(v, 1) for v in (window.kernel, window.strides, window.dilations))
             if depth > 1:
                 # depths beyond x are skipped, not read
                 halo = ((0, 0), *halo[1:])
@@ -356,15 +354,15 @@ class Conv(_Convolution):
                 "winograd",
                 [
                     ctx.planes(0, halo=halo, groups=g),
-                    ctx.pack(("winograd", *names, g, tile), transform),
+                    ctx.pack(("winograd", *names, g, tile, plane_strides), transform),
                     ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g)),
                     ctx.planes(3, groups=g) if self.residual else None,
                 ],
                 [ctx.out_planes(groups=g)],
-                kernel=_plane_kernel(window),
+                kernel=kernel,
                 tile=tile,
                 strides=plane_strides,
-                dilations=_three(window.dilations, 1)[-2:],
+                dilations=dilations,
                 pads=_three(begins, 0),
                 taps=depth,
                 stride=stride[0],

@@ -91,6 +91,7 @@ def kernels_of_conv(model) -> tuple[str, ...]:
         ((1, 32, 4, 14, 14), (32, 32, 1, 3, 3), {"pads": [0, 1, 1, 0, 1, 1]}, True),
         ((1, 32, 4, 14, 14), (32, 32, 1, 3, 3), {"pads": [1, 1, 1, 2, 1, 1], "strides": [2, 1, 1]}, True),
         ((1, 64, 4, 14, 14), (32, 32, 3, 3, 3), {"pads": [1] * 6, "group": 2}, True),
+        ((1, 32, 4, 14, 14), (32, 32, 3, 5, 5), {"pads": [1, 2, 2] * 2}, True),
         ((1, 32, 4, 14, 14), (32, 32, 3, 1, 1), {"pads": [1, 0, 0] * 2}, False),
         ((1, 32, 4, 14, 14), (32, 32, 3, 3, 3), {"pads": [2, 1, 1] * 2, "dilations": [2, 1, 1]}, False),
         ((1, 32, 4, 14, 14), (32, 32, 3, 3, 3), {"pads": [1] * 6, "strides": [1, 2, 2]}, False),
@@ -106,3 +107,31 @@ def test_choice_and_result(x_shape, w_shape, attributes, chosen, isa, threads):
         assert ("winograd" in kernels_of_conv(fast)) == chosen
         got = fast(x)
     assert np.abs(got - want).max() <= TOLERANCE * np.abs(want).max()
+
+
+def test_layers_that_share_weights_have_their_own_transforms(isa, threads):
+    """One tensor of weights, read at strides, dilations and plane sizes that take different tiles."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((64, 64, 3, 3)).astype(np.float32) / 24
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["near"], pads=[1] * 4),
+        helper.make_node("Conv", ["x", "w"], ["half"], pads=[1] * 4, strides=[2, 2]),
+        helper.make_node("Conv", ["x", "w"], ["far"], pads=[2] * 4, dilations=[2, 2]),
+        helper.make_node("MaxPool", ["x"], ["small"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["small", "w"], ["tiny"], pads=[1] * 4),
+    ]
+    names = ["near", "half", "far", "tiny"]
+    graph = helper.make_graph(
+        nodes,
+        "shared",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64, 32, 32])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names],
+        [numpy_helper.from_array(w, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    x = rng.standard_normal((1, 64, 32, 32)).astype(np.float32)
+    with cnnengine.load(model, threads=threads, winograd=False) as direct, cnnengine.load(model, threads=threads) as fast:
+        layers = [layer for layer in summarize(fast).layers if layer.operator == "Conv"]
+        assert all("winograd" in layer.kernels for layer in layers)
+        for name, want, got in zip(names, direct.run(names, {"x": x}), fast.run(names, {"x": x}), strict=True):
+            assert np.abs(got - want).max() <= TOLERANCE * np.abs(want).max(), name
