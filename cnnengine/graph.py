@@ -134,6 +134,14 @@ class Computed:
         """The values, where it can be in memory for so many floats that `empty` gives."""
         raise NotImplementedError
 
+    def cut(self, axis: int, start: int, end: int) -> np.ndarray | Computed:
+        """A range of an axis, for which no more is computed than it needs."""
+        raise NotImplementedError
+
+    def bound(self, largest: Callable[[np.ndarray | Computed], float]) -> float:
+        """The largest absolute value, or not less than it, from the `largest` of what it is made of."""
+        raise NotImplementedError
+
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         out = self.made(lambda n: np.empty(n, np.float32))
         return out if dtype is None else out.astype(dtype, copy=False)
@@ -173,6 +181,15 @@ class Scaled(Computed):
             np.multiply(source, self.scale, out=out, casting="same_kind")
         return out
 
+    def cut(self, axis: int, start: int, end: int) -> Scaled:
+        scale, own = self.scale, axis - (self.ndim - self.scale.ndim)
+        if own >= 0 and scale.shape[own] > 1:
+            scale = scale[(slice(None),) * own + (slice(start, end),)]
+        return Scaled(cut(self.source, axis, start, end), scale)
+
+    def bound(self, largest: Callable[[np.ndarray | Computed], float]) -> float:
+        return largest(self.source) * float(np.abs(self.scale).max())
+
 
 class Summed(Computed):
     """Weights with others added to a part of them.
@@ -181,7 +198,7 @@ class Summed(Computed):
     ----------
     source : ndarray of float32, or Computed
     part : tuple
-        An index of the source, each element at most once.
+        An index of the source, each element at most once: for the first two axes whole ones, or arrays of numbers.
     added : ndarray, or Computed
         What is added there.
     """
@@ -197,6 +214,25 @@ class Summed(Computed):
         out[...] = self.source
         out[self.part] += np.asarray(self.added)
         return out
+
+    def cut(self, axis: int, start: int, end: int) -> Summed:
+        source, here = cut(self.source, axis, start, end), self.part[axis]
+        if isinstance(here, slice):
+            return Summed(source, self.part, cut(self.added, axis, start, end))
+        inside = (here >= start) & (here < end)
+        part = [p[inside] if isinstance(p, np.ndarray) else p for p in self.part]
+        part[axis] = part[axis] - start
+        return Summed(source, tuple(part), self.added[inside])
+
+    def bound(self, largest: Callable[[np.ndarray | Computed], float]) -> float:
+        return largest(self.source) + largest(self.added)
+
+
+def cut(weights: np.ndarray | Computed, axis: int, start: int, end: int) -> np.ndarray | Computed:
+    """A range of an axis of weights."""
+    if isinstance(weights, Computed):
+        return weights.cut(axis, start, end)
+    return weights[(slice(None),) * axis + (slice(start, end),)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Computed, Graph, Node, Scaled, Summed
+from ..graph import Computed, Graph, Node, Scaled
 from .rewrite import FLOAT32, Uses, fresh, only_output
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm")
@@ -117,12 +117,10 @@ class Folding:
 
     def largest(self, w: np.ndarray | Computed) -> float:
         """The largest absolute value, or not less than it; NaN where there is one."""
-        if isinstance(w, Scaled):
-            return self.largest(w.source) * float(np.abs(w.scale).max())
-        if isinstance(w, Summed):
-            return self.largest(w.source) + self.largest(w.added)
+        if isinstance(w, Computed):
+            return w.bound(self.largest)
         if id(w) not in self._largest:
-            self._largest[id(w)] = _largest(np.asarray(w))
+            self._largest[id(w)] = _largest(w)
         return self._largest[id(w)]
 
     def apply(self, node: Node, after: Node, scale: np.ndarray, shift: np.ndarray) -> None:

@@ -6,25 +6,15 @@ nobody merged them before the export (Ding et al., 2021, arXiv:2101.03697).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import numpy as np
 
 from ..graph import Graph, Node, Summed
+from ..window import Window
 from .fold_batchnorm import scale_and_shift
 from .fold_scale import LARGE, MAX_FLOAT32, Folding
 from .rewrite import Uses, fresh, only_output, replaced
-
-
-class _Geometry(NamedTuple):
-    """A convolution along its spatial axes."""
-
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    begins: tuple[int, ...]
-    growth: tuple[int, ...]
-    """By how much the input with its padding exceeds one window: what decides the output's extents."""
 
 
 def merge_branches(graph: Graph) -> Graph:
@@ -59,67 +49,64 @@ def merge_branches(graph: Graph) -> Graph:
     return replaced(graph, changes, constants)
 
 
-def _geometry(op: Any, w: np.ndarray) -> _Geometry | None:
-    """Of a convolution whose padding does not depend on its input."""
-    rank = w.ndim - 2
-    kernel = w.shape[2:]
-    if rank < 1 or op.auto_pad not in ("", "NOTSET", "VALID") or (op.kernel_shape and tuple(op.kernel_shape) != kernel):
+def _window(op: Any, w: np.ndarray) -> Window | None:
+    """The window of a convolution whose padding does not depend on its input."""
+    window = Window.of(w.shape[2:], op.strides, op.dilations, op.pads, op.auto_pad)
+    if window.auto_pad == "VALID":
+        window = Window.of(window.kernel, window.strides, window.dilations)
+    fixed = window.auto_pad == "NOTSET" and min(window.pads, default=-1) >= 0
+    return window if fixed and (not op.kernel_shape or tuple(op.kernel_shape) == window.kernel) else None
+
+
+def _growth(window: Window) -> tuple[int, ...]:
+    """By how much an input with its padding exceeds what the window covers of it: with the strides, that decides the output."""
+    begins, ends = window.pads[: window.rank], window.pads[window.rank :]
+    return tuple(b + e - n for b, e, n in zip(begins, ends, window.extent, strict=True))
+
+
+def _first_taps(large: Window, small: Window) -> tuple[int, ...] | None:
+    """The taps of one window that the first tap of another lies on, if all of its taps lie on some for inputs of any size."""
+    if large.strides != small.strides or _growth(large) != _growth(small):
         return None
-    strides, dilations = op.strides or (1,) * rank, op.dilations or (1,) * rank
-    pads = op.pads if op.pads and op.auto_pad != "VALID" else (0,) * (2 * rank)
-    if len(strides) != rank or len(dilations) != rank or len(pads) != 2 * rank or min(pads) < 0:
-        return None
-    begins, ends = pads[:rank], pads[rank:]
-    growth = tuple(b + e - (k - 1) * d - 1 for b, e, k, d in zip(begins, ends, kernel, dilations, strict=True))
-    return _Geometry(kernel, tuple(strides), tuple(dilations), tuple(begins), growth)
+    taps = []
+    for axis in range(large.rank):
+        dilation, count = large.dilations[axis], small.kernel[axis]
+        first, beside = divmod(large.pads[axis] - small.pads[axis], dilation)
+        if beside or (count > 1 and small.dilations[axis] != dilation) or not 0 <= first <= large.kernel[axis] - count:
+            return None
+        taps.append(first)
+    return tuple(taps)
 
 
 def _merged(large: Node, small: Node, fold: Folding, uses: Uses) -> tuple[Any, np.ndarray] | None:
     """Weights and bias of `large` with those of `small`, whose taps all lie on its own, added; None where they do not."""
-    op: Any = large.op
+    op, other = cast(Any, large.op), cast(Any, small.op)
     w, b = uses.constant(large, 1), uses.constant(large, 2)
     assert w is not None
-    geometry = _geometry(op, w)
-    if geometry is None:
-        return None
-    bias = np.zeros(w.shape[0]) if b is None else b.astype(np.float64)
-    added: Any
-    part: tuple[Any, ...]
-    if small.op.op_type == "Conv":
-        if fold.target(small.outputs[0]) is not small:
-            return None
-        other: Any = small.op
+    window = _window(op, w)
+    within: Window | None = None
+    added: Any = None
+    if other.op_type == "Conv":
         added, shift = uses.constant(small, 1), uses.constant(small, 2)
-        theirs = _geometry(other, added)
-        if theirs is None or added.shape[:2] != w.shape[:2] or other.group != op.group:
-            return None
-        if theirs.strides != geometry.strides or theirs.growth != geometry.growth:
-            return None
-        spread = theirs.dilations
-        kernel, begins = theirs.kernel, theirs.begins
-    else:
+        if fold.target(small.outputs[0]) is small and added.shape[:2] == w.shape[:2] and other.group == op.group:
+            within = _window(other, added)
+    elif window is not None and w.shape[1] * op.group == w.shape[0]:
         factors = scale_and_shift(small, uses, w.shape[0])
-        if factors is None or w.shape[1] * op.group != w.shape[0] or set(geometry.strides) != {1} or set(geometry.growth) != {-1}:
-            return None
-        added, shift = factors
-        spread, kernel, begins = geometry.dilations, (1,) * len(geometry.kernel), (0,) * len(geometry.kernel)
-    taps = []
-    for mine, count, dilation, pad, step, begin in zip(
-        geometry.kernel, kernel, geometry.dilations, geometry.begins, spread, begins, strict=True
-    ):
-        offset = pad - begin
-        if offset < 0 or offset % dilation or (count > 1 and step != dilation) or offset // dilation + count > mine:
-            return None
-        taps.append(offset // dilation)
-    if small.op.op_type == "Conv":
-        part = (slice(None), slice(None), *(slice(t, t + k) for t, k in zip(taps, kernel, strict=True)))
+        if factors is not None:
+            added, shift = factors
+            within = Window.of((1,) * window.rank)
+    taps = None if window is None or within is None else _first_taps(window, within)
+    if within is None or taps is None or not fold.largest(w) + fold.largest(added) < MAX_FLOAT32:
+        return None
+    part: tuple[Any, ...]
+    if other.op_type == "Conv":
+        part = (slice(None), slice(None), *(slice(t, t + k) for t, k in zip(taps, within.kernel, strict=True)))
     else:
         channel = np.arange(w.shape[0])
         part = (channel, channel % w.shape[1], *taps)
-    if not fold.largest(w) + fold.largest(added) < MAX_FLOAT32:
-        return None
-    merged: Any = Summed(w, part, added)
+    bias = np.zeros(w.shape[0]) if b is None else b.astype(np.float64)
     total = np.asarray(bias + (0.0 if shift is None else shift), np.float32)
     if not np.isfinite(total).all():
         return None
+    merged: Any = Summed(w, part, added)
     return (np.asarray(merged) if merged.nbytes < LARGE else merged), total

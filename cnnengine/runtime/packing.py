@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .._kernels.conv import pack_conv, pack_panels
-from ..graph import Computed, Scaled, Summed
+from ..graph import Computed, cut
 from .layout import aligned_empty, is_mapped
 
 PART = 2 << 20
@@ -84,7 +84,7 @@ class Panels:
 
     def _rows(self, start: int, end: int, scratch: Scratch) -> np.ndarray:
         """The weights of some outputs."""
-        part = _cut(self.weights, 1 if self.transposed else 0, start, end)
+        part = cut(self.weights, 1 if self.transposed else 0, start, end)
         found = part.made(scratch.floats) if isinstance(part, Computed) else part
         if self.transposed:
             found = found.T
@@ -112,21 +112,3 @@ class Panels:
             return rows.nbytes
 
         return made, [lambda scratch, start=start: fill(start, scratch) for start in range(0, o, step)]  # type: ignore[misc]
-
-
-def _cut(weights: np.ndarray | Computed, axis: int, start: int, end: int) -> np.ndarray | Computed:
-    """A range of an axis; of weights that are yet to be computed, those alone will be."""
-    if isinstance(weights, Scaled):
-        scale, own = weights.scale, axis - (weights.ndim - weights.scale.ndim)
-        if own >= 0 and scale.shape[own] > 1:
-            scale = scale[(slice(None),) * own + (slice(start, end),)]
-        return Scaled(_cut(weights.source, axis, start, end), scale)
-    if isinstance(weights, Summed):
-        source, part, added = _cut(weights.source, axis, start, end), weights.part, weights.added
-        if isinstance(part[axis], slice) and part[axis] == slice(None):
-            return Summed(source, part, _cut(added, axis, start, end))
-        if all(isinstance(p, np.ndarray) for p in part[: axis + 1]):
-            inside = (part[axis] >= start) & (part[axis] < end)
-            part = tuple(p[inside] - (start if i == axis else 0) if isinstance(p, np.ndarray) else p for i, p in enumerate(part))
-            return Summed(source, part, added[inside])
-    return weights[(slice(None),) * axis + (slice(start, end),)]
