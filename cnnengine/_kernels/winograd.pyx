@@ -51,8 +51,8 @@ from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport (
-    F23_BOTH, F25_BOTH, F43_BOTH, F43_H, F43_W, F45_H, F45_W, F47_H, F47_W, S43_BOTH, conv_tile_fn, conv_tile_t, start_ahead, step_ahead, winograd_input_fn,
-    winograd_output_fn, winograd_output_t
+    F23_BOTH, F25_BOTH, F43_BOTH, F43_H, F43_W, F45_H, F45_W, F47_H, F47_W, S43_BOTH, conv_tile_fn, conv_tile_t, start_ahead,
+    tile_row, winograd_input_fn, winograd_output_fn, winograd_output_t
 )
 
 # kernel, output pixels of a tile, stride, (h, w) each: the form of the tiles; of each kernel the largest tile first
@@ -128,6 +128,31 @@ cdef inline Py_ssize_t end_tap(const winograd_t *g, Py_ssize_t z) noexcept nogil
     return least(g.taps, g.x.d + g.front - z * g.stride) if g.taps > 1 else 1
 
 
+cdef struct place_t:
+    Py_ssize_t n, depth                         # image, and output depth where these count as frames
+    Py_ssize_t py, px                           # first pixel of the phase
+    Py_ssize_t row, column                      # in tiles of the phase
+
+
+cdef inline place_t place_of(const winograd_t *g, Py_ssize_t tile) noexcept nogil:
+    """Where a tile of all frames lies."""
+    cdef place_t p
+    cdef Py_ssize_t frame = tile // g.tiles, at = tile % g.tiles
+    p.py = frame % g.phases // g.dilation_w
+    p.px = frame % g.phases % g.dilation_w
+    frame = frame // g.phases
+    p.n = frame // g.fold
+    p.depth = frame % g.fold
+    p.row = at // g.tiles_w
+    p.column = at % g.tiles_w
+    return p
+
+
+cdef inline Py_ssize_t of_phase(Py_ssize_t pixels, Py_ssize_t first, Py_ssize_t dilation) noexcept nogil:
+    """How many of these pixels a phase has."""
+    return (pixels - first + dilation - 1) // dilation
+
+
 cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const winograd_t *g = <const winograd_t *>geometry
     cdef const KernelTable *table = g.table
@@ -137,7 +162,8 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     cdef Py_ssize_t count = least(g.run, g.total - first)
     cdef Py_ssize_t block = part * g.part_blocks, end = least(block + g.part_blocks, g.y_blocks)
     cdef Py_ssize_t z0 = window * g.deep, deep = least(g.deep, g.y.d - z0 if g.fold == 1 else 1)
-    cdef Py_ssize_t b, t, f, ty, tx, py, px, e, z, s, j, j0, j1, k, k0, k1, blocks, unit, at, pieces, left, width, i, side, calls, begun, size, row, column
+    cdef Py_ssize_t b, t, e, z, s, j, j0, j1, k, k0, k1, blocks, unit, width, i, side, begun, size, row, column, depth
+    cdef place_t p
     # input depths of the chunk, relative to that of the frame
     cdef Py_ssize_t low = most(0, z0 * g.stride - g.front) if g.taps > 1 else -g.front
     cdef Py_ssize_t slices = least(g.x.d, (z0 + deep - 1) * g.stride - g.front + g.taps) - low if g.taps > 1 else 1
@@ -170,22 +196,18 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
             t = 0
             while t < count:
                 # tiles side by side
-                f = (first + t) // g.tiles
-                py = f % g.phases // g.dilation_w
-                px = f % g.phases % g.dilation_w
-                f = f // g.phases
-                ty = (first + t) % g.tiles // g.tiles_w * g.in_h
-                tx = (first + t) % g.tiles_w
-                side = least(g.tiles_w - tx, count - t)
-                tx = tx * g.in_w
-                xp = <const float *>args[0] + g.x0 + f // g.fold * g.x.sn + (group * g.x_blocks + b) * g.x.sp
-                xp = xp + (ty * g.dilation_h + py) * g.x.sh + (f % g.fold * g.stride + low + s) * g.x.sd
-                xp = xp + (tx * g.dilation_w + px) * lanes
+                p = place_of(g, first + t)
+                side = least(g.tiles_w - p.column, count - t)
+                row = p.row * g.in_h
+                column = p.column * g.in_w
+                xp = <const float *>args[0] + g.x0 + p.n * g.x.sn + (group * g.x_blocks + b) * g.x.sp
+                xp = xp + (p.depth * g.stride + low + s) * g.x.sd + (row * g.dilation_h + p.py) * g.x.sh
+                xp = xp + (column * g.dilation_w + p.px) * lanes
                 for i in range(side):
                     g.input(
                         xp + i * g.in_w * g.dilation_w * lanes, g.dilation_h * g.x.sh, g.dilation_w * lanes,
-                        (g.rows - py + g.dilation_h - 1) // g.dilation_h - ty,
-                        (g.columns - px + g.dilation_w - 1) // g.dilation_w - tx - i * g.in_w,
+                        of_phase(g.rows, p.py, g.dilation_h) - row,
+                        of_phase(g.columns, p.px, g.dilation_w) - column - i * g.in_w,
                         v + s * vslice + b * vplane + (t + i) * lanes, vstep,
                     )
                 t = t + side
@@ -233,10 +255,9 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                         ahead = wp + unit * panel
                         if b + unit >= blocks:
                             ahead = w + g.matrix[least(e + 1, g.elements - 1)] * g.panel + block * panel
-                    calls = (count + width - 1) // width * deep
                     tile.planes = k1 - k0
-                    size = unit * lanes * lanes * (k1 - k0)
-                    start_ahead(&tile, ahead, size if e + 1 < g.elements or b + unit < blocks else 0, calls)
+                    size = unit * lanes * lanes * (k1 - k0) if e + 1 < g.elements or b + unit < blocks else 0
+                    start_ahead(&tile, ahead, size, (count + width - 1) // width * deep)
                     tile.first = tile.last = 1
                     for z in range(deep):
                         j0 = first_tap(g, z0 + z)
@@ -257,20 +278,13 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                             continue
                         tile.w = wp + (j * channels + k0 * lanes) * least(unit, 2) * lanes
                         tile.w2 = tile.w + 2 * panel
-                        pieces = (count + width - 1) // width
-                        at = 0
-                        while pieces > 0:
-                            left = (count - at + pieces - 1) // pieces
-                            tile.x = v + e * vstep + ((z0 + z) * g.stride - g.front + j - low) * vslice + k0 * vplane + at * lanes
-                            if g.taps == 1:
-                                tile.x = v + e * vstep + k0 * vplane + at * lanes
-                            tile.y = m + e * mstep + z * mdepth + b * vplane + at * lanes
-                            # every run's sum begins at zero, and what there is comes to it: long sums round less so
-                            tile.residual = tile.y if begun else NULL
-                            product(<int>left, 1, &tile)
-                            step_ahead(&tile, ahead + size)
-                            at = at + left
-                            pieces = pieces - 1
+                        tile.x = v + e * vstep + k0 * vplane
+                        if g.taps > 1:
+                            tile.x = tile.x + ((z0 + z) * g.stride - g.front + j - low) * vslice
+                        tile.y = m + e * mstep + z * mdepth + b * vplane
+                        # every run's sum begins at zero, and what there is comes to it: long sums round less so
+                        tile.residual = tile.y if begun else NULL
+                        tile_row(product, width, count, &tile)
                 b = b + unit
         for b in range(blocks):
             i = group * g.y_blocks + block + b
@@ -278,27 +292,20 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
             for z in range(deep):
                 t = 0
                 while t < count:
-                    f = (first + t) // g.tiles
-                    py = f % g.phases // g.dilation_w
-                    px = f % g.phases % g.dilation_w
-                    f = f // g.phases
-                    ty = (first + t) % g.tiles // g.tiles_w * g.out_h
-                    tx = (first + t) % g.tiles_w
-                    side = least(g.tiles_w - tx, count - t)
-                    tx = tx * g.out_w
-                    out.rows = (g.y.h - py + g.dilation_h - 1) // g.dilation_h - ty
-                    out.columns = (g.y.w - px + g.dilation_w - 1) // g.dilation_w - tx
+                    p = place_of(g, first + t)
+                    side = least(g.tiles_w - p.column, count - t)
+                    out.rows = of_phase(g.y.h, p.py, g.dilation_h) - p.row * g.out_h
+                    out.columns = of_phase(g.y.w, p.px, g.dilation_w) - p.column * g.out_w
                     width = least(side * g.out_w, out.columns)
                     out.m = m + z * mdepth + b * vplane + t * lanes
-                    row = ty * g.dilation_h + py
-                    column = (tx * g.dilation_w + px) * lanes
-                    yp = <float *>args[4] + g.y.offset + f // g.fold * g.y.sn + i * g.y.sp + (f % g.fold + z0 + z) * g.y.sd
-                    yp = yp + row * g.y.sh + column
+                    row = p.row * g.out_h * g.dilation_h + p.py
+                    column = (p.column * g.out_w * g.dilation_w + p.px) * lanes
+                    depth = p.depth + z0 + z
+                    yp = <float *>args[4] + g.y.offset + p.n * g.y.sn + i * g.y.sp + depth * g.y.sd + row * g.y.sh + column
                     out.y = yp
                     out.residual = NULL
                     if residual != NULL:
-                        out.residual = residual + g.r.offset + f // g.fold * g.r.sn + i * g.r.sp + (f % g.fold + z0 + z) * g.r.sd
-                        out.residual = out.residual + row * g.r.sh + column
+                        out.residual = residual + g.r.offset + p.n * g.r.sn + i * g.r.sp + depth * g.r.sd + row * g.r.sh + column
                     for k in range(side):
                         g.output(&out)
                         out.m = out.m + lanes
@@ -314,8 +321,8 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                                 for j in range(width):
                                     table.vector.activate(g.act.kind, yp + j * out.ystep, yp + j * out.ystep, lanes, g.act.alpha, g.act.beta)
                             yp = yp + out.yrow
-                    if row == 0 and column == 0 and z0 + z == 0 and f % g.fold == 0:
-                        fill_halo(&g.y, <float *>args[4], f // g.fold, i)
+                    if row == 0 and column == 0 and depth == 0:
+                        fill_halo(&g.y, <float *>args[4], p.n, i)
                     t = t + side
         block = block + blocks
 
@@ -409,7 +416,7 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), strides=(1, 1
     g.phases = g.dilation_h * g.dilation_w
     g.in_h = g.out_h * strides[0]
     g.in_w = g.out_w * strides[1]
-    g.matrices = matrices_of(kernel, tile)
+    g.matrices = (g.out_h + kh - 1) * (g.out_w + kw - 1)
     g.elements = (g.in_h + kh - strides[0]) * (g.in_w + kw - strides[1])
     for i in range(g.elements):
         # at stride 2 the odd pixels, after five elements, have the sixth matrix
@@ -482,11 +489,6 @@ cdef enum:
     MAX_TAPS = 25
 
 
-def matrices_of(kernel, tile):
-    """How many matrices of weights there are, (elements along h) x (along w); at stride 2 as many as at stride 1."""
-    return (tile[0] + kernel[0] - 1) * (tile[1] + kernel[1] - 1)
-
-
 def pack_winograd(w, tile=(4, 4), strides=(1, 1)):
     """Weights (O, C, h, w) as `build_winograd` reads them for these output pixels of a tile and strides."""
     cdef const KernelTable *table = current_table()
@@ -500,7 +502,7 @@ def pack_winograd(w, tile=(4, 4), strides=(1, 1)):
     kh, kw = w.shape[2:]
     high, wide = tile[0] + kh - 1, tile[1] + kw - 1
     n = kh * kw
-    packed = aligned_floats(matrices_of(w.shape[2:], tile) * size)
+    packed = aligned_floats(high * wide * size)
     cdef float[::1] target = packed
     if size == 0:
         return packed

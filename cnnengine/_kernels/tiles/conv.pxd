@@ -34,10 +34,10 @@ cdef inline void start_ahead(conv_tile_t *t, const float *w, Py_ssize_t floats, 
     t.ahead_lines = (floats // LINE + steps - 1) // steps if steps > 0 else 0
 
 
-cdef inline void step_ahead(conv_tile_t *t, const float *end, Py_ssize_t count=1) noexcept nogil:
-    """After `count` tiles: on to the next lines, none beyond `end`."""
+cdef inline void step_ahead(conv_tile_t *t, Py_ssize_t count) noexcept nogil:
+    """After `count` tiles: on to the next lines, none beyond the end."""
     t.ahead = t.ahead + count * t.ahead_lines * t.n_taps * t.planes * LINE
-    if t.ahead >= end:
+    if t.ahead >= t.ahead_end:
         t.ahead_lines = 0
 
 
@@ -54,14 +54,14 @@ cdef inline void tile_row(conv_tile_fn tile, Py_ssize_t widest, Py_ssize_t width
     wider = width - narrow * pieces
     if wider > 0:
         tile(<int>narrow + 1, wider, t)
-        step_ahead(t, t.ahead_end, wider)
+        step_ahead(t, wider)
         pixels = wider * (narrow + 1)
         t.x = t.x + pixels * t.xstep
         t.y = t.y + pixels * t.ystep
         if t.residual != NULL:
             t.residual = t.residual + pixels * t.rstep
     tile(<int>narrow, pieces - wider, t)
-    step_ahead(t, t.ahead_end, pieces - wider)
+    step_ahead(t, pieces - wider)
 
 
 cdef struct depthwise_tile_t:

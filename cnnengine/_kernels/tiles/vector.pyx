@@ -255,23 +255,6 @@ cdef inline void vsilu(const float *x, float *y, const int N) noexcept nogil:
         vstore(y + i * LANES, vselect(vlt(vset(45.0), z[i]), z[i], q[i]))
 
 
-cdef void silu(const float *x, float *y, Py_ssize_t n) noexcept nogil:
-    cdef float part[LANES]
-    cdef Py_ssize_t i = 0
-    cdef int left
-    while i + 4 * LANES <= n:
-        vsilu(x + i, y + i, 4)
-        i = i + 4 * LANES
-    while i + LANES <= n:
-        vsilu(x + i, y + i, 1)
-        i = i + LANES
-    left = <int>(n - i)
-    if left > 0:
-        vstore(part, vload_part(x + i, left))
-        vsilu(part, part, 1)
-        vstore_part(y + i, vload(part), left)
-
-
 cdef inline vf vtanh(vf x) noexcept nogil:
     cdef vf t
     t = expm1_negative(vf_abs(x) * <float>-2.0)
@@ -373,20 +356,28 @@ cdef inline void vgelu(const float *x, float *y, const int N) noexcept nogil:
         vstore(y + i * LANES, vmax_keep(vload(x + i * LANES), 0.0) - v[i] * TINY)
 
 
-cdef void gelu(const float *x, float *y, Py_ssize_t n) noexcept nogil:
+cdef inline void in_step(const int K, const float *x, float *y, const int N) noexcept nogil:
+    if K == ACT_SILU:
+        vsilu(x, y, N)
+    else:
+        vgelu(x, y, N)
+
+
+cdef inline void by_fours(const int K, const float *x, float *y, Py_ssize_t n) noexcept nogil:
+    """ACT_SILU or ACT_GELU, four registers in step."""
     cdef float part[LANES]
     cdef Py_ssize_t i = 0
     cdef int left
     while i + 4 * LANES <= n:
-        vgelu(x + i, y + i, 4)
+        in_step(K, x + i, y + i, 4)
         i = i + 4 * LANES
     while i + LANES <= n:
-        vgelu(x + i, y + i, 1)
+        in_step(K, x + i, y + i, 1)
         i = i + LANES
     left = <int>(n - i)
     if left > 0:
         vstore(part, vload_part(x + i, left))
-        vgelu(part, part, 1)
+        in_step(K, part, part, 1)
         vstore_part(y + i, vload(part), left)
 
 
@@ -588,13 +579,13 @@ cdef void activate(int kind, const float *x, float *y, Py_ssize_t n, float alpha
     elif kind == ACT_LEAKY_RELU: each(ACT_LEAKY_RELU, x, y, n, alpha, beta)
     elif kind == ACT_SIGMOID: each(ACT_SIGMOID, x, y, n, alpha, beta)
     elif kind == ACT_TANH: each(ACT_TANH, x, y, n, alpha, beta)
-    elif kind == ACT_SILU: silu(x, y, n)
+    elif kind == ACT_SILU: by_fours(ACT_SILU, x, y, n)
     elif kind == ACT_HARD_SIGMOID: each(ACT_HARD_SIGMOID, x, y, n, alpha, beta)
     elif kind == ACT_HARD_SWISH: each(ACT_HARD_SWISH, x, y, n, alpha, beta)
     elif kind == ACT_ELU: each(ACT_ELU, x, y, n, alpha, beta)
     elif kind == ACT_SELU: each(ACT_SELU, x, y, n, alpha, beta)
     elif kind == ACT_CELU: each(ACT_CELU, x, y, n, alpha, beta)
-    elif kind == ACT_GELU: gelu(x, y, n)
+    elif kind == ACT_GELU: by_fours(ACT_GELU, x, y, n)
     elif kind == ACT_GELU_TANH: each(ACT_GELU_TANH, x, y, n, alpha, beta)
     elif kind == ACT_MISH: each(ACT_MISH, x, y, n, alpha, beta)
     elif kind == ACT_SOFTPLUS: each(ACT_SOFTPLUS, x, y, n, alpha, beta)
