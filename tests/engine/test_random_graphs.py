@@ -207,16 +207,22 @@ class Maker:
         return self.tail(self.conv(x, channels, kernel, group=group, strides=strides, pads=pads))
 
     def square_conv(self, x: Value) -> Value:
-        """3x3 (x3), stride 1, padded: what Winograd may compute, of channels that pay."""
+        """Padded, of 3 to 7 taps along one axis or both: what Winograd may compute, of channels that pay."""
         rank = len(x.spatial)
         if x.channels < 16 and self.maybe():
             x = self.activation(self.conv(x, self.one(16, 24, 32, 36), [1] * rank))
-        kernel = [3] * rank
-        if rank == 3 and self.maybe():
-            kernel[0] = 1
-        pads = [k // 2 for k in kernel] * 2
+        kernels = {
+            1: ([3], [5], [7]),
+            2: ([3, 3], [3, 3], [5, 5], [1, 3], [3, 1], [1, 5], [5, 1], [1, 7], [7, 1]),
+            3: ([3, 3, 3], [1, 3, 3], [3, 5, 5], [1, 5, 5]),
+        }
+        kernel = self.one(*kernels[rank])
+        stride, dilation = (1, 1) if rank == 3 else self.one((1, 1), (1, 1), (2, 1), (1, 2), (1, 3))
+        pads = [k // 2 * dilation for k in kernel] * 2
         group = self.one(1, 1, 1, 2) if x.channels % 2 == 0 else 1
-        y = self.conv(x, group * (self.one(16, 24, 32, 40, self.integer(3, 40)) // group), kernel, pads=pads, group=group)
+        channels = group * (self.one(16, 24, 32, 40, self.integer(3, 40)) // group)
+        steps = {"strides": [stride] * rank, "dilations": [dilation] * rank}
+        y = self.conv(x, channels, kernel, pads=pads, group=group, **steps)
         return self.residual(self.tail(y), x)
 
     def dilated_conv(self, x: Value) -> Value:

@@ -277,6 +277,12 @@ def test_winograd_3d(xs, o, taps, stride, pads, isa, threads):
     check(data(*xs), data(o, xs[1], taps, 3, 3, seed=1), data(o, seed=2), pads, threads=threads, stride=stride)
 
 
+@pytest.mark.parametrize(("taps", "stride"), [(3, 1), (3, 2), (1, 1)])
+def test_winograd_3d_of_5x5(taps, stride, isa, threads):
+    x, w, bias = data(1, 36, 6, 11, 9), data(24, 36, taps, 5, 5, seed=1), data(24, seed=2)
+    check(x, w, bias, (taps // 2, 2, 2) * 2, threads=threads, stride=stride)
+
+
 @pytest.mark.parametrize(
     ("xs", "o", "taps", "groups"),
     [
