@@ -19,7 +19,7 @@ from cnnengine.errors import InputError, UnsupportedOperatorError
 from cnnengine.graph import TensorSpec
 from cnnengine.importer import import_model
 from cnnengine.ops import lookup
-from cnnengine.ops.fallback import ALLOWED, Fallback, is_allowed
+from cnnengine.ops.fallback import ALLOWED, CHECKED, Fallback, refusal
 
 PAIRS = sorted((op, v, domain) for (domain, op), versions in ALLOWED.items() for v in versions)
 Case = tuple[str, onnx.NodeProto, list[Any], list[np.ndarray]]
@@ -104,7 +104,8 @@ def test_allowed_pairs(op_type: str, version: int, domain: str) -> None:
     if not found:
         newer = min(v for v, _ in known if v > version)
         found = [c for c in (as_version(case, version) for v, case in known if v == newer and plain(case)) if c is not None]
-    found = [c for c in found if plain(c)]
+    checked = CHECKED[domain, op_type]
+    found = [c for c in found if plain(c) and c[2][0].dtype.name in checked.dtypes.split()]
     assert found, "no case that this version can say"
     for name, node, inputs, outputs in found:
         given = iter(inputs)
@@ -132,8 +133,10 @@ def test_no_pair_hides_a_class() -> None:
 
 def test_unlisted_versions_are_refused() -> None:
     for op, version in (("DequantizeLinear", 13), ("GridSample", 7), ("Upsample", 7), ("Loop", 13), ("Conv", 1), ("Nothing", 1)):
-        assert not is_allowed(op, "", version)
-    assert not is_allowed("Det", "com.example", 11)
+        assert refusal(op, "", version, {}, 1, 1) == ""
+    assert refusal("Det", "com.example", 11, {}, 1, 1) == ""
+    assert refusal("Det", "", 11, {}, 1, 1) is None
+    assert "version 12" in (refusal("Det", "", 12, {}, 1, 1) or "")
 
 
 def determinant(opset: int = 13) -> onnx.ModelProto:

@@ -15,7 +15,7 @@ from ..graph import Dim, Graph, Node, TensorSpec
 from ..ops import lookup
 from ..ops.base import NodeRecord
 from ..ops.common import known_dtype
-from ..ops.fallback import Fallback, is_allowed
+from ..ops.fallback import Fallback, refusal
 from .attributes import GRAPH, GRAPHS, array_of, constant_value, dense, kind_of, value_of
 from .functions import Inliner, Opsets, key_of, opsets_of
 from .schemas import OPSET, SCHEMAS
@@ -314,10 +314,12 @@ class _Importer:
                 raise ModelError(f"an attribute is not what it should be ({error})", node=name, operator=node.op_type) from None
         elif cls is not None:
             reason = f"versions before {cls.min_version} are not supported"
-        if is_allowed(node.op_type, domain, schema.version):
+        unchecked = refusal(node.op_type, domain, schema.version, attributes, len(node.input), len(node.output))
+        if unchecked is None:
             if self.fallback:
                 return Node(Fallback.of(_protobuf(node), schema.version), inputs, outputs, name)
-            reason = "it has no kernel, and fallback is 'error'"
+            unchecked = "it has no kernel, and fallback is 'error'"
+        reason = unchecked or reason
         self.problems.append(Problem(name, node.op_type, domain, schema.version, reason))
         return None
 

@@ -168,6 +168,12 @@ INDEX: dict[str, str] = {
     # signals
     "DFT": "signal",
     "STFT": "signal",
+    # texts and encoded pictures
+    "ImageDecoder": "decode",
+    "RegexFullMatch": "text",
+    "StringConcat": "text",
+    "StringNormalizer": "text",
+    "StringSplit": "text",
     # detection
     "NonMaxSuppression": "detection",
     "DeformConv": "deform",

@@ -1,15 +1,16 @@
-"""Operators without a class of their own, run through onnx.reference: only versions that were checked.
+"""Operators without a class of their own, run through onnx.reference: only what was checked.
 
-onnx.reference is right for the operator versions that ONNX's own suite tests, and silently wrong for others. `ALLOWED`
-therefore lists versions one by one; `tests/test_fallback.py` has a case for each. Whatever is not listed is refused
-when the model is loaded, like an operator that nobody knows. Operators with subgraphs are never listed: the nodes
-inside would run unchecked.
+onnx.reference is right for what ONNX's own suite tests, and silently wrong elsewhere: it passes over attributes and inputs that
+it does not know, in older versions and in newest ones alike. `CHECKED` therefore says for each operator which versions,
+attributes (some for certain values alone), inputs, outputs and element types were found right; `tests/test_fallback_cases.py` has
+a case for each and holds the table against ONNX's schemas. Whatever is not listed is refused when the model is loaded, like an
+operator that nobody knows. Operators with subgraphs are never listed: the nodes inside would run unchecked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,54 +24,228 @@ from .common import code_of, known_dtype
 if TYPE_CHECKING:
     import onnx
 
-_VERSIONS: dict[str, tuple[int, ...]] = {
-    "AffineGrid": (20,),
-    "Attention": (23, 24, 25),
-    "CenterCropPad": (18,),
-    "Col2Im": (18,),
-    "Compress": (9, 11, 28),
-    "CumProd": (26,),
-    "Det": (11, 22),
-    "DynamicQuantizeLinear": (11,),
-    "EyeLike": (9, 22),
-    "GRU": (7, 14, 22),
-    "ImageDecoder": (20,),
-    "LSTM": (7, 14, 22),
-    "MelWeightMatrix": (17,),
-    "RMSNormalization": (23,),
-    "RNN": (7, 14, 22),
-    "RegexFullMatch": (20,),
-    "ReverseSequence": (10, 28),
-    "RotaryEmbedding": (23,),
-    "StringConcat": (20,),
-    "StringNormalizer": (10,),
-    "StringSplit": (20,),
-    "TensorScatter": (24,),
-    "TfIdfVectorizer": (9,),
-    "Unique": (11, 28),
+ANY: None = None
+"""Every value of the attribute was checked."""
+
+Attributes = Mapping[str, Any]
+
+
+def _never(attributes: Attributes, outputs: int) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What of an operator onnx.reference was found right for.
+
+    Attributes
+    ----------
+    versions : tuple of int
+    attributes : mapping of str to tuple or ANY
+        The attributes that a node may have, with the values that they may have.
+    inputs, outputs : int
+        So many from the first on may be given.
+    dtypes : str
+        Kinds and names of the element types of the first input, as NumPy writes them.
+    refuses : callable
+        What in the attributes and the number of outputs together was not checked, or None.
+    """
+
+    versions: tuple[int, ...]
+    attributes: Mapping[str, tuple[Any, ...] | None] = field(default_factory=dict)
+    inputs: int = 1
+    outputs: int = 1
+    dtypes: str = "float32"
+    refuses: Callable[[Attributes, int], str | None] = _never
+
+    def refusal(self, version: int, attributes: Attributes, inputs: int, outputs: int) -> str | None:
+        """Why a node with these attributes and numbers of inputs and outputs may not run here, or None."""
+        if version not in self.versions:
+            return f"onnx.reference was not checked for version {version}"
+        for name, value in attributes.items():
+            if name not in self.attributes:
+                return f"onnx.reference was not checked for the attribute {name}"
+            allowed = self.attributes[name]
+            if allowed is not None and value not in allowed:
+                return f"onnx.reference was not checked for {name} = {value!r}"
+        if inputs > self.inputs:
+            return f"onnx.reference was not checked for more than {self.inputs} inputs"
+        if outputs > self.outputs:
+            return f"onnx.reference was not checked for more than {self.outputs} outputs"
+        return self.refuses(attributes, outputs)
+
+
+def _weights_by_coordinate(attributes: Attributes, outputs: int) -> str | None:
+    """ONNX has a weight for each n-gram, onnx.reference takes it for the weight of the output's coordinate."""
+    indexes = list(attributes.get("ngram_indexes", ()))
+    if "weights" in attributes and indexes != list(range(len(indexes))):
+        return "onnx.reference was not checked for weights where ngram_indexes is not 0, 1, 2 ..."
+    if "weights" not in attributes and attributes.get("mode") != "TF":
+        return "onnx.reference was not checked for IDF and TFIDF without weights"
+    return None
+
+
+def _members_other_than_zero(attributes: Attributes, outputs: int) -> str | None:
+    """onnx.reference takes a member of 0 for the end of the set."""
+    members = attributes.get("membership_values")
+    if members is not None and (np.asarray(members, np.float64) == 0).any():
+        return "onnx.reference was not checked for membership_values that hold 0"
+    return None
+
+
+def _keys_other_than_nan(attributes: Attributes, outputs: int) -> str | None:
+    """NaN is a key that finds nothing in a dictionary."""
+    for name in ("keys_floats", "keys_tensor"):
+        keys = attributes.get(name)
+        if keys is not None and np.asarray(keys).dtype.kind == "f" and np.isnan(np.asarray(keys)).any():
+            return f"onnx.reference was not checked for NaN among {name}"
+    return None
+
+
+def _scores_before_softcap(attributes: Attributes, outputs: int) -> str | None:
+    """Mode 0 asks for the products as they were before; onnx.reference gives them as they are after."""
+    if outputs > 3 and attributes.get("softcap", 0.0) != 0 and attributes.get("qk_matmul_output_mode", 0) == 0:
+        return "onnx.reference was not checked for qk_matmul_output_mode = 0 with softcap"
+    return None
+
+
+def _in_order_of_appearance(attributes: Attributes, outputs: int) -> str | None:
+    """onnx.reference sorts all the same where one output is asked for, and fails on slices along an axis."""
+    if attributes.get("sorted", 1) == 0 and ("axis" in attributes or outputs < 4):
+        return "onnx.reference was not checked for sorted = 0 with axis, or with fewer than four outputs"
+    return None
+
+
+_MANY = 1 << 16
+"""Variadic inputs and outputs."""
+CHECKED: dict[tuple[str, str], Checked] = {
+    ("", "Attention"): Checked(
+        (23, 24, 25),
+        {
+            "is_causal": (0, 1),
+            "kv_num_heads": ANY,
+            "left_window_size": ANY,
+            "q_num_heads": ANY,
+            "qk_matmul_output_mode": (0, 1, 2, 3),
+            "right_window_size": ANY,
+            "scale": ANY,
+            "softcap": ANY,
+            "softmax_precision": (1, 11),
+        },
+        inputs=7,
+        outputs=4,
+        refuses=_scores_before_softcap,
+    ),
+    ("", "CenterCropPad"): Checked((18,), {"axes": ANY}, inputs=2, dtypes="float32 float64 int32 int64 uint8"),
+    ("", "Col2Im"): Checked((18,), {"dilations": ANY, "pads": ANY, "strides": ANY}, inputs=3),
+    ("", "Compress"): Checked((9, 11, 28), {"axis": ANY}, inputs=2, dtypes="float32 float64 int32 int64 uint8 bool"),
+    ("", "CumProd"): Checked((26,), {"exclusive": (0, 1), "reverse": (0, 1)}, inputs=2, dtypes="float32 float64 int32 int64"),
+    ("", "Det"): Checked((11, 22), dtypes="float32 float64"),
+    ("", "EyeLike"): Checked((9, 22), {"dtype": (1, 6, 7, 11), "k": ANY}, dtypes="float32 float64 int32 int64 bool"),
+    ("", "MelWeightMatrix"): Checked((17,), {"output_datatype": (1, 6, 7, 10, 11)}, inputs=5, dtypes="int32 int64"),
+    ("", "RMSNormalization"): Checked((23,), {"axis": ANY, "epsilon": ANY, "stash_type": (1,)}, inputs=2),
+    ("", "ReverseSequence"): Checked(
+        (10, 28), {"batch_axis": (0, 1), "time_axis": (0, 1)}, inputs=2, dtypes="float32 float64 int32 int64 uint8"
+    ),
+    ("", "RotaryEmbedding"): Checked((23,), {"interleaved": (0, 1), "num_heads": ANY, "rotary_embedding_dim": ANY}, inputs=4),
+    ("", "TensorScatter"): Checked(
+        (24,), {"axis": ANY, "mode": ("linear", "circular")}, inputs=3, dtypes="float32 float64 int32 int64"
+    ),
+    ("", "TfIdfVectorizer"): Checked(
+        (9,),
+        {
+            "max_gram_length": ANY,
+            "max_skip_count": ANY,
+            "min_gram_length": ANY,
+            "mode": ("TF", "IDF", "TFIDF"),
+            "ngram_counts": ANY,
+            "ngram_indexes": ANY,
+            "pool_int64s": ANY,
+            "pool_strings": ANY,
+            "weights": ANY,
+        },
+        dtypes="int32 int64 object",
+        refuses=_weights_by_coordinate,
+    ),
+    ("", "Unique"): Checked(
+        (11, 28),
+        {"axis": ANY, "sorted": (0, 1)},
+        outputs=4,
+        dtypes="float32 float64 int32 int64",
+        refuses=_in_order_of_appearance,
+    ),
+    ("ai.onnx.ml", "ArrayFeatureExtractor"): Checked((1,), inputs=2, dtypes="float32 float64 int32 int64 object"),
+    ("ai.onnx.ml", "Binarizer"): Checked((1,), {"threshold": ANY}, dtypes="float32 float64 int32 int64"),
+    ("ai.onnx.ml", "LabelEncoder"): Checked(
+        (4,),
+        {
+            "default_float": ANY,
+            "default_int64": ANY,
+            "default_string": ANY,
+            "default_tensor": ANY,
+            "keys_floats": ANY,
+            "keys_int64s": ANY,
+            "keys_strings": ANY,
+            "keys_tensor": ANY,
+            "values_floats": ANY,
+            "values_int64s": ANY,
+            "values_strings": ANY,
+            "values_tensor": ANY,
+        },
+        dtypes="float32 int64 object",
+        refuses=_keys_other_than_nan,
+    ),
+    ("ai.onnx.ml", "TreeEnsemble"): Checked(
+        (5,),
+        {
+            "aggregate_function": (0, 1, 2, 3),
+            "leaf_targetids": ANY,
+            "leaf_weights": ANY,
+            "membership_values": ANY,
+            "n_targets": ANY,
+            "nodes_falseleafs": ANY,
+            "nodes_falsenodeids": ANY,
+            "nodes_featureids": ANY,
+            "nodes_hitrates": ANY,
+            "nodes_missing_value_tracks_true": ANY,
+            "nodes_modes": ANY,
+            "nodes_splits": ANY,
+            "nodes_trueleafs": ANY,
+            "nodes_truenodeids": ANY,
+            "post_transform": (0,),
+            "tree_roots": ANY,
+        },
+        dtypes="float32 float64",
+        refuses=_members_other_than_zero,
+    ),
+    ("ai.onnx.preview.training", "Adagrad"): Checked(
+        (1,), {"decay_factor": ANY, "epsilon": ANY, "norm_coefficient": ANY}, inputs=_MANY, outputs=_MANY
+    ),
+    ("ai.onnx.preview.training", "Adam"): Checked(
+        (1,),
+        {"alpha": ANY, "beta": ANY, "epsilon": ANY, "norm_coefficient": ANY, "norm_coefficient_post": ANY},
+        inputs=_MANY,
+        outputs=_MANY,
+    ),
+    ("ai.onnx.preview.training", "Momentum"): Checked(
+        (1,),
+        {"alpha": ANY, "beta": ANY, "mode": ("standard", "nesterov"), "norm_coefficient": ANY},
+        inputs=_MANY,
+        outputs=_MANY,
+    ),
 }
-_OTHER_DOMAINS: dict[tuple[str, str], tuple[int, ...]] = {
-    ("ai.onnx.ml", "ArrayFeatureExtractor"): (1,),
-    ("ai.onnx.ml", "Binarizer"): (1,),
-    ("ai.onnx.ml", "LabelEncoder"): (4,),
-    ("ai.onnx.ml", "TreeEnsemble"): (5,),
-    ("ai.onnx.preview.training", "Adagrad"): (1,),
-    ("ai.onnx.preview.training", "Adam"): (1,),
-    ("ai.onnx.preview.training", "Momentum"): (1,),
-}
-ALLOWED: dict[tuple[str, str], frozenset[int]] = {
-    **{("", name): frozenset(versions) for name, versions in _VERSIONS.items()},
-    **{key: frozenset(versions) for key, versions in _OTHER_DOMAINS.items()},
-}
+"""(domain, operator) -> what of it may run."""
+ALLOWED: dict[tuple[str, str], frozenset[int]] = {key: frozenset(checked.versions) for key, checked in CHECKED.items()}
 """(domain, operator) -> versions."""
 
 KNOWN_VALUE_LIMIT = 1024
 """Elements of a known value that shape inference gets to see."""
 
 
-def is_allowed(op_type: str, domain: str, version: int) -> bool:
-    """Whether this version of the operator was checked."""
-    return version in ALLOWED.get((domain, op_type), ())
+def refusal(op_type: str, domain: str, version: int, attributes: Attributes, inputs: int, outputs: int) -> str | None:
+    """Why a node may not run through onnx.reference, or None where it may; "" for operators that are not listed at all."""
+    checked = CHECKED.get((domain, op_type))
+    return "" if checked is None else checked.refusal(version, attributes, inputs, outputs)
 
 
 @dataclass(frozen=True)
@@ -135,6 +310,14 @@ class Fallback(Operator):
             found = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         except Exception as error:  # InferenceError, whose base differs between releases
             raise InputError(f"the inputs do not fit ({_first_line(error)})", operator=self.op_type) from None
+        first, checked = inputs[0] if inputs else None, CHECKED.get((self.domain, self.op_type))
+        if first is not None and checked is not None and first.dtype.name not in checked.dtypes.split():
+            raise UnsupportedOperatorError(
+                "onnx.reference was not checked for this element type",
+                operator=self.op_type,
+                expected=checked.dtypes,
+                received=first.dtype,
+            )
         types = {v.name: v.type.tensor_type for v in found.graph.output if v.type.HasField("tensor_type")}
         specs = []
         for name in node.output:
@@ -168,7 +351,15 @@ class Fallback(Operator):
                 f"onnx.reference cannot compute it ({type(error).__name__}: {_first_line(error)})", operator=self.op_type
             ) from error
         given = iter(results)
-        return [_plain(next(given)) if n else None for n in outputs]
+        named = [_plain(next(given)) if n else None for n in outputs]
+        if any(isinstance(v, np.ndarray) and v.dtype.kind == "f" for v in named):
+            # an intermediate of float64 makes onnx.reference give float64 where the operator's type is smaller
+            specs = self.infer([TensorSpec(x.dtype, x.shape, x) if isinstance(x, np.ndarray) else None for x in inputs])
+            return [
+                v.astype(s.dtype) if isinstance(v, np.ndarray) and v.dtype.kind == "f" and v.dtype != s.dtype else v
+                for v, s in zip(named, specs, strict=True)
+            ]
+        return named
 
 
 def _plain(value: Any) -> Any:

@@ -14,8 +14,8 @@ FREE = 1 << 16
 """Bytes that a result may always have."""
 GROWTH = 4
 """Larger results may have this many times the bytes of what they are made from: a small file must not become a huge model."""
-LEFT = frozenset(("Loop", "Scan"))
-"""Operators that may run for ever."""
+LEFT = frozenset(("ImageDecoder", "Loop", "Scan"))
+"""Operators that may run for ever, or hand a file's bytes to a library of decoders: not while a model is loaded."""
 
 
 def fold_constants(graph: Graph) -> Graph:
