@@ -49,13 +49,14 @@ MODULES = [
     "cnnengine._kernels.select",
     "cnnengine._kernels.sample",
     "cnnengine._kernels.norm",
+    "cnnengine._kernels.recurrent",
     "cnnengine.importer.fields",
     "cnnengine.runtime.threads",
     "cnnengine.runtime.runner",
     "cnnengine.capi",
 ]
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
-TILES = ["conv", "pool", "vector", "move", "norm"]
+TILES = ["conv", "pool", "vector", "move", "norm", "recurrent"]
 
 COMMON = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 MODULE_FLAGS = ["-O2"]

@@ -47,7 +47,7 @@ class Case:
     label : str
         The shape, for the table.
     arrays : tuple of (kind, shape)
-        The array arguments: "normal", "weight" (scaled to keep the output near 1), "positive" or "unpool"; see `array`.
+        The array arguments: "normal", "weight" or "recurrent" (scaled to keep the output near 1), "positive" or "unpool"; see `array`.
     rest : tuple
         Positional arguments behind the arrays.
     options : dict
@@ -84,6 +84,8 @@ def array(kind: str, shape: Shape, seed: int) -> np.ndarray:
     values = rng.standard_normal(shape, np.float32)
     if kind == "weight":
         values /= np.float32(math.sqrt(math.prod(shape[1:])))
+    elif kind == "recurrent":  # of a direction each
+        values /= np.float32(math.sqrt(shape[-1]))
     elif kind == "positive":
         values = np.abs(values) + np.float32(0.5)
     return values
@@ -296,6 +298,10 @@ def build() -> None:
         add("softmax", label, [("normal", shape)], lambda t, f, a, d=axis: f.softmax(a, d), options={"axis": axis})
         add("log_softmax", label, [("normal", shape)], lambda t, f, a, d=axis: f.log_softmax(a, d), options={"axis": axis})
 
+    for size, hidden in ((64, 48), (512, 256)):
+        for function in ("lstm", "gru", "rnn"):
+            recurrent(function, 80, size, hidden)
+
 
 def unpool(rank: int, x: Shape) -> None:
     add(
@@ -305,6 +311,44 @@ def unpool(rank: int, x: Shape) -> None:
         lambda t, f, a, i: getattr(f, f"max_unpool{rank}d")(a, i, 2, 2),
         rest=(2,),
         options={"stride": 2},
+    )
+
+
+RECURRENT: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
+    "gru": ("gru", (1, 0, 2), {"linear_before_reset": True}),
+    "lstm": ("lstm", (0, 2, 3, 1), {}),
+    "rnn": ("rnn_tanh", (0,), {}),
+}
+"""torch's name, the places of its gates among ONNX's, and the options that make it the same layer."""
+
+
+def recurrent(function: str, steps: int, size: int, hidden: int) -> None:
+    """Both directions; torch's weights, whose gates stand in another order, are made at its first call."""
+    name, order, options = RECURRENT[function]
+    rows = len(order) * hidden
+    weights: list[Any] = []
+
+    def same(t: Any, f: Any, x: Any, w: Any, r: Any, b: Any) -> Any:
+        if not weights:
+            at = t.cat([t.arange(gate * hidden, (gate + 1) * hidden) for gate in order])
+            for d in range(2):
+                weights.extend([w[d][at].clone(), r[d][at].clone(), b[d][:rows][at].clone(), b[d][rows:][at].clone()])
+        h = t.zeros(2, 1, hidden)
+        state = (h, h) if function == "lstm" else h
+        return getattr(t, name)(x, state, weights, True, 1, 0.0, False, True, False)[0].view(steps, 2, 1, hidden)
+
+    add(
+        function,
+        f"{steps}x1x{size} -> {hidden} both ways",
+        [
+            ("normal", (steps, 1, size)),
+            ("recurrent", (2, rows, size)),
+            ("recurrent", (2, rows, hidden)),
+            ("recurrent", (2, 2 * rows)),
+        ],
+        same,
+        options={"direction": "bidirectional", **options},
+        flops=4.0 * steps * rows * (size + hidden),
     )
 
 

@@ -21,12 +21,14 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from .errors import CNNEngineError, InputError, ShapeError
+from .errors import CNNEngineError, InputError, ModelError, ShapeError
+from .graph import TensorSpec
 from .ops import activation as _act
 from .ops import norm as _norm
 from .ops import pool as _pool
+from .ops import recurrent as _rec
 from .ops import reduce as _reduce
-from .ops.base import Operator
+from .ops.base import NodeRecord, Operator
 from .ops.conv import Conv, ConvTranspose
 from .ops.dense import Gemm
 from .runtime.eager import run_operator
@@ -60,6 +62,7 @@ __all__ = [
     "global_lp_pool",
     "global_max_pool",
     "group_norm",
+    "gru",
     "hard_sigmoid",
     "hard_swish",
     "instance_norm",
@@ -70,6 +73,7 @@ __all__ = [
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
+    "lstm",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
@@ -79,6 +83,7 @@ __all__ = [
     "mish",
     "prelu",
     "relu",
+    "rnn",
     "selu",
     "sigmoid",
     "silu",
@@ -1266,3 +1271,242 @@ def log_softmax(x: npt.ArrayLike, *, axis: int = -1, threads: int | None = None,
     """``x - log(sum(exp(x)))`` along an axis (ONNX LogSoftmax-13)."""
     xa = _array(x, "x")
     return _unary(_reduce.LogSoftmax(axis=_axis(xa, axis)), xa, threads, out)
+
+
+# ---------------------------------------------------------------- recurrent layers
+def _recurrent(
+    operator_name: str,
+    arrays: Sequence[tuple[str, Any]],
+    attributes: dict[str, Any],
+    hidden_size: int | None,
+    threads: int | None,
+    out: Any,
+) -> list[Any]:
+    """Run LSTM, GRU or RNN; `arrays` are its inputs in ONNX's order, None where absent."""
+    own: Any = getattr(_rec, operator_name)
+    given: list[np.ndarray | None] = []
+    for name, value in arrays:
+        rank = {"x": 3, "w": 3, "r": 3}.get(name)
+        if value is None:
+            given.append(None)
+        elif name == "sequence_lens":
+            given.append(_lengths(value))
+        else:
+            given.append(_array(value, name, rank))
+    x, r = given[0], given[2]
+    assert x is not None and r is not None
+    kept = {key: value for key, value in attributes.items() if value is not None}
+    for key in ("activations", "activation_alpha", "activation_beta"):
+        if key in kept:
+            kept[key] = list(kept[key])
+    kept["hidden_size"] = _int(r.shape[2] if hidden_size is None else hidden_size, "hidden_size")
+    names = tuple(name if array is not None else "" for (name, _), array in zip(arrays, given, strict=True))
+    try:
+        op = own.from_onnx(NodeRecord(operator_name, "", 22, kept, names, ()))
+    except ModelError as error:
+        raise InputError(error.message, operator=operator_name, expected=error.expected, received=error.received) from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"has an argument of the wrong kind ({error})", operator=operator_name) from None
+    op.infer([None if a is None else TensorSpec.of(a) for a in given])
+    return _run(op, given, threads, out, 1 + op.states)
+
+
+def _lengths(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise InputError("has the wrong dtype", tensor="sequence_lens", expected="int32", received=array.dtype)
+    wide = np.clip(array, -(2**31), 2**31 - 1) if array.dtype != np.int32 else array
+    return np.require(wide, np.int32, ("C", "ALIGNED")).reshape(array.shape)
+
+
+def rnn(
+    x: npt.ArrayLike,
+    w: npt.ArrayLike,
+    r: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    *,
+    sequence_lens: npt.ArrayLike | None = None,
+    initial_h: npt.ArrayLike | None = None,
+    direction: str = "forward",
+    activations: Sequence[str] | None = None,
+    activation_alpha: Sequence[float] | None = None,
+    activation_beta: Sequence[float] | None = None,
+    clip: float | None = None,
+    hidden_size: int | None = None,
+    layout: int = 0,
+    threads: int | None = None,
+    out: Array | None = None,
+) -> tuple[Array, Array]:
+    """``h = f(x @ w.T + h @ r.T + bias)`` step by step (ONNX RNN-22). See `lstm`.
+
+    Parameters
+    ----------
+    x : array_like of float32, (S, N, I)
+    w, r : array_like of float32, (directions, H, I) and (directions, H, H)
+    bias : array_like of float32, (directions, 2 * H), optional
+        That of w, then that of r.
+    sequence_lens, initial_h, direction, activations, activation_alpha, activation_beta, clip, hidden_size, layout, threads, out
+        As for `lstm`; one function f, by default Tanh.
+
+    Returns
+    -------
+    y : ndarray of float32, (S, directions, N, H)
+    last_h : ndarray of float32, (directions, N, H)
+
+    Raises
+    ------
+    InputError, ShapeError
+    """
+    arrays = [("x", x), ("w", w), ("r", r), ("bias", bias), ("sequence_lens", sequence_lens), ("initial_h", initial_h)]
+    attributes = {
+        "direction": direction,
+        "activations": activations,
+        "activation_alpha": activation_alpha,
+        "activation_beta": activation_beta,
+        "clip": clip,
+        "layout": layout,
+    }
+    y, h = _recurrent("RNN", arrays, attributes, hidden_size, threads, out)
+    return y, h
+
+
+def gru(
+    x: npt.ArrayLike,
+    w: npt.ArrayLike,
+    r: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    *,
+    sequence_lens: npt.ArrayLike | None = None,
+    initial_h: npt.ArrayLike | None = None,
+    direction: str = "forward",
+    activations: Sequence[str] | None = None,
+    activation_alpha: Sequence[float] | None = None,
+    activation_beta: Sequence[float] | None = None,
+    clip: float | None = None,
+    linear_before_reset: bool = False,
+    hidden_size: int | None = None,
+    layout: int = 0,
+    threads: int | None = None,
+    out: Array | None = None,
+) -> tuple[Array, Array]:
+    """A gated recurrent unit, step by step (ONNX GRU-22). See `lstm`.
+
+    Parameters
+    ----------
+    x : array_like of float32, (S, N, I)
+    w, r : array_like of float32, (directions, 3 * H, I) and (directions, 3 * H, H)
+        Of the gates z, r and h.
+    bias : array_like of float32, (directions, 6 * H), optional
+        Those of w, then those of r.
+    linear_before_reset : bool
+        The reset gate multiplies the product of the state with r, as PyTorch has it, not the state.
+    sequence_lens, initial_h, direction, activations, activation_alpha, activation_beta, clip, hidden_size, layout, threads, out
+        As for `lstm`; functions f and g, by default Sigmoid and Tanh.
+
+    Returns
+    -------
+    y : ndarray of float32, (S, directions, N, H)
+    last_h : ndarray of float32, (directions, N, H)
+
+    Raises
+    ------
+    InputError, ShapeError
+    """
+    arrays = [("x", x), ("w", w), ("r", r), ("bias", bias), ("sequence_lens", sequence_lens), ("initial_h", initial_h)]
+    attributes = {
+        "direction": direction,
+        "activations": activations,
+        "activation_alpha": activation_alpha,
+        "activation_beta": activation_beta,
+        "clip": clip,
+        "linear_before_reset": int(bool(linear_before_reset)),
+        "layout": layout,
+    }
+    y, h = _recurrent("GRU", arrays, attributes, hidden_size, threads, out)
+    return y, h
+
+
+def lstm(
+    x: npt.ArrayLike,
+    w: npt.ArrayLike,
+    r: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    *,
+    sequence_lens: npt.ArrayLike | None = None,
+    initial_h: npt.ArrayLike | None = None,
+    initial_c: npt.ArrayLike | None = None,
+    peepholes: npt.ArrayLike | None = None,
+    direction: str = "forward",
+    activations: Sequence[str] | None = None,
+    activation_alpha: Sequence[float] | None = None,
+    activation_beta: Sequence[float] | None = None,
+    clip: float | None = None,
+    input_forget: bool = False,
+    hidden_size: int | None = None,
+    layout: int = 0,
+    threads: int | None = None,
+    out: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    """Long short-term memory, step by step (ONNX LSTM-22).
+
+    Parameters
+    ----------
+    x : array_like of float32, (S, N, I)
+        S steps of N sequences; with ``layout=1`` (N, S, I).
+    w, r : array_like of float32, (directions, 4 * H, I) and (directions, 4 * H, H)
+        Of the gates i, o, f and c.
+    bias : array_like of float32, (directions, 8 * H), optional
+        Those of w, then those of r.
+    sequence_lens : array_like of int, (N,), optional
+        Steps of each sequence; y is zero behind them, and a reverse direction begins at the last of them.
+    initial_h, initial_c : array_like of float32, (directions, N, H), optional
+        With ``layout=1`` (N, directions, H); zeros when left out.
+    peepholes : array_like of float32, (directions, 3 * H), optional
+        Of the gates i, o and f.
+    direction : {"forward", "reverse", "bidirectional"}
+    activations : sequence of str, optional
+        ONNX's names of f, g and h for each direction; by default Sigmoid, Tanh and Tanh.
+    activation_alpha, activation_beta : sequence of float, optional
+        In order, of the activations that have such a parameter.
+    clip : float, optional
+        Bounds what goes into the functions of the gates to -clip and clip.
+    input_forget : bool
+        The forget gate is one minus the input gate.
+    hidden_size : int, optional
+        H; as r has it when left out.
+    layout : {0, 1}
+    threads : int, optional
+    out : ndarray, optional
+        For y.
+
+    Returns
+    -------
+    y : ndarray of float32, (S, directions, N, H)
+        With ``layout=1`` (N, S, directions, H).
+    last_h, last_c : ndarray of float32, the shape of initial_h
+
+    Raises
+    ------
+    InputError, ShapeError
+    """
+    arrays = [
+        ("x", x),
+        ("w", w),
+        ("r", r),
+        ("bias", bias),
+        ("sequence_lens", sequence_lens),
+        ("initial_h", initial_h),
+        ("initial_c", initial_c),
+        ("peepholes", peepholes),
+    ]
+    attributes = {
+        "direction": direction,
+        "activations": activations,
+        "activation_alpha": activation_alpha,
+        "activation_beta": activation_beta,
+        "clip": clip,
+        "input_forget": int(bool(input_forget)),
+        "layout": layout,
+    }
+    y, h, c = _recurrent("LSTM", arrays, attributes, hidden_size, threads, out)
+    return y, h, c

@@ -342,10 +342,16 @@ CASES: dict[str, Case] = {
     "upsample: scales below 1": shaped("Upsample", "scales or sizes do not fit", floats(1, 1, -2, 2), opset=9),
     "einsum: another equation": Case("Einsum", "the rank does not fit", {}, {"equation": "ab->b"}),
     "einsum: no equation": Case("Einsum", "the equation cannot be read", {}, {"equation": "->->"}),
-    # operators that run through the fallback
     "lstm: weights of another shape": shaped(
-        "LSTM", "onnx.reference cannot compute it", zeros(1, 5, 3), zeros(1, 8, 2), x=zeros(4, 1, 7), hidden_size=2
+        "LSTM", "'W': has the wrong shape", zeros(1, 5, 3), zeros(1, 8, 2), x=zeros(4, 1, 7), hidden_size=2
     ),
+    "gru: an unknown function": shaped(
+        "GRU", "an activation is not known", zeros(1, 6, 7), zeros(1, 6, 2), x=zeros(4, 1, 7), activations=["Sigmoid", "Sine"]
+    ),
+    "rnn: lengths beyond the steps": shaped(
+        "RNN", "'sequence_lens': a length lies outside the steps", zeros(1, 2, 7), zeros(1, 2, 2), None, np.int32([5]), x=zeros(4, 1, 7)
+    ),
+    # operators that run through the fallback
     "grid sample: a grid of another rank": shaped("GridSample", "the inputs do not fit", zeros(2, 8, 8)),
     "nms: boxes of another rank": shaped("NonMaxSuppression", "boxes must be", zeros(1, 1, 2), x=zeros(2, 4)),
 }

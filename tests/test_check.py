@@ -331,7 +331,6 @@ class TestHints:
         [
             ("GridSample", "", 11, "GridSample came with opset 16: export with opset_version=16 or later"),
             ("DeformConv", "", 18, "opset 19"),
-            ("LSTM", "", 1, "LSTM runs from opset 7 on: export with opset_version=7 or later"),
             ("RandomNormal", "", 1, "random numbers"),
             ("MaxRoiPool", "", 1, "extract_model"),
             ("Unique", "", 10, "opset 11"),

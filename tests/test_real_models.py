@@ -172,7 +172,7 @@ def test_basic_pitch() -> None:
     ],
 )
 def test_silero_vad(name: str, rate: int) -> None:
-    """If inside If, and LSTM by the checked fallback; the state goes from chunk to chunk."""
+    """If inside If, and LSTM; the state goes from chunk to chunk."""
     path = file_of("silero-vad", f"silero_vad/data/{name}.onnx")
     ort = pytest.importorskip("onnxruntime")
     mine, theirs = cnnengine.InferenceSession(path), ort.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -76,6 +76,7 @@ KERNELS: dict[str, str] = {
     "row_norm": "norm",
     "pixel_norm": "norm",
     "lrn": "norm",
+    "recurrent": "recurrent",
     "copy_planes": "move",
     "take_planes": "move",
     "pad_planes": "move",

@@ -6,6 +6,7 @@ from cnnengine._kernels.tiles.conv cimport ConvTiles
 from cnnengine._kernels.tiles.move cimport MoveTiles
 from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
+from cnnengine._kernels.tiles.recurrent cimport RecurrentTiles
 from cnnengine._kernels.tiles.vector cimport VectorTiles
 
 # Activations that kernels fuse, by number: told in tiles/vector.pxd, at hand here too.
@@ -24,3 +25,4 @@ cdef struct KernelTable:
     VectorTiles vector
     MoveTiles move
     NormTiles norm
+    RecurrentTiles recurrent

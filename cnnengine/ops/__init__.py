@@ -25,6 +25,10 @@ INDEX: dict[str, str] = {
     "Einsum": "einsum",
     "Gemm": "dense",
     "MatMul": "dense",
+    # recurrent layers
+    "GRU": "recurrent",
+    "LSTM": "recurrent",
+    "RNN": "recurrent",
     # pooling
     "AveragePool": "pool",
     "GlobalAveragePool": "pool",

@@ -143,6 +143,9 @@ _SOME: dict[str, tuple[int, ...]] = {
     "ScatterElements": (0, 2),
     "ScatterND": (0, 2),
     "Where": (1, 2),
+    "GRU": (0, 1, 2, 3, 5),
+    "LSTM": (0, 1, 2, 3, 5, 6, 7),
+    "RNN": (0, 1, 2, 3, 5),
 }
 """Operators of whose inputs these have the element type."""
 _MOVES = frozenset(

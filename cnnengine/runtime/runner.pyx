@@ -71,7 +71,15 @@ cdef Py_ssize_t find_fault(const fault_t *faults, Py_ssize_t n, Py_ssize_t first
 
 def bad_index(node, operator, value, axis):
     """The error of an index that a kernel found outside of its axis."""
-    return InputError("an index lies outside the axis", node=node, operator=operator, tensor="indices", received=value)
+    text, tensor = fault_of(operator)
+    return InputError(text, node=node, operator=operator, tensor=tensor, received=value)
+
+
+cdef tuple fault_of(operator):
+    """What a step of this operator reports, and of which of its inputs."""
+    if operator in ("LSTM", "GRU", "RNN"):
+        return "a length lies outside the steps", "sequence_lens"
+    return "an index lies outside the axis", "indices"
 
 
 cdef uintptr_t address(object array) except? 0:
@@ -142,7 +150,7 @@ cdef class NativePlan:
         self.fault_nodes = []
         self.faults = <fault_t *>allocate(sizeof(fault_t) * self.n_faults)
         for i, (step, operand, words, node, operator) in enumerate(faults):
-            text = f"node {node} ({operator}): an index lies outside the axis".encode()
+            text = f"node {node} ({operator}): {fault_of(operator)[0]}".encode()
             self.keep.append(text)
             self.faults[i].step = step
             self.faults[i].slot = self.steps[<Py_ssize_t>step].first_arg + operand

@@ -41,6 +41,7 @@ from .pool import (
     max_unpool,
     spatial_pyramid_pool,
 )
+from .recurrent import recurrent
 
 __all__ = [
     "EXACT",
@@ -76,6 +77,7 @@ __all__ = [
     "max_unpool",
     "mish",
     "prelu",
+    "recurrent",
     "relu",
     "selu",
     "sigmoid",
