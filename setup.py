@@ -50,6 +50,7 @@ MODULES = [
     "cnnengine._kernels.sample",
     "cnnengine._kernels.norm",
     "cnnengine.importer.fields",
+    "cnnengine.importer.guard",
     "cnnengine.runtime.threads",
     "cnnengine.runtime.runner",
     "cnnengine.capi",
@@ -139,7 +140,7 @@ def extensions() -> list[Extension]:
         Extension(
             name,
             [name.replace(".", "/") + ".pyx"],
-            include_dirs=[*include, "cnnengine/runtime", "cnnengine/include"],
+            include_dirs=[*include, "cnnengine/runtime", "cnnengine/importer", "cnnengine/include"],
             depends=depends,
             define_macros=module_macros,
             extra_compile_args=[*MODULE_FLAGS, *common, *openmp],
