@@ -51,6 +51,7 @@ MODULES = [
     "cnnengine._kernels.norm",
     "cnnengine._kernels.recurrent",
     "cnnengine.importer.fields",
+    "cnnengine.importer.guard",
     "cnnengine.runtime.threads",
     "cnnengine.runtime.runner",
     "cnnengine.capi",
@@ -140,7 +141,7 @@ def extensions() -> list[Extension]:
         Extension(
             name,
             [name.replace(".", "/") + ".pyx"],
-            include_dirs=[*include, "cnnengine/runtime", "cnnengine/include"],
+            include_dirs=[*include, "cnnengine/runtime", "cnnengine/importer", "cnnengine/include"],
             depends=depends,
             define_macros=module_macros,
             extra_compile_args=[*MODULE_FLAGS, *common, *openmp],

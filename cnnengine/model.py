@@ -82,7 +82,7 @@ class Model:
         base_dir: str | os.PathLike[str] | None = None,
         winograd: bool = True,
     ) -> None:
-        from .importer import import_model, open_model
+        from .importer import import_model, reading
         from .passes import simplify
 
         if fallback not in ("checked", "error"):
@@ -97,8 +97,8 @@ class Model:
             "outputs": None if outputs is None else tuple(outputs),
             "winograd": winograd,
         }
-        with collector_paused():
-            source = open_model(model, base_dir)
+        with reading() as files, collector_paused():
+            source = files.open(model, base_dir)
             message = source.message
             self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
             self._source: Source = source
@@ -732,7 +732,8 @@ def load(
     outputs : sequence of str, optional
         Tensors to give instead of the file's outputs; any intermediate tensor may be named.
     base_dir : path, optional
-        Folder of external data, for models that do not come from a path.
+        Folder of external data; the model file's own by default. Needed for models that do not come from a path. Links in a folder
+        that is named here may lead out of it.
     winograd : bool
         Whether convolutions of 3, 5 or 7 taps along an axis may be computed by Winograd's algorithm, which rounds about three
         times as much.

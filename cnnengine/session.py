@@ -223,7 +223,8 @@ class SessionOptions(_Options):
     """Options of an InferenceSession.
 
     With a meaning: `intra_op_num_threads` (0 or less: the default count), `enable_profiling` with `profile_file_prefix`,
-    `add_free_dimension_override_by_name`, `add_initializer`. All others are accepted, kept and have no effect.
+    `add_free_dimension_override_by_name`, `add_initializer`, and the entry `session.model_external_initializers_file_folder_path`.
+    All others are accepted, kept and have no effect.
     """
 
     __slots__ = ("_dimensions", "_initializers")
@@ -251,7 +252,8 @@ class SessionOptions(_Options):
         self._initializers: dict[str, OrtValue] = {}
 
     def add_session_config_entry(self, key: str, value: str) -> None:
-        """Keep an entry; none has an effect."""
+        """Keep an entry. `session.model_external_initializers_file_folder_path` names the folder of external data of a model
+        that is given as bytes; no other has an effect."""
         self._add(key, value)
 
     def get_session_config_entry(self, key: str) -> str:
@@ -969,15 +971,19 @@ def _is_pair(provider: Any) -> bool:
     return isinstance(provider, tuple | list) and len(provider) == 2
 
 
+FOLDER_KEY = "session.model_external_initializers_file_folder_path"
+
+
 def _load(source: str | bytes | os.PathLike[str], options: SessionOptions, threads: int | None) -> Model:
     """The Model, from a proto in which the options' dimensions and initializers are in place."""
+    folder = options._entries.get(FOLDER_KEY) if isinstance(source, bytes) else None
     if not options._dimensions and not options._initializers:
-        return Model(source, threads=threads)
+        return Model(source, threads=threads, base_dir=folder or None)
     from onnx import numpy_helper
 
     from .importer import read
 
-    proto = read(source)
+    proto = read(source, folder or None)
     name = proto.graph.name or "model" if isinstance(source, bytes) else Path(os.fspath(source)).name
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim:

@@ -7,6 +7,6 @@ needs it (functions, fallbacks, element types that NumPy lacks), not before.
 from __future__ import annotations
 
 from .graphs import import_model
-from .reader import Source, open_model, read
+from .reader import Source, open_model, read, reading
 
-__all__ = ["Source", "import_model", "open_model", "read"]
+__all__ = ["Source", "import_model", "open_model", "read", "reading"]

@@ -6,7 +6,8 @@ The functions of `cnnengine.onnx_functions` are recognised by name and body: the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,29 @@ if TYPE_CHECKING:
 Key = tuple[str, str, str]
 Opsets = Mapping[str, int]
 
-DEPTH = 64
-"""Calls inside calls before a function counts as calling itself."""
+EXPANDED = 1 << 16
+"""Nodes and calls that calls may expand to: functions that call each other twice double with each, out of a few bytes."""
+EXPANDED_BYTES = 1 << 28
+"""Bytes that they may have, as protobuf writes them: a function's constants are in each of its calls."""
+PREFIX = 120
+"""Characters of a call's name that begin the names of what it expands to; of longer ones the end, so that calls inside calls have
+names of bounded length."""
+
+
+def unique(name: str, taken: set[str], counts: dict[str, int]) -> str:
+    """This name, or it with the first number that makes it a new one; it is `taken` then.
+
+    `counts` holds the last number by name, so that n equal names take n steps.
+    """
+    candidate = name
+    if name in taken:
+        count = counts.get(name, 1)
+        while candidate in taken:
+            count += 1
+            candidate = f"{name}#{count}"
+        counts[name] = count
+    taken.add(candidate)
+    return candidate
 
 
 def key_of(node: Any) -> Key:
@@ -100,22 +122,58 @@ class Inliner:
             if operator is not None:
                 self.operators[key] = operator
         self._taken: set[str] | None = None
+        self._counts: dict[str, int] = {}
         self._types: dict[str, onnx.TypeProto] | None = None
         self._model = model
+        self._expanded = self._bytes = 0
 
-    def expand(self, nodes: Iterable[onnx.NodeProto], opsets: Opsets, depth: int = 0) -> Iterator[tuple[onnx.NodeProto, Opsets]]:
-        """The nodes with calls replaced, each with the opset versions that it was written for; calls of `operators` stay."""
-        for node in nodes:
+    def expand(self, nodes: Iterable[onnx.NodeProto], opsets: Opsets) -> Iterator[tuple[onnx.NodeProto, Opsets]]:
+        """The nodes with calls replaced, each with the opset versions that it was written for; calls of `operators` stay.
+
+        Raises
+        ------
+        ModelError
+            A function calls itself, a call does not fit its function, or there are more nodes than `EXPANDED`.
+        """
+        # the calls that are being expanded, innermost last: nodes that are left of each, their versions, its function
+        stack: list[tuple[Iterator[onnx.NodeProto], Opsets, Key | None]] = [(iter(nodes), opsets, None)]
+        open_calls: set[Key | None] = set()
+        while stack:
+            left, opsets, key = stack[-1]
+            node = next(left, None)
+            if node is None:
+                stack.pop()
+                open_calls.discard(key)
+                continue
+            if len(stack) > 1:
+                self._count(node)
             function = self.functions.get(key_of(node)) if self.functions else None
             if function is None and node.op_type != "Constant" and lookup(node.op_type, node.domain) is None:
                 function = self._defined(node, opsets)
-            if function is None or key_of(node) in self.operators:
+            if function is None:
                 yield node, opsets
                 continue
-            if depth >= DEPTH:
+            key = key_of(node)
+            if key in self.operators:
+                yield node, opsets
+                continue
+            if key in open_calls:
                 raise ModelError("a function calls itself", node=node.name, operator=node.op_type)
+            open_calls.add(key)
             inner = opsets_of(function.opset_import) or dict(opsets)
-            yield from self.expand(self._body(_protobuf(node, "NodeProto"), function), inner, depth + 1)
+            stack.append((self._body(_protobuf(node, "NodeProto"), function), inner, key))
+
+    def _count(self, node: onnx.NodeProto) -> None:
+        self._expanded += 1
+        self._bytes += node.ByteSize()
+        if self._expanded > EXPANDED or self._bytes > EXPANDED_BYTES:
+            raise ModelError(
+                "calls of functions expand to too many nodes",
+                node=node.name,
+                operator=node.op_type,
+                expected=f"at most {EXPANDED} nodes of {EXPANDED_BYTES} bytes together",
+                received="more",
+            )
 
     def _defined(self, node: onnx.NodeProto, opsets: Opsets) -> onnx.FunctionProto | None:
         """The function by which ONNX defines this node's operator, None where there is none or types are missing for it."""
@@ -185,12 +243,7 @@ class Inliner:
         return self._taken
 
     def _unique(self, name: str) -> str:
-        taken, candidate, count = self._names(), name, 1
-        while candidate in taken:
-            count += 1
-            candidate = f"{name}#{count}"
-        taken.add(candidate)
-        return candidate
+        return unique(name, self._names(), self._counts)
 
     def _body(self, call: onnx.NodeProto, function: onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
         import onnx
@@ -203,8 +256,8 @@ class Inliner:
                 expected=f"at most {len(function.input)} inputs, {len(function.output)} outputs",
                 received=f"{len(call.input)} and {len(call.output)}",
             )
-        prefix = call.name or call.op_type
-        names = {formal: call.input[i] if i < len(call.input) else "" for i, formal in enumerate(function.input)}
+        prefix = (call.name or call.op_type)[-PREFIX:]
+        names: MutableMapping[str, str] = {formal: call.input[i] if i < len(call.input) else "" for i, formal in enumerate(function.input)}
         passed = set(names)
         tail = []
         for i, formal in enumerate(function.output):
@@ -226,7 +279,7 @@ class Inliner:
         yield from tail
 
     def _renamed(
-        self, node: onnx.NodeProto, names: dict[str, str], given: Mapping[str, onnx.AttributeProto], prefix: str
+        self, node: onnx.NodeProto, names: MutableMapping[str, str], given: Mapping[str, onnx.AttributeProto], prefix: str
     ) -> onnx.NodeProto:
         """A copy of a function's node under the caller's names; `names` grows by the values that it makes."""
         import onnx
@@ -250,7 +303,7 @@ class Inliner:
                 attribute.CopyFrom(value)
                 attribute.name = name
             for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                self._rename_graph(graph, dict(names), given, prefix)
+                self._rename_graph(graph, ChainMap({}, names), given, prefix)
             kept.append(attribute)
         kept = [_copied(a) for a in kept]
         del copy.attribute[:]
@@ -258,7 +311,7 @@ class Inliner:
         return copy
 
     def _rename_graph(
-        self, graph: onnx.GraphProto, names: dict[str, str], given: Mapping[str, onnx.AttributeProto], prefix: str
+        self, graph: onnx.GraphProto, names: MutableMapping[str, str], given: Mapping[str, onnx.AttributeProto], prefix: str
     ) -> None:
         for value in (*graph.input, *graph.initializer):
             names[value.name] = value.name = names[value.name] if value.name in names else self._unique(f"{prefix}/{value.name}")

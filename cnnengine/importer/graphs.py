@@ -17,7 +17,7 @@ from ..ops.base import NodeRecord
 from ..ops.common import known_dtype
 from ..ops.fallback import Fallback, refusal
 from .attributes import GRAPH, GRAPHS, array_of, constant_value, dense, kind_of, value_of
-from .functions import Inliner, Opsets, key_of, opsets_of
+from .functions import Inliner, Opsets, key_of, opsets_of, unique
 from .schemas import OPSET, SCHEMAS
 from .wire import NodeMessage
 
@@ -161,6 +161,7 @@ class _Importer:
         self.inliner = Inliner(proto)
         self.problems: list[Problem] = []
         self.names: set[str] = set()
+        self.counts: dict[str, int] = {}
         self.counter = 0
 
     def graph(self, proto: onnx.GraphProto, opsets: Opsets, name: str, inner: bool = False) -> Graph:
@@ -246,12 +247,7 @@ class _Importer:
         if not name:
             name = f"{node.op_type}_{self.counter}"
         self.counter += 1
-        candidate, count = name, 1
-        while candidate in self.names:
-            count += 1
-            candidate = f"{name}#{count}"
-        self.names.add(candidate)
-        return candidate
+        return unique(name, self.names, self.counts)
 
     def _node(self, node: onnx.NodeProto, opsets: Opsets) -> Node | None:
         """The node, or None when it is noted as a problem."""
@@ -275,7 +271,7 @@ class _Importer:
             return None
         kinds = [kind_of(a) for a in node.attribute]
         if GRAPH not in kinds and GRAPHS not in kinds:  # captured values follow the inputs: their places count
-            while node.input and not node.input[-1]:
+            if node.input and not node.input[-1]:
                 node = _trimmed(node)
         self._check(node, name, schema, kinds)
         before = len(self.problems)
@@ -393,9 +389,12 @@ def _kind_name(kind: int) -> str:
 
 
 def _trimmed(node: Any) -> Any:
-    """The node without its last input, which is absent; the file's node stays as it is."""
+    """The node without its last inputs, which are absent; the file's node stays as it is."""
     copy: Any = node.copy() if isinstance(node, NodeMessage) else type(node).FromString(node.SerializeToString())
-    del copy.input[-1]
+    count = len(copy.input)
+    while count and not copy.input[count - 1]:
+        count -= 1
+    del copy.input[count:]
     return copy
 
 
@@ -434,7 +433,8 @@ def _formal(graph: Graph, proto: onnx.GraphProto) -> int:
 
 def _with_captures(graph: Graph, captured: list[str]) -> Graph:
     """The subgraph with all outer values of its node as inputs, in the node's order, after its own inputs."""
-    own = {n: s for n, s in graph.inputs.items() if n not in captured}
+    outer = set(captured)
+    own = {n: s for n, s in graph.inputs.items() if n not in outer}
     return graph.replace(inputs={**own, **dict.fromkeys(captured, TensorSpec(UNKNOWN, None))})
 
 

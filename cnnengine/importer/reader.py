@@ -14,11 +14,14 @@ import mmap
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError, ModelNotFoundError
+from ..errors import CNNEngineError, ModelError, ModelNotFoundError
 from ..ops import lookup
+from .guard import Guard, Watch
 from .schemas import IR_VERSION, OPSET
 from .wire import Malformed, ModelMessage, parse
 
@@ -35,36 +38,74 @@ EXTERNAL = 1
 """TensorProto.DataLocation."""
 
 
+class Mapping(mmap.mmap):
+    """A mapping that tells whether all of its pages could be read."""
+
+    watch: Watch
+    """Ends before the mapping does: an object's attributes are given up first."""
+
+
 class MappedFile:
     """A file's bytes: the system's own pages, or, of small files and where it cannot be mapped, a copy.
 
     A mapping lives on when its file is deleted or replaced by another. Where the file itself is written to, what was not read
-    yet is lost; `check` tells, and nothing that runs may hold a view.
+    yet is lost; `check` tells, and nothing that runs may hold a view. Pages are read inside of `reading` alone, which survives
+    a file that is cut short.
     """
 
-    def __init__(self, path: str) -> None:
-        """Raises OSError or ValueError."""
+    def __init__(self, path: str, limit: int | None = None) -> None:
+        """Raises OSError, ValueError, or ModelError: it is neither a file nor a pipe, or has more than `limit` bytes."""
         self.path = path
         self.data: bytes | mmap.mmap
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            self._state = _state(status)
-            self._descriptor = -1
+        self._descriptor = -1
+        # a pipe that nobody writes to would be waited for; it is empty
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            self._status = status
             self.is_regular = stat.S_ISREG(status.st_mode)
+            if not (self.is_regular or stat.S_ISFIFO(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                raise ModelError("neither a file nor a pipe", model=path, expected="an ordinary file")
+            os.set_blocking(descriptor, True)
             if not self.is_regular or status.st_size < MAPPED:
-                self.data = file.read()
+                self.data = _whole(file, path, limit)
                 return
+            if limit is not None and status.st_size > limit:
+                raise _too_large(path, limit, status.st_size)
             try:
-                self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                mapping = Mapping(descriptor, 0, access=mmap.ACCESS_READ)
+                mapping.watch = Watch(mapping)
+                self.data = mapping
             except (OSError, ValueError):
-                self.data = file.read()
+                self.data = _whole(file, path, limit)
                 return
-            self._descriptor = os.dup(file.fileno())
+            self._descriptor = os.dup(descriptor)
 
     def check(self) -> None:
-        """Raise ModelError where the file was written to since it was mapped."""
-        if self._descriptor >= 0 and _state(os.fstat(self._descriptor)) != self._state:
-            raise ModelError("the model's file was written to after it was loaded: load it again", tensor=self.path)
+        """Raise ModelError where the file was written to since it was mapped, or could not be read."""
+        if self._descriptor < 0:
+            return
+        if isinstance(self.data, Mapping) and self.data.watch.lost:
+            raise _lost(self.path, "was cut short, or its disk failed, while it was read")
+        now, then = os.fstat(self._descriptor), self._status
+        if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
+            raise _lost(self.path, "was written to after it was loaded")
+        if now.st_ctime_ns != then.st_ctime_ns:
+            if self._only_touched(now):
+                self._status = now
+            else:
+                raise _lost(self.path, "was written to after it was loaded, and its time put back")
+
+    def _only_touched(self, now: os.stat_result) -> bool:
+        """Whether the time of the last change follows from a new name, link, owner or right, which leave what the file holds."""
+        fields = ("st_mode", "st_uid", "st_gid", "st_nlink")
+        if any(getattr(now, f) != getattr(self._status, f) for f in fields):
+            return True
+        try:
+            named = os.stat(self.path)
+        except OSError:
+            return True
+        return (named.st_dev, named.st_ino) != (now.st_dev, now.st_ino)
 
     def release(self) -> None:
         """Give back the memory of the pages that were read; they come back from the file when they are read again."""
@@ -76,8 +117,60 @@ class MappedFile:
             os.close(self._descriptor)
 
 
-def _state(status: os.stat_result) -> tuple[int, int]:
-    return status.st_size, status.st_mtime_ns
+def _lost(path: str, what: str) -> ModelError:
+    return ModelError(
+        f"the model's file {what}: load it again",
+        tensor=path,
+        expected="the file as it was; a new version under a new name that then takes its place (os.replace), or load(bytes), "
+        "whose model keeps what it needs",
+    )
+
+
+def _whole(file: Any, path: str, limit: int | None) -> bytes:
+    """All bytes of an open file, a device or pipe perhaps, which may have no end."""
+    data: bytes = file.read(-1 if limit is None else limit + 1)
+    if limit is not None and len(data) > limit:
+        raise _too_large(path, limit, f"more than {limit}")
+    return data
+
+
+def _too_large(path: str, limit: int, received: object) -> ModelError:
+    return ModelError(
+        "the file is too large to be one ONNX message", model=path, expected=f"at most {limit} bytes", received=received
+    )
+
+
+class reading:  # noqa: N801  used as a function
+    """Context in which mapped files may be read; what was made of files that were written to meanwhile is refused at its end.
+
+    Attributes
+    ----------
+    files : list of MappedFile
+        Those that are checked, whatever else went wrong: what is read of a lost file fails in many ways.
+    """
+
+    def __init__(self, files: Iterable[MappedFile] = ()) -> None:
+        self.files = list(files)
+        self._guard = Guard()
+
+    def open(self, model: Any, base_dir: str | os.PathLike[str] | None = None) -> Source:
+        """`open_model`, its files among those that are checked."""
+        source = open_model(model, base_dir)
+        self.files = source.files()
+        return source
+
+    def __enter__(self) -> reading:
+        self._guard.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._guard.__exit__(kind, value, trace)
+        if value is None or isinstance(value, Exception):
+            for file in self.files:
+                try:
+                    file.check()
+                except ModelError as error:
+                    raise error from None
 
 
 class Source:
@@ -90,7 +183,7 @@ class Source:
     file, external : the mapped file, and those of external data by location
     """
 
-    def __init__(self, message: Any, name: str, data: Any = None, folder: str | None = None) -> None:
+    def __init__(self, message: Any, name: str, data: Any = None, folder: Folder | None = None) -> None:
         self.message = message
         self.name = name
         self.file: MappedFile | None = None
@@ -111,24 +204,40 @@ class Source:
             given: onnx.ModelProto = self.message
             return given
         self.check()
-        proto = _parse(self._data, self.name)
-        _load_external(proto, self._folder, self.name, self.external)
+        with reading(self.files()):
+            proto = _parse(self._data, self.name)
+            _load_external(proto, self._folder, self.name, self.external)
         return proto
 
     def serialized(self) -> bytes:
         """The model as one file's bytes; raises as `proto`."""
         if isinstance(self.message, ModelMessage) and not any(t.loaded for t in _all_tensors(self.message)):
             self.check()
-            return bytes(self._data)
-        data: bytes = self.proto().SerializeToString()
+            with self.reading():
+                return bytes(self._data)
+        try:
+            data: bytes = self.proto().SerializeToString()
+        except CNNEngineError:
+            raise
+        except Exception as error:  # EncodeError or ValueError, as the release of protobuf may be
+            raise ModelError(
+                f"the model with its external data is too large for one message ({error})",
+                model=self.name,
+                expected=f"at most {PROTOBUF_LIMIT} bytes",
+            ) from None
         return data
+
+    def reading(self) -> reading:
+        """Context in which tensors may be read that are views of files."""
+        return reading(self.files())
 
     def check(self) -> None:
         """Raise ModelError where a file that tensors are views of was written to."""
-        for file in self._files():
+        for file in self.files():
             file.check()
 
-    def _files(self) -> list[MappedFile]:
+    def files(self) -> list[MappedFile]:
+        """The files that tensors are views of."""
         return [*([] if self.file is None else [self.file]), *self.external.values()]
 
     def release(self, used: int | None = None) -> None:
@@ -136,7 +245,7 @@ class Source:
         self._used += used or 0
         if used is None or self._used >= RELEASED:
             self._used = 0
-            for file in self._files():
+            for file in self.files():
                 file.release()
 
 
@@ -144,26 +253,31 @@ def open_model(model: Any, base_dir: str | os.PathLike[str] | None = None) -> So
     """Open a model; arguments and errors are those of `read`."""
     if type(model).__name__ == "ModelProto" and hasattr(model, "graph"):
         return Source(read(model, base_dir), "ModelProto")
-    file, data, name, folder = _content(model)
-    if base_dir is not None:
-        folder = os.fspath(base_dir)
-    try:
-        message = parse(data)
-        graph = message.__dict__.get("graph")
-        if graph is None or not (graph.node or graph.output or graph.initializer):
-            raise Malformed("no graph")
-        if not _all_known(graph):
-            raise Malformed("operators that ONNX may define as functions, of protobufs")
-    except Malformed:
-        proto = _parse(data, name)
-        _check_versions(proto, name)
-        _load_external(proto, folder, name, {})
-        return Source(proto, name)
-    source = Source(message, name, data, folder)
-    source.file = file
-    _check_versions(message, name)
-    _load_external(message, folder, name, source.external)
-    return source
+    with reading() as opened:
+        file, data, name, folder = _content(model, opened)
+        if base_dir is not None:
+            folder = Folder.given(base_dir)
+        external: dict[str, MappedFile] = {}
+        try:
+            message = parse(data)
+            graph = message.__dict__.get("graph")
+            if graph is None or not (graph.node or graph.output or graph.initializer):
+                raise Malformed("no graph")
+            if not _all_known(graph):
+                raise Malformed("operators that ONNX may define as functions, of protobufs")
+        except Malformed:
+            proto = _parse(data, name)
+            _check_versions(proto, name)
+            _load_external(proto, folder, name, external)
+            opened.files.extend(external.values())
+            return Source(proto, name)
+        source = Source(message, name, data, folder)
+        source.file = file
+        _check_versions(message, name)
+        _load_external(message, folder, name, external)
+        source.external = external
+        opened.files = source.files()
+        return source
 
 
 def read(model: Any, base_dir: str | os.PathLike[str] | None = None) -> onnx.ModelProto:
@@ -174,8 +288,8 @@ def read(model: Any, base_dir: str | os.PathLike[str] | None = None) -> onnx.Mod
     model : path, bytes-like, binary file object or onnx.ModelProto
         A ModelProto is returned as it is, or as a copy when external data had to be read.
     base_dir : path, optional
-        The folder that external data must lie in; by default the model file's own. Needed for external data when
-        `model` is not a path.
+        The folder of external data; by default the model file's own. Needed for external data when `model` is not a path.
+        A folder that is named here is trusted: links in it may lead out of it.
 
     Returns
     -------
@@ -190,19 +304,22 @@ def read(model: Any, base_dir: str | os.PathLike[str] | None = None) -> onnx.Mod
     """
     import onnx
 
-    if isinstance(model, onnx.ModelProto):
-        proto, name, folder = model, "ModelProto", None
-    else:
-        _, data, name, folder = _content(model)
-        proto = _parse(data, name)
-    _check_versions(proto, name)
-    if any(_is_external(t) for t in _all_tensors(proto)):
-        if proto is model:
-            copy = onnx.ModelProto()
-            copy.CopyFrom(proto)
-            proto = copy
-        _load_external(proto, folder if base_dir is None else base_dir, name, {})
-    return proto
+    with reading() as opened:
+        if isinstance(model, onnx.ModelProto):
+            proto, name, folder = model, "ModelProto", None
+        else:
+            _, data, name, folder = _content(model, opened)
+            proto = _parse(data, name)
+        _check_versions(proto, name)
+        if any(_is_external(t) for t in _all_tensors(proto)):
+            if proto is model:
+                copy = onnx.ModelProto()
+                copy.CopyFrom(proto)
+                proto = copy
+            external: dict[str, MappedFile] = {}
+            _load_external(proto, folder if base_dir is None else Folder.given(base_dir), name, external)
+            opened.files.extend(external.values())
+        return proto
 
 
 def _all_known(graph: Any) -> bool:
@@ -218,7 +335,63 @@ def _all_known(graph: Any) -> bool:
     return True
 
 
-def _content(model: Any) -> tuple[MappedFile | None, bytes | mmap.mmap, str, str | None]:
+@dataclass(frozen=True)
+class Folder:
+    """Where external data may lie.
+
+    Attributes
+    ----------
+    places : folders in which a location is looked up, in this order
+    roots : real folders that a file must lie in when all links are followed; None where the folder is trusted
+    """
+
+    places: tuple[str, ...]
+    roots: tuple[str, ...] | None
+
+    @staticmethod
+    def given(base_dir: str | os.PathLike[str]) -> Folder:
+        """A folder that the caller names."""
+        return Folder((os.fsdecode(os.fspath(base_dir)),), None)
+
+    @staticmethod
+    def of_model(path: str) -> Folder:
+        """That of a model file, and that of the file which it is a link to: caches keep links to files beside each other."""
+        own, real = os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))
+        return Folder(tuple(dict.fromkeys((own, real))), tuple(dict.fromkeys((os.path.realpath(own), real))))
+
+    def find(self, location: str, name: str, tensor: str) -> str:
+        """The real path of an external file."""
+        parts = location.replace("\\", "/").split("/")
+        absolute = not location or location.startswith(("/", "\\")) or os.path.isabs(location) or ":" in parts[0]
+        if absolute or ".." in parts or "\0" in location:
+            raise ModelError(
+                "external data must lie in the model's folder",
+                model=name,
+                tensor=tensor,
+                expected="a relative path without '..'",
+                received=repr(location),
+            )
+        outside = False
+        for place in self.places:
+            path = os.path.realpath(os.path.join(place, *parts))
+            if self.roots is not None and not any(os.path.commonpath([root, path]) == root for root in self.roots):
+                outside = True
+            elif os.path.isfile(path):  # before open: opening a pipe would wait for a writer
+                return path
+            elif os.path.lexists(path):
+                raise ModelError("external data must be an ordinary file", model=name, tensor=tensor, received=location)
+        if outside:
+            raise ModelError(
+                "external data must lie in the model's folder",
+                model=name,
+                tensor=tensor,
+                expected="no link that leads out of it, unless base_dir names the folder",
+                received=repr(location),
+            )
+        raise ModelNotFoundError("a file with external data does not exist", model=name, tensor=tensor, received=location)
+
+
+def _content(model: Any, opened: reading) -> tuple[MappedFile | None, bytes | mmap.mmap, str, Folder | None]:
     """The file, its bytes, a name for messages, and the folder; None where there is none."""
     if isinstance(model, bytes | bytearray | memoryview):
         return None, bytes(model), "bytes", None
@@ -236,17 +409,13 @@ def _content(model: Any) -> tuple[MappedFile | None, bytes | mmap.mmap, str, str
             received=type(model).__name__,
         ) from None
     try:
-        if os.stat(path).st_size > PROTOBUF_LIMIT:
-            raise ModelError(
-                "the file is too large to be one ONNX message",
-                model=path,
-                expected=f"at most {PROTOBUF_LIMIT} bytes",
-                received=os.stat(path).st_size,
-            )
-        file = MappedFile(path)
-        return file, file.data, path, os.path.dirname(os.path.abspath(path))
+        file = MappedFile(path, PROTOBUF_LIMIT)
+        opened.files.append(file)
+        return file, file.data, path, Folder.of_model(path)
     except FileNotFoundError:
         raise ModelNotFoundError("there is no such file", model=path) from None
+    except CNNEngineError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise ModelError(f"the file cannot be read ({getattr(error, 'strerror', None) or error})", model=path) from None
 
@@ -352,22 +521,27 @@ def tensor_bytes(tensor: Any) -> int | None:
     return None if bits is None else math.prod(tensor.dims) * bits // 8
 
 
-def _load_external(proto: Any, base_dir: str | os.PathLike[str] | None, name: str, files: dict[str, MappedFile]) -> None:
+def _number(text: str) -> int:
+    """Digits as a number; -1 is what some writers put for a length that they leave out."""
+    if not (text.isascii() and text.isdigit()) and text != "-1":
+        raise ValueError
+    return int(text)
+
+
+def _load_external(proto: Any, folder: Folder | None, name: str, files: dict[str, MappedFile]) -> None:
     """Put the data of external tensors into them; `files` holds those opened before, by location, and gets the others."""
-    root: str | None = None
     for tensor in _all_tensors(proto):
         if not _is_external(tensor):
             continue
-        if base_dir is None:
+        if folder is None:
             raise ModelError(
                 "the model keeps tensors in other files, and their folder is not known", model=name, expected="base_dir"
             )
-        root = root or os.path.realpath(base_dir)
         entries = {e.key: e.value for e in tensor.external_data}
         location = entries.get("location", "")
-        path = "" if location in files else _inside(root, location, name, tensor.name)
+        path = "" if location in files else folder.find(location, name, tensor.name)
         try:
-            offset, length = int(entries.get("offset") or 0), int(entries.get("length") or -1)
+            offset, length = _number(entries.get("offset") or "0"), _number(entries.get("length") or "-1")
         except ValueError:
             raise ModelError(
                 "offset and length of external data must be integers", model=name, tensor=tensor.name, received=entries
@@ -377,7 +551,7 @@ def _load_external(proto: Any, base_dir: str | os.PathLike[str] | None, name: st
             raise ModelError(
                 "this element type cannot lie in an external file", model=name, tensor=tensor.name, received=tensor.data_type
             )
-        if offset < 0 or size < 0 or (length >= 0 and length != size):
+        if offset < 0 or size < 0 or (length != -1 and length != size):
             raise ModelError(
                 "external data has the wrong size",
                 model=name,
@@ -414,31 +588,3 @@ def _load_external(proto: Any, base_dir: str | os.PathLike[str] | None, name: st
             tensor.raw_data = bytes(view)
             tensor.ClearField("external_data")
             tensor.data_location = onnx.TensorProto.DEFAULT
-
-
-def _inside(root: str, location: str, name: str, tensor: str) -> str:
-    """The real path of an external file, which must lie in `root` after all links are followed."""
-    parts = location.replace("\\", "/").split("/")
-    absolute = not location or location.startswith(("/", "\\")) or os.path.isabs(location) or ":" in parts[0]
-    if absolute or ".." in parts or "\0" in location:
-        raise ModelError(
-            "external data must lie in the model's folder",
-            model=name,
-            tensor=tensor,
-            expected="a relative path without '..'",
-            received=repr(location),
-        )
-    path = os.path.realpath(os.path.join(root, *parts))
-    if os.path.commonpath([root, path]) != root:
-        raise ModelError(
-            "external data must lie in the model's folder",
-            model=name,
-            tensor=tensor,
-            expected="no link that leads out of it",
-            received=repr(location),
-        )
-    if not os.path.lexists(path):
-        raise ModelNotFoundError("a file with external data does not exist", model=name, tensor=tensor, received=location)
-    if not os.path.isfile(path):  # before open: opening a pipe would wait for a writer
-        raise ModelError("external data must be an ordinary file", model=name, tensor=tensor, received=location)
-    return path

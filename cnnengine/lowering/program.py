@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -195,6 +196,10 @@ class Store(Protocol):
         """Raise ModelError where they are lost."""
         ...
 
+    def reading(self) -> AbstractContextManager[object]:
+        """Context in which they may be read; at its end a ModelError where they were lost meanwhile."""
+        ...
+
     def release(self, used: int | None = None) -> None:
         """Give back memory: now and then, told the bytes that were packed, or at once."""
         ...
@@ -279,7 +284,13 @@ class Program:
                 n: TensorSpec(v.dtype, v.shape) if isinstance(v, np.ndarray) else TensorSpec(np.dtype(object), None)
                 for n, v in live.items()
             }
-            made = plans[key] = self._plan(start, specs)
+            if self._store is None:
+                made = self._plan(start, specs)
+            else:
+                self._store.check()
+                with self._store.reading():
+                    made = self._plan(start, specs)
+            plans[key] = made
             while len(plans) > PLANS:
                 plans.popitem(last=False)
             return made
@@ -412,8 +423,6 @@ class Program:
 
     def _plan(self, start: int, live: dict[str, TensorSpec]) -> Segment:
         graph = self.graph
-        if self._store is not None:
-            self._store.check()
         specs = {**self._constant_specs, **live}
         rest = graph.nodes[start:]
         count = infer_nodes(rest, specs, graph.name)

@@ -25,8 +25,7 @@ def _bound(node: Node, op: Controlling, graph: Graph) -> Node:
     for field in op.graphs:
         body: Graph = getattr(op, field)
         before = len(node.inputs) - len(body.inputs)  # inputs of the node that this graph does not have: the condition of If
-        moved = [name for i, name in enumerate(body.inputs) if constant[i + before]]
-        values = {name: graph.constants[node.inputs[list(body.inputs).index(name) + before]] for name in moved}
+        values = {name: graph.constants[node.inputs[i + before]] for i, name in enumerate(body.inputs) if constant[i + before]}
         kept = {name: spec for name, spec in body.inputs.items() if name not in values}
         bodies[field] = body.replace(inputs=kept, constants={**body.constants, **values})
     inputs = tuple(name for name, known in zip(node.inputs, constant, strict=True) if not known)

@@ -56,6 +56,7 @@ def channels_first(graph: Graph) -> Graph:
     changes: dict[int, list[Node]] = {}
     constants: dict[str, np.ndarray] = {}
     taken: set[str] = set()
+    shared: dict[tuple[str, tuple[int, ...]], str] = {}
 
     def name_of(stem: str) -> str:
         name = fresh(graph, stem, taken)
@@ -63,9 +64,11 @@ def channels_first(graph: Graph) -> Graph:
         return name
 
     def constant(stem: str, value: np.ndarray) -> str:
-        name = name_of(stem)
-        constants[name] = value  # a view, if need be of the file: packing reads it either way
-        return name
+        found = shared.get((stem, value.shape))  # what many nodes read is packed once
+        if found is None:
+            found = shared[stem, value.shape] = name_of(stem)
+            constants[found] = value  # a view, if need be of the file: packing reads it either way
+        return found
 
     def source(name: str, node: Node) -> str | None:
         """What lies before the Transpose that makes a value read by this node alone."""

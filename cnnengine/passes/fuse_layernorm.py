@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import Graph, Node
+from ..graph import MAX_RANK, Graph, Node
 from ..ops.base import Operator
 from ..ops.norm import ChannelLayerNorm, InstanceNormalization, LayerNormalization
 from .rewrite import FLOAT32, Fact, Matcher, field_of, fresh, only_output, plain, replaced, scalar_of
@@ -123,7 +123,7 @@ class _Matcher(Matcher):
         axes = field_of(node.op, "axes")
         if axes is None:
             value = self.uses.constant(node, 1)
-            axes = None if value is None else tuple(int(a) for a in value.reshape(-1))
+            axes = None if value is None or value.size > MAX_RANK else tuple(int(a) for a in value.reshape(-1))
         if not axes or not field_of(node.op, "keepdims", 1):
             return None
         if rank is not None:

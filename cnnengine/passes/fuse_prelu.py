@@ -12,6 +12,10 @@ from ..ops.activation import PRelu
 from .rewrite import FLOAT32, Fact, Matcher, field_of, fresh, only_output, plain, replaced, scalar_of
 
 
+FACTORS = 6
+"""Constants and signs that a slope may be spread over."""
+
+
 def fuse_prelu(graph: Graph) -> Graph:
     """Replace the last Add or Sub of a float32 PRelu with a constant slope; dead_code drops what it was made from."""
     match = _Matcher(graph)
@@ -69,8 +73,10 @@ class _Matcher(Matcher):
                 return node.inputs[1 - index]
         return None
 
-    def negative(self, name: str, x: str, rank: int) -> np.ndarray | None:
-        """slope of slope * min(x, 0), which may be a product of constants."""
+    def negative(self, name: str, x: str, rank: int, depth: int = 0) -> np.ndarray | None:
+        """slope of slope * min(x, 0), which may be a product of a few constants."""
+        if depth > FACTORS:
+            return None
         if self.bounded(name, upper=True) == x:
             return np.ones((), np.float64)
         node = self.maker(name, "Mul", "Div", "Neg", "Relu", "Sub")
@@ -84,13 +90,13 @@ class _Matcher(Matcher):
             size = self.maker(node.inputs[1], "Abs")
             return np.full((), 2.0) if node.inputs[0] == x and size is not None and size.inputs[0] == x else None
         if kind == "Neg":
-            inner = self.negative(node.inputs[0], x, rank)
+            inner = self.negative(node.inputs[0], x, rank, depth + 1)
             return None if inner is None else np.negative(inner)
         for index in (0, 1) if kind == "Mul" else (1,):
             value = self.uses.constant(node, index)
             if value is None or value.dtype != FLOAT32 or value.ndim > rank or not np.isfinite(value).all():
                 continue
-            inner = self.negative(node.inputs[1 - index], x, rank)
+            inner = self.negative(node.inputs[1 - index], x, rank, depth + 1)
             if inner is not None and (kind == "Mul" or value.all()):
                 return np.asarray(inner * value if kind == "Mul" else inner / value)
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Node
+from ..graph import MAX_RANK, Graph, Node
 from ..ops import lookup
 from ..ops.shape import Flatten
 from .rewrite import FLOAT32, Fact, Uses, facts, field_of, fresh
@@ -38,7 +38,7 @@ def _all_spatial(node: Node, fact: Fact, uses: Uses) -> bool:
     axes = field_of(node.op, "axes")
     if axes is None:
         constant = uses.constant(node, 1)
-        if constant is None:
+        if constant is None or constant.size > MAX_RANK:
             return False
         axes = tuple(int(a) for a in constant.reshape(-1))
     return sorted(a % fact.rank for a in axes) == list(range(2, fact.rank))  # type: ignore[attr-defined]

@@ -13,6 +13,9 @@ def remove_identity(graph: Graph) -> Graph:
     """Drop Identity, Dropout, Cast to the same dtype, Transpose and Reshape that keep all axes, Concat of one, Pad by nothing."""
     known, uses = facts(graph), Uses(graph)
     same: dict[str, str] = {}
+    roots: dict[str, str] = {}
+    taken: set[str] = set()
+    """Values whose names graph outputs take over."""
     for node in graph.nodes:
         if (
             node.inputs
@@ -21,9 +24,13 @@ def remove_identity(graph: Graph) -> Graph:
             and _one_output(graph, node, uses)
             and _is_identity(node, known, uses)
         ):
-            if node.outputs[0] in graph.outputs and isinstance(node.op, Identity) and not _can_rename(graph, node, uses, same):
+            root = roots.get(node.inputs[0], node.inputs[0])
+            if node.outputs[0] in graph.outputs and isinstance(node.op, Identity) and not _can_rename(graph, root, uses, taken):
                 continue
             same[node.outputs[0]] = node.inputs[0]
+            roots[node.outputs[0]] = root
+            if node.outputs[0] in graph.outputs:
+                taken.add(root)
     return substitute(graph, same) if same else graph
 
 
@@ -32,19 +39,9 @@ def _one_output(graph: Graph, node: Node, uses: Uses) -> bool:
     return not any(o and (o in uses.readers or o in graph.outputs) for o in node.outputs[1:])
 
 
-def _can_rename(graph: Graph, node: Node, uses: Uses, same: dict[str, str]) -> bool:
+def _can_rename(graph: Graph, source: str, uses: Uses, taken: set[str]) -> bool:
     """Whether an output's Identity would not come back at once: its input is made by a node and is no output itself."""
-    source = node.inputs[0]
-    while source in same:
-        source = same[source]
-    taken = {_root(same, o) for o in graph.outputs if o in same}
     return source in uses.makers and source not in graph.outputs and source not in taken
-
-
-def _root(same: dict[str, str], name: str) -> str:
-    while name in same:
-        name = same[name]
-    return name
 
 
 def _is_identity(node: Node, known: dict[str, Fact], uses: Uses) -> bool:

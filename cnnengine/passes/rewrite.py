@@ -50,10 +50,13 @@ def only_output(node: Node) -> bool:
 def fresh(graph: Graph, name: str, taken: Container[str] = ()) -> str:
     """A value name that the graph does not have."""
     known = graph.names()
-    candidate, count = name, 1
-    while candidate in known or candidate in taken:
+    if name not in known and name not in taken:
+        return name
+    counts: dict[str, int] = graph.__dict__.setdefault("_fresh", {})  # so that n equal names take n steps
+    count = counts.get(name, 2)
+    while (candidate := f"{name}#{count}") in known or candidate in taken:
         count += 1
-        candidate = f"{name}#{count}"
+    counts[name] = count
     return candidate
 
 
@@ -67,10 +70,11 @@ def substitute(graph: Graph, same: Mapping[str, str]) -> Graph:
         return graph
     final: dict[str, str] = {}
     for name in same:
-        target = same[name]
-        while target in same:
-            target = same[target]
-        final[name] = target
+        chain = []
+        while name in same and name not in final:
+            chain.append(name)
+            name = same[name]
+        final.update(dict.fromkeys(chain, final.get(name, name)))
     renamed: dict[str, str] = {}
     passed_on: dict[str, str] = {}
     made = {o for n in graph.nodes for o in n.outputs if o}

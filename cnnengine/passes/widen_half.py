@@ -234,6 +234,7 @@ def widen_half(graph: Graph) -> Graph:
             nodes.append(node)
             continue
         places = _places(node)
+        typed_inputs = frozenset(places)
         halves = [i for i in places if node.inputs[i] in known]
         wanted = bool(halves) and (kind not in _MOVES or any(node.inputs[i] in twins for i in places))
         if not wanted:
@@ -244,7 +245,7 @@ def widen_half(graph: Graph) -> Graph:
             continue
         changed = True
         dtype = known[node.inputs[halves[0]]]
-        inputs = tuple(twin(n) if i in places and n else n for i, n in enumerate(node.inputs))
+        inputs = tuple(twin(n) if i in typed_inputs and n else n for i, n in enumerate(node.inputs))
         typed = _KEEP_OUTPUT.get(kind, range(len(node.outputs)))
         outputs, casts = list(node.outputs), []
         for i in typed:
