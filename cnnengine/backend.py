@@ -16,10 +16,18 @@ from onnx.backend.base import Backend as _Backend
 from onnx.backend.base import BackendRep as _BackendRep
 from onnx.backend.base import Device, DeviceType, namedtupledict
 
+from .arguments import array, integer
 from .errors import InputError
 from .model import Model, load
 
 __all__ = ["Backend", "BackendRep", "is_compatible", "prepare", "run_model", "run_node", "supports_device"]
+
+
+def _sequence(inputs: Any) -> Sequence[Any]:
+    if not isinstance(inputs, Sequence) or isinstance(inputs, str):
+        kind = type(inputs).__name__
+        raise InputError("must be in their order, or by name", tensor="inputs", expected="a list or a dict", received=kind)
+    return inputs
 
 
 class BackendRep(_BackendRep):
@@ -57,6 +65,7 @@ class BackendRep(_BackendRep):
         if isinstance(inputs, Mapping):
             feeds = dict(inputs)
         else:
+            inputs = _sequence(inputs)
             if len(inputs) > len(self.model.inputs):
                 raise InputError("too many inputs", model=self.model.name, expected=len(self.model.inputs), received=len(inputs))
             feeds = {info.name: value for info, value in zip(self.model.inputs, inputs, strict=False)}
@@ -132,16 +141,20 @@ class Backend(_Backend):
         version = kwargs.pop("opset_version", None)
         names = list(dict.fromkeys(n for n in node.input if n))
         if not isinstance(inputs, Mapping):
-            if isinstance(inputs, np.ndarray):
-                inputs = [inputs]
+            inputs = [inputs] if isinstance(inputs, np.ndarray) else _sequence(inputs)
             if len(inputs) != len(names):
                 raise InputError(
                     "wrong number of inputs", node=node.name, operator=node.op_type, expected=len(names), received=len(inputs)
                 )
             inputs = dict(zip(names, inputs, strict=True))
-        arrays = {name: np.asarray(inputs[name]) for name in names}
+        missing = [name for name in names if name not in inputs]
+        if missing:
+            raise InputError("an input is missing", node=node.name, operator=node.op_type, expected=missing)
+        arrays = {name: array(inputs[name], name) for name in names}
         domain = "" if node.domain == "ai.onnx" else node.domain
-        if version is None:
+        if version is not None:
+            version = integer(version, "opset_version", 1)
+        else:
             version = onnx.defs.onnx_opset_version() if not domain else 1
         graph = helper.make_graph(
             [node],

@@ -39,6 +39,7 @@ cdef extern from "handles.h" nogil:
 
 cdef extern from "Python.h" nogil:
     int Py_IsInitialized() noexcept
+    int Py_AtExit(void (*function)() noexcept) noexcept
 
 cdef extern from "cnnengine.h" nogil:
     const char *CNNE_CAPSULE
@@ -60,6 +61,8 @@ cdef extern from "cnnengine.h" nogil:
 
 if handles_init():
     raise MemoryError("no memory for a fork handler")
+if Py_AtExit(note_end):
+    raise MemoryError("no room for what is to be done at the interpreter's end")
 
 cdef enum:
     MODEL = 1
@@ -123,26 +126,31 @@ cdef int fail(int status, const char *text) noexcept nogil:
 
 
 cdef int failed(object error) noexcept with gil:
-    """The status of an exception, whose text becomes the thread's error text."""
+    """The status of an exception, whose text becomes the thread's error text; never CNNE_OK, whatever fails in here."""
     cdef bytes text
+    error_set("an error whose text cannot be written")
     try:
+        if isinstance(error, MemoryError):
+            error_set("no memory")
         message = str(error) or type(error).__name__
         text = (message if isinstance(error, errors.CNNEngineError) else f"{type(error).__name__}: {message}").encode("utf-8", "replace")
         error_set(text)
-    except BaseException:
-        error_set("an error whose text cannot be written")
-    if isinstance(error, MemoryError):
-        return CNNE_ERROR_MEMORY
-    if isinstance(error, errors.ModelNotFoundError):
-        return CNNE_ERROR_NOT_FOUND
-    if isinstance(error, errors.UnsupportedOperatorError):
-        return CNNE_ERROR_UNSUPPORTED
-    if isinstance(error, errors.ShapeError):
-        return CNNE_ERROR_SHAPE
-    if isinstance(error, errors.ModelError):
-        return CNNE_ERROR_MODEL
-    if isinstance(error, errors.InputError):
-        return CNNE_ERROR_INPUT
+        if isinstance(error, MemoryError):
+            return CNNE_ERROR_MEMORY
+        if isinstance(error, errors.ModelNotFoundError):
+            return CNNE_ERROR_NOT_FOUND
+        if isinstance(error, errors.UnsupportedOperatorError):
+            return CNNE_ERROR_UNSUPPORTED
+        if isinstance(error, errors.ShapeError):
+            return CNNE_ERROR_SHAPE
+        if isinstance(error, errors.ModelError):
+            return CNNE_ERROR_MODEL
+        if isinstance(error, errors.InputError):
+            return CNNE_ERROR_INPUT
+    except BaseException as second:
+        # the text of an error may fail to be written, and memory be short for that too
+        if isinstance(error, MemoryError) or isinstance(second, MemoryError):
+            return CNNE_ERROR_MEMORY
     return CNNE_ERROR_INTERNAL
 
 
@@ -152,7 +160,18 @@ cdef int bad_handle(int busy) noexcept nogil:
     return fail(CNNE_ERROR_HANDLE, "not an open handle of this kind")
 
 
+cdef int _ended                         # C's zero; no value here, which a second start would assign again
+
+
+cdef void note_end() noexcept nogil:
+    global _ended
+    _ended = 1
+
+
 cdef int python_gone() noexcept nogil:
+    """Whether the interpreter of this module has ended: another one, started after it, knows none of its objects."""
+    if _ended:
+        return fail(CNNE_ERROR_INTERNAL, "the Python interpreter that cnnengine was imported in has ended")
     return 0 if Py_IsInitialized() else fail(CNNE_ERROR_INTERNAL, "the Python interpreter is not running")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 __all__ = [
     "CNNEngineError",
     "ClosedError",
@@ -11,6 +13,21 @@ __all__ = [
     "ShapeError",
     "UnsupportedOperatorError",
 ]
+
+LONGEST = 600
+"""Characters of what was received that a message shows; a whole tensor is no help."""
+
+
+def shortened(show: Callable[[object], str], value: object, most: int = 120) -> str:
+    """What `show` (str, repr) says of a value, in few characters; what it raises is no matter."""
+    if isinstance(value, (bytes, bytearray, str, list, tuple, dict)) and len(value) > most:
+        text = f"{type(value).__name__} of {len(value)}"
+    else:
+        try:
+            text = show(value)
+        except Exception:  # objects raise what they like
+            text = type(value).__name__
+    return text if len(text) <= most else text[:most] + "..."
 
 
 class CNNEngineError(Exception):
@@ -63,7 +80,8 @@ class CNNEngineError(Exception):
         if self.expected is not None:
             text += f"; expected {self.expected}"
         if self.received is not None:
-            text += f"; received {self.received}"
+            received = str(self.received)
+            text += f"; received {received if len(received) <= LONGEST else received[:LONGEST] + '...'}"
         return text
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -14,13 +14,14 @@ for a wrong dtype or kind of argument, and `ShapeError`, which names the argumen
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from .arguments import array as as_array
+from .arguments import boolean, integer, number
 from .errors import CNNEngineError, InputError, ModelError, ShapeError
 from .graph import TensorSpec
 from .ops import activation as _act
@@ -106,7 +107,7 @@ def _array(value: Any, name: str, rank: int | None = None, dtype: np.dtype = FLO
         flags = value.flags
         if flags.c_contiguous and flags.aligned and value.dtype.isnative:
             return value
-    array = np.asarray(value)
+    array = as_array(value, name)
     if array.dtype.newbyteorder("=") != dtype:
         raise InputError("has the wrong dtype", tensor=name, expected=dtype, received=array.dtype)
     if rank is not None and array.ndim != rank:
@@ -115,15 +116,17 @@ def _array(value: Any, name: str, rank: int | None = None, dtype: np.dtype = FLO
 
 
 def _int(value: Any, name: str) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise InputError("must be an integer", tensor=name, expected="int", received=repr(value)) from None
+    return value if type(value) is int else integer(value, name, None, None)
+
+
+def _is_listed(value: Any) -> bool:
+    """Whether there is one for each axis; a 0-d array is a number."""
+    return isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def _ints(value: Any, name: str, rank: int, low: int = 1) -> tuple[int, ...]:
     """An int, or one per axis."""
-    items = (value,) * rank if not isinstance(value, (Sequence, np.ndarray)) else tuple(value)
+    items = tuple(value) if _is_listed(value) else (value,) * rank
     result = tuple(_int(v, name) for v in items)
     if len(result) != rank:
         raise ShapeError("has the wrong length", tensor=name, expected=f"an int or {rank}", received=value)
@@ -136,7 +139,7 @@ def _ints(value: Any, name: str, rank: int, low: int = 1) -> tuple[int, ...]:
 
 def _pads(value: Any, rank: int) -> tuple[int, ...]:
     """An int, one per axis, or all begins then all ends -> begins then ends."""
-    if isinstance(value, (Sequence, np.ndarray)) and len(value) == 2 * rank:
+    if _is_listed(value) and len(value) == 2 * rank:
         return _ints(value, "pads", 2 * rank, 0)
     try:
         return _ints(value, "pads", rank, 0) * 2
@@ -149,11 +152,11 @@ def _pads(value: Any, rank: int) -> tuple[int, ...]:
 
 
 def _auto_pad(value: Any) -> str:
-    if value not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
+    if not isinstance(value, str) or value not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
         raise InputError(
             "unknown auto_pad", tensor="auto_pad", expected="NOTSET, SAME_UPPER, SAME_LOWER or VALID", received=value
         )
-    return cast(str, value)
+    return value
 
 
 def _vector(value: Any, name: str, size: int) -> np.ndarray:
@@ -429,14 +432,14 @@ def _window(
         "pads": _pads(pads, rank),
         "dilations": _ints(dilation, "dilation", rank),
         "auto_pad": _auto_pad(auto_pad),
-        "ceil_mode": int(bool(ceil_mode)),
+        "ceil_mode": int(boolean(ceil_mode, "ceil_mode")),
     }
 
 
 def _max_pool(
     rank: int, x: Any, window: dict[str, Any], return_indices: bool, threads: int | None, out: Array | None
 ) -> Array | tuple[Array, npt.NDArray[np.int64]]:
-    op = _pool.MaxPool(**window, indices=bool(return_indices))
+    op = _pool.MaxPool(**window, indices=boolean(return_indices, "return_indices"))
     results = _run(op, [_array(x, "x", rank + 2)], threads, out, 2 if return_indices else 1)
     return (results[0], results[1]) if return_indices else results[0]
 
@@ -518,7 +521,7 @@ def max_pool3d(
 def _avg_pool(
     rank: int, x: Any, window: dict[str, Any], count_include_pad: bool, threads: int | None, out: Array | None
 ) -> Array:
-    op = _pool.AveragePool(**window, count_include_pad=int(bool(count_include_pad)))
+    op = _pool.AveragePool(**window, count_include_pad=int(boolean(count_include_pad, "count_include_pad")))
     return cast(Array, _run(op, [_array(x, "x", rank + 2)], threads, out)[0])
 
 
@@ -594,9 +597,10 @@ def avg_pool3d(
 
 def _order(p: Any) -> float:
     """The p of an L_p norm."""
-    if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)) or not p > 0:
+    order = number(p, "p")
+    if not order > 0:
         raise InputError("must be a positive number", tensor="p", expected="> 0", received=repr(p))
-    return float(p)
+    return order
 
 
 def _lp_pool(rank: int, x: Any, window: dict[str, Any], p: float, threads: int | None, out: Array | None) -> Array:
@@ -780,9 +784,9 @@ def spatial_pyramid_pool(
     ------
     InputError, ShapeError
     """
-    if mode not in ("max", "avg"):
+    if not isinstance(mode, str) or mode not in ("max", "avg"):
         raise InputError("unknown mode", tensor="mode", expected="'max' or 'avg'", received=mode)
-    if not isinstance(levels, (Sequence, np.ndarray)) or len(levels) == 0:
+    if not _is_listed(levels) or len(levels) == 0:
         raise ShapeError("must be a sequence of levels", tensor="levels", expected="one or more ints", received=levels)
     op = _pool.SpatialPyramidPool(_ints(levels, "levels", len(levels)), mode)
     return cast(Array, _run(op, [_array(x, "x", 4)], threads, out)[0])
@@ -806,7 +810,7 @@ def _max_unpool(
     op = _pool.MaxUnpool(_ints(kernel, "kernel", rank), _ints(stride, "stride", rank), _pads(pads, rank))
     shape = None
     if output_shape is not None:
-        sizes = _ints(output_shape, "output_shape", len(output_shape))
+        sizes = _ints(output_shape, "output_shape", len(output_shape) if _is_listed(output_shape) else rank)
         if len(sizes) == rank:
             sizes = (*xa.shape[:2], *sizes)
         shape = np.array(sizes, np.int64)
@@ -979,7 +983,7 @@ def batch_norm(
     xa = _array(x, "x")
     c = _channels(xa)
     arrays = [_vector(v, n, c) for v, n in ((scale, "scale"), (bias, "bias"), (mean, "mean"), (var, "var"))]
-    return cast(Array, _run(_norm.BatchNormalization(epsilon=float(epsilon)), [xa, *arrays], threads, out)[0])
+    return cast(Array, _run(_norm.BatchNormalization(epsilon=number(epsilon, "epsilon")), [xa, *arrays], threads, out)[0])
 
 
 def layer_norm(
@@ -1028,7 +1032,7 @@ def layer_norm(
             fits = False
         if not fits:
             raise ShapeError("does not fit the normalised axes", tensor=name, expected=shape, received=array.shape)
-    op = _norm.LayerNormalization(axis=at, epsilon=float(epsilon))
+    op = _norm.LayerNormalization(axis=at, epsilon=number(epsilon, "epsilon"))
     return cast(Array, _run(op, [xa, sa, ba], threads, out)[0])
 
 
@@ -1061,7 +1065,7 @@ def instance_norm(
     """
     xa = _array(x, "x")
     c = _channels(xa)
-    op = _norm.InstanceNormalization(epsilon=float(epsilon))
+    op = _norm.InstanceNormalization(epsilon=number(epsilon, "epsilon"))
     return cast(Array, _run(op, [xa, _vector(scale, "scale", c), _vector(bias, "bias", c)], threads, out)[0])
 
 
@@ -1100,7 +1104,7 @@ def group_norm(
     count = _int(groups, "groups")
     if count < 1 or c % count:
         raise ShapeError("must divide the channels", tensor="groups", expected=f"a divisor of {c}", received=groups)
-    op = _norm.GroupNormalization(num_groups=count, epsilon=float(epsilon))
+    op = _norm.GroupNormalization(num_groups=count, epsilon=number(epsilon, "epsilon"))
     return cast(Array, _run(op, [xa, _vector(scale, "scale", c), _vector(bias, "bias", c)], threads, out)[0])
 
 
@@ -1136,7 +1140,7 @@ def local_response_norm(
     xa = _array(x, "x")
     _channels(xa)
     (window,) = _ints(size, "size", 1)
-    op = _norm.LRN(size=window, alpha=float(alpha), beta=float(beta), bias=float(bias))
+    op = _norm.LRN(size=window, alpha=number(alpha, "alpha"), beta=number(beta, "beta"), bias=number(bias, "bias"))
     return cast(Array, _run(op, [xa], threads, out)[0])
 
 
@@ -1155,7 +1159,7 @@ def relu(x: npt.ArrayLike, *, threads: int | None = None, out: Array | None = No
 
 def leaky_relu(x: npt.ArrayLike, *, alpha: float = 0.01, threads: int | None = None, out: Array | None = None) -> Array:
     """``x`` above zero, ``alpha * x`` below (ONNX LeakyRelu-16)."""
-    return _unary(_act.LeakyRelu(alpha=float(alpha)), x, threads, out)
+    return _unary(_act.LeakyRelu(alpha=number(alpha, "alpha")), x, threads, out)
 
 
 def prelu(x: npt.ArrayLike, slope: npt.ArrayLike, *, threads: int | None = None, out: Array | None = None) -> Array:
@@ -1172,7 +1176,7 @@ def prelu(x: npt.ArrayLike, slope: npt.ArrayLike, *, threads: int | None = None,
 
 def elu(x: npt.ArrayLike, *, alpha: float = 1.0, threads: int | None = None, out: Array | None = None) -> Array:
     """``x`` above zero, ``alpha * (exp(x) - 1)`` below (ONNX Elu-22)."""
-    return _unary(_act.Elu(alpha=float(alpha)), x, threads, out)
+    return _unary(_act.Elu(alpha=number(alpha, "alpha")), x, threads, out)
 
 
 def selu(
@@ -1184,17 +1188,17 @@ def selu(
     out: Array | None = None,
 ) -> Array:
     """``gamma * x`` above zero, ``gamma * alpha * (exp(x) - 1)`` below (ONNX Selu-22)."""
-    return _unary(_act.Selu(alpha=float(alpha), gamma=float(gamma)), x, threads, out)
+    return _unary(_act.Selu(alpha=number(alpha, "alpha"), gamma=number(gamma, "gamma")), x, threads, out)
 
 
 def celu(x: npt.ArrayLike, *, alpha: float = 1.0, threads: int | None = None, out: Array | None = None) -> Array:
     """``max(0, x) + min(0, alpha * (exp(x / alpha) - 1))`` (ONNX Celu-12)."""
-    return _unary(_act.Celu(alpha=float(alpha)), x, threads, out)
+    return _unary(_act.Celu(alpha=number(alpha, "alpha")), x, threads, out)
 
 
 def gelu(x: npt.ArrayLike, *, approximate: str = "none", threads: int | None = None, out: Array | None = None) -> Array:
     """``x * Phi(x)`` by erf, or by tanh with approximate="tanh" (ONNX Gelu-20)."""
-    if approximate not in ("none", "tanh"):
+    if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
         raise InputError("unknown approximation", tensor="approximate", expected="'none' or 'tanh'", received=approximate)
     return _unary(_act.Gelu(approximate=approximate), x, threads, out)
 
@@ -1218,7 +1222,7 @@ def hard_sigmoid(
     x: npt.ArrayLike, *, alpha: float = 0.2, beta: float = 0.5, threads: int | None = None, out: Array | None = None
 ) -> Array:
     """``max(0, min(1, alpha * x + beta))`` (ONNX HardSigmoid-22)."""
-    return _unary(_act.HardSigmoid(alpha=float(alpha), beta=float(beta)), x, threads, out)
+    return _unary(_act.HardSigmoid(alpha=number(alpha, "alpha"), beta=number(beta, "beta")), x, threads, out)
 
 
 def hard_swish(x: npt.ArrayLike, *, threads: int | None = None, out: Array | None = None) -> Array:
@@ -1247,10 +1251,9 @@ def clip(
     """``minimum(maximum(x, min), max)`` (ONNX Clip-13); a bound that is None does not bind; NaN stays NaN."""
     bounds = []
     for name, bound in (("min", min), ("max", max)):
-        value = None if bound is None else np.asarray(bound, np.float32)
-        if value is not None and value.ndim:
-            raise ShapeError("must be a number", tensor=name, expected="a scalar", received=value.shape)
-        bounds.append(value)
+        if getattr(bound, "ndim", 0):
+            raise ShapeError("must be a number", tensor=name, expected="a scalar", received=np.shape(bound))  # type: ignore[arg-type]
+        bounds.append(None if bound is None else np.asarray(number(bound, name), np.float32))
     return cast(Array, _run(_act.Clip(), [_array(x, "x"), *bounds], threads, out)[0])
 
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import arguments
 from .errors import ClosedError, CNNEngineError, InputError, ShapeError, UnsupportedOperatorError
 from .graph import Dim, Graph, TensorSpec, check_size
 from .lowering import Binding, Program, Segment
 from .preprocess import Preprocess, as_image, labels_of_model
+from .runtime.blas import limited
 from .runtime.layout import kept
 from .runtime.plan import HostStep
 from .runtime.quiet import collector_paused
@@ -68,7 +70,7 @@ class Model:
         The file's metadata_props.
     name : str
     threads : int
-        Threads of one run.
+        Threads of one run; may be set.
     """
 
     def __init__(
@@ -85,19 +87,26 @@ class Model:
         from .importer import import_model, reading
         from .passes import simplify
 
-        if fallback not in ("checked", "error"):
+        if not isinstance(fallback, str) or fallback not in ("checked", "error"):
             raise InputError("unknown value", tensor="fallback", expected="'checked' or 'error'", received=fallback)
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise InputError("must be a positive number", tensor="threads", expected=">= 1", received=threads)
+        self._threads: int = default_threads(threads)
+        self._threads_given = threads is not None
+        if input_shapes is not None:
+            given_shapes = arguments.mapping(input_shapes, "input_shapes")
+            input_shapes = {k: arguments.extents(v, f"input_shapes[{k!r}]") for k, v in given_shapes.items()}
+        outputs = None if outputs is None else tuple(arguments.names(outputs, "outputs"))
+        if base_dir is not None and not isinstance(base_dir, (str, bytes, os.PathLike)):
+            raise InputError("is no path", tensor="base_dir", expected="a path", received=type(base_dir).__name__)
+        winograd = arguments.boolean(winograd, "winograd")
         started = time.perf_counter()
         self._options: dict[str, Any] = {
-            "threads": threads,
+            "threads": None if threads is None else self._threads,
             "fallback": fallback,
-            "input_shapes": None if input_shapes is None else {k: tuple(v) for k, v in input_shapes.items()},
-            "outputs": None if outputs is None else tuple(outputs),
+            "input_shapes": input_shapes,
+            "outputs": outputs,
             "winograd": winograd,
         }
-        with reading() as files, collector_paused():
+        with reading() as files, collector_paused(), limited(self._threads):
             source = files.open(model, base_dir)
             message = source.message
             self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
@@ -105,8 +114,6 @@ class Model:
             graph = import_model(message, name=self._name, fallback=fallback)
             if outputs is not None:
                 graph = _with_outputs(graph, outputs)
-            self.threads = threads if threads is not None else default_threads()
-            self.threads_given = threads is not None
             self._declared = dict(graph.outputs)
             simple = simplify(graph)
             source.release()
@@ -129,10 +136,26 @@ class Model:
     def name(self) -> str:
         return self._name
 
+    @property
+    def threads(self) -> int:
+        """Threads of one run, from 1 to 256; may be set."""
+        return self._threads
+
+    @threads.setter
+    def threads(self, threads: int) -> None:
+        self._threads = default_threads(arguments.integer(threads, "threads", 1, None, model=self._name))
+        self._threads_given = True
+        self._options["threads"] = self._threads
+
+    @property
+    def threads_given(self) -> bool:
+        """Whether somebody said how many threads a run has, so that OpenMP's settings say nothing."""
+        return self._threads_given
+
     def _shapes_to_prepare(self, given: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]] | None:
         """Shapes to plan for at load: those given, else the file's with a batch of 1; None where others are dynamic."""
         if given is not None:
-            return {k: tuple(v) for k, v in given.items()}
+            return dict(given)  # type: ignore[arg-type]
         shapes = {info.name: info.default_shape for info in self.inputs}
         return None if None in shapes.values() else shapes  # type: ignore[return-value]
 
@@ -173,14 +196,18 @@ class Model:
             The shapes do not fit the model.
         ClosedError
         """
+        if threads is None:
+            threads = self._thread_count()
+        elif type(threads) is not int or not 0 < threads <= 256:
+            threads = default_threads(threads)
         call = self._short[1]
         if call is not None and names is None and out is None:
-            made: list[Any] | None = call.run(feeds, self._workspaces, self._thread_count() if threads is None else threads)
+            made: list[Any] | None = call.run(feeds, self._workspaces, threads)
             if made is not None:
                 return made
         program = self._opened()
         values: dict[str, Any] = self._check_feeds(feeds)
-        wanted = [i.name for i in self.outputs] if names is None else list(names)
+        wanted = [i.name for i in self.outputs] if names is None else arguments.names(names, "names", model=self._name)
         for name in wanted:
             if name not in self._declared:
                 raise InputError(
@@ -188,7 +215,7 @@ class Model:
                 )
         targets = None if out is None else self._targets(wanted, out)
         direct = None if targets is None else _direct(targets, values)
-        self._execute(values, self._thread_count() if threads is None else threads, direct)
+        self._execute(values, threads, direct)
         results: list[Any] = []
         for at, name in enumerate(wanted):
             value = values[name] if name in values else program.graph.constants[name]
@@ -215,10 +242,15 @@ class Model:
         return results
 
     def _thread_count(self) -> int:
-        return self.threads if self.threads_given else limited_threads(self.threads)
+        count: int = self._threads if self._threads_given else limited_threads(self._threads)
+        return count
 
     def _targets(self, wanted: Sequence[str], out: Sequence[Any]) -> list[tuple[str, np.ndarray | None]]:
         """The given arrays as NumPy sees them, by output."""
+        if not isinstance(out, Iterable) or not hasattr(type(out), "__len__"):
+            raise InputError(
+                "must be a list of arrays", model=self._name, tensor="out", expected="a list", received=type(out).__name__
+            )
         if len(out) != len(wanted):
             raise InputError(
                 "one array (or None) for each output", model=self._name, tensor="out", expected=len(wanted), received=len(out)
@@ -270,7 +302,7 @@ class Model:
         """
         self._check_open()
         for kind, given, known in (("input", inputs, self._by_name), ("output", outputs, self._declared)):
-            for name in given or {}:
+            for name in () if given is None else arguments.mapping(given, f"{kind}s", model=self._name):
                 if name not in known:
                     raise InputError(f"no such {kind}", model=self._name, tensor=name, expected=list(known), received=name)
         ins: dict[str, np.ndarray] = {}
@@ -307,7 +339,7 @@ class Model:
             outs[info.name] = array
             if value is not None:
                 copies.append((array, value))
-        return Binding(segment, ins, outs, copies, self._thread_count, self.threads)
+        return Binding(segment, ins, outs, copies, self._thread_count)
 
     def _in_place(self, name: str, array: np.ndarray | None) -> np.ndarray:
         if array is None or not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
@@ -376,18 +408,18 @@ class Model:
         if len(self.inputs) != 1:
             raise InputError("predict serves models of one input", model=self._name, expected=1, received=len(self.inputs))
         info = self.inputs[0]
-        array = np.asarray(x)
+        array = arguments.array(x, info.name, model=self._name)
         if array.ndim == 0:
             raise ShapeError("needs an axis of samples", model=self._name, tensor=info.name, received=array.shape)
         fixed = info.shape[0] if info.shape else None
+        if batch_size is not None:
+            batch_size = arguments.integer(batch_size, "batch_size", 1, None, model=self._name)
         if isinstance(fixed, int):
             if batch_size is not None and batch_size != fixed:
                 raise InputError(
                     "the file fixes the batch", model=self._name, tensor="batch_size", expected=fixed, received=batch_size
                 )
             batch_size = fixed
-        if batch_size is not None and batch_size < 1:
-            raise InputError("must be positive", model=self._name, tensor="batch_size", expected=">= 1", received=batch_size)
         step = batch_size or max(len(array), 1)
         parts = []
         for start in range(0, max(len(array), 1), step):
@@ -423,9 +455,7 @@ class Model:
             info = self._by_name.get(name)
             if info is None:
                 raise InputError("no such input", model=self._name, tensor=name, expected=list(self._by_name))
-            extents = tuple(int(d) for d in shape)
-            if any(d < 0 for d in extents):
-                raise ShapeError("not a shape", model=self._name, tensor=name, expected="extents >= 0", received=extents)
+            extents = arguments.extents(shape, name, model=self._name)
             try:
                 check_size(extents, info.dtype, name)
             except ShapeError as error:
@@ -497,7 +527,7 @@ class Model:
 
     def _typed(self, info: TensorInfo, value: Any) -> np.ndarray:
         """One array of the input's dtype, in any byte order; texts may be NumPy's."""
-        array = _array(value)
+        array = arguments.array(value, info.name, model=self._name)
         if info.dtype == object and array.dtype.kind in "UT":
             array = array.astype(object)
         if array.dtype.newbyteorder("=") != info.dtype:
@@ -644,33 +674,22 @@ class Model:
         return names
 
 
-def _array(value: Any) -> np.ndarray:
-    """What NumPy makes of a value; by DLPack where that is all it offers."""
-    if isinstance(value, np.ndarray):
-        return value
-    kind = type(value)
-    if hasattr(kind, "__dlpack__") and not hasattr(kind, "__array__"):
-        try:
-            return np.from_dlpack(value)
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"cannot be read by DLPack ({error})", received=kind.__name__) from None
-    return np.asarray(value)
-
-
 def _shared(value: Any) -> np.ndarray | None:
     """The memory of a value as an array, never a copy; None where that is not possible."""
     if isinstance(value, np.ndarray):
         return value
     try:
         array = np.asarray(memoryview(value))
-    except TypeError:
+    except (BufferError, TypeError, ValueError):
         if not hasattr(type(value), "__dlpack__") and not hasattr(value, "__array_interface__"):
             return None
         try:
             array = np.asarray(value) if hasattr(value, "__array_interface__") else np.from_dlpack(value)
             if not array.flags.writeable and hasattr(type(value), "__array__"):
                 array = np.asarray(value, copy=False)  # NumPy takes DLPack's memory as read-only where it is not told
-        except (BufferError, RuntimeError, TypeError, ValueError):
+        except MemoryError:
+            raise
+        except Exception:  # objects raise what they like
             return None
     return array
 

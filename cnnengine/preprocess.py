@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .arguments import array, extents, number
 from .errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Preprocess:
         self._require(self.resample in RESAMPLES, "resample", "one of " + ", ".join(RESAMPLES))
         self._require(isinstance(self.gray, bool), "gray", "true or false")
         self._require(
-            self.size is None or (len(self.size) == 2 and all(type(n) is int and 1 <= n <= MAX_EXTENT for n in self.size)),
+            self.size is None or (len(self.size) == 2 and all(1 <= n <= MAX_EXTENT for n in self.size)),
             "size",
             f"height and width, 1 to {MAX_EXTENT}",
         )
@@ -204,7 +205,7 @@ def as_image(image: str | os.PathLike[str] | np.ndarray | Image) -> Image:
         return image
     if isinstance(image, (str, os.PathLike)):
         return read_image(image)
-    pixels = np.asarray(image)
+    pixels = array(image, "image")
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))) or not pixels.size:
         raise InputError(
             "not pixels of an image",
@@ -300,11 +301,11 @@ def _normalised(settings: Mapping[str, object]) -> dict[str, object]:
     for name in ("mean", "std"):
         if name in result:
             value = result[name]
-            result[name] = tuple(float(v) for v in value) if isinstance(value, list | tuple) else (float(value),)  # type: ignore[arg-type]
+            result[name] = tuple([number(v, name) for v in (value if isinstance(value, list | tuple) else (value,))])
     if "scale" in result:
-        result["scale"] = float(result["scale"])  # type: ignore[arg-type]
+        result["scale"] = number(result["scale"], "scale")
     if result.get("size") is not None:
-        result["size"] = tuple(result["size"])  # type: ignore[arg-type]
+        result["size"] = extents(result["size"], "size")
     return result
 
 

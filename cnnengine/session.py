@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import json
-import operator
 import os
 import threading
 import time
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
-from .errors import CNNEngineError, InputError, ModelError, ShapeError, UnsupportedOperatorError
+from . import arguments
+from .errors import CNNEngineError, InputError, ModelError, ShapeError, UnsupportedOperatorError, shortened
 from .model import Model
 from .ops.common import DTYPE_NAMES
 from .runtime.locks import own_lock
@@ -110,7 +110,7 @@ def get_build_info() -> str:
 
 def set_seed(seed: int) -> None:
     """Accepted without effect: nothing here draws random numbers."""
-    operator.index(seed)
+    arguments.integer(seed, "seed", None, None)
 
 
 def set_default_logger_severity(severity: int) -> None:
@@ -120,7 +120,7 @@ def set_default_logger_severity(severity: int) -> None:
 
 def set_default_logger_verbosity(verbosity: int) -> None:
     """Accepted without effect: the engine logs nothing."""
-    operator.index(verbosity)
+    arguments.integer(verbosity, "verbosity", None, None)
 
 
 def enable_telemetry_events() -> None:
@@ -158,7 +158,7 @@ class ExecutionOrder(IntEnum):
 
 
 class _Option(Generic[T]):
-    """An attribute of one kind with a default: bool, int, str or an IntEnum."""
+    """An attribute of one kind with a default: bool, int (of 32 bits), str or an IntEnum."""
 
     def __init__(self, kind: type[T], default: T) -> None:
         self.kind = kind
@@ -186,10 +186,15 @@ class _Option(Generic[T]):
                 if not isinstance(value, str):
                     raise TypeError
                 return value
-            return self.kind(operator.index(value))  # type: ignore[call-arg]
+            if self.kind is bool:
+                return arguments.boolean(value, self.name)
+            return self.kind(arguments.integer(value, self.name, -(2**31), 2**31 - 1))  # type: ignore[call-arg]
         except (TypeError, ValueError):
             raise InputError(
-                "an option has a value of the wrong kind", tensor=self.name, expected=self.kind.__name__, received=repr(value)
+                "an option has a value of the wrong kind",
+                tensor=self.name,
+                expected=self.kind.__name__,
+                received=shortened(repr, value),
             ) from None
 
 
@@ -204,19 +209,19 @@ class _Options:
 
     def _add(self, key: str, value: str) -> None:
         if not isinstance(key, str) or not isinstance(value, str):
-            raise InputError("a config entry is a pair of strings", expected="str, str", received=(key, value))
+            raise InputError(
+                "a config entry is a pair of strings", expected="str, str", received=(type(key).__name__, type(value).__name__)
+            )
         self._entries[key] = value
 
     def _get(self, key: str) -> str:
-        if key not in self._entries:
+        if not isinstance(key, str) or key not in self._entries:
             raise InputError("there is no such config entry", tensor=str(key), expected=sorted(self._entries))
         return self._entries[key]
 
 
 def _severity(level: int) -> int:
-    if not -1 <= operator.index(level) <= 4:
-        raise InputError("unknown severity", tensor="log_severity_level", expected="0 (verbose) to 4 (fatal)", received=level)
-    return level
+    return arguments.integer(level, "log_severity_level", -1, 4)  # the default, then 0 (verbose) to 4 (fatal)
 
 
 class SessionOptions(_Options):
@@ -262,9 +267,9 @@ class SessionOptions(_Options):
 
     def add_free_dimension_override_by_name(self, name: str, value: int) -> None:
         """Fix the inputs' symbolic dimension of this name."""
-        if operator.index(value) < 1:
-            raise InputError("a dimension must be positive", tensor=name, expected=">= 1", received=value)
-        self._dimensions[name] = int(value)
+        if not isinstance(name, str):
+            raise InputError("must be a name", tensor="name", expected="str", received=type(name).__name__)
+        self._dimensions[name] = arguments.integer(value, name, 1)
 
     def add_free_dimension_override_by_denotation(self, denotation: str, value: int) -> None:
         """Refused: denotations are not read here."""
@@ -272,12 +277,17 @@ class SessionOptions(_Options):
 
     def add_initializer(self, name: str, value: OrtValue) -> None:
         """Use this tensor in place of the model's initializer of that name."""
+        if not isinstance(name, str):
+            raise InputError("must be a name", tensor="name", expected="str", received=type(name).__name__)
         if not isinstance(value, OrtValue):
             raise InputError("must be an OrtValue", tensor=name, expected="OrtValue", received=type(value).__name__)
         self._initializers[name] = value
 
     def add_external_initializers(self, names: Sequence[str], values: Sequence[OrtValue]) -> None:
         """`add_initializer` for several."""
+        names = arguments.names(names, "names")
+        if not isinstance(values, Sequence):
+            raise InputError("must be a list", tensor="values", expected="OrtValues", received=type(values).__name__)
         if len(names) != len(values):
             raise InputError("one tensor per name is needed", tensor="values", expected=len(names), received=len(values))
         for name, value in zip(names, values, strict=True):
@@ -395,7 +405,7 @@ class OrtValue:
 
     def update_inplace(self, np_arr: np.ndarray) -> None:
         """Overwrite the values; shape and dtype stay."""
-        array = np.asarray(np_arr)
+        array = arguments.array(np_arr, "np_arr")
         if array.shape != self._array.shape or array.dtype.newbyteorder("=") != self._array.dtype:
             raise ShapeError(
                 "the new values do not fit",
@@ -446,35 +456,29 @@ class OrtValue:
 def _dtype(element_type: Any) -> np.dtype:
     """A dtype from a dtype, a scalar type or an ONNX number."""
     dtype: np.dtype
-    if isinstance(element_type, int):
+    if isinstance(element_type, int | np.integer):
+        wanted = arguments.integer(element_type, "element_type", None, None)
         for name, (_, number) in TYPE_NAMES.items():
-            if number == element_type:
+            if number == wanted:
                 dtype = np.dtype(name)
                 return dtype
-    else:
+    elif element_type is not None:  # which NumPy takes for float64
         try:
             dtype = np.dtype(element_type)
-        except TypeError:
+        except Exception:  # TypeError, and what texts that are no dtype's raise
             dtype = np.dtype("V")
         if dtype.newbyteorder("=").name in TYPE_NAMES:
             return dtype
     raise InputError(
-        "an unknown element type", tensor="element_type", expected="a dtype or an ONNX number", received=element_type
+        "an unknown element type",
+        tensor="element_type",
+        expected="a dtype or an ONNX number",
+        received=shortened(repr, element_type),
     )
 
 
-def _extents(shape: Sequence[int]) -> tuple[int, ...]:
-    try:
-        extents = tuple(operator.index(d) for d in shape)
-    except TypeError:
-        extents = (-1,)
-    if any(d < 0 for d in extents):
-        raise ShapeError("must be extents", tensor="shape", expected="integers >= 0", received=shape)
-    return extents
-
-
 def _zeros(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    extents = _extents(shape)
+    extents = arguments.extents(shape, "shape")
     try:
         return np.zeros(extents, dtype)
     except (ValueError, MemoryError) as error:
@@ -484,7 +488,7 @@ def _zeros(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
 def _check_device(device_type: str, device_id: int) -> None:
     if str(device_type).lower() != "cpu":
         raise InputError("there is no such device", tensor="device_type", expected="'cpu'", received=device_type)
-    if device_id != 0:
+    if arguments.integer(device_id, "device_id", None, None) != 0:
         raise InputError("there is one CPU device", tensor="device_id", expected=0, received=device_id)
 
 
@@ -501,7 +505,7 @@ class IOBinding:
     def bind_cpu_input(self, name: str, arr_on_cpu: np.ndarray) -> None:
         """Bind an array: later changes of it are seen by later runs."""
         self._session._check_input_name(name)
-        self._inputs[name] = np.asarray(arr_on_cpu)
+        self._inputs[name] = arguments.array(arr_on_cpu, name, model=self._session._model.name)
 
     def bind_input(
         self, name: str, device_type: str, device_id: int, element_type: Any, shape: Sequence[int], buffer_ptr: int
@@ -571,7 +575,7 @@ class IOBinding:
 
 
 def _at_address(name: str, element_type: Any, shape: Sequence[int], address: int) -> np.ndarray:
-    dtype, extents = _dtype(element_type), _extents(shape)
+    dtype, extents = _dtype(element_type), arguments.extents(shape, "shape")
     if dtype.hasobject:
         raise InputError("strings have no address", tensor=name, expected="numbers")
     count = 1
@@ -579,8 +583,7 @@ def _at_address(name: str, element_type: Any, shape: Sequence[int], address: int
         count *= d
     if count == 0:
         return np.zeros(extents, dtype)
-    if not isinstance(address, int) or address <= 0:
-        raise InputError("must be an address", tensor=name, expected="buffer_ptr > 0", received=address)
+    address = arguments.integer(address, "buffer_ptr", 1, 2**64 - 1)
     if count * dtype.itemsize >= 2**47:
         raise ShapeError("no memory has this size", tensor=name, received=extents)
     memory: Any = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
@@ -659,7 +662,7 @@ class InferenceSession:
         self._overridable = [_node_arg(v) for v in overridable]
         self._outputs = [_node_arg(v) for v in _complete(proto)]
         self._output_names = {a.name for a in self._outputs}
-        self._dtypes = {i.name: i.dtype for i in self._model.inputs}
+        self._dtypes = _dtypes(self._model)
         self._meta = ModelMetadata(
             {p.key: p.value for p in proto.metadata_props},
             proto.doc_string,
@@ -720,7 +723,8 @@ class InferenceSession:
         output_names : sequence of str or None
             None or empty for all.
         input_feed : mapping of str to array_like or OrtValue
-            Arrays must have the input's dtype; lists are converted to it.
+            Arrays (NumPy's, torch's, buffers: what has an element type) must have the input's dtype. Python's numbers and lists
+            are converted to it where that keeps what they say: floats do not become integers, None nothing.
         run_options : RunOptions, optional
 
         Returns
@@ -735,28 +739,24 @@ class InferenceSession:
             The shapes do not fit the model.
         """
         if run_options is not None:
-            if not isinstance(run_options, RunOptions):
-                raise InputError(
-                    "of the wrong kind", tensor="run_options", expected="RunOptions", received=type(run_options).__name__
-                )
-            if run_options.terminate:
-                raise InputError("the run was ended by its options", model=self._model.name, tensor="run_options.terminate")
+            _check_run_options(run_options, self._model.name)
+        started = time.perf_counter_ns()
+        model, names, feeds = self._ready(output_names, input_feed)
+        results = model.run(names, feeds)
+        self._event("model_run", started)
+        return results
+
+    def _ready(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> tuple[Model, Any, dict[str, Any]]:
+        """The model that runs, the outputs that are wanted, and the inputs as it takes them."""
         if not isinstance(input_feed, Mapping):
             raise InputError(
                 "must map names to arrays", tensor="input_feed", expected="a dict", received=type(input_feed).__name__
             )
-        if isinstance(output_names, str):
-            raise InputError(
-                "must be a list of names", tensor="output_names", expected="a sequence of str", received=output_names
-            )
-        started = time.perf_counter_ns()
+        names = None if output_names is None else arguments.names(output_names, "output_names", model=self._model.name) or None
         overridden = frozenset(a.name for a in self._overridable if a.name in input_feed)
         model = self._override(overridden) if overridden else self._model
-        dtypes = {i.name: i.dtype for i in model.inputs} if overridden else self._dtypes
-        feeds = {name: self._array(name, value, dtypes.get(name)) for name, value in input_feed.items()}
-        results = model.run(list(output_names) if output_names else None, feeds)
-        self._event("model_run", started)
-        return results
+        dtypes = _dtypes(model) if overridden else self._dtypes
+        return model, names, {name: self._array(name, value, dtypes.get(name)) for name, value in input_feed.items()}
 
     def run_async(
         self,
@@ -766,15 +766,33 @@ class InferenceSession:
         user_data: Any,
         run_options: RunOptions | None = None,
     ) -> None:
-        """`run` in another thread, which then calls ``callback(results, user_data, error)``, one of results and error empty."""
+        """`run` in another thread, which then calls ``callback(results, user_data, error)``, one of results and error empty.
+
+        The inputs are what they hold now, whatever becomes of the arrays while the run is under way: they are copied. Every error
+        goes to the callback, but for a callback that cannot be called.
+        """
         if not callable(callback):
             raise InputError("must be callable", tensor="callback", expected="a function", received=type(callback).__name__)
+        ready: tuple[Model, Any, dict[str, Any]] | BaseException
+        try:
+            model, names, feeds = self._ready(output_names, input_feed)
+            ready = model, names, {name: _own(value) for name, value in feeds.items()}
+        except Exception as caught:  # whatever it is: a caller waits for the callback
+            ready = caught
 
         def work() -> None:
+            started = time.perf_counter_ns()
             try:
-                results, error = self.run(output_names, input_feed, run_options), ""
+                if isinstance(ready, BaseException):
+                    raise ready
+                _check_run_options(run_options, self._model.name)
+                model, names, feeds = ready
+                results, error = model.run(names, feeds), ""
+                self._event("model_run", started)
             except CNNEngineError as caught:
                 results, error = [], str(caught)
+            except BaseException as caught:
+                results, error = [], f"{type(caught).__name__}: {caught}"
             callback(results, user_data, error)
 
         threading.Thread(target=work, name="cnnengine-run-async").start()
@@ -838,14 +856,13 @@ class InferenceSession:
             )
 
     def _array(self, name: str, value: Any, dtype: np.dtype | None) -> Any:
+        if isinstance(value, np.ndarray):
+            return value
         if isinstance(value, OrtValue):
             return value.numpy()
-        if isinstance(value, np.ndarray | np.generic) or dtype is None:
+        if dtype is None or not arguments.is_python(value):
             return value
-        try:
-            return np.asarray(value, dtype)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"is not an array ({error})", model=self._model.name, tensor=name, expected=dtype) from None
+        return arguments.python_array(value, dtype, name, model=self._model.name)
 
     def _override(self, names: frozenset[str]) -> Model:
         """The model with these initializers as plain inputs: made at the first run that feeds them, and kept."""
@@ -929,6 +946,27 @@ class InferenceSession:
             return ", ".join(f"{a.name}: {a.type} {a.shape}" for a in arguments)
 
         return f"<cnnengine.InferenceSession {self._model.name!r}: {show(self._inputs)} -> {show(self._outputs)}>"
+
+
+def _dtypes(model: Model) -> dict[str, np.dtype]:
+    """What Python values become, by the names of inputs that are tensors; lists for sequences stay lists, None stays None."""
+    return {i.name: i.dtype for i in model.inputs if i.kind == "tensor"}
+
+
+def _own(value: Any) -> Any:
+    """A copy of an input that no other thread can write to."""
+    if isinstance(value, list | tuple):
+        return [_own(one) for one in value]
+    return value if value is None else np.array(arguments.array(value, "input_feed"))
+
+
+def _check_run_options(options: Any, model: str) -> None:
+    if options is None:
+        return
+    if not isinstance(options, RunOptions):
+        raise InputError("of the wrong kind", tensor="run_options", expected="RunOptions", received=type(options).__name__)
+    if options.terminate:
+        raise InputError("the run was ended by its options", model=model, tensor="run_options.terminate")
 
 
 def _check_providers(providers: Any, provider_options: Any) -> None:

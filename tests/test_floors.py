@@ -10,7 +10,7 @@ import cnnengine
 ROOT = Path(cnnengine.__file__).parent
 # Lowest first. A module may import from its own floor (without a circle) and from those below it.
 FLOORS = [
-    ["errors", "records", "_kernels"],
+    ["arguments", "errors", "records", "_kernels"],
     ["graph", "window", "runtime", "preprocess"],
     ["ops", "passes", "functional", "onnx_functions"],
     ["importer", "lowering", "config"],

@@ -92,7 +92,7 @@ class TestSummary:
                 summarize(model, {"picture": (1, 1, 8, 8)})
             with pytest.raises(cnnengine.ShapeError):
                 summarize(model, {"image": (1, 3, 8, 8)})
-            with pytest.raises(cnnengine.InputError):
+            with pytest.raises(cnnengine.ShapeError):
                 summarize(model, {"image": (1, 1, -8, 8)})
 
     def test_layers_that_are_not_compiled_are_marked(self) -> None:

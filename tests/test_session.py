@@ -216,8 +216,8 @@ def test_ort_values(session: InferenceSession) -> None:
     with pytest.raises(InputError, match="device"):
         OrtValue.ortvalue_from_numpy(X, "cuda")
     assert OrtValue.ortvalue_from_shape_and_type([2, 3], TensorProto.INT64).numpy().dtype == np.int64
-    for shape in ([-1], [2**62], ["n"]):
-        with pytest.raises(ShapeError, match="shape"):
+    for shape, error in (([-1], ShapeError), ([2**62], ShapeError), (["n"], InputError), (2, InputError), ([True], InputError)):
+        with pytest.raises(error, match="shape"):
             OrtValue.ortvalue_from_shape_and_type(shape, np.float32)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="element_type"):
         OrtValue.ortvalue_from_shape_and_type([1], 77)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import config
+from ..arguments import integer, number
 from ..errors import InputError, ShapeError
 from ..importer.reader import read
 from ..report.profile import fma_peak
@@ -116,12 +117,11 @@ class Comparison:
         for name in against:
             if name not in (*PEERS, "cnnengine"):
                 raise InputError("unknown engine", tensor="against", expected=", ".join(PEERS), received=name)
-        if threads < 1 or batch < 1 or rounds < 1 or not (math.isfinite(seconds) and seconds >= 0):
-            given = (threads, batch, rounds, seconds)
-            raise InputError("must be positive", tensor="threads, batch, rounds, seconds", received=given)
-        cpus = machine_head()["cpus"]
-        if not 0 <= busy <= cpus:
-            raise InputError("there are not so many CPUs", tensor="busy", expected=f"0 to {cpus}", received=busy)
+        threads, batch = integer(threads, "threads", 1, 256), integer(batch, "batch", 1)
+        rounds, seconds = integer(rounds, "rounds", 1), number(seconds, "seconds")
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise InputError("must be a time", tensor="seconds", expected=">= 0", received=seconds)
+        busy = integer(busy, "busy", 0, machine_head()["cpus"])
         self.threads, self.batch, self.seconds, self.rounds, self.busy = threads, batch, seconds, rounds, busy
         self.peer_python = peer_python or sys.executable
         self.cache = Path(cache) if cache is not None else default_cache()

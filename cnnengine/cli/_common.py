@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..arguments import integer
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -26,12 +27,16 @@ def complain(error: object, about: str | None = None) -> None:
     print(f"cnnengine: {about}: {text}" if about else f"cnnengine: {text}", file=sys.stderr)
 
 
+def whole(text: str, low: int = 0) -> int:
+    """A whole number in digits alone, of at least `low`; ValueError for anything else."""
+    if not (text.isascii() and text.isdigit()):  # int() takes "1_000", " 3" and the digits of every script
+        raise ValueError
+    return integer(int(text), "the number", low)
+
+
 def positive(text: str) -> int:
     """An argparse type: a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    return whole(text, 1)
 
 
 positive.__name__ = "positive whole number"  # argparse shows it in its message
@@ -69,9 +74,7 @@ def save_plot(figure: Figure, path: str) -> None:
 def named_shape(text: str) -> tuple[str | None, tuple[int, ...]]:
     """An argparse type: `name=1,3,224,224`, or the extents alone for a model of one input."""
     name, equals, extents = text.rpartition("=")
-    shape = tuple(int(part) for part in extents.split(",")) if extents != "scalar" else ()
-    if any(n < 0 for n in shape):
-        raise ValueError
+    shape = tuple(whole(part.strip()) for part in extents.split(",")) if extents != "scalar" else ()
     return (name if equals else None), shape
 
 

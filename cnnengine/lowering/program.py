@@ -21,6 +21,7 @@ from ..ops.common import FAULTS
 from ..ops.control import Controlling
 from ..ops.copies import movable
 from ..ops.elementwise import Add, Div, Mul, Sub
+from ..runtime.blas import limited
 from ..runtime.eager import by_kernels
 from ..runtime.emit import BufferRef, Emitter
 from ..runtime.layout import NO_HALO, KernelCall, is_mapped, kept
@@ -154,9 +155,14 @@ class Segment:
         """Run the tail alone, on `values` and into them."""
         assert self.tail is not None
         node = self.tail.node
+        run = run_host if self.run_host is None else self.run_host
+        inputs = [values[n] if n else None for n in self.tail.inputs]
         with located(node):
-            run = run_host if self.run_host is None else self.run_host
-            results = run(node, [values[n] if n else None for n in self.tail.inputs], threads, self.by_numpy)
+            if node.op.op_type in LIGHT:  # without a product of matrices, but in graphs whose plans see to that themselves
+                results = run(node, inputs, threads, self.by_numpy)
+            else:
+                with limited(threads):
+                    results = run(node, inputs, threads, self.by_numpy)
         for name, value in zip(node.outputs, results, strict=False):
             if name:
                 values[name] = _settled(value)

@@ -17,12 +17,15 @@ from typing import Any
 import numpy as np
 
 from .._kernels import dispatch
+from ..arguments import number
 from ..errors import CNNEngineError, InputError, ModelNotFoundError, UnsupportedOperatorError
 from ..graph import Node
 from ..lowering import Layer, Segment
 from ..model import Model
+from ..runtime.blas import limited
 from ..runtime.plan import HostStep
 from ..runtime.runner import Workspace
+from ..runtime.threads import default_threads
 from . import hints
 from .against import PEERS, TOLERANCE, Comparison, Peer, compare
 from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
@@ -186,6 +189,8 @@ def check(
     InputError, ShapeError
         The given shapes or arrays are not those of the model's inputs, or the engine is unknown or not installed.
     """
+    tolerance = number(tolerance, "tolerance")
+    threads = None if threads is None else default_threads(threads)  # before the model's own errors are caught
     if not tolerance >= 0:
         raise InputError("must not be negative", tensor="tolerance", received=tolerance)
     peer = _peer(against)
@@ -332,12 +337,13 @@ def _measure(model: Model, feeds: Mapping[str, Any]) -> tuple[dict[str, int], tu
     found, _, _ = _round(model, dict(feeds), workspace)  # plans
     best, taken = None, 0
     end = _clock() + int(SECONDS * 1e9)
-    for _ in range(ROUNDS):
-        found, total, spent = _round(model, dict(feeds), workspace)
-        if best is None or total < taken:
-            best, taken = spent, total
-        if _clock() > end:
-            break
+    with limited(model.threads):  # as a run has it
+        for _ in range(ROUNDS):
+            found, total, spent = _round(model, dict(feeds), workspace)
+            if best is None or total < taken:
+                best, taken = spent, total
+            if _clock() > end:
+                break
     assert best is not None
     counts: Counter[str] = Counter()
     nodes: list[HostNode] = []

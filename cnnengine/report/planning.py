@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import extents, mapping
 from ..errors import InputError
 from ..lowering import Segment
 from ..model import Model
@@ -24,13 +25,13 @@ def resolve_shapes(model: Model, shapes: Shapes | None) -> dict[str, tuple[int, 
         A name is not an input's.
     """
     names = [info.name for info in model.inputs]
-    for name in shapes or {}:
+    for name in () if shapes is None else mapping(shapes, "shapes", model=model.name):
         if name not in names:
             raise InputError("no such input", model=model.name, tensor=name, expected=f"one of {', '.join(names)}")
     resolved: dict[str, tuple[int, ...]] = {}
     for info in model.inputs:
         if shapes and info.name in shapes:
-            resolved[info.name] = tuple(int(n) for n in shapes[info.name])
+            resolved[info.name] = extents(shapes[info.name], info.name, model=model.name)
             continue
         if info.default_shape is None:
             return None

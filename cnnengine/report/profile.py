@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import arguments
 from .._kernels import dispatch
 from ..errors import InputError
 from ..model import Model
+from ..runtime.blas import limited
 from ..runtime.layout import aligned_empty
 from ..runtime.plan import HostStep
 from ..runtime.runner import Workspace
+from ..runtime.threads import default_threads
 from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes, segments
 from .summary import owners_of
 
@@ -186,10 +189,10 @@ def profile(
     ClosedError
     """
     model._check_open()
-    threads = model.threads if threads is None else threads
-    if threads < 1 or min_rounds < 1 or not seconds >= 0:
-        given = (threads, seconds, min_rounds)
-        raise InputError("must be positive", model=model.name, tensor="threads, seconds, min_rounds", received=given)
+    threads = model.threads if threads is None else default_threads(threads)
+    min_rounds, seconds = arguments.integer(min_rounds, "min_rounds", 1), arguments.number(seconds, "seconds")
+    if not 0 <= seconds < 1e9:
+        raise InputError("must be a time", model=model.name, tensor="seconds", expected=">= 0", received=seconds)
     resolved = resolve_shapes(model, shapes)
     if resolved is None:
         missing = [name for name in dynamic_inputs(model) if name not in (shapes or {})]
@@ -228,13 +231,14 @@ def profile(
     end = _clock() + int(seconds * 1e9)
     while len(whole) < min_rounds or _clock() < end:
         last: Callable[[], None] | None = None
-        for step in steps:
-            if step.begin is not last:
-                step.begin()
-                last = step.begin
-            start = _clock()
-            step.run()
-            step.taken.append(_clock() - start)
+        with limited(threads):  # as a run has it
+            for step in steps:
+                if step.begin is not last:
+                    step.begin()
+                    last = step.begin
+                start = _clock()
+                step.run()
+                step.taken.append(_clock() - start)
         start = _clock()
         model._execute(dict(feeds), threads)
         whole.append(_clock() - start)

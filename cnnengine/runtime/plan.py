@@ -16,6 +16,7 @@ import numpy as np
 from .._kernels import kernel
 from ..errors import ShapeError
 from ..graph import MAX_BYTES
+from .blas import limited
 from .emit import Buffer, BufferRef
 from .layout import ALIGNMENT, KernelCall, View
 from .place import place
@@ -71,6 +72,9 @@ class Plan:
     offsets: dict[Buffer, int]
     reports: list[StepReport] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._hosted = any(isinstance(piece, HostStep) for piece in self.pieces)
+
     @property
     def arena_bytes(self) -> int:
         return int(self.native.arena_bytes)
@@ -78,6 +82,13 @@ class Plan:
     def execute(self, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray], threads: int) -> None:
         """Run all pieces; inputs and outputs are C-contiguous arrays of the planned shapes and dtypes."""
         workspace.begin(self.native, inputs, outputs, threads)
+        if self._hosted:
+            with limited(threads):
+                self._run(workspace, inputs, outputs, threads)
+        else:
+            self._run(workspace, inputs, outputs, threads)
+
+    def _run(self, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray], threads: int) -> None:
         for piece in self.pieces:
             if isinstance(piece, HostStep):
                 self._host(piece, workspace, inputs, outputs)

@@ -165,6 +165,13 @@ cdef class NativePlan:
         aligned_release(self.habits)
 
 
+cdef int suffice(Workspace workspace, int threads) except -1:
+    """Raise unless there is scratch for so many threads."""
+    if threads < 1 or threads * workspace.plan.scratch_bytes > workspace.scratch_bytes:
+        raise ValueError("no thread, or more than the workspace was begun for")
+    return 0
+
+
 cdef class Workspace:
     """Arena, scratch and operand pointers of one running call; serves one plan after another, and grows as they need."""
 
@@ -176,6 +183,8 @@ cdef class Workspace:
     cdef int attach(self, NativePlan plan, int threads) except -1:
         cdef Py_ssize_t i
         cdef Py_ssize_t scratch = plan.scratch_bytes * threads
+        if threads < 1:
+            raise ValueError("no run without a thread")
         if self.plan is not plan:
             if plan.arena_bytes > self.arena_bytes:
                 aligned_release(self.arena)
@@ -248,8 +257,7 @@ cdef class Workspace:
         cdef NativePlan plan = self.plan
         if first < 0 or count < 0 or first + count > plan.n_steps:
             raise ValueError("steps outside the plan")
-        if threads * plan.scratch_bytes > self.scratch_bytes:
-            raise ValueError("more threads than the workspace was begun for")
+        suffice(self, threads)
         with nogil:
             run_steps(plan.steps + first, count, <void *const *>self.args, self.scratch, plan.scratch_bytes, threads,
                       plan.habits + HABIT_BYTES * first if count == plan.n_steps or count > 1 else NULL)
@@ -272,8 +280,7 @@ cdef class Workspace:
         cdef NativePlan plan = self.plan
         if first < 0 or count < 0 or first + count > plan.n_steps or taken.shape[0] < count:
             raise ValueError("steps outside the plan")
-        if threads * plan.scratch_bytes > self.scratch_bytes:
-            raise ValueError("more threads than the workspace was begun for")
+        suffice(self, threads)
         if count:
             with nogil:
                 time_steps(plan.steps + first, count, <void *const *>self.args, self.scratch, plan.scratch_bytes, threads, &taken[0])

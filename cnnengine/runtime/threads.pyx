@@ -5,7 +5,6 @@ The team itself is C, since Cython has no atomic operations: ``team.h`` describe
 """
 
 import functools
-import operator
 import os
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cython.parallel cimport prange, threadid
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
+from cnnengine.arguments import integer
 from cnnengine.errors import InputError
 
 cdef extern from "team.h" nogil:
@@ -95,13 +95,15 @@ def limited_threads(int threads) -> int:
     return allowed_threads(threads)
 
 
-def default_threads(threads: int | None = None) -> int:
+def default_threads(threads: int | None = None, name: str = "threads") -> int:
     """How many threads to use.
 
     Parameters
     ----------
     threads : int, optional
-        What the caller asked for; taken as it is when given.
+        What the caller asked for; 256 where it is more.
+    name : str
+        Of the argument that it came by, for the message.
 
     Returns
     -------
@@ -112,20 +114,11 @@ def default_threads(threads: int | None = None) -> int:
     Raises
     ------
     InputError
-        If ``threads`` is not an integer of at least 1, or ``CNNENGINE_NUM_THREADS`` is set to anything else.
+        ``threads`` is not an integer of at least 1, or ``CNNENGINE_NUM_THREADS`` is set to anything else.
     """
     if threads is None:
         return _count()[0]
-    try:
-        if isinstance(threads, bool):
-            raise TypeError
-        number = operator.index(threads)
-    except TypeError:
-        raise InputError("threads is not an integer", tensor="threads", expected="an integer of at least 1 or None",
-                         received=repr(threads)) from None
-    if number < 1:
-        raise InputError("too few threads", tensor="threads", expected="at least 1", received=number)
-    return min(number, TEAM_MAX)
+    return min(integer(threads, name, 1, None), TEAM_MAX)
 
 
 def thread_info() -> dict[str, object]:
