@@ -19,6 +19,7 @@ from ..ops.gather import Gather
 from ..ops.norm import BatchNormalization
 from ..ops.reduce import Softmax
 from ..ops.shape import Concat, Flatten, Identity, Pad, Reshape, Slice, Split, Squeeze, TakeChannels, Transpose, Unsqueeze
+from .inference import output_specs
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -221,14 +222,15 @@ def fuse_channels(nodes: Sequence[Node], specs: Mapping[str, TensorSpec]) -> lis
             result.append(node)
             continue
         shuffles: list[Channels] = []
-        for name in node.outputs:
-            found = _shuffled(name, makers, specs) if name else None
+        names = [name for name in node.outputs if name]
+        for name in names:
+            found = _shuffled(name, makers, specs)
             if found is None:
                 result.append(node)
                 break
             shuffles.append(found)
         else:
-            for name, found in zip(node.outputs, shuffles, strict=True):
+            for name, found in zip(names, shuffles, strict=True):
                 sources = list(dict.fromkeys(source for source, _ in found))
                 starts = dict(zip(sources, np.cumsum([0, *(specs[s].concrete[1] for s in sources)]).tolist(), strict=False))
                 op = TakeChannels(tuple(starts[source] + c for source, c in found))
@@ -311,6 +313,11 @@ def _resolved_cut(node: Node, specs: Mapping[str, TensorSpec]) -> list[tuple[int
     return node.op.resolve(specs[node.inputs[0]].concrete, starts, ends, axes, steps)
 
 
+def _before(node: Node, name: str, specs: Mapping[str, TensorSpec], axis: int) -> int:
+    """Extent, along the axis, of the pieces of a Split before one of its outputs; some of them may be absent."""
+    return sum(spec.concrete[axis] for spec in output_specs(node, specs)[: node.outputs.index(name)])
+
+
 def _range(node: Node, name: str, specs: Mapping[str, TensorSpec]) -> tuple[int, int] | None:
     """First channel and end of an output of a Split or Slice that cuts channels alone."""
     x, y = specs[node.inputs[0]].concrete, specs[name].concrete
@@ -318,7 +325,7 @@ def _range(node: Node, name: str, specs: Mapping[str, TensorSpec]) -> tuple[int,
     if isinstance(node.op, Split):
         if node.op.axis not in (1, 1 - rank):
             return None
-        start = sum(specs[n].concrete[1] for n in node.outputs[: node.outputs.index(name)])
+        start = _before(node, name, specs, 1)
         return start, start + y[1]
     cut = _resolved_cut(node, specs)
     if cut is None:
@@ -639,7 +646,7 @@ def _starts(node: Node, name: str, specs: Mapping[str, TensorSpec]) -> list[int]
     x = specs[node.inputs[0]].concrete
     if isinstance(node.op, Split):
         starts, axis = [0] * len(x), node.op.axis % len(x)
-        starts[axis] = sum(specs[n].concrete[axis] for n in node.outputs[: node.outputs.index(name)])
+        starts[axis] = _before(node, name, specs, axis)
         return starts
     cut = _resolved_cut(node, specs)
     if cut is None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
 from ..errors import CNNEngineError, InputError, ShapeError
 from ..graph import Node, TensorSpec, check_size
-from ..ops.common import FAULTS
+from ..ops.common import FAULTS, FLOAT32
 
 KNOWN_LIMIT = 1 << 16
 """Elements up to which a value that follows from known values is computed while planning."""
@@ -61,6 +61,16 @@ def infer_nodes(nodes: Sequence[Node], specs: dict[str, TensorSpec], model: str)
             if name:
                 specs[name] = spec
     return len(nodes)
+
+
+def output_specs(node: Node, specs: Mapping[str, TensorSpec]) -> list[TensorSpec]:
+    """Specs of all outputs of a node whose named ones are in `specs`: kernels may have to compute what nobody asked for."""
+    if all(node.outputs):
+        return [specs[name] for name in node.outputs]
+    made = node.op.infer([specs[name] if name else None for name in node.inputs])
+    nothing = TensorSpec(FLOAT32, ())  # of an output that the operator does not give in this form
+    made += [nothing] * (len(node.outputs) - len(made))
+    return [specs[name] if name else spec for name, spec in zip(node.outputs, made, strict=False)]
 
 
 def _loose(inputs: Sequence[TensorSpec | None], outputs: Sequence[TensorSpec]) -> bool:

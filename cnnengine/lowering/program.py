@@ -40,7 +40,7 @@ from .fusion import (
     fuse_softmax_products,
     repeat_channels,
 )
-from .inference import infer_nodes, located
+from .inference import infer_nodes, located, output_specs
 
 PLANS = 32
 """Plans kept for each node that a segment starts at, the least recently used given up first."""
@@ -538,7 +538,7 @@ class Program:
         hosts: list[str],
         by_numpy: set[str],
     ) -> None:
-        out_specs = [specs[n] if n else TensorSpec(np.dtype(np.float32), ()) for n in node.outputs]
+        out_specs = output_specs(node, specs)
         mark = len(emitter.calls)
         ctx = emitter.context(node.name, node.op.op_type, node.inputs, node.outputs, out_specs)
         emitter.located = partial(located, node, self.graph.name)

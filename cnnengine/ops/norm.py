@@ -298,7 +298,7 @@ class LayerNormalization(Operator):
         outputs: list[Any] = [ctx.out_plain(0)]
         statistics = (*shape[: len(shape) - len(wanted)], *(1,) * len(wanted))
         if any(self.outputs):
-            outputs.append(ctx.out_plain(1) if self.outputs[0] else ctx.temp(statistics))
+            outputs.append(ctx.out_plain(1) if ctx.wants(1) else ctx.temp(statistics))
         if self.outputs[1]:
             outputs.append(ctx.out_plain(2))
         ctx.call("row_norm", [x, *parameters], outputs, length=math.prod(wanted), epsilon=self.epsilon)

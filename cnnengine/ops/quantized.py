@@ -365,7 +365,9 @@ class QuantizeLinear(_Scaling):
 
     def lower(self, ctx: Lowering) -> bool:
         x, (target,) = ctx.inputs[0], (o.dtype for o in ctx.outputs)
-        if x is None or x.dtype != FLOAT32 or target not in (np.uint8, np.int8) or self.precision not in (None, FLOAT32):
+        if x is None or x.dtype != FLOAT32 or target not in (np.uint8, np.int8):
+            return False
+        if self.precision is not None and self.precision != FLOAT32:  # NumPy finds None equal to float64
             return False
         if not all(x.concrete) or self.block_size or not _float32_scale(ctx):
             return False

@@ -15,6 +15,7 @@ from ..graph import TensorSpec
 from ..records import dataclass
 from .base import EXACT, NodeRecord, Operator
 from .common import FLOAT32, dtype_of, integers, normal_axis, required, scalar, spec_at
+from .shape import Slice
 
 Specs = Sequence[TensorSpec | None]
 
@@ -88,6 +89,48 @@ class SequenceAt(Operator):
                 received=position,
             )
         return [items[position]]
+
+
+@dataclass(frozen=True)
+class Piece(Slice):
+    """The piece at a position of SplitToSequence into pieces of one size: a Slice that must not lie past the end.
+
+    Attributes
+    ----------
+    position, size : int
+        From 0 on, and above 0.
+    """
+
+    position: int = 0
+    size: int = 1
+
+    @classmethod
+    def of(cls, axis: int, position: int, size: int) -> Piece:
+        start = position * size
+        return cls((start,), (start + size,), (axis,), position, size)
+
+    def _check(self, shape: Sequence[Any]) -> None:
+        assert self.axes is not None
+        extent = shape[normal_axis(self.axes[0], len(shape), SplitToSequence.op_type)]
+        count = -(-extent // self.size) if isinstance(extent, int) else self.position + 1
+        if self.position >= count:
+            raise InputError(
+                "the sequence has no such element",
+                operator=SequenceAt.op_type,
+                tensor="position",
+                expected=f"{-count}..{count - 1}",
+                received=self.position,
+            )
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x = required(inputs, 0, self.op_type)
+        if x.shape is not None:
+            self._check(x.shape)
+        return super().infer(inputs)
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        self._check(np.shape(inputs[0]))
+        return super().reference(*inputs)
 
 
 @dataclass(frozen=True)

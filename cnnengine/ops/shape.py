@@ -614,6 +614,9 @@ class Split(Operator):
         strides, at = strides_of(x.concrete), 0
         for i, spec in enumerate(ctx.outputs):
             shape = spec.concrete
+            if not ctx.wants(i):
+                at += shape[axis]
+                continue
             if blocked and shape[axis]:
                 ctx.call("copy_planes", (source,), (ctx.out_planes(i),), channels=shape[axis], x_channel=at)
             else:

@@ -78,7 +78,7 @@ def channels_first(graph: Graph) -> Graph:
         if isinstance(node.op, Transpose):
             fact = known.get(node.inputs[0], Fact())
             rank = fact.rank
-            if rank in (4, 5) and fact.dtype == FLOAT32 and node.op.order(rank) == _last(rank):
+            if rank in (4, 5) and fact.has_dtype(FLOAT32) and node.op.order(rank) == _last(rank):
                 before[node.outputs[0]] = (node.inputs[0], rank)
             continue
         if not node.inputs or not only_output(node):

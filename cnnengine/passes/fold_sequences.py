@@ -5,16 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph, Node
-from ..ops.sequence import SequenceAt, SplitToSequence
-from ..ops.shape import Slice, Split
+from ..ops.sequence import Piece, SequenceAt, SplitToSequence
+from ..ops.shape import Split
 from .rewrite import Uses, fresh
 
 
 def fold_sequences(graph: Graph) -> Graph:
-    """Split where all sizes are listed, Slice where one size is given; every reader must be a SequenceAt at a constant.
-
-    A position past the last piece, which SequenceAt refuses, becomes an empty slice.
-    """
+    """Split where all sizes are listed, Slice where one size is given; every reader must be a SequenceAt at a constant."""
     uses = Uses(graph)
     constants: dict[str, np.ndarray] = {}
     splits: dict[int, Node] = {}
@@ -29,12 +26,8 @@ def fold_sequences(graph: Graph) -> Graph:
             if readers and int(sizes) > 0 and all(p is not None and int(p) >= 0 for p in positions):
                 gone.add(id(node))
                 for position, reader in zip(positions, readers, strict=True):
-                    first = int(position) * int(sizes)  # type: ignore[arg-type]
-                    names = [node.inputs[0]]
-                    for suffix, number in (("start", first), ("end", first + int(sizes)), ("axis", node.op.axis)):
-                        names.append(fresh(graph, f"{reader.name}/{suffix}", constants))
-                        constants[names[-1]] = np.array([number], np.int64)
-                    splits[id(reader)] = Node(Slice(), tuple(names), reader.outputs, reader.name)
+                    piece = Piece.of(node.op.axis, int(position), int(sizes))  # type: ignore[arg-type]
+                    splits[id(reader)] = Node(piece, node.inputs[:1], reader.outputs, reader.name)
             continue
         if not readers or any(p is None or not -len(sizes) <= int(p) < len(sizes) for p in positions):
             continue

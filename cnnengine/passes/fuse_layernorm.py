@@ -190,7 +190,7 @@ class _Matcher(Matcher):
 
     def moments(self, found: tuple[str, tuple[int, ...], float]) -> _Moments | None:
         fact = self.known.get(found[0], Fact())
-        return _Moments(found[0], found[1], fact.rank) if fact.dtype == FLOAT32 else None
+        return _Moments(found[0], found[1], fact.rank) if fact.has_dtype(FLOAT32) else None
 
     def whole(self, node: Node) -> _Norm | None:
         """x * inverse + (bias - mean * inverse), inverse = scale / sqrt(variance + epsilon)."""

@@ -24,7 +24,7 @@ def fuse_matmul(graph: Graph) -> Graph:
         w = uses.constant(node, 1)
         add = uses.only_reader(node.outputs[0])
         fact = known.get(node.inputs[0], Fact())
-        if w is None or w.ndim != 2 or len(node.inputs) > 2 or fact.dtype != FLOAT32 or fact.rank is None or fact.rank < 2:
+        if w is None or w.ndim != 2 or len(node.inputs) > 2 or not fact.has_dtype(FLOAT32) or fact.rank is None or fact.rank < 2:
             continue
         if getattr(node.op, "activation", None) is not None:
             continue

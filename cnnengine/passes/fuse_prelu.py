@@ -38,7 +38,7 @@ class _Matcher(Matcher):
         for index in (0, 1) if node.op.op_type == "Add" else (0,):
             x = self.bounded(node.inputs[index], upper=False)
             fact = Fact() if x is None else self.known.get(x, Fact())
-            if x is None or fact.dtype != FLOAT32 or fact.rank is None:
+            if x is None or not fact.has_dtype(FLOAT32) or fact.rank is None:
                 continue
             slope = self.negative(node.inputs[1 - index], x, fact.rank)
             if slope is not None and slope.ndim <= fact.rank:

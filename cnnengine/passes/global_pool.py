@@ -33,7 +33,7 @@ def global_pool(graph: Graph) -> Graph:
 
 
 def _all_spatial(node: Node, fact: Fact, uses: Uses) -> bool:
-    if fact.rank is None or fact.rank < 3 or fact.dtype != FLOAT32:
+    if fact.rank is None or fact.rank < 3 or not fact.has_dtype(FLOAT32):
         return False
     axes = field_of(node.op, "axes")
     if axes is None:

@@ -24,7 +24,7 @@ def merge_activation(graph: Graph) -> Graph:
         if (
             uses.only_reader(node.inputs[0]) is not node
             or not only_output(host)
-            or known.get(node.inputs[0], Fact()).dtype != FLOAT32
+            or not known.get(node.inputs[0], Fact()).has_dtype(FLOAT32)
         ):
             continue
         activation = activation_of(node, uses)

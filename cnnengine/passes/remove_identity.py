@@ -52,7 +52,7 @@ def _is_identity(node: Node, known: dict[str, Fact], uses: Uses) -> bool:
         mode = uses.constant(node, 2)
         return len(node.inputs) < 3 or not node.inputs[2] or (mode is not None and not mode.any())
     if isinstance(op, Cast):
-        return fact.dtype == op.to
+        return fact.has_dtype(op.to)
     if isinstance(op, Transpose):
         return op.perm is not None and op.perm == tuple(range(len(op.perm)))
     if isinstance(op, Concat):

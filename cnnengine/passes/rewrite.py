@@ -117,12 +117,27 @@ def replaced(graph: Graph, changes: Mapping[int, Sequence[Node]], constants: Map
     return graph.replace(nodes=nodes, constants={**graph.constants, **(constants or {})})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fact:
-    """What is known of a value whatever the input shapes; None where it is not."""
+    """What is known of a value whatever the input shapes; None where it is not.
+
+    NumPy takes None for float64 where it compares it with a dtype: ask `has_dtype`, which does not.
+    """
 
     dtype: np.dtype | None = None
     rank: int | None = None
+
+    def has_dtype(self, dtype: np.dtype) -> bool:
+        """Whether the dtype is known and is this one."""
+        return self.dtype is not None and self.dtype == dtype
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Fact) or self.rank != other.rank:
+            return False
+        return self.dtype is other.dtype or (other.dtype is not None and self.has_dtype(other.dtype))
+
+    def __hash__(self) -> int:
+        return hash((self.dtype, self.rank))
 
 
 _KEEP = frozenset(

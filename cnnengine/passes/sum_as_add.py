@@ -18,7 +18,7 @@ def sum_as_add(graph: Graph) -> Graph:
         if not isinstance(node.op, Sum) or len(node.inputs) < 2:
             nodes.append(node)
             continue
-        if any(known.get(name, Fact()).dtype != FLOAT32 for name in node.inputs):
+        if any(not known.get(name, Fact()).has_dtype(FLOAT32) for name in node.inputs):
             nodes.append(node)
             continue
         value = node.inputs[0]

@@ -165,7 +165,7 @@ def _kept_packing(op: Operator, isa: str, inputs: tuple[_Key | None, ...], outpu
 
 def _prepare(op: Operator, specs: Sequence[TensorSpec | None], outputs: int | None) -> _Ready | None:
     """Launches for these inputs, or None where the operator has no kernels for them."""
-    made = op.infer(specs)[:outputs]
+    made = op.infer(specs)
     if not all(s.is_concrete for s in made):
         return None
     emitter = Emitter(dispatch.lanes(), {}, keeps=False)
@@ -178,8 +178,9 @@ def _prepare(op: Operator, specs: Sequence[TensorSpec | None], outputs: int | No
             emitter.add_input(names[i], spec.concrete, spec.dtype, i)
         else:
             emitter.add_constant(names[i], spec.value)
-    wanted = [f"output {i}" for i in range(len(made))]
-    if not op.lower(emitter.context(op.op_type, op.op_type, names, wanted, made)):
+    wanted = [f"output {i}" for i in range(len(made))][:outputs]
+    absent = [""] * (len(made) - len(wanted))
+    if not op.lower(emitter.context(op.op_type, op.op_type, names, wanted + absent, made)):
         return None
     results = [emitter.operand(name, 0, 1, NO_HALO, op.op_type) for name in wanted]
     emitter.pack()

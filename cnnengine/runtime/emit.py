@@ -371,12 +371,16 @@ class NodeContext:
         return self._output(index, (self.lanes, groups))
 
     def alias(self, output: int = 0, input: int = 0) -> None:
+        if not self.wants(output):
+            return
         spec = self.outputs[output]
         value = Value(tuple(spec.shape), spec.dtype)
         value.refs[0, 1] = BufferRef(self.plain(input).buffer, value.shape)
         self._emitter.values[self._output_names[output]] = value
 
     def same(self, output: int = 0, input: int = 0) -> None:
+        if not self.wants(output):
+            return
         self._emitter.values[self._output_names[output]] = self._emitter.values[self._names[input]]
 
     def pack(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> BufferRef:
