@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ModelError, ShapeError
+from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
 from ..records import dataclass
 from .base import ROUNDING, Lowering, NodeRecord, Operator
@@ -20,6 +21,11 @@ PRODUCT_LIMIT = 1 << 20
 Specs = Sequence[TensorSpec | None]
 Taps = tuple[np.ndarray, np.ndarray]
 """Input indices and weights, both (outputs, taps)."""
+Positions = tuple[np.ndarray, int]
+"""Numerators of exact fractions, integers, and the denominator of all."""
+
+FAR = 1 << 40
+"""Positions farther outside than this count as lying here: indices stay within int64."""
 
 COORDINATES = (
     "half_pixel",
@@ -93,8 +99,8 @@ class Resize(Operator):
 
     # ---------------------------------------------------------------- geometry
 
-    def resolve(self, shape: Sequence[int], scales: Any, sizes: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """Output shape and scale of every axis."""
+    def resolve(self, shape: Sequence[int], scales: Any, sizes: Any) -> tuple[tuple[int, ...], tuple[Fraction, ...]]:
+        """Output shape and exact scale of every axis."""
         rank = len(shape)
         axes = tuple(range(rank)) if self.axes is None else normal_axes(self.axes, rank, self.op_type)
         given = None if scales is None or np.size(scales) == 0 else [float(v) for v in np.asarray(scales).reshape(-1)]
@@ -106,68 +112,80 @@ class Resize(Operator):
             raise ShapeError(
                 "scales or sizes do not fit", operator=self.op_type, expected=f"{len(axes)} numbers > 0", received=tuple(values)
             )
-        out, factors = list(shape), [1.0] * rank
+        out, factors = list(shape), [Fraction(1)] * rank
         if wanted is None:
             for axis, v in zip(axes, values, strict=True):
-                # in float32, as the scales are: 10 * 0.7 is 7
-                out[axis], factors[axis] = math.floor(np.float32(shape[axis]) * np.float32(v)), v
+                # extents are rounded to float32, as the scales are: 10 * 0.7 is 7
+                out[axis], factors[axis] = math.floor(np.float32(shape[axis]) * np.float32(v)), Fraction(v)
             return tuple(out), tuple(factors)
         if any(shape[a] == 0 for a in axes):
             raise ShapeError("an empty axis has no scale", operator=self.op_type, expected="extents >= 1", received=tuple(shape))
+        every = [Fraction(v, shape[a]) for a, v in zip(axes, wanted, strict=True)]
         if self.policy != "stretch":
-            every = [v / shape[a] for a, v in zip(axes, values, strict=True)]
             factor = min(every) if self.policy == "not_larger" else max(every)
             for axis in axes:
-                out[axis], factors[axis] = math.floor(shape[axis] * factor + 0.5), factor
+                out[axis], factors[axis] = math.floor(shape[axis] * factor + Fraction(1, 2)), factor
             return tuple(out), tuple(factors)
-        for axis, v in zip(axes, wanted, strict=True):
-            out[axis], factors[axis] = v, v / shape[axis]
+        for axis, v, factor in zip(axes, wanted, every, strict=True):
+            out[axis], factors[axis] = v, factor
         return tuple(out), tuple(factors)
 
-    def positions(self, n: int, out: int, scale: float, begin: float, end: float) -> np.ndarray:
-        """Where the centre of every output pixel falls among n input pixels."""
-        x = np.arange(out, dtype=np.float32)  # float32 throughout: which pixel is nearest depends on it
-        one, half, factor = np.float32(1), np.float32(0.5), np.float32(scale)
+    def positions(self, n: int, out: int, scale: Fraction, begin: float, end: float) -> Positions:
+        """Where the centre of every output pixel falls among n input pixels, exactly.
+
+        Which pixel is nearest, and whether a position lies on a pixel, must not depend on rounding: the positions are
+        start + i * step with fractions, and come as integers over one denominator.
+        """
+        half = Fraction(1, 2)
+        step, start = 1 / scale, Fraction(0)
         kind = self.coordinates
         if kind == "align_corners":
             # the conformance suite divides by the exact length, n * scale, not by the output's extent
-            length = out if abs(n * scale - out) < 1e-4 else n * scale
-            x = x * np.float32(n - 1) / np.float32(length - 1) if length > 1 else np.zeros_like(x)
-        elif kind == "asymmetric":
-            x = x / factor
+            length = out if abs(n * scale - out) < Fraction(1, 10000) else n * scale
+            step = (n - 1) / Fraction(length - 1) if length > 1 else Fraction(0)
         elif kind == "tf_half_pixel_for_nn":
-            x = (x + half) / factor
+            start = half * step
         elif kind == "tf_crop_and_resize":
-            if out > 1:
-                x = np.float32(begin * (n - 1)) + x * np.float32((end - begin) * (n - 1)) / np.float32(out - 1)
-            else:
-                x = np.full_like(x, 0.5 * (begin + end) * (n - 1))
+            first, last = Fraction(begin) * (n - 1), Fraction(end) * (n - 1)
+            step, start = ((last - first) / (out - 1), first) if out > 1 else (Fraction(0), (first + last) / 2)
         elif kind == "pytorch_half_pixel" and out <= 1:
-            x = np.zeros_like(x)
-        else:
-            shift = np.float32(n / 2) * (one - np.float32(out) / np.float32(scale * n)) if kind == "half_pixel_symmetric" else 0
-            x = shift + (x + half) / factor - half
-        return x.astype(np.float64)
+            step = Fraction(0)
+        elif kind != "asymmetric":
+            start = half * step - half
+            if kind == "half_pixel_symmetric":
+                start += (n - out / scale) / 2
+        denominator = math.lcm(step.denominator, start.denominator)
+        a, b = int(step * denominator), int(start * denominator)
+        # Python's integers where 64 bits may not do: taps multiply by two and add the denominator
+        small = max(abs(a) * out + abs(b), denominator * max(n, 1)) < 1 << 60
+        return np.arange(out, dtype=np.int64 if small else object) * a + b, denominator
 
-    def taps(self, n: int, out: int, scale: float, begin: float = 0.0, end: float = 1.0) -> Taps:
+    def off(self, n: int, positions: Positions) -> np.ndarray:
+        """Which positions lie outside of the n pixels."""
+        at, one = positions
+        return ((at < 0) | (at > (n - 1) * one)).astype(bool)
+
+    def taps(self, n: int, out: int, scale: Fraction, begin: float = 0.0, end: float = 1.0) -> Taps:
         """Indices and weights along one axis; an index outside stands for the nearest pixel."""
-        x = self.positions(n, out, scale, begin, end)
+        at, one = self.positions(n, out, scale, begin, end)
         if self.mode == "nearest":
             kind = self.rounding if self.rounding != "simple" else "ceil" if scale < 1 else "floor"
             if kind == "round_prefer_floor":
-                index = np.ceil(x - 0.5)
+                index = -((one - 2 * at) // (2 * one))
             elif kind == "round_prefer_ceil":
-                index = np.floor(x + 0.5)
+                index = (2 * at + one) // (2 * one)
             else:
-                index = np.floor(x) if kind == "floor" else np.ceil(x)
+                index = at // one if kind == "floor" else -(-at // one)
             return np.clip(index, 0, n - 1).astype(np.int64)[:, None], np.ones((out, 1))
-        shrink = min(scale, 1.0) if self.antialias else 1.0
+        whole = at // one
+        part = ((at - whole * one) / one).astype(np.float64)[:, None]
+        shrink = min(float(scale), 1.0) if self.antialias else 1.0
         reach = 1 if self.mode == "linear" else 2
         start = math.floor(-reach / shrink) + 1
-        base = np.floor(x).astype(np.int64)
+        base = np.clip(whole, -FAR, FAR).astype(np.int64)
         steps = np.arange(start, start + 2 * reach - 2 * start) if shrink < 1 else np.arange(1 - reach, reach + 1)
         index = base[:, None] + steps
-        t = np.abs((index - x[:, None]) * shrink)
+        t = np.abs((steps - part) * shrink)
         if self.mode == "linear":
             weights = np.clip(1 - t, 0, 1)
         else:
@@ -203,9 +221,9 @@ class Resize(Operator):
         _, scales, sizes = self._values(values)
         return [TensorSpec(x.dtype, self.resolve(x.concrete, scales, sizes)[0])]
 
-    def _keeps(self, n: int, m: int, scale: float, region: tuple[float, float]) -> bool:
+    def _keeps(self, n: int, m: int, scale: Fraction, region: tuple[float, float]) -> bool:
         """Whether an axis stays as it is: every output pixel lies on an input pixel."""
-        return n == m and scale == 1.0 and region == (0.0, 1.0) and self.coordinates != "tf_half_pixel_for_nn"
+        return n == m and scale == 1 and region == (0.0, 1.0) and self.coordinates != "tf_half_pixel_for_nn"
 
     def _regions(self, rank: int, roi: Any) -> list[tuple[float, float]]:
         regions = [(0.0, 1.0)] * rank
@@ -215,6 +233,10 @@ class Resize(Operator):
             if flat.size != 2 * len(axes):
                 raise ShapeError(
                     "roi has the wrong length", operator=self.op_type, tensor="roi", expected=2 * len(axes), received=flat.size
+                )
+            if not np.isfinite(flat).all():
+                raise InputError(
+                    "must be finite", operator=self.op_type, tensor="roi", expected="numbers", received=tuple(flat.tolist())
                 )
             for i, axis in enumerate(axes):
                 regions[axis] = (float(flat[i]), float(flat[len(axes) + i]))
@@ -237,8 +259,7 @@ class Resize(Operator):
             else:
                 y = sum(y.take(index[:, k], axis) * weights[:, k].reshape(shape) for k in range(index.shape[1]))
             if self.coordinates == "tf_crop_and_resize":
-                at = self.positions(n, m, scale, *region)
-                outside |= ((at < 0) | (at > n - 1)).reshape(shape)
+                outside |= self.off(n, self.positions(n, m, scale, *region)).reshape(shape)
         if x.dtype.kind in "iu" and self.mode != "nearest":
             limits = np.iinfo(x.dtype)
             y = np.clip(np.rint(y), limits.min, limits.max)
@@ -265,7 +286,7 @@ class Resize(Operator):
             ctx.same()
             return True
         tapped = self.mode == "cubic" or self.coordinates == "tf_crop_and_resize" or (self.antialias and self.mode != "nearest")
-        if tapped or self.exclude_outside or out[:2] != x.concrete[:2] or factors[:2] != (1.0, 1.0):
+        if tapped or self.exclude_outside or out[:2] != x.concrete[:2] or factors[:2] != (1, 1):
             return self._lower_as_products(ctx, out, factors, regions)
         tables = []
         for n, m, scale in zip(x.concrete[2:], out[2:], factors[2:], strict=True):
@@ -276,7 +297,7 @@ class Resize(Operator):
         return True
 
     def _lower_as_products(
-        self, ctx: Lowering, out: tuple[int, ...], factors: tuple[float, ...], regions: list[tuple[float, float]]
+        self, ctx: Lowering, out: tuple[int, ...], factors: tuple[Fraction, ...], regions: list[tuple[float, float]]
     ) -> bool:
         """Along each axis, a product with the matrix of its weights: any kernel, also over axes that are not spatial."""
         x = ctx.inputs[0]
@@ -288,8 +309,7 @@ class Resize(Operator):
             if self._keeps(n, m, scale, region):
                 continue
             if self.coordinates == "tf_crop_and_resize":
-                at = self.positions(n, m, scale, *region)
-                if ((at < 0) | (at > n - 1)).any():
+                if self.off(n, self.positions(n, m, scale, *region)).any():
                     return False  # the extrapolated border is made by the reference
             if n * m > PRODUCT_LIMIT:
                 return False
