@@ -48,6 +48,7 @@ MODULES = [
     "cnnengine._kernels.move",
     "cnnengine._kernels.select",
     "cnnengine._kernels.sample",
+    "cnnengine._kernels.typed",
     "cnnengine._kernels.norm",
     "cnnengine._kernels.recurrent",
     "cnnengine.importer.fields",

@@ -50,6 +50,18 @@ ACTIVATIONS = {
     "affine": 30,
     "swish": 31,
     "shrink": 32,
+    "sin": 33,
+    "cos": 34,
+    "tan": 35,
+    "asin": 36,
+    "acos": 37,
+    "atan": 38,
+    "sinh": 39,
+    "cosh": 40,
+    "asinh": 41,
+    "acosh": 42,
+    "atanh": 43,
+    "whole": 44,
 }
 """Names of the activations, to the numbers of ActivationKind (tiles/vector.pxd, which explains alpha and beta)."""
 
@@ -90,6 +102,15 @@ KERNELS: dict[str, str] = {
     "put": "select",
     "topk": "select",
     "running_sum": "select",
+    "pair": "typed",
+    "float_test": "typed",
+    "arg": "typed",
+    "hardmax": "typed",
+    "one_hot": "typed",
+    "triangle": "typed",
+    "reverse_sequence": "typed",
+    "running_product": "typed",
+    "determinant": "typed",
     "roi_align": "sample",
     "grid_sample": "sample",
     "activation": "vector",
@@ -103,11 +124,19 @@ KERNELS: dict[str, str] = {
 
 BYTE_FRONTS = frozenset(
     ["cast", "copy_nd", "fill", "gather", "grid_sample", "index_offsets", "put", "roi_align", "running_sum", "take", "topk"]
+    + ["arg", "determinant", "float_test", "hardmax", "one_hot", "pair", "reverse_sequence", "running_product", "triangle"]
 )
 """Kernels of any element type: their fronts take the buffers as bytes."""
 
 
-FUNCTIONS: dict[str, str] = {"best_of_line": "select", "find_nonzero": "select", "suppress": "select"}
+FUNCTIONS: dict[str, str] = {
+    "best_of_line": "select",
+    "find_nonzero": "select",
+    "suppress": "select",
+    "compress": "typed",
+    "progression": "typed",
+    "unique": "typed",
+}
 """Functions that give arrays of as many rows as there are, called by the host: name -> module."""
 
 INDEX_CHUNK = 16384

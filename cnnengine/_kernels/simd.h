@@ -272,6 +272,21 @@ AI double vd_product(vd v)
     return t[0];
 }
 AI double vsum_double(vf v) { return vd_sum(vf_low(v) + vf_high(v)); }
+AI vd vd_sqrt(vd a)
+{
+#if !defined(__clang__) && defined(__AVX512F__)
+    return (vd)__builtin_ia32_sqrtpd512_mask(a, a, -1, 4);
+#elif !defined(__clang__) && defined(__AVX__)
+    return (vd)__builtin_ia32_sqrtpd256(a);
+#elif !defined(__clang__) && defined(__SSE2__)
+    return (vd)__builtin_ia32_sqrtpd(a);
+#else
+    vd r = a;
+    for (int i = 0; i < DLANES; i++)
+        r[i] = __builtin_sqrt(a[i]);
+    return r;
+#endif
+}
 AI vl vd_bits(vd a) { return (vl)a; }
 AI vd vl_bits(vl a) { return (vd)a; }
 AI vd vd_clamp(vd a, double low, double high)

@@ -60,7 +60,7 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray, float, float], np.ndarray]] = {
     "silu": lambda x, a, b: _gate(x, _sigmoid(x)),
     "swish": lambda x, a, b: _gate(x, _sigmoid(a * x)),
     "hard_sigmoid": lambda x, a, b: np.clip(a * x + b, 0.0, 1.0),
-    "hard_swish": lambda x, a, b: _gate(x, np.clip(x / 6.0 + 0.5, 0.0, 1.0)),
+    "hard_swish": lambda x, a, b: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
     "elu": lambda x, a, b: _elu(x, a),
     "selu": lambda x, a, b: b * _elu(x, a),
     "celu": lambda x, a, b: np.maximum(x, 0) + np.minimum(a * np.expm1(x / a), 0),
@@ -85,6 +85,18 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray, float, float], np.ndarray]] = {
     "pow": lambda x, a, b: np.power(x, np.full_like(x, a)),
     "affine": lambda x, a, b: a * x + b,
     "shrink": _shrink,
+    "sin": lambda x, a, b: np.sin(x),
+    "cos": lambda x, a, b: np.cos(x),
+    "tan": lambda x, a, b: np.tan(x),
+    "asin": lambda x, a, b: np.arcsin(x),
+    "acos": lambda x, a, b: np.arccos(x),
+    "atan": lambda x, a, b: np.arctan(x),
+    "sinh": lambda x, a, b: np.sinh(x),
+    "cosh": lambda x, a, b: np.cosh(x),
+    "asinh": lambda x, a, b: np.arcsinh(x),
+    "acosh": lambda x, a, b: np.arccosh(x),
+    "atanh": lambda x, a, b: np.arctanh(x),
+    "whole": lambda x, a, b: np.where(np.isnan(x), 0.0, np.rint(x)),
 }
 """Activation -> its function of (float64 x, alpha, beta)."""
 
@@ -534,27 +546,14 @@ class Sign(_Exact):
         return Activation("sign")
 
 
-def _by_numpy(name: str, function: Callable[..., Any], text: str) -> type[_Unary]:
-    """The class of an operator that runs by its reference alone."""
-
-    def reference(self: _Unary, *inputs: Any) -> list[Any]:
-        x = np.asarray(inputs[0])
-        with np.errstate(all="ignore"):
-            return [np.asarray(function(x.astype(np.float64)), dtype=x.dtype)]
-
-    return dataclass(frozen=True)(
-        type(name, (_Unary,), {"__doc__": text, "__module__": __name__, "op_type": name, "reference": reference})
-    )
-
-
-Sin = _by_numpy("Sin", np.sin, "Sine (ONNX Sin 7, 22).")
-Cos = _by_numpy("Cos", np.cos, "Cosine (ONNX Cos 7, 22).")
-Tan = _by_numpy("Tan", np.tan, "Tangent (ONNX Tan 7, 22).")
-Asin = _by_numpy("Asin", np.arcsin, "Inverse sine (ONNX Asin 7, 22).")
-Acos = _by_numpy("Acos", np.arccos, "Inverse cosine (ONNX Acos 7, 22).")
-Atan = _by_numpy("Atan", np.arctan, "Inverse tangent (ONNX Atan 7, 22).")
-Sinh = _by_numpy("Sinh", np.sinh, "Hyperbolic sine (ONNX Sinh 9, 22).")
-Cosh = _by_numpy("Cosh", np.cosh, "Hyperbolic cosine (ONNX Cosh 9, 22).")
-Asinh = _by_numpy("Asinh", np.arcsinh, "Inverse hyperbolic sine (ONNX Asinh 9, 22).")
-Acosh = _by_numpy("Acosh", np.arccosh, "Inverse hyperbolic cosine (ONNX Acosh 9, 22).")
-Atanh = _by_numpy("Atanh", np.arctanh, "Inverse hyperbolic tangent (ONNX Atanh 9, 22).")
+Sin = _simple("Sin", "sin", "Sine (ONNX Sin 7, 22).")
+Cos = _simple("Cos", "cos", "Cosine (ONNX Cos 7, 22).")
+Tan = _simple("Tan", "tan", "Tangent (ONNX Tan 7, 22).")
+Asin = _simple("Asin", "asin", "Inverse sine (ONNX Asin 7, 22).")
+Acos = _simple("Acos", "acos", "Inverse cosine (ONNX Acos 7, 22).")
+Atan = _simple("Atan", "atan", "Inverse tangent (ONNX Atan 7, 22).")
+Sinh = _simple("Sinh", "sinh", "Hyperbolic sine (ONNX Sinh 9, 22).")
+Cosh = _simple("Cosh", "cosh", "Hyperbolic cosine (ONNX Cosh 9, 22).")
+Asinh = _simple("Asinh", "asinh", "Inverse hyperbolic sine (ONNX Asinh 9, 22).")
+Acosh = _simple("Acosh", "acosh", "Inverse hyperbolic cosine (ONNX Acosh 9, 22).")
+Atanh = _simple("Atanh", "atanh", "Inverse hyperbolic tangent (ONNX Atanh 9, 22).")

@@ -375,7 +375,7 @@ class QuantizeLinear(_Scaling):
         low, high = _limits(target)
         parts = [ctx.temp(x.concrete) for _ in range(3)]
         ctx.call("binary", [ctx.plain(0), scale[0]], [parts[0]], op="div", activation=None, b_shape=scale[1])
-        ctx.call("activation", [parts[0]], [parts[1]], activation=Activation("round"))
+        ctx.call("activation", [parts[0]], [parts[1]], activation=Activation("whole"))
         clip = Activation("clip", low, high)
         ctx.call("binary", [parts[1], zero[0]], [parts[2]], op="add", activation=clip, b_shape=zero[1])
         ctx.call("cast", [parts[2]], [ctx.out_plain()])

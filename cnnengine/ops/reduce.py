@@ -14,6 +14,7 @@ from ..records import dataclass
 from .activation import check_kind
 from .base import EXACT, Lowering, NodeRecord, Operator
 from .common import FLOAT32, INT64, integers, normal_axes, normal_axis, required, spec_at
+from .copies import movable
 
 
 @dataclass(frozen=True)
@@ -351,10 +352,20 @@ class Hardmax(_Normalise):
         np.put_along_axis(y, x.argmax(axis=1)[:, None], 1.0, axis=1)
         return y
 
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or x.dtype not in (np.float32, np.float64) or math.prod(x.concrete) >= 1 << 31:
+            return False
+        if math.prod(x.concrete):
+            ctx.call("hardmax", [ctx.plain(0)], [ctx.out_plain()], axis=self._axis(len(x.concrete)), flatten=self.flatten)
+        else:
+            ctx.out_plain()
+        return True
+
 
 @dataclass(frozen=True)
 class _Arg(Operator):
-    """Position of an extreme, int64.
+    """Position of an extreme, int64; a NaN is more extreme than every number, as NumPy has it.
 
     Attributes
     ----------
@@ -366,8 +377,7 @@ class _Arg(Operator):
 
     tolerance: ClassVar[str] = EXACT
     find: ClassVar[Callable[..., Any]]
-    extreme: ClassVar[str]
-    worse: ClassVar[str]
+    least: ClassVar[bool]
     axis: int = 0
     keepdims: bool = True
     select_last_index: bool = False
@@ -401,27 +411,16 @@ class _Arg(Operator):
         return [np.asarray(y, dtype=np.int64)]
 
     def lower(self, ctx: Lowering) -> bool:
-        """The least (or last) position among those where no element is worse than the extreme; of NaN, position 0."""
         x = ctx.inputs[0]
-        if x is None or x.dtype != FLOAT32 or 0 in x.concrete or not x.concrete:
+        if x is None or not movable(x) or x.dtype in (np.float16, np.bool_):
             return False
-        shape = x.concrete
-        axis = normal_axis(self.axis, len(shape), self.op_type)
-        n = shape[axis]
-        if n >= 1 << 24 or not reducible(shape, (axis,)):  # positions are float32 on the way
+        axis = normal_axis(self.axis, len(x.concrete), self.op_type)
+        if not 0 < x.concrete[axis] < 1 << 31:
             return False
-        kept = tuple(1 if a == axis else d for a, d in enumerate(shape))
-        extreme, place, chosen = ctx.temp(kept), ctx.temp(shape), ctx.temp(kept)
-        worse = ctx.temp(shape, np.bool_)
-        positions = ctx.pack(("positions", n), lambda: np.arange(n, dtype=np.float32))
-        beyond = -1 if self.select_last_index else n
-        outside = ctx.pack(("position", beyond), lambda: np.full(1, beyond, np.float32))
-        ctx.call("reduce", [ctx.plain(0)], [extreme], op=self.extreme, axes=(axis,))
-        ctx.call("compare", [ctx.plain(0), extreme], [worse], op=self.worse)
-        along = tuple(n if a == axis else 1 for a in range(len(shape)))
-        ctx.call("where", [worse, outside, positions.reshaped(along)], [place])
-        ctx.call("reduce", [place], [chosen], op="max" if self.select_last_index else "min", axes=(axis,))
-        ctx.call("cast", [chosen], [ctx.out_plain()])
+        if math.prod(x.concrete):
+            ctx.call("arg", [ctx.plain(0)], [ctx.out_plain()], axis=axis, least=self.least, last=self.select_last_index)
+        else:
+            ctx.out_plain()
         return True
 
 
@@ -431,8 +430,7 @@ class ArgMax(_Arg):
 
     op_type: ClassVar[str] = "ArgMax"
     find: ClassVar[Callable[..., Any]] = np.argmax
-    extreme: ClassVar[str] = "max"
-    worse: ClassVar[str] = "less"
+    least: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -441,5 +439,4 @@ class ArgMin(_Arg):
 
     op_type: ClassVar[str] = "ArgMin"
     find: ClassVar[Callable[..., Any]] = np.argmin
-    extreme: ClassVar[str] = "min"
-    worse: ClassVar[str] = "greater"
+    least: ClassVar[bool] = True

@@ -35,6 +35,18 @@ cdef enum ActivationKind:
     ACT_AFFINE = 30                     # alpha * x + beta
     ACT_SWISH = 31                      # x * sigmoid(alpha * x)
     ACT_SHRINK = 32                     # x + beta below -alpha, x - beta above alpha, else 0
+    ACT_SIN = 33
+    ACT_COS = 34
+    ACT_TAN = 35
+    ACT_ASIN = 36
+    ACT_ACOS = 37
+    ACT_ATAN = 38
+    ACT_SINH = 39
+    ACT_COSH = 40
+    ACT_ASINH = 41
+    ACT_ACOSH = 42
+    ACT_ATANH = 43
+    ACT_WHOLE = 44                      # as ACT_ROUND, 0 for NaN: what quantising makes of a quotient
 
 # How an operand of a binary tile is read.
 cdef enum:

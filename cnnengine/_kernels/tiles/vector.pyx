@@ -14,6 +14,11 @@ Functions
     nor cancels; products with exp in the denormal range take it times 2 ** 60 (`exp_scaled`), which goes after the product; Gelu
     takes |x| times the normal distribution's tail from max(x, 0) instead of subtracting erf from one.
 
+    Sine, cosine and tangent take their argument modulo pi / 2 in double, where the multiple of pi / 2 is exact (within 2 units in
+    the last place, the tangent 4); arguments beyond 2 ** 20, for which two doubles do not hold enough of pi, go to the C library
+    one by one. Inverse hyperbolic functions are logarithms in double, so that 1 + x loses nothing (1 unit). Inverse trigonometric
+    and hyperbolic functions are within 3 units.
+
 Accumulation
     Sums run in several registers over at most BLOCK registers each, then go on in double: the error does not grow with n.
 """
@@ -71,6 +76,28 @@ cdef extern from "simd.h" nogil:
     vl vd_bits(vd) noexcept
     vd vl_bits(vl) noexcept
     vd vd_clamp(vd, double, double) noexcept
+    vd vd_sqrt(vd) noexcept
+    int vany(vi) noexcept
+
+cdef extern from *:
+    """
+    #include <math.h>
+    /* f(x) of the C library in the lanes where |x| is above 2 ** 20, y in the others */
+    #define LARGE(name, f)                          \\
+        AI vf name(vf x, vf y)                      \\
+        {                                           \\
+            for (int i = 0; i < LANES; i++)         \\
+                if (__builtin_fabsf(x[i]) > 0x1p20f)\\
+                    y[i] = f(x[i]);                 \\
+            return y;                               \\
+        }
+    LARGE(large_sin, sinf)
+    LARGE(large_cos, cosf)
+    LARGE(large_tan, tanf)
+    """
+    vf large_sin(vf, vf) noexcept nogil
+    vf large_cos(vf, vf) noexcept nogil
+    vf large_tan(vf, vf) noexcept nogil
 
 cdef extern from *:
     """
@@ -431,9 +458,9 @@ cdef inline vf vceil(vf x) noexcept nogil:
     return vcopysign(r + vselect(vlt(r, x), vset(1.0), vset(0.0)), x)
 
 
-cdef inline vd exp2_log2(vd x, vd y, vd infinite) noexcept nogil:
-    """x ** y for x > 0 in double (floats are normal numbers there); log2(x) + infinite is the logarithm."""
-    cdef vd m, e, s, z, p, t, n, f
+cdef inline vd log2_of(vd x) noexcept nogil:
+    """log2(x) in double of a normal number above 0; of anything else a number without meaning."""
+    cdef vd m, e, s, z, p
     cdef vl bits, k
     bits = vd_bits(x)
     # exponent as a double: small integers ride in the mantissa of 2 ** 52; mantissa in [sqrt(1/2), sqrt(2))
@@ -448,7 +475,14 @@ cdef inline vd exp2_log2(vd x, vd y, vd infinite) noexcept nogil:
     p = p * z + 0.577077942232909
     p = p * z + 0.9617966941137858
     p = p * z + 2.8853900817778495
-    t = vd_clamp((p * s + e + infinite) * y, -200.0, 200.0)
+    return p * s + e
+
+
+cdef inline vd exp2_log2(vd x, vd y, vd infinite) noexcept nogil:
+    """x ** y for x > 0 in double (floats are normal numbers there); log2(x) + infinite is the logarithm."""
+    cdef vd p, t, n, f
+    cdef vl bits
+    t = vd_clamp((log2_of(x) + infinite) * y, -200.0, 200.0)
     n = t + 6755399441055744.0
     bits = vd_bits(n)
     n = n - 6755399441055744.0
@@ -488,6 +522,206 @@ cdef vf vpow(vf x, vf y) noexcept nogil:
     return vselect(veq(y, zero) | veq(x, one), one, r)
 
 
+# ---------------------------------------------------------------- trigonometry
+
+cdef inline vd reduced_half(vd x, vd n) noexcept nogil:
+    """x - n * pi / 2: pi / 2 in two parts, the first of 29 bits, whose product with n is exact."""
+    return (x - n * 1.570796325802803) - n * 9.920935796805404e-10
+
+
+cdef inline vf quarter_turns(vf x, vi *turns) noexcept nogil:
+    """What x is beyond the nearest multiple of pi / 2, for |x| <= 2 ** 20; the low two bits of `turns` tell which."""
+    cdef vd low, high, n, m
+    cdef vf whole
+    low = vf_low(x)
+    high = vf_high(x)
+    n = (low * 0.63661977236758134 + 6755399441055744.0) - 6755399441055744.0
+    m = (high * 0.63661977236758134 + 6755399441055744.0) - 6755399441055744.0
+    # the integer stands in the low bits of a float near 3 * 2 ** 22
+    whole = vd_join(n, m) + <float>12582912.0
+    turns[0] = vf_bits(whole)
+    return vd_join(reduced_half(low, n), reduced_half(high, m))
+
+
+cdef inline vf sin_reduced(vf r) noexcept nogil:
+    """sin(r) for |r| <= pi / 4."""
+    cdef vf z, q
+    z = r * r
+    q = z * <float>-0.00019514630548655987 + <float>0.008332155644893646
+    q = q * z + <float>-0.16666655242443085
+    return vcopysign((q * z) * r + r, r)
+
+
+cdef inline vf cos_reduced(vf r) noexcept nogil:
+    """cos(r) for |r| <= pi / 4."""
+    cdef vf z, q
+    z = r * r
+    q = z * <float>2.4432411009911448e-05 + <float>-0.0013887309469282627
+    q = q * z + <float>0.04166664555668831
+    return (q * z) * z + (<float>1.0 - z * <float>0.5)
+
+
+cdef inline vf vsin(vf x) noexcept nogil:
+    cdef vi k
+    cdef vf r, y
+    r = quarter_turns(x, &k)
+    y = vselect((k << 31) >> 31, cos_reduced(r), sin_reduced(r))
+    y = vi_bits(vf_bits(y) ^ ((k & 2) << 30))
+    return large_sin(x, y) if vany(vlt(vset(1048576.0), vf_abs(x))) else y
+
+
+cdef inline vf vcos(vf x) noexcept nogil:
+    cdef vi k
+    cdef vf r, y
+    r = quarter_turns(x, &k)
+    y = vselect((k << 31) >> 31, sin_reduced(r), cos_reduced(r))
+    y = vi_bits(vf_bits(y) ^ (((k + 1) & 2) << 30))
+    return large_cos(x, y) if vany(vlt(vset(1048576.0), vf_abs(x))) else y
+
+
+cdef inline vf vtan(vf x) noexcept nogil:
+    cdef vi k, odd
+    cdef vf r, s, c, y
+    r = quarter_turns(x, &k)
+    odd = (k << 31) >> 31
+    s = sin_reduced(r)
+    c = cos_reduced(r)
+    y = vselect(odd, vneg(c), s) / vselect(odd, s, c)
+    return large_tan(x, y) if vany(vlt(vset(1048576.0), vf_abs(x))) else y
+
+
+cdef inline vf asin_reduced(vf t, vf z) noexcept nogil:
+    """asin(t) for 0 <= t <= 1 / 2, z = t * t."""
+    cdef vf q
+    q = z * <float>0.0421782061457634 + <float>0.024172963574528694
+    q = q * z + <float>0.04547160491347313
+    q = q * z + <float>0.07495288550853729
+    q = q * z + <float>0.16666752099990845
+    return (q * z) * t + t
+
+
+cdef inline vf half_angle(vf x, vi *beyond) noexcept nogil:
+    """asin(|x|) where |x| <= 1 / 2; beyond, half of acos(|x|), which is asin(sqrt((1 - |x|) / 2)); NaN above 1."""
+    cdef vf a, z, t
+    a = vf_abs(x)
+    beyond[0] = vlt(vset(0.5), a)
+    z = vselect(beyond[0], (vset(1.0) - a) * <float>0.5, a * a)
+    t = vselect(beyond[0], vf_sqrt(z), a)
+    return asin_reduced(t, z)
+
+
+cdef inline vf vasin(vf x) noexcept nogil:
+    cdef vi beyond
+    cdef vf p
+    p = half_angle(x, &beyond)
+    # pi / 2 in two parts
+    return vcopysign(vselect(beyond, vset(1.57079637) - (p + p + <float>4.37113900e-08), p), x)
+
+
+cdef inline vf vacos(vf x) noexcept nogil:
+    cdef vi beyond
+    cdef vf p, twice
+    p = half_angle(x, &beyond)
+    twice = p + p
+    twice = vselect(vlt(x, vset(0.0)), vset(3.14159274) - (twice + <float>8.74227801e-08), twice)
+    return vselect(beyond, twice, vset(1.57079637) - (vcopysign(p, x) + <float>4.37113900e-08))
+
+
+cdef inline vf vatan(vf x) noexcept nogil:
+    """Above 1: pi / 2 less the function of the reciprocal."""
+    cdef vf a, t, z, q, one
+    cdef vi above
+    a = vf_abs(x)
+    one = vset(1.0)
+    above = vlt(one, a)
+    t = vselect(above, one, a) / vselect(above, a, one)
+    z = t * t
+    q = z * <float>-0.001793122966773808 + <float>0.010912499390542507
+    q = q * z + <float>-0.031174156814813614
+    q = q * z + <float>0.05795413628220558
+    q = q * z + <float>-0.08403263241052628
+    q = q * z + <float>0.10952126979827881
+    q = q * z + <float>-0.1426423192024231
+    q = q * z + <float>0.19998547434806824
+    q = q * z + <float>-0.33333298563957214
+    q = (q * z) * t + t
+    return vcopysign(vselect(above, vset(1.57079637) - (q + <float>4.37113900e-08), q), x)
+
+
+# ---------------------------------------------------------------- hyperbolic functions
+
+cdef inline vf half_exp(vf x) noexcept nogil:
+    """exp(x) / 2 for x >= 0, infinite from where the sum of both halves of cosh is."""
+    cdef vf t, n, r
+    cdef vi k, half
+    x = vmin_keep(x, 90.0)
+    t = x * <float>1.44269504088896341 + <float>12582912.0
+    k = vf_bits(t) - 0x4B400001
+    n = t - <float>12582912.0
+    r = x - n * <float>0.693359375
+    r = r - n * <float>-2.12194440e-4
+    half = k >> 1
+    return (exp_reduced(r) + <float>1.0) * two_to(half) * two_to(k - half)
+
+
+cdef inline vf vsinh(vf x) noexcept nogil:
+    cdef vf a, z, q, h
+    a = vf_abs(x)
+    z = a * a
+    q = z * <float>2.8170127279736334e-06 + <float>0.0001983614929486066
+    q = q * z + <float>0.008333350531756878
+    q = q * z + <float>0.1666666716337204
+    h = half_exp(a)
+    return vcopysign(vselect(vlt(a, vset(1.0)), (q * z) * a + a, h - vset(0.25) / h), x)
+
+
+cdef inline vf vcosh(vf x) noexcept nogil:
+    cdef vf h
+    h = half_exp(vf_abs(x))
+    return h + vset(0.25) / h
+
+
+cdef inline vd asinh_half(vd a) noexcept nogil:
+    return log2_of(a + vd_sqrt(a * a + 1.0)) * 0.69314718055994531
+
+
+cdef inline vf vasinh(vf x) noexcept nogil:
+    cdef vf a, y
+    a = vf_abs(x)
+    y = vd_join(asinh_half(vf_low(a)), asinh_half(vf_high(a)))
+    # two terms of the series where 1 + x loses x
+    y = vselect(vlt(a, vset(0.0009765625)), a - (a * a) * (a * <float>0.16666667), y)
+    y = vselect(veq(a, vset(INFINITY)), a, y)
+    return vselect(vne(x, x), x, vcopysign(y, x))
+
+
+cdef inline vd acosh_half(vd x) noexcept nogil:
+    cdef vd f
+    f = x - 1.0
+    return log2_of(f + vd_sqrt(f * (f + 2.0)) + 1.0) * 0.69314718055994531
+
+
+cdef inline vf vacosh(vf x) noexcept nogil:
+    cdef vf y, inf
+    y = vd_join(acosh_half(vf_low(x)), acosh_half(vf_high(x)))
+    inf = vset(INFINITY)
+    y = vselect(veq(x, inf), inf, y)
+    return vselect(vle(vset(1.0), x), y, vset(<float>(INFINITY - INFINITY)))
+
+
+cdef inline vd atanh_half(vd a) noexcept nogil:
+    return log2_of((a + 1.0) / (vdset(1.0) - a)) * 0.34657359027997265
+
+
+cdef inline vf vatanh(vf x) noexcept nogil:
+    cdef vf a, y
+    a = vf_abs(x)
+    y = vd_join(atanh_half(vf_low(a)), atanh_half(vf_high(a)))
+    y = vselect(vlt(a, vset(0.0009765625)), a + (a * a) * (a * <float>0.33333334), y)
+    y = vselect(veq(a, vset(1.0)), vset(INFINITY), y)
+    return vselect(vle(a, vset(1.0)), vcopysign(y, x), vset(<float>(INFINITY - INFINITY)))
+
+
 cdef inline vf apply(const int K, vf x, float alpha, float beta) noexcept nogil:
     """Activation K of one register."""
     cdef vf zero = vset(0.0)
@@ -507,8 +741,7 @@ cdef inline vf apply(const int K, vf x, float alpha, float beta) noexcept nogil:
     elif K == ACT_HARD_SIGMOID:
         return vmax_keep(vmin_keep(x * alpha + beta, 1.0), 0.0)
     elif K == ACT_HARD_SWISH:
-        t = vmax_keep(x, -3.0)
-        return t * vmin_keep(vmax_keep(t * <float>0.16666666666666666 + <float>0.5, 0.0), 1.0)
+        return x * vmin_keep(vmax_keep(x * <float>0.16666666666666666 + <float>0.5, 0.0), 1.0)
     elif K == ACT_ELU:
         return vselect(vlt(x, zero), expm1_negative(vmin_keep(x, 0.0)) * alpha, x)
     elif K == ACT_SELU:
@@ -556,6 +789,30 @@ cdef inline vf apply(const int K, vf x, float alpha, float beta) noexcept nogil:
         return x * alpha + beta
     elif K == ACT_SHRINK:
         return vselect(vlt(x, vset(-alpha)), x + beta, vselect(vlt(vset(alpha), x), x - beta, vselect(veq(x, x), zero, x)))
+    elif K == ACT_SIN:
+        return vsin(x)
+    elif K == ACT_COS:
+        return vcos(x)
+    elif K == ACT_TAN:
+        return vtan(x)
+    elif K == ACT_ASIN:
+        return vasin(x)
+    elif K == ACT_ACOS:
+        return vacos(x)
+    elif K == ACT_ATAN:
+        return vatan(x)
+    elif K == ACT_SINH:
+        return vsinh(x)
+    elif K == ACT_COSH:
+        return vcosh(x)
+    elif K == ACT_ASINH:
+        return vasinh(x)
+    elif K == ACT_ACOSH:
+        return vacosh(x)
+    elif K == ACT_ATANH:
+        return vatanh(x)
+    elif K == ACT_WHOLE:
+        return vselect(veq(x, x), vround(x), zero)
     return x
 
 
@@ -607,6 +864,18 @@ cdef void activate(int kind, const float *x, float *y, Py_ssize_t n, float alpha
     elif kind == ACT_AFFINE: each(ACT_AFFINE, x, y, n, alpha, beta)
     elif kind == ACT_SWISH: each(ACT_SWISH, x, y, n, alpha, beta)
     elif kind == ACT_SHRINK: each(ACT_SHRINK, x, y, n, alpha, beta)
+    elif kind == ACT_SIN: each(ACT_SIN, x, y, n, alpha, beta)
+    elif kind == ACT_COS: each(ACT_COS, x, y, n, alpha, beta)
+    elif kind == ACT_TAN: each(ACT_TAN, x, y, n, alpha, beta)
+    elif kind == ACT_ASIN: each(ACT_ASIN, x, y, n, alpha, beta)
+    elif kind == ACT_ACOS: each(ACT_ACOS, x, y, n, alpha, beta)
+    elif kind == ACT_ATAN: each(ACT_ATAN, x, y, n, alpha, beta)
+    elif kind == ACT_SINH: each(ACT_SINH, x, y, n, alpha, beta)
+    elif kind == ACT_COSH: each(ACT_COSH, x, y, n, alpha, beta)
+    elif kind == ACT_ASINH: each(ACT_ASINH, x, y, n, alpha, beta)
+    elif kind == ACT_ACOSH: each(ACT_ACOSH, x, y, n, alpha, beta)
+    elif kind == ACT_ATANH: each(ACT_ATANH, x, y, n, alpha, beta)
+    elif kind == ACT_WHOLE: each(ACT_WHOLE, x, y, n, alpha, beta)
     elif x != y: memmove(y, x, n * sizeof(float))
 
 
