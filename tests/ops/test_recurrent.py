@@ -327,9 +327,7 @@ def test_a_network_that_reads_lines_has_no_host_node(isa, threads):
         h = oracle.conv(oracle.max_pool(h, (2, 1), stride=(2, 1))[0], constants["k1"], pads=(0, 1, 0, 1))
         h = h[:, :, 0].transpose(2, 0, 1)
         for i in range(2):
-            (h, *_), _ = oracle.recurrent(
-                "LSTM", h, *(constants[f"{n}{i}"] for n in "wrb"), direction="bidirectional"
-            )
+            (h, *_), _ = oracle.recurrent("LSTM", h, *(constants[f"{n}{i}"] for n in "wrb"), direction="bidirectional")
             h = h.transpose(0, 2, 1, 3).reshape(columns, batch, 2 * HIDDEN)
         want = h @ constants["last"].astype(np.float64)
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max())
