@@ -140,6 +140,11 @@ class _Recurrent(Operator):
 
         if len(node.inputs) < 3 or not all(node.inputs[:3]):
             raise wrong("needs X, W and R", 3, node.inputs)
+        most = 8 if cls.states == 2 else 6
+        if any(node.inputs[most:]):
+            raise wrong("has too many inputs", most, node.inputs)
+        if any(node.outputs[1 + cls.states :]):
+            raise wrong("has too many outputs", 1 + cls.states, node.outputs)
         direction = str(node.attribute("direction", "forward")).lower()
         if direction not in ("forward", "reverse", "bidirectional"):
             raise wrong("the direction is not known", "forward, reverse or bidirectional", direction)
@@ -178,7 +183,7 @@ class _Recurrent(Operator):
         return (batch, self.directions, hidden) if self.layout else (self.directions, batch, hidden)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        given: list[TensorSpec | None] = [*inputs, *[None] * (8 - len(inputs))]
+        given: list[TensorSpec | None] = [*inputs[:8], *[None] * (8 - len(inputs))]
         x, w, r = given[:3]
         assert x is not None and w is not None and r is not None
         steps, batch, size, hidden = self._sizes(x.concrete, r.concrete)
@@ -198,8 +203,6 @@ class _Recurrent(Operator):
         for spec, (name, shape) in zip(given[1:], expected, strict=True):
             if spec is None:
                 continue
-            if name in ("initial_c", "P") and self.states == 1:
-                raise ModelError("has too many inputs", operator=self.op_type, expected=6, received=name)
             if spec.concrete != shape:
                 raise ShapeError(
                     "has the wrong shape", operator=self.op_type, tensor=name, expected=shape, received=spec.concrete
@@ -225,7 +228,7 @@ class _Recurrent(Operator):
             )
 
     def reference(self, *inputs: Any) -> list[Any]:
-        given: list[Any] = [*inputs, *[None] * (8 - len(inputs))]
+        given: list[Any] = [*inputs[:8], *[None] * (8 - len(inputs))]
         x, w, r, b, lengths, h0, c0, p = given
         dtype = x.dtype
         steps, batch, _, hidden = self._sizes(x.shape, r.shape)

@@ -258,6 +258,19 @@ def test_shapes_that_are_refused(name, shape, error):
         cnnengine.load(onnx.load_from_string(data)).run(None, feeds)
 
 
+@pytest.mark.parametrize(
+    ("kind", "inputs", "outputs"), [("LSTM", 9, 3), ("LSTM", 8, 4), ("GRU", 7, 2), ("RNN", 6, 3), ("RNN", 2, 1)]
+)
+def test_too_many_or_too_few_operands(kind, inputs, outputs):
+    names = [tuple(f"{letter}{i}" for i in range(n)) for letter, n in (("x", inputs), ("y", outputs))]
+    with pytest.raises(ModelError, match=r"too many|needs X, W and R"):
+        getattr(ops, kind).from_onnx(NodeRecord(kind, "", 22, {}, *names))
+    # absent ones behind the last do not count
+    names = [(*n[:3], *[""] * (len(n) - 3)) for n in names]
+    if inputs > 2:
+        assert getattr(ops, kind).from_onnx(NodeRecord(kind, "", 22, {}, names[0], names[1][:2])).op_type == kind
+
+
 def test_element_types_that_are_refused():
     for name, dtype in (("w", np.float64), ("h", np.float64), ("l", np.int64)):
         given = arrays("LSTM") | {"l": np.zeros(BATCH, np.int32)}
