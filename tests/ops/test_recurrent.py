@@ -213,6 +213,13 @@ def test_values_of_functions_are_consumed_in_order():
     assert [(f.alpha, f.beta) for f in made.functions] == [(0.5, 0.0), (0.0, 0.0), (0.2, 0.5)]
 
 
+def test_the_schemas_default_of_an_rnn_may_be_written_out():
+    made = ops.RNN.from_onnx(record("RNN", activations=["Tanh", "Tanh"]))
+    assert [f.kind for f in made.functions] == ["Tanh"]
+    made = ops.RNN.from_onnx(record("RNN", activations=["Tanh", "Tanh"], direction="bidirectional"))
+    assert [f.kind for f in made.functions] == ["Tanh", "Tanh"]
+
+
 @pytest.mark.parametrize(
     ("kind", "attributes", "text"),
     [
