@@ -47,7 +47,8 @@ class Case:
     label : str
         The shape, for the table.
     arrays : tuple of (kind, shape)
-        The array arguments: "normal", "weight" or "recurrent" (scaled to keep the output near 1), "positive" or "unpool"; see `array`.
+        The array arguments: "normal", "weight" or "recurrent" (scaled to keep the output near 1), "positive" or "unpool"; see
+        `array`.
     rest : tuple
         Positional arguments behind the arrays.
     options : dict

@@ -3,10 +3,10 @@
     python benchmarks/recurrent.py --against onnxruntime --threads 1
     python benchmarks/recurrent.py lstm gru --against onnxruntime
 
-Models are made on the spot: each of LSTM, GRU (both ways of its reset) and RNN in both directions, 80 steps of one sequence, 64 inputs
-to 48 units and 512 to 256; and a small convolutional network whose columns are the steps of two LSTMs (Shi et al. 2015,
-arXiv:1507.05717), for a line of 32 x 320 pixels. Names choose those that begin with them. Options and exit status are those of the
-command.
+Models are made on the spot: LSTM, GRU (its reset before and behind the product) and RNN in both directions, 80 steps of one
+sequence, 64 inputs to 48 units and 512 to 256; and a small convolutional network whose columns are the steps of two LSTMs (Shi et
+al. 2015, arXiv:1507.05717), for a line of 32 x 320 pixels. Names choose those that begin with them. Options and exit status are
+those of the command.
 """
 
 from __future__ import annotations

@@ -1289,13 +1289,12 @@ def _recurrent(
     own: Any = getattr(_rec, operator_name)
     given: list[np.ndarray | None] = []
     for name, value in arrays:
-        rank = {"x": 3, "w": 3, "r": 3}.get(name)
-        if value is None:
+        if name in ("x", "w", "r"):
+            given.append(_array(value, name, 3))
+        elif value is None:
             given.append(None)
-        elif name == "sequence_lens":
-            given.append(_lengths(value))
         else:
-            given.append(_array(value, name, rank))
+            given.append(_lengths(value) if name == "sequence_lens" else _array(value, name))
     x, r = given[0], given[2]
     assert x is not None and r is not None
     kept = {key: value for key, value in attributes.items() if value is not None}

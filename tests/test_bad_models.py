@@ -349,7 +349,13 @@ CASES: dict[str, Case] = {
         "GRU", "an activation is not known", zeros(1, 6, 7), zeros(1, 6, 2), x=zeros(4, 1, 7), activations=["Sigmoid", "Sine"]
     ),
     "rnn: lengths beyond the steps": shaped(
-        "RNN", "'sequence_lens': a length lies outside the steps", zeros(1, 2, 7), zeros(1, 2, 2), None, np.int32([5]), x=zeros(4, 1, 7)
+        "RNN",
+        "'sequence_lens': a length lies outside the steps",
+        zeros(1, 2, 7),
+        zeros(1, 2, 2),
+        None,
+        np.int32([5]),
+        x=zeros(4, 1, 7),
     ),
     # operators that run through the fallback
     "grid sample: a grid of another rank": shaped("GridSample", "the inputs do not fit", zeros(2, 8, 8)),

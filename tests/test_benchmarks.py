@@ -27,6 +27,7 @@ sys.path.append(str(BENCHMARKS))
 import families  # noqa: E402
 import layers  # noqa: E402
 import publish  # noqa: E402
+import recurrent  # noqa: E402
 import regress  # noqa: E402
 import scaling  # noqa: E402
 import suite  # noqa: E402
@@ -143,6 +144,19 @@ def test_memory() -> None:
 
 def test_summary() -> None:
     assert working.summary([3.0, 1.0, 2.0, 10.0]) == {"runs": 4, "min_ms": 1.0, "median_ms": 2.5, "p90_ms": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("lstm_64_48", (80, 2, 1, 48)), ("gru_linear_64_48", (80, 2, 1, 48)), ("crnn", (79, 1, 37))]
+)
+def test_recurrent_models_run_without_the_host(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    recurrent.MODELS[name](tmp_path / "m.onnx")
+    model = cnnengine.load(tmp_path / "m.onnx")
+    x = np.ones(model.inputs[0].shape, np.float32)
+    (y,) = model.run(None, {"x": x})
+    assert y.shape == shape
+    assert np.isfinite(y).all()
+    assert model.host_nodes() == []
 
 
 def test_every_function_has_a_case() -> None:

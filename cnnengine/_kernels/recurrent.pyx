@@ -33,9 +33,7 @@ import numpy as np
 
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
-from cnnengine._kernels.table cimport (
-    ACT_AFFINE, ACT_CLIP, ACT_NONE, ACT_SIGMOID, ACT_TANH, KernelTable
-)
+from cnnengine._kernels.table cimport ACT_AFFINE, ACT_CLIP, ACT_SIGMOID, ACT_TANH, KernelTable
 from cnnengine._kernels.tiles.conv cimport LINE, conv_tile_t
 from cnnengine._kernels.tiles.vector cimport MODE_FULL, OP_ADD, OP_MUL
 
@@ -61,7 +59,6 @@ cdef enum:
     ARG_LAST_H = 8
     ARG_LAST_C = 9
     ARG_WORDS = 10
-    OPERANDS = 11
 
 CELLS = {"LSTM": CELL_LSTM, "GRU": CELL_GRU, "RNN": CELL_RNN}
 GATES = (4, 3, 1)
@@ -80,7 +77,7 @@ cdef struct recurrent_t:
     int linear                          # GRU: the state is multiplied before it is reset
     int coupled                         # LSTM: the forget gate is one minus the input gate
     int fused                           # the cell's functions are those of its tile
-    int second                          # whether direction 0 goes backward through the steps; direction 1 always does
+    int reverse                         # direction 0 goes backward through the steps; direction 1 always does
     int has_y, has_h, has_c
     float clip                          # of sums, infinite where there is none
     function_t functions[2][FUNCTIONS]
@@ -218,7 +215,7 @@ cdef void recurrent_chunk(const void *geometry, void *const *args, Py_ssize_t ch
     cdef const KernelTable *table = g.table
     cdef Py_ssize_t direction = chunk // g.row_chunks, first = chunk % g.row_chunks * g.rows, rows, i, s, t, longest = 0
     cdef Py_ssize_t n = g.padded, state = g.hidden * sizeof(float)
-    cdef bint back = direction == 1 or g.second
+    cdef bint back = direction == 1 or g.reverse
     cdef const float *sums = <const float *>args[ARG_SUMS] + first * g.sums_row + direction * g.gates * n
     cdef const float *w = <const float *>args[ARG_WEIGHTS] + direction * g.weights
     cdef const float *more = w + g.panels * g.hidden * 2 * table.lanes
@@ -438,7 +435,7 @@ def build_recurrent(inputs, outputs, *, cell, hidden, functions, reverse=False, 
     g.has_y = y.size > 0
     g.has_h = last_h.size > 0
     g.has_c = last_c.size > 0
-    g.second = reverse
+    g.reverse = reverse
     g.linear = linear and g.cell == CELL_GRU
     g.coupled = coupled and g.cell == CELL_LSTM
     g.clip = clip
@@ -490,7 +487,7 @@ def build_recurrent(inputs, outputs, *, cell, hidden, functions, reverse=False, 
             24 * chunks if words else 0,
         ),
         2.0 * g.steps * g.batch * directions * g.gates * g.hidden * g.hidden,
-        sums.nbytes + y.nbytes + 4.0 * directions * g.weights * g.steps * g.row_chunks,
+        sums.nbytes + y.nbytes + 4.0 * directions * g.weights,
     )
 
 

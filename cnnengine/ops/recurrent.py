@@ -8,7 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels import recurrent as _kernels
+from .._kernels.recurrent import (
+    chunks_of,
+    pack_input_bias,
+    pack_input_weights,
+    pack_state_weights,
+    padded_size,
+)
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
 from ..records import dataclass
@@ -134,6 +140,11 @@ class _Recurrent(Operator):
 
         if len(node.inputs) < 3 or not all(node.inputs[:3]):
             raise wrong("needs X, W and R", 3, node.inputs)
+        most = 8 if cls.states == 2 else 6
+        if any(node.inputs[most:]):
+            raise wrong("has too many inputs", most, node.inputs)
+        if any(node.outputs[1 + cls.states :]):
+            raise wrong("has too many outputs", 1 + cls.states, node.outputs)
         direction = str(node.attribute("direction", "forward")).lower()
         if direction not in ("forward", "reverse", "bidirectional"):
             raise wrong("the direction is not known", "forward, reverse or bidirectional", direction)
@@ -172,7 +183,7 @@ class _Recurrent(Operator):
         return (batch, self.directions, hidden) if self.layout else (self.directions, batch, hidden)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        given: list[TensorSpec | None] = [*inputs, *[None] * (8 - len(inputs))]
+        given: list[TensorSpec | None] = [*inputs[:8], *[None] * (8 - len(inputs))]
         x, w, r = given[:3]
         assert x is not None and w is not None and r is not None
         steps, batch, size, hidden = self._sizes(x.concrete, r.concrete)
@@ -192,10 +203,10 @@ class _Recurrent(Operator):
         for spec, (name, shape) in zip(given[1:], expected, strict=True):
             if spec is None:
                 continue
-            if name in ("initial_c", "P") and self.states == 1:
-                raise ModelError("has too many inputs", operator=self.op_type, expected=6, received=name)
             if spec.concrete != shape:
-                raise ShapeError("has the wrong shape", operator=self.op_type, tensor=name, expected=shape, received=spec.concrete)
+                raise ShapeError(
+                    "has the wrong shape", operator=self.op_type, tensor=name, expected=shape, received=spec.concrete
+                )
             dtype = INT32 if name == "sequence_lens" else x.dtype
             if spec.dtype != dtype:
                 raise InputError("has the wrong dtype", operator=self.op_type, tensor=name, expected=dtype, received=spec.dtype)
@@ -217,7 +228,8 @@ class _Recurrent(Operator):
             )
 
     def reference(self, *inputs: Any) -> list[Any]:
-        x, w, r, b, lengths, h0, c0, p = (*inputs, *[None] * (8 - len(inputs)))
+        given: list[Any] = [*inputs[:8], *[None] * (8 - len(inputs))]
+        x, w, r, b, lengths, h0, c0, p = given
         dtype = x.dtype
         steps, batch, _, hidden = self._sizes(x.shape, r.shape)
         if lengths is None:
@@ -296,21 +308,21 @@ class _Recurrent(Operator):
                 kept = width - hidden if linear else width
                 total[:] = b[:, :width]
                 total[:, :kept] += b[:, width : width + kept]
-            packed: np.ndarray = _kernels.pack_input_bias(total, gates)
+            packed: np.ndarray = pack_input_bias(total, gates)
             return packed
 
         def again() -> np.ndarray:
             assert b is not None
-            packed: np.ndarray = _kernels.pack_input_bias(b[:, 2 * width - hidden :], 1)
+            packed: np.ndarray = pack_input_bias(b[:, 2 * width - hidden :], 1)
             return packed
 
         lead = x.concrete[:2]
-        sums = ctx.temp((*lead, d * gates * _kernels.padded_size(hidden)))
+        sums = ctx.temp((*lead, d * gates * padded_size(hidden)))
         ctx.call(
             "dense",
             [
                 ctx.plain(0),
-                ctx.pack(("recurrent input", gates, *names), lambda: _kernels.pack_input_weights(w, gates)),
+                ctx.pack(("recurrent input", gates, *names), lambda: pack_input_weights(w, gates)),
                 ctx.pack(("recurrent bias", gates, linear, *names), bias),
             ],
             [sums],
@@ -323,16 +335,14 @@ class _Recurrent(Operator):
         lengths = operand(4)
         if known is not None and bool((known == steps).all()):
             lengths = None
-        outputs = [
-            ctx.out_plain(i) if i <= self.states and ctx.wants(i) else ctx.temp((0,)) for i in range(3)
-        ]
+        outputs = [ctx.out_plain(i) if i <= self.states and ctx.wants(i) else ctx.temp((0,)) for i in range(3)]
         if lengths is not None and known is None:
-            outputs.append(ctx.faults(d * _kernels.chunks_of(batch)))
+            outputs.append(ctx.faults(d * chunks_of(batch)))
         ctx.call(
             "recurrent",
             [
                 sums,
-                ctx.pack(("recurrent state", self.op_type, *names), lambda: _kernels.pack_state_weights(r, self.op_type)),
+                ctx.pack(("recurrent state", self.op_type, *names), lambda: pack_state_weights(r, self.op_type)),
                 ctx.pack(("recurrent again", *names), again) if linear and b is not None else None,
                 lengths,
                 *(operand(i) for i in (5, 6, 7)),

@@ -1,6 +1,6 @@
 /* Runs every tile of one family against naive C, without a Python: for instruction sets that the build machine lacks.
  *
- * Compiled once per family: -DFAMILY_conv (pool, vector, norm, move) -DSOURCE="conv.c", the C file that Cython makes of
+ * Compiled once per family: -DFAMILY_conv (pool, vector, norm, move, recurrent) -DSOURCE="conv.c", the C file that Cython makes of
  * cnnengine/_kernels/tiles/conv.pyx. The tiles are static functions of that file, named here by Cython's mangling;
  * what needs CPython is never called and is dropped by the linker (-ffunction-sections -Wl,--gc-sections).
  * Prints the number of comparisons; exits with 1 when one differs. */
@@ -852,6 +852,78 @@ static void run(void)
     lrn(0);
     lrn(1);
     pixel_norm();
+}
+#endif
+
+/* ------------------------------------------------------------------ recurrent layers */
+#ifdef FAMILY_recurrent
+#define TILE(name) JOIN(MODULE, 9recurrent_##name)
+
+static double sigmoid(double v) { return 1 / (1 + exp(-v)); }
+
+static void products(void)
+{
+    char what[80];
+    for (int panels = 1; panels <= 9; panels++)
+        for (int k = 0; k < 40; k += 1 + k / 5)
+            for (int backwards = 0; backwards < 2; backwards++) {
+                const int width = 2 * LANES, n = panels * width;
+                float *x = floats(k), *w = floats((size_t)k * n), *y = floats(n), *before = malloc(sizeof(float) * (n + 1));
+                y[n] = 77;
+                memcpy(before, y, sizeof(float) * n);
+                TILE(vector_product)(x, w, k, panels, backwards, y);
+                snprintf(what, sizeof what, "vector_product %d panels of %d, backwards %d", panels, k, backwards);
+                for (int i = 0; i < n; i++) {
+                    double want = before[i];
+                    for (int j = 0; j < k; j++)
+                        want += (double)w[(size_t)i / width * k * width + j * width + i % width] * x[j];
+                    check(what, y[i], want, 1 + k, 1e-6);
+                }
+                check(what, y[n], 77, 1, 0);
+                free(x), free(w), free(y), free(before);
+            }
+}
+
+static void cells(void)
+{
+    char what[80];
+    const float scales[] = {0.01f, 1, 8, 300};
+    for (int n = LANES; n <= 5 * LANES; n += LANES)
+        for (int i = 0; i < 4; i++) {
+            float *gates = floats(4 * n), *again = floats(n), *c = floats(n + 1), *h = floats(n + 1);
+            float *c0 = malloc(sizeof(float) * n), *h0 = malloc(sizeof(float) * n);
+            for (int j = 0; j < 4 * n; j++)
+                gates[j] *= scales[i];
+            c[n] = h[n] = 77;
+            memcpy(c0, c, sizeof(float) * n);
+            memcpy(h0, h, sizeof(float) * n);
+            TILE(lstm)(gates, n, c, h);
+            snprintf(what, sizeof what, "lstm %d units, gates up to %g", n, scales[i]);
+            for (int j = 0; j < n; j++) {
+                double cell = sigmoid(gates[2 * n + j]) * c0[j] + sigmoid(gates[j]) * tanh(gates[3 * n + j]);
+                check(what, c[j], cell, 1, 1e-6);
+                check(what, h[j], sigmoid(gates[n + j]) * tanh(cell), 1, 1e-6);
+            }
+            check(what, c[n] + h[n], 154, 1, 0);
+            memcpy(h, h0, sizeof(float) * n);
+            TILE(gru)(gates, again, n, h);
+            snprintf(what, sizeof what, "gru %d units, gates up to %g", n, scales[i]);
+            for (int j = 0; j < n; j++) {
+                double z = sigmoid(gates[j]), g = tanh(gates[2 * n + j] + sigmoid(gates[n + j]) * again[j]);
+                check(what, h[j], (1 - z) * g + z * h0[j], 1, 1e-6);
+            }
+            check(what, h[n], 77, 1, 0);
+            gates[0] = NAN;
+            TILE(lstm)(gates, n, c, h);
+            check("lstm of what is no number", c[0], NAN, 1, 0);
+            free(gates), free(again), free(c), free(h), free(c0), free(h0);
+        }
+}
+
+static void run(void)
+{
+    products();
+    cells();
 }
 #endif
 

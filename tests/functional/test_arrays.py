@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import warnings
@@ -61,6 +62,9 @@ CALLS = {
     "group_norm": ((IMAGE, SCALE, BIAS), {"groups": 3}),
     "local_response_norm": ((IMAGE,), {"size": 3}),
     "prelu": ((IMAGE, normal(6, 1, 1)), {}),
+    "lstm": ((normal(4, 2, 5), normal(1, 12, 5), normal(1, 12, 3), normal(1, 24)), {}),
+    "gru": ((normal(4, 2, 5), normal(2, 9, 5), normal(2, 9, 3), normal(2, 18)), {"direction": "bidirectional"}),
+    "rnn": ((normal(4, 2, 5), normal(1, 3, 5), normal(1, 3, 3), normal(1, 6)), {}),
     "clip": ((IMAGE,), {"min": -0.5, "max": 0.5}),
     **{
         name: ((IMAGE,), {})
@@ -73,11 +77,24 @@ CALLS = {
 each_function = pytest.mark.parametrize("name", CALLS)
 
 
+def first_of(function):
+    """The function with the first of its results alone."""
+
+    @functools.wraps(function)
+    def one(*args, **kw):
+        y, *states = function(*args, **kw)
+        assert all(type(s) is np.ndarray and s.dtype == np.float32 and s.flags.writeable for s in states)
+        return y
+
+    return one
+
+
 def fresh(name):
     """(function, copies of its arguments, keywords, positions of the arrays)."""
     args, kw = CALLS[name]
     args = [a.copy() if isinstance(a, np.ndarray) else a for a in args]
-    return getattr(F, name), args, kw, [i for i, a in enumerate(args) if isinstance(a, np.ndarray)]
+    function = first_of(getattr(F, name)) if name in ("lstm", "gru", "rnn") else getattr(F, name)
+    return function, args, kw, [i for i, a in enumerate(args) if isinstance(a, np.ndarray)]
 
 
 def strided(a):
@@ -278,7 +295,13 @@ CONV = f"x, w, bias=None, *, {WINDOW}, groups=1, auto_pad='NOTSET'"
 TRANSPOSE = "x, w, bias=None, *, stride=1, pads=0, output_padding=0, output_shape=None, dilation=1, groups=1, auto_pad='NOTSET'"
 POOL = f"x, kernel, *, {WINDOW}, ceil_mode=False, auto_pad='NOTSET'"
 LP_POOL = f"x, kernel, *, p=2, {WINDOW}, ceil_mode=False, auto_pad='NOTSET'"
+FUNCTIONS = "activations=None, activation_alpha=None, activation_beta=None, clip=None"
+STEPS = "x, w, r, bias=None, *, sequence_lens=None, initial_h=None"
+LSTM = f"{STEPS}, initial_c=None, peepholes=None, direction='forward', {FUNCTIONS}, input_forget=False"
 SIGNATURES = {
+    "lstm": f"{LSTM}, hidden_size=None, layout=0",
+    "gru": f"{STEPS}, direction='forward', {FUNCTIONS}, linear_before_reset=False, hidden_size=None, layout=0",
+    "rnn": f"{STEPS}, direction='forward', {FUNCTIONS}, hidden_size=None, layout=0",
     **{f"conv{r}d": CONV for r in (1, 2, 3)},
     **{f"conv_transpose{r}d": TRANSPOSE for r in (1, 2, 3)},
     **{f"max_pool{r}d": f"{POOL}, return_indices=False" for r in (1, 2, 3)},

@@ -208,7 +208,7 @@ def test_a_large_layer_takes_the_weights_in_both_orders(isa):
     data=st.data(),
 )
 def test_any_layer(kind, direction, sizes, layout, flags, clip, data):
-    steps, batch, size, hidden = sizes
+    steps, batch, _, hidden = sizes
     x, w, r, b = problem(kind, *sizes, direction, bias=flags[0])
     options = {"direction": direction, "layout": layout, "clip": clip}
     if flags[1]:

@@ -213,6 +213,13 @@ def test_values_of_functions_are_consumed_in_order():
     assert [(f.alpha, f.beta) for f in made.functions] == [(0.5, 0.0), (0.0, 0.0), (0.2, 0.5)]
 
 
+def test_the_schemas_default_of_an_rnn_may_be_written_out():
+    made = ops.RNN.from_onnx(record("RNN", activations=["Tanh", "Tanh"]))
+    assert [f.kind for f in made.functions] == ["Tanh"]
+    made = ops.RNN.from_onnx(record("RNN", activations=["Tanh", "Tanh"], direction="bidirectional"))
+    assert [f.kind for f in made.functions] == ["Tanh", "Tanh"]
+
+
 @pytest.mark.parametrize(
     ("kind", "attributes", "text"),
     [
@@ -256,6 +263,19 @@ def test_shapes_that_are_refused(name, shape, error):
     data, feeds = model_of("LSTM", given)
     with pytest.raises(ShapeError, match=error):
         cnnengine.load(onnx.load_from_string(data)).run(None, feeds)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "outputs"), [("LSTM", 9, 3), ("LSTM", 8, 4), ("GRU", 7, 2), ("RNN", 6, 3), ("RNN", 2, 1)]
+)
+def test_too_many_or_too_few_operands(kind, inputs, outputs):
+    names = [tuple(f"{letter}{i}" for i in range(n)) for letter, n in (("x", inputs), ("y", outputs))]
+    with pytest.raises(ModelError, match=r"too many|needs X, W and R"):
+        getattr(ops, kind).from_onnx(NodeRecord(kind, "", 22, {}, *names))
+    # absent ones behind the last do not count
+    names = [(*n[:3], *[""] * (len(n) - 3)) for n in names]
+    if inputs > 2:
+        assert getattr(ops, kind).from_onnx(NodeRecord(kind, "", 22, {}, names[0], names[1][:2])).op_type == kind
 
 
 def test_element_types_that_are_refused():
@@ -327,9 +347,7 @@ def test_a_network_that_reads_lines_has_no_host_node(isa, threads):
         h = oracle.conv(oracle.max_pool(h, (2, 1), stride=(2, 1))[0], constants["k1"], pads=(0, 1, 0, 1))
         h = h[:, :, 0].transpose(2, 0, 1)
         for i in range(2):
-            (h, *_), _ = oracle.recurrent(
-                "LSTM", h, *(constants[f"{n}{i}"] for n in "wrb"), direction="bidirectional"
-            )
+            (h, *_), _ = oracle.recurrent("LSTM", h, *(constants[f"{n}{i}"] for n in "wrb"), direction="bidirectional")
             h = h.transpose(0, 2, 1, 3).reshape(columns, batch, 2 * HIDDEN)
         want = h @ constants["last"].astype(np.float64)
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max())

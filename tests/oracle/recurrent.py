@@ -1,8 +1,8 @@
 """LSTM-22, GRU-22 and RNN-22: one sequence after the other, one step after the other.
 
-Beside every result stands its magnitude: what a unit of rounding error in every sum, product and function may grow to on its way
-through the steps, to first order. A sum's is the sum of the absolute values of its terms and of their own errors, times the steepest
-slope of the function behind it.
+Beside every result stands its magnitude: what a unit of rounding error in every sum, product and function may grow to on its
+way through the steps, to first order. A sum's is the sum of the absolute values of its terms and of their own errors, times the
+steepest slope of the function behind it.
 """
 
 from __future__ import annotations
