@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CNNEngineError, ModelError, ModelNotFoundError
+from ..graph import MAX_RANK
 from ..ops import lookup
 from .guard import Guard, Watch
 from .schemas import IR_VERSION, OPSET
@@ -515,6 +516,17 @@ BITS: dict[int, int] = {
 """TensorProto.DataType -> bits of an element of raw data."""
 
 
+def check_rank(tensor: Any, name: str | None = None) -> None:
+    """Raise ModelError for more dims than an array can have: a million of them would take hours to multiply."""
+    if len(tensor.dims) > MAX_RANK:
+        raise ModelError(
+            "a tensor has too many axes",
+            tensor=tensor.name if name is None else name,
+            expected=f"at most {MAX_RANK}",
+            received=len(tensor.dims),
+        )
+
+
 def tensor_bytes(tensor: Any) -> int | None:
     """Bytes that the raw data of a tensor has by its dims, or None for types whose size is not known."""
     bits = BITS.get(tensor.data_type)
@@ -546,6 +558,7 @@ def _load_external(proto: Any, folder: Folder | None, name: str, files: dict[str
             raise ModelError(
                 "offset and length of external data must be integers", model=name, tensor=tensor.name, received=entries
             ) from None
+        check_rank(tensor)
         size = tensor_bytes(tensor)
         if size is None:
             raise ModelError(
