@@ -141,7 +141,7 @@ def _too_large(path: str, limit: int, received: object) -> ModelError:
     )
 
 
-class reading:  # noqa: N801  used as a function
+class reading:
     """Context in which mapped files may be read; what was made of files that were written to meanwhile is refused at its end.
 
     Attributes

@@ -27,6 +27,13 @@ ROUNDS = 2**31 - 1
 """Rounds of a Loop that names no limit."""
 
 
+def endless(op: Operator) -> bool:
+    """Whether a run may last as long as a number in the file says: of a Loop or a Scan, or of one inside of the node's graphs."""
+    if isinstance(op, Loop | Scan):
+        return True
+    return isinstance(op, Controlling) and any(endless(n.op) for field in op.graphs for n in getattr(op, field).nodes)
+
+
 def infer_graph(graph: Graph, inputs: Specs) -> list[TensorSpec]:
     """Specs of a subgraph's outputs from those of its inputs."""
     known: dict[str, TensorSpec | None] = {n: TensorSpec.of(v) for n, v in graph.constants.items()}
@@ -39,7 +46,7 @@ def infer_graph(graph: Graph, inputs: Specs) -> list[TensorSpec]:
             if all(s is None or s.is_concrete for s in specs):
                 raise
             results = [TensorSpec(UNKNOWN, None)] * len(node.outputs)
-        if all(s is None or s.value is not None for s in specs):
+        if all(s is None or s.value is not None for s in specs) and not endless(node.op):
             values = node.op.reference(*[None if s is None else s.value for s in specs])
             results = [TensorSpec.of(v) if isinstance(v, np.ndarray) else r for v, r in zip(values, results, strict=True)]
         known.update(zip(node.outputs, results, strict=False))

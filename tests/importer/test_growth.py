@@ -7,6 +7,7 @@ one grows fourfold, a quadratic one sixteenfold); where it grows more it is meas
 from __future__ import annotations
 
 import gc
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -86,8 +87,7 @@ def calls(n: int) -> bytes:
 
 
 def _links(n: int) -> list[tuple[str, str]]:
-    names = ["x", *(f"v{i}" for i in range(1, n)), "y"]
-    return list(zip(names, names[1:], strict=False))
+    return list(itertools.pairwise(["x", *(f"v{i}" for i in range(1, n)), "y"]))
 
 
 def nested_functions(n: int) -> bytes:
@@ -100,7 +100,8 @@ def ifs_in_a_function(n: int) -> bytes:
     body = []
     for a, b in _links(n):
         a, b = {"x": "a"}.get(a, a), {"y": "b"}.get(b, b)
-        graphs = {k: branch([node(o, [a], [f"{b}/{k}"])], f"{b}/{k}") for k, o in (("then_branch", "Relu"), ("else_branch", "Neg"))}
+        sides = (("then_branch", "Relu"), ("else_branch", "Neg"))
+        graphs = {k: branch([node(o, [a], [f"{b}/{k}"])], f"{b}/{k}") for k, o in sides}
         body.append(node("If", ["c"], [b], **graphs))
     return file(
         [helper.make_node("f", ["x", "c"], ["y"], domain="l")],
@@ -124,7 +125,8 @@ def captures(n: int, constants: bool) -> bytes:
     graphs = {k: branch([node(o, names, ["b"], **kw)]) for k, o, kw in (("then_branch", "Sum", {}), ("else_branch", "Max", {}))}
     inputs = [value("c", (), BOOL)]
     if constants:
-        return file([node("If", ["c"], ["y"], **graphs)], inputs, None, [const(k, np.full(4, i, "f4")) for i, k in enumerate(names)])
+        given = [const(k, np.full(4, i, "f4")) for i, k in enumerate(names)]
+        return file([node("If", ["c"], ["y"], **graphs)], inputs, None, given)
     return file([node("If", ["c"], ["y"], **graphs)], inputs + [value(k) for k in names])
 
 
@@ -170,7 +172,8 @@ def means(n: int) -> bytes:
     nodes = [node("ReduceMean", ["x", "a"], [f"m{i}"]) for i in range(n)]
     nodes += [node("Sub", ["x", f"m{i}"], [f"s{i}"]) for i in range(n)]
     nodes += [node("Sqrt", [f"s{i}"], [f"q{i}"]) for i in range(n)]
-    return file(nodes, [value("x", (1, 4, 2, 2))], [value(f"q{i}", None) for i in range(n)], [const("a", np.zeros(4 * n, np.int64))])
+    axes = const("a", np.zeros(4 * n, np.int64))
+    return file(nodes, [value("x", (1, 4, 2, 2))], [value(f"q{i}", None) for i in range(n)], [axes])
 
 
 def dimensions(n: int) -> bytes:
@@ -233,7 +236,8 @@ CASES: dict[str, tuple[int, Callable[[int], bytes]]] = {
                                          node("Sum", ["x", *(f"k{i}" for i in range(n))], ["y"])])),
     "constants that fold": (1000, lambda n: file([node("Add", ["k0", "k0"], ["v0"]),
                                                    *(node("Add", [f"v{i}", "k0"], [f"v{i + 1}"]) for i in range(n)),
-                                                   node("Add", ["x", f"v{n}"], ["y"])], None, None, [const("k0", np.float32(1))])),
+                                                   node("Add", ["x", f"v{n}"], ["y"])],
+                                                  None, None, [const("k0", np.float32(1))])),
     "dims": (20000, dimensions),
     "attributes": (4000, attributes),
     "ints of an attribute": (40000, lambda n: file([node("ReduceSum", ["x"], ["y"], axes=[0] * n)], opset=11)),
@@ -260,8 +264,8 @@ CASES: dict[str, tuple[int, Callable[[int], bytes]]] = {
     "scales behind convolutions": (150, lambda n: convolutions(n, "Mul")),
     "batch norms behind convolutions": (150, lambda n: convolutions(n, "BatchNormalization")),
     "scales behind each other": (100, lambda n: file([node("Conv", ["x", "w"], ["v0"]),
-        *(node("Mul", [f"v{i}", "s"], [f"v{i + 1}"]) for i in range(n)), node("Relu", [f"v{n}"], ["y"])], [value("x", (1, 4, 2, 2))],
-        None, [const("w", np.ones((4, 4, 1, 1), "f4")), const("s", np.ones((1, 4, 1, 1), "f4"))])),
+        *(node("Mul", [f"v{i}", "s"], [f"v{i + 1}"]) for i in range(n)), node("Relu", [f"v{n}"], ["y"])],
+        [value("x", (1, 4, 2, 2))], None, [const("w", np.ones((4, 4, 1, 1), "f4")), const("s", np.ones((1, 4, 1, 1), "f4"))])),
     "activations": (500, lambda n: file([
         one for i, (a, b) in enumerate(_links(n)) for one in (node("Add", [a, "s"], [f"c{i}"]), node("Relu", [f"c{i}"], [b]))],
         None, None, [const("s", np.ones(4, "f4"))])),
@@ -332,3 +336,29 @@ def test_functions_that_call_each_other_in_a_circle() -> None:
     two = [function(f, [helper.make_node(g, ["a"], ["b"], domain="l")]) for f, g in (("f", "g"), ("g", "f"))]
     with pytest.raises(ModelError, match="a function calls itself"):
         import_model(open_model(file([helper.make_node("f", ["x"], ["y"], domain="l")], opsets=["l"], functions=two)).message)
+
+
+def nested_loops(depth: int, trips: int) -> bytes:
+    """Loops inside of each other, the inner ones with this number of rounds, which constants say."""
+    body: onnx.GraphProto | None = None
+    for d in range(depth):
+        last = node("Identity", [f"i{d}"], [f"s{d}"]) if body is None else node("Loop", [f"m{d}", ""], [f"s{d}"], body=body)
+        nodes = [node("Identity", [f"c{d}"], [f"k{d}"]), node("Constant", [], [f"m{d}"], value_int=trips), last]
+        ends = [value(f"k{d}", (), BOOL), value(f"s{d}", None, TensorProto.INT64)]
+        body = helper.make_graph(nodes, "body", [value(f"i{d}", (), TensorProto.INT64), value(f"c{d}", (), BOOL)], ends)
+    return file([node("Loop", ["m", ""], ["y"], body=body)], [value("m", (), TensorProto.INT64)], [value("y", None, 7)])
+
+
+@pytest.mark.parametrize("trips", [0, 2**31 - 2])
+def test_loops_in_loops_are_not_run_while_they_are_read(trips: int) -> None:
+    model = cnnengine.load(nested_loops(24, trips))
+    (y,) = model.run(None, {"m": np.array(0)})
+    assert y.shape[0] == 0
+
+
+def test_loops_in_branches_that_are_chosen_are_not_run_while_they_are_read() -> None:
+    loop = onnx.ModelProto.FromString(nested_loops(1, 0)).graph.node[0]
+    nodes = [node("Constant", [], ["m"], value_int=2**31 - 2), loop]
+    graphs = {k: helper.make_graph(nodes, k, [], [value("y", None, 7)]) for k in ("then_branch", "else_branch")}
+    model = cnnengine.load(file([node("If", ["c"], ["z"], **graphs)], [], [value("z", None, 7)], [const("c", np.array(True))]))
+    assert model.outputs[0].name == "z"
