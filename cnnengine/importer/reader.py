@@ -121,7 +121,7 @@ class MappedFile:
 def _lost(path: str, what: str) -> ModelError:
     return ModelError(
         f"the model's file {what}: load it again",
-        tensor=path,
+        model=path,
         expected="the file as it was; a new version under a new name that then takes its place (os.replace), or load(bytes), "
         "whose model keeps what it needs",
     )
