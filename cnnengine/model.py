@@ -751,8 +751,8 @@ def load(
     outputs : sequence of str, optional
         Tensors to give instead of the file's outputs; any intermediate tensor may be named.
     base_dir : path, optional
-        Folder of external data; the model file's own by default. Needed for models that do not come from a path. Links in a folder
-        that is named here may lead out of it.
+        Folder of external data; the model file's own by default. Needed for models that do not come from a path. Links in a
+        folder that is named here may lead out of it.
     winograd : bool
         Whether convolutions of 3, 5 or 7 taps along an axis may be computed by Winograd's algorithm, which rounds about three
         times as much.

@@ -228,8 +228,8 @@ class SessionOptions(_Options):
     """Options of an InferenceSession.
 
     With a meaning: `intra_op_num_threads` (0 or less: the default count), `enable_profiling` with `profile_file_prefix`,
-    `add_free_dimension_override_by_name`, `add_initializer`, and the entry `session.model_external_initializers_file_folder_path`.
-    All others are accepted, kept and have no effect.
+    `add_free_dimension_override_by_name`, `add_initializer`, and the entry
+    `session.model_external_initializers_file_folder_path`. All others are accepted, kept and have no effect.
     """
 
     __slots__ = ("_dimensions", "_initializers")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ModelError
-from .reader import EXTERNAL, tensor_bytes
+from .reader import EXTERNAL, check_rank, tensor_bytes
 from .wire import PLAIN, Attribute, NodeMessage, SparseTensor, Tensor, array
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def array_of(tensor: onnx.TensorProto | Tensor, *, views: bool = False) -> np.nd
         raise ModelError(
             "a tensor has a negative extent", tensor=tensor.name, expected="extents >= 0", received=tuple(tensor.dims)
         )
+    check_rank(tensor)
     if tensor.data_location == EXTERNAL:
         raise ModelError("a tensor's data were not loaded", tensor=tensor.name, expected="a model read with its external data")
     size = tensor_bytes(tensor)
@@ -82,6 +83,7 @@ def array_of(tensor: onnx.TensorProto | Tensor, *, views: bool = False) -> np.nd
 
 def dense(sparse: onnx.SparseTensorProto | SparseTensor) -> np.ndarray:
     """A SparseTensorProto as a dense array; its indices are linear or one coordinate row per value."""
+    check_rank(sparse, sparse.values.name)
     values, indices, dims = array_of(sparse.values), array_of(sparse.indices), tuple(sparse.dims)
     name = sparse.values.name
     if any(d < 0 for d in dims) or math.prod(dims) * values.dtype.itemsize > LARGEST:

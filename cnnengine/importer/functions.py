@@ -257,7 +257,7 @@ class Inliner:
                 received=f"{len(call.input)} and {len(call.output)}",
             )
         prefix = (call.name or call.op_type)[-PREFIX:]
-        names: MutableMapping[str, str] = {formal: call.input[i] if i < len(call.input) else "" for i, formal in enumerate(function.input)}
+        names = {formal: call.input[i] if i < len(call.input) else "" for i, formal in enumerate(function.input)}
         passed = set(names)
         tail = []
         for i, formal in enumerate(function.output):

@@ -270,9 +270,8 @@ class _Importer:
             self.problems.append(Problem(name, node.op_type, domain, version, self._reason(node, domain, opset, schema)))
             return None
         kinds = [kind_of(a) for a in node.attribute]
-        if GRAPH not in kinds and GRAPHS not in kinds:  # captured values follow the inputs: their places count
-            if node.input and not node.input[-1]:
-                node = _trimmed(node)
+        if node.input and not node.input[-1] and GRAPH not in kinds and GRAPHS not in kinds:
+            node = _trimmed(node)  # where captured values follow the inputs, their places count
         self._check(node, name, schema, kinds)
         before = len(self.problems)
         attributes: dict[str, Any] = {}

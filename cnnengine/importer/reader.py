@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CNNEngineError, ModelError, ModelNotFoundError
+from ..graph import MAX_RANK
 from ..ops import lookup
 from .guard import Guard, Watch
 from .schemas import IR_VERSION, OPSET
@@ -120,7 +121,7 @@ class MappedFile:
 def _lost(path: str, what: str) -> ModelError:
     return ModelError(
         f"the model's file {what}: load it again",
-        tensor=path,
+        model=path,
         expected="the file as it was; a new version under a new name that then takes its place (os.replace), or load(bytes), "
         "whose model keeps what it needs",
     )
@@ -140,7 +141,7 @@ def _too_large(path: str, limit: int, received: object) -> ModelError:
     )
 
 
-class reading:  # noqa: N801  used as a function
+class reading:
     """Context in which mapped files may be read; what was made of files that were written to meanwhile is refused at its end.
 
     Attributes
@@ -515,6 +516,17 @@ BITS: dict[int, int] = {
 """TensorProto.DataType -> bits of an element of raw data."""
 
 
+def check_rank(tensor: Any, name: str | None = None) -> None:
+    """Raise ModelError for more dims than an array can have: a million of them would take hours to multiply."""
+    if len(tensor.dims) > MAX_RANK:
+        raise ModelError(
+            "a tensor has too many axes",
+            tensor=tensor.name if name is None else name,
+            expected=f"at most {MAX_RANK}",
+            received=len(tensor.dims),
+        )
+
+
 def tensor_bytes(tensor: Any) -> int | None:
     """Bytes that the raw data of a tensor has by its dims, or None for types whose size is not known."""
     bits = BITS.get(tensor.data_type)
@@ -546,6 +558,7 @@ def _load_external(proto: Any, folder: Folder | None, name: str, files: dict[str
             raise ModelError(
                 "offset and length of external data must be integers", model=name, tensor=tensor.name, received=entries
             ) from None
+        check_rank(tensor)
         size = tensor_bytes(tensor)
         if size is None:
             raise ModelError(

@@ -238,6 +238,9 @@ class Operator:
         comes out in that dtype is rounded back, around `infer` and `reference`. Not for operators about dtypes themselves.
     mixes : bool
         Whether inputs may be of several floating-point types.
+    waits : bool
+        Whether it is never computed while a model is loaded: it may run for as long as a number in the file says, or it hands bytes
+        of the file to a library of decoders.
     """
 
     op_type: ClassVar[str] = ""
@@ -246,6 +249,7 @@ class Operator:
     tolerance: ClassVar[str] = ROUNDING
     widens: ClassVar[bool] = True
     mixes: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -27,6 +27,13 @@ ROUNDS = 2**31 - 1
 """Rounds of a Loop that names no limit."""
 
 
+def waits(op: Operator) -> bool:
+    """Whether a node must not be computed while a model is loaded, for its operator's sake or for one's in its graphs."""
+    if op.waits:
+        return True
+    return isinstance(op, Controlling) and any(waits(n.op) for field in op.graphs for n in getattr(op, field).nodes)
+
+
 def infer_graph(graph: Graph, inputs: Specs) -> list[TensorSpec]:
     """Specs of a subgraph's outputs from those of its inputs."""
     known: dict[str, TensorSpec | None] = {n: TensorSpec.of(v) for n, v in graph.constants.items()}
@@ -39,7 +46,7 @@ def infer_graph(graph: Graph, inputs: Specs) -> list[TensorSpec]:
             if all(s is None or s.is_concrete for s in specs):
                 raise
             results = [TensorSpec(UNKNOWN, None)] * len(node.outputs)
-        if all(s is None or s.value is not None for s in specs):
+        if all(s is None or s.value is not None for s in specs) and not waits(node.op):
             values = node.op.reference(*[None if s is None else s.value for s in specs])
             results = [TensorSpec.of(v) if isinstance(v, np.ndarray) else r for v, r in zip(values, results, strict=True)]
         known.update(zip(node.outputs, results, strict=False))
@@ -171,6 +178,7 @@ class Loop(Controlling):
 
     op_type: ClassVar[str] = "Loop"
     widens: ClassVar[bool] = False
+    waits: ClassVar[bool] = True
 
     @property
     def own_inputs(self) -> int:
@@ -267,6 +275,7 @@ class Scan(Controlling):
 
     op_type: ClassVar[str] = "Scan"
     widens: ClassVar[bool] = False
+    waits: ClassVar[bool] = True
 
     @property
     def own_inputs(self) -> int:

@@ -36,6 +36,7 @@ class ImageDecoder(Operator):
     min_version: ClassVar[int] = 20
     tolerance: ClassVar[str] = EXACT
     widens: ClassVar[bool] = False
+    waits: ClassVar[bool] = True
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> ImageDecoder:

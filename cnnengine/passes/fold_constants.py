@@ -9,13 +9,12 @@ import numpy as np
 from ..errors import CNNEngineError
 from ..graph import Graph, Node, TensorSpec
 from ..ops.common import FAULTS
+from ..ops.control import waits
 
 FREE = 1 << 16
 """Bytes that a result may always have."""
 GROWTH = 4
 """Larger results may have this many times the bytes of what they are made from: a small file must not become a huge model."""
-LEFT = frozenset(("ImageDecoder", "Loop", "Scan"))
-"""Operators that may run for ever, or hand a file's bytes to a library of decoders: not while a model is loaded."""
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -35,7 +34,7 @@ def _results(node: Node, constants: dict[str, np.ndarray]) -> list[np.ndarray] |
     for name in node.inputs:  # nearly always an early end
         if name and name not in constants:
             return None
-    if not any(node.inputs) or node.op.op_type in LEFT:
+    if not any(node.inputs) or waits(node.op):
         return None
     values = [constants[n] if n else None for n in node.inputs]
     limit = max(FREE, GROWTH * sum(v.nbytes for v in values if v is not None))

@@ -11,7 +11,6 @@ from ..graph import Graph, Node
 from ..ops.activation import PRelu
 from .rewrite import FLOAT32, Fact, Matcher, field_of, fresh, only_output, plain, replaced, scalar_of
 
-
 FACTORS = 6
 """Constants and signs that a slope may be spread over."""
 

@@ -196,8 +196,33 @@ def _slot(ref: BufferRef | None, offsets: dict[Buffer, int]) -> tuple[str, Any]:
     return (buffer.kind, buffer.slot)
 
 
+FEW = 192
+"""Buffers up to which Python places them as quickly as NumPy does."""
+
+
+def _assign_many(lives: list[_Life]) -> int:
+    """As `_assign`, to the same offsets: one step over arrays for each buffer in place of one over all buffers."""
+    table = np.empty((4, len(lives)), np.int64)  # of the placed ones, by offset: first and last item, offset, end
+    total = 0
+    for count, life in enumerate(sorted(lives, key=lambda v: -v.nbytes)):
+        first, last, offset, end = table[:, :count]
+        beside = np.flatnonzero((first <= life.last) & (life.first <= last))
+        reached = np.zeros(len(beside) + 1, np.int64)
+        np.maximum.accumulate(end[beside], out=reached[1:])
+        gaps = np.flatnonzero(reached[:-1] + life.nbytes <= offset[beside])
+        life.offset = int(reached[gaps[0] if len(gaps) else -1])
+        after = life.offset + -(-life.nbytes // ALIGNMENT) * ALIGNMENT
+        at = int(np.searchsorted(offset, life.offset, side="right"))
+        table[:, at + 1 : count + 1] = table[:, at:count].copy()
+        table[:, at] = life.first, life.last, life.offset, after
+        total = max(total, after)
+    return total
+
+
 def _assign(lives: list[_Life]) -> int:
     """Offsets for buffers by their lives; returns the bytes of the arena."""
+    if len(lives) > FEW:
+        return _assign_many(lives)
     placed: list[_Life] = []
     total = 0
     for life in sorted(lives, key=lambda v: -v.nbytes):

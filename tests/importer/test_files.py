@@ -112,9 +112,11 @@ CHANGED = """
 """
 
 
-@pytest.mark.parametrize("external", [False, True], ids=["in the file", "external"])
+STAGES = ["parse", "import", "passes", "lowering", "packing", "between parts", "new shapes", "pickling"]
+
+
 @pytest.mark.parametrize(
-    "stage", ["parse", "import", "passes", "lowering", "packing", "between parts", "new shapes", "pickling"]
+    ("stage", "external"), [*((s, False) for s in STAGES), *((s, True) for s in ("parse", "packing", "pickling"))]
 )
 @pytest.mark.parametrize("how", ["cut", "written"])
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, stage: str, how: str, external: bool) -> None:
