@@ -170,6 +170,8 @@ INDEX: dict[str, str] = {
     "STFT": "signal",
     # detection
     "NonMaxSuppression": "detection",
+    "AffineGrid": "affine",
+    "Col2Im": "columns",
     "DeformConv": "deform",
     "GridSample": "sample",
     "RoiAlign": "sample",

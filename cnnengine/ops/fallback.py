@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     import onnx
 
 _VERSIONS: dict[str, tuple[int, ...]] = {
-    "AffineGrid": (20,),
     "Attention": (23, 24, 25),
     "CenterCropPad": (18,),
-    "Col2Im": (18,),
     "Compress": (9, 11, 28),
     "CumProd": (26,),
     "Det": (11, 22),
