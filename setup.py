@@ -47,6 +47,7 @@ MODULES = [
     "cnnengine._kernels.vector",
     "cnnengine._kernels.move",
     "cnnengine._kernels.select",
+    "cnnengine._kernels.image",
     "cnnengine._kernels.sample",
     "cnnengine._kernels.typed",
     "cnnengine._kernels.norm",
@@ -58,7 +59,7 @@ MODULES = [
     "cnnengine.capi",
 ]
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
-TILES = ["conv", "pool", "vector", "move", "norm", "recurrent"]
+TILES = ["conv", "pool", "vector", "move", "norm", "image", "recurrent"]
 
 COMMON = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 MODULE_FLAGS = ["-O2"]

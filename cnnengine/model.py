@@ -127,9 +127,7 @@ class Model:
             self.inputs = tuple(TensorInfo(n, s.shape, s.dtype, s.kind) for n, s in graph.inputs.items())
             self.outputs = tuple(TensorInfo(n, s.shape, s.dtype, s.kind) for n, s in graph.outputs.items())
             self._by_name = {i.name: i for i in self.inputs}
-            shapes = self._shapes_to_prepare(input_shapes)
-            if shapes is not None:
-                self.prepare(shapes)
+            self._plan_ahead(input_shapes)
         self.load_seconds = time.perf_counter() - started
 
     @property
@@ -158,6 +156,28 @@ class Model:
             return dict(given)  # type: ignore[arg-type]
         shapes = {info.name: info.default_shape for info in self.inputs}
         return None if None in shapes.values() else shapes  # type: ignore[return-value]
+
+    def _plan_ahead(self, given: Mapping[str, Sequence[int]] | None) -> None:
+        """Plan at load, where the shapes are known or only the batch is not.
+
+        Then 1 is a guess, and a graph may fit every other batch (a Squeeze without axes takes the batch away as well): what fits
+        2 is a model, and says at a run of 1 what is wrong with that.
+        """
+        shapes = self._shapes_to_prepare(given)
+        if shapes is None:
+            return
+        try:
+            self.prepare(shapes)
+        except ShapeError:
+            guessed = [i for i in self.inputs if i.shape and i.shape[0] != shapes[i.name][0]]
+            if given is not None or not guessed:
+                raise
+            try:
+                self.prepare({**shapes, **{i.name: (2, *shapes[i.name][1:]) for i in guessed}})
+                return
+            except CNNEngineError:
+                pass
+            raise
 
     # ------------------------------------------------------------ running
     def run(

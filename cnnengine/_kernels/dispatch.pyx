@@ -18,6 +18,7 @@ import threading
 from cnnengine.errors import CNNEngineError
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.conv cimport ConvTiles
+from cnnengine._kernels.tiles.image cimport ImageTiles
 from cnnengine._kernels.tiles.move cimport MoveTiles
 from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
@@ -84,6 +85,7 @@ cdef int fill_table(KernelTable *table, str isa) except -1:
     table.move = (<const MoveTiles *>tiles_of("move", isa))[0]
     table.norm = (<const NormTiles *>tiles_of("norm", isa))[0]
     table.recurrent = (<const RecurrentTiles *>tiles_of("recurrent", isa))[0]
+    table.image = (<const ImageTiles *>tiles_of("image", isa))[0]
     table.lanes = table.conv.lanes
     name = isa.encode()
     strncpy(table.name, name, sizeof(table.name) - 1)

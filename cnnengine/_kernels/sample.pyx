@@ -14,7 +14,7 @@ worked out once and used for every block of channels (tiles.weigh), a register o
     as 0 elsewhere; no coordinate leads outside of the plane.
 """
 
-from libc.math cimport ceil, floorf, fmod, rintf
+from libc.math cimport ceil, floor, fmod, rint
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
@@ -44,43 +44,66 @@ cdef enum:
 cdef struct roi_t:
     const KernelTable *table
     planes_t x, y
-    float scale, shift
+    double scale, shift
+    bint largest                        # of the weighted corners, not the mean of the samples
     int ratio                           # samples per bin and axis, 0: as many as the bin has pixels
     bint half                           # regions may be smaller than a pixel
     bint wide                           # batch indices are int64
 
 
-cdef double axis_weights(float start, float size, Py_ssize_t bins, int ratio, Py_ssize_t n, float *weights, Py_ssize_t *ranges) noexcept nogil:
+cdef struct samples_t:
+    double begin, size                  # of the region
+    double count                        # per bin
+    Py_ssize_t bins
+    Py_ssize_t n                        # pixels of the axis
+
+
+cdef inline samples_t samples_of(double start, double size, Py_ssize_t bins, int ratio, Py_ssize_t n) noexcept nogil:
+    cdef samples_t s
+    s.begin, s.size, s.bins, s.n = start, size, bins, n
+    s.count = <double>ratio if ratio > 0 else ceil(size / <double>bins)
+    if not (s.count >= 1 and s.count < 1e18) or not (-1e18 < start < 1e18) or not (-1e18 < size < 1e18):
+        s.count = 0
+    return s
+
+
+cdef inline double place(const samples_t *s, double k) noexcept nogil:
+    """Of sample k, counted through all bins. One rounded division: a place that lies on a border exactly is found there."""
+    return s.begin + s.size * (2 * k + 1) / (2 * <double>s.bins * s.count)
+
+
+cdef inline bint within(const samples_t *s, Py_ssize_t b, double *first, double *last) noexcept nogil:
+    """The samples of bin b that may lie between -1 and n, with one to spare on either side; False: none does."""
+    cdef double step = s.size / (<double>s.bins * s.count), begin = s.begin + <double>b * s.count * step
+    cdef double low = 0, high = s.count - 1
+    if step > 0:
+        low = max(low, (-1.0 - begin) / step - 2)
+        high = min(high, (<double>s.n - begin) / step + 2)
+    elif step < 0:
+        low = max(low, (<double>s.n - begin) / step - 2)
+        high = min(high, (-1.0 - begin) / step + 2)
+    first[0], last[0] = floor(low), floor(high)
+    return low <= high
+
+
+cdef double axis_weights(double start, double size, Py_ssize_t bins, int ratio, Py_ssize_t n, float *weights, Py_ssize_t *ranges) noexcept nogil:
     """weights[b * n + i] of input i for bin b, nonzero for ranges[2 * b] <= i < ranges[2 * b + 1]; returns samples per bin."""
-    cdef float bin = size / <float>bins
-    cdef double samples = <double>ratio if ratio > 0 else ceil(<double>size / bins)
-    cdef double low, high
-    cdef float step, at, begin
-    cdef Py_ssize_t b, i, k, first, last
+    cdef samples_t s = samples_of(start, size, bins, ratio, n)
+    cdef double first, last, at
+    cdef Py_ssize_t b, i, k
     memset(weights, 0, bins * n * sizeof(float))
     memset(ranges, 0, 2 * bins * sizeof(Py_ssize_t))
-    if not (samples >= 1 and samples < 1e18) or not (-1e18 < start < 1e18) or not (-1e18 < size < 1e18):
-        return samples if samples >= 1 else 1
-    step = bin / <float>samples
+    if s.count == 0:
+        return 1
     for b in range(bins):
-        begin = start + <float>b * bin
-        # samples at begin + (k + 0.5) * step that may lie between -1 and n, with one to spare on either side
-        low, high = 0, samples - 1
-        if step > 0:
-            low = max(low, (-1.0 - begin) / step - 2)
-            high = min(high, (<double>n - begin) / step + 2)
-        elif step < 0:
-            low = max(low, (<double>n - begin) / step - 2)
-            high = min(high, (-1.0 - begin) / step + 2)
-        if not low <= high:
+        if not within(&s, b, &first, &last):
             continue
-        first, last = <Py_ssize_t>low, <Py_ssize_t>high
         ranges[2 * b] = n
-        for k in range(first, last + 1):
-            at = begin + (<float>k + <float>0.5) * bin / <float>samples
-            if not (at >= -1 and at <= <float>n):
+        for k in range(<Py_ssize_t>first, <Py_ssize_t>last + 1):
+            at = place(&s, <double>b * s.count + <double>k)
+            if not (at >= -1 and at <= <double>n):
                 continue
-            at = max(at, <float>0)
+            at = max(at, <double>0)
             i = <Py_ssize_t>at
             if i >= n - 1:
                 i = n - 1
@@ -88,11 +111,48 @@ cdef double axis_weights(float start, float size, Py_ssize_t bins, int ratio, Py
                 ranges[2 * b] = min(ranges[2 * b], i)
                 ranges[2 * b + 1] = n
             else:
-                weights[b * n + i] += 1 - (at - <float>i)
-                weights[b * n + i + 1] += at - <float>i
+                weights[b * n + i] += <float>(1 - (at - <double>i))
+                weights[b * n + i + 1] += <float>(at - <double>i)
                 ranges[2 * b] = min(ranges[2 * b], i)
                 ranges[2 * b + 1] = max(ranges[2 * b + 1], i + 2)
-    return samples
+    return s.count
+
+
+cdef inline void widen(float *high, float *low, Py_ssize_t *span, Py_ssize_t i, double weight) noexcept nogil:
+    high[i] = max(high[i], <float>weight)
+    low[i] = min(low[i], <float>weight)
+    span[0] = min(span[0], i)
+    span[1] = max(span[1], i + 1)
+
+
+cdef void axis_extremes(double start, double size, Py_ssize_t bins, int ratio, Py_ssize_t n, float *high, float *low, Py_ssize_t *ranges,
+                        bint *outside) noexcept nogil:
+    """high[b * n + i] and low[b * n + i]: the largest and smallest weight of input i in any sample of bin b, within the bin's range
+    (high < 0: in none); outside[b]: some sample of the bin lies outside."""
+    cdef samples_t s = samples_of(start, size, bins, ratio, n)
+    cdef double first, last, at
+    cdef Py_ssize_t b, i, k, seen
+    memset(ranges, 0, 2 * bins * sizeof(Py_ssize_t))
+    for i in range(bins * n):
+        high[i] = -1
+        low[i] = 2
+    for b in range(bins):
+        outside[b] = s.count > 0
+        if s.count == 0 or not within(&s, b, &first, &last):
+            continue
+        ranges[2 * b] = n
+        seen = 0
+        for k in range(<Py_ssize_t>first, <Py_ssize_t>last + 1):
+            at = place(&s, <double>b * s.count + <double>k)
+            if not (at >= -1 and at <= <double>n):
+                continue
+            seen = seen + 1
+            at = min(max(at, <double>0), <double>(n - 1))
+            i = <Py_ssize_t>at
+            widen(high + b * n, low + b * n, ranges + 2 * b, i, 1 - (at - <double>i))
+            # beyond the last pixel it stands for itself, and weighs nothing
+            widen(high + b * n, low + b * n, ranges + 2 * b, min(i + 1, n - 1), at - <double>i)
+        outside[b] = <double>seen < s.count
 
 
 cdef void roi_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
@@ -109,26 +169,30 @@ cdef void roi_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, c
     cdef float *y
     cdef Py_ssize_t ph, pw, r, c, block
     cdef int taps
-    cdef float x0, y0, x1, y1, width, height
-    cdef double count
+    cdef double x0, y0, x1, y1, width, height, count
     words[0] = words[1] = words[2] = 0
     if image < 0 or image >= g.x.n:
         words[0] = 1
         words[1] = image
         image = 0
-    x0 = roi[0] * g.scale - g.shift
-    y0 = roi[1] * g.scale - g.shift
-    x1 = roi[2] * g.scale - g.shift
-    y1 = roi[3] * g.scale - g.shift
+    x0 = <double>roi[0] * g.scale - g.shift
+    y0 = <double>roi[1] * g.scale - g.shift
+    x1 = <double>roi[2] * g.scale - g.shift
+    y1 = <double>roi[3] * g.scale - g.shift
     width = x1 - x0
     height = y1 - y0
     if not g.half:  # regions that are too small or turned around count as a pixel
-        width = max(width, <float>1)
-        height = max(height, <float>1)
-    count = axis_weights(y0, height, g.y.h, g.ratio, g.x.h, rows, ranges)
-    count = count * axis_weights(x0, width, g.y.w, g.ratio, g.x.w, columns, ranges + 2 * g.y.h)
+        width = max(width, <double>1)
+        height = max(height, <double>1)
     for block in range(g.y.blocks):
         fill_halo(&g.y, <float *>args[3], chunk, block)
+    x = <const float *>args[0] + g.x.offset + image * g.x.sn
+    y = <float *>args[3] + g.y.offset + chunk * g.y.sn
+    if g.largest:
+        roi_largest(g, x, y, y0, height, x0, width, scratch)
+        return
+    count = axis_weights(y0, height, g.y.h, g.ratio, g.x.h, rows, ranges)
+    count = count * axis_weights(x0, width, g.y.w, g.ratio, g.x.w, columns, ranges + 2 * g.y.h)
     for ph in range(g.y.h):
         for pw in range(g.y.w):
             taps = 0
@@ -137,14 +201,48 @@ cdef void roi_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, c
                     offsets[taps] = r * g.x.sh + c * g.x.lanes
                     weights[taps] = <float>(<double>rows[ph * g.x.h + r] * columns[pw * g.x.w + c] / count)
                     taps = taps + 1
-            x = <const float *>args[0] + g.x.offset + image * g.x.sn
-            y = <float *>args[3] + g.y.offset + chunk * g.y.sn + ph * g.y.sh + pw * g.y.lanes
             for block in range(g.y.blocks):
-                g.table.move.weigh(x + block * g.x.sp, offsets, weights, &taps, y + block * g.y.sp, 1)
+                g.table.move.weigh(x + block * g.x.sp, offsets, weights, &taps, y + block * g.y.sp + ph * g.y.sh + pw * g.y.lanes, 1)
 
 
-def build_roi_align(inputs, outputs, *, scale, ratio, half_pixel) -> Launch:
-    """Means over bilinear samples in the bins of regions.
+cdef void roi_largest(const roi_t *g, const float *x, float *y, double y0, double height, double x0, double width, char *scratch) noexcept nogil:
+    """The largest weighted corner of all samples of each bin.
+
+    A corner's weight is a row's times a column's, and rounding is monotonic: of all samples that have a pixel as a corner, the
+    largest product is that of the largest or of the smallest weights, by the sign of the pixel. So a bin reads a pixel once.
+    """
+    cdef Py_ssize_t *ranges = <Py_ssize_t *>scratch
+    cdef Py_ssize_t *offsets = ranges + 2 * (g.y.h + g.y.w)
+    cdef float *high = <float *>(offsets + g.x.h * g.x.w)
+    cdef float *low = high + g.x.h * g.x.w
+    cdef float *row_high = low + g.x.h * g.x.w
+    cdef float *row_low = row_high + g.y.h * g.x.h
+    cdef float *column_high = row_low + g.y.h * g.x.h
+    cdef float *column_low = column_high + g.y.w * g.x.w
+    cdef bint *outside = <bint *>(column_low + g.y.w * g.x.w)
+    cdef Py_ssize_t ph, pw, r, c, taps, block
+    axis_extremes(y0, height, g.y.h, g.ratio, g.x.h, row_high, row_low, ranges, outside)
+    axis_extremes(x0, width, g.y.w, g.ratio, g.x.w, column_high, column_low, ranges + 2 * g.y.h, outside + g.y.h)
+    for ph in range(g.y.h):
+        for pw in range(g.y.w):
+            taps = 0
+            for r in range(ranges[2 * ph], ranges[2 * ph + 1]):
+                if row_high[ph * g.x.h + r] < 0:
+                    continue
+                for c in range(ranges[2 * (g.y.h + pw)], ranges[2 * (g.y.h + pw) + 1]):
+                    if column_high[pw * g.x.w + c] < 0:
+                        continue
+                    offsets[taps] = r * g.x.sh + c * g.x.lanes
+                    high[taps] = row_high[ph * g.x.h + r] * column_high[pw * g.x.w + c]
+                    low[taps] = row_low[ph * g.x.h + r] * column_low[pw * g.x.w + c]
+                    taps = taps + 1
+            for block in range(g.y.blocks):
+                g.table.image.weigh_max(x + block * g.x.sp, offsets, high, low, taps, outside[ph] or outside[g.y.h + pw],
+                                        y + block * g.y.sp + ph * g.y.sh + pw * g.y.lanes)
+
+
+def build_roi_align(inputs, outputs, *, scale, ratio, half_pixel, mode="avg") -> Launch:
+    """Means over bilinear samples in the bins of regions, or the largest weighted corner of them.
 
     Parameters
     ----------
@@ -159,6 +257,7 @@ def build_roi_align(inputs, outputs, *, scale, ratio, half_pixel) -> Launch:
         Samples per bin and axis; 0 for as many as a bin has pixels.
     half_pixel : bool
         Whether pixels' centres are at halves, and regions may be smaller than a pixel.
+    mode : {"avg", "max"}
 
     Raises
     ------
@@ -182,9 +281,12 @@ def build_roi_align(inputs, outputs, *, scale, ratio, half_pixel) -> Launch:
     if ratio < 0 or ratio >= 1 << 20 or g.x.h * g.x.w >= 1 << 30:
         raise ValueError(f"roi_align: {ratio} samples, planes of {g.x.h} by {g.x.w}")
     g.scale, g.shift, g.ratio, g.half, g.wide = scale, 0.5 if half_pixel else 0.0, ratio, half_pixel, i_view.dtype == np.int64
+    g.largest = ("avg", "max").index(mode)
     scratch = 2 * (g.y.h + g.y.w) * sizeof(Py_ssize_t) + g.x.h * g.x.w * (sizeof(Py_ssize_t) + sizeof(float))
     scratch += (g.y.h * g.x.h + g.y.w * g.x.w) * sizeof(float)
-    return make_launch("roi_align", roi_chunk, &g, sizeof(g), g.y.n, scratch,
+    if g.largest:  # of weights the largest and the smallest, and whether samples lie outside
+        scratch += (g.x.h * g.x.w + g.y.h * g.x.h + g.y.w * g.x.w) * sizeof(float) + (g.y.h + g.y.w) * sizeof(bint)
+    return make_launch(f"roi_align {mode}", roi_chunk, &g, sizeof(g), g.y.n, scratch,
                        (x_view.nbytes, r_view.nbytes, i_view.nbytes, y_view.nbytes, w_view.nbytes), 16.0 * y_view.size,
                        x_view.nbytes + 2 * y_view.nbytes)
 
@@ -217,65 +319,67 @@ cdef struct grid_t:
     Py_ssize_t pieces, piece
 
 
-cdef inline float reflected(float v, float low, float high) noexcept nogil:
+cdef inline double reflected(double v, double low, double high) noexcept nogil:
     """Mirrored at the borders until it lies between them."""
-    cdef double span = <double>high - low, away, rest
+    cdef double span = high - low, away, rest
     if span <= 0:
         return low
     if v < low:
-        away = <double>low - v
+        away = low - v
     elif v > high:
-        away = <double>v - high
+        away = v - high
     else:
         return v
     rest = fmod(away, span)
     # an even number of whole spans away: the side that it came from
     if fmod((away - rest) / span + 0.5, 2.0) < 1.0:
-        return <float>(low + rest) if v < low else <float>(high - rest)
-    return <float>(high - rest) if v < low else <float>(low + rest)
+        return low + rest if v < low else high - rest
+    return high - rest if v < low else low + rest
 
 
-cdef inline Py_ssize_t tap(float i, Py_ssize_t n, const grid_t *g) noexcept nogil:
+cdef inline Py_ssize_t tap(double i, Py_ssize_t n, const grid_t *g) noexcept nogil:
     """The pixel for a whole coordinate, which is finite; -1 where there is none."""
-    cdef float low, high
-    if i >= 0 and i <= <float>(n - 1):
+    if i >= 0 and i <= <double>(n - 1):
         return <Py_ssize_t>i
     if g.padding == ZEROS:
         return -1
     if g.padding == REFLECTION:
-        low = 0 if g.corners else -0.5
-        high = <float>(n - 1) if g.corners else <float>n - <float>0.5
-        i = reflected(i, low, high)
-        i = <float><Py_ssize_t>i
-    return <Py_ssize_t>min(max(i, <float>0), <float>(n - 1))
+        i = reflected(i, 0 if g.corners else -0.5, <double>(n - 1) if g.corners else <double>n - 0.5)
+        i = <double><Py_ssize_t>i
+    return <Py_ssize_t>min(max(i, <double>0), <double>(n - 1))
 
 
-cdef inline int axis_taps(float v, Py_ssize_t n, const grid_t *g, Py_ssize_t *at, float *weights) noexcept nogil:
-    """Pixels and weights along an axis of n for a normalised coordinate; returns their number."""
-    cdef float low = 0 if g.corners else -0.5
-    cdef float high = <float>(n - 1) if g.corners else <float>n - <float>0.5
-    cdef float base, t, a = -0.75
+cdef inline int axis_taps(double v, Py_ssize_t n, const grid_t *g, Py_ssize_t *at, float *weights) noexcept nogil:
+    """Pixels and weights along an axis of n for a normalised coordinate; returns their number.
+
+    In double, in which pixels' coordinates are exact: no rounding decides which pixels those are.
+    """
+    cdef double low = 0 if g.corners else -0.5
+    cdef double high = <double>(n - 1) if g.corners else <double>n - 0.5
+    cdef double base
+    cdef float t, a = -0.75
     cdef float w[4]
     cdef int k, first = 0, taps = 1, count = 0
     cdef Py_ssize_t i
-    v = (v + 1) / 2 * <float>(n - 1) if g.corners else ((v + 1) * <float>n - 1) / 2
+    v = (v + 1) / 2 * <double>(n - 1) if g.corners else ((v + 1) * <double>n - 1) / 2
     if not (v > -1e18 and v < 1e18):
         if g.padding == ZEROS:
             return 0
         v = 0 if v != v else (low if v < 0 else high)
     if g.mode == NEAREST:
-        v = rintf(v)
+        v = rint(v)
     if v < low or v > high:
         if g.padding == BORDER:
-            v = min(max(v, <float>0), <float>(n - 1))
+            if g.mode != CUBIC:  # of which each tap is clamped: the weights are those of the place outside
+                v = min(max(v, <double>0), <double>(n - 1))
         elif g.padding == REFLECTION:
             v = reflected(v, low, high)
     w[0] = 1
     if g.mode == NEAREST:
-        base = <float><int64_t>v
+        base = <double><int64_t>v
     else:
-        base = floorf(v)
-        t = v - base
+        base = floor(v)
+        t = <float>(v - base)
         if g.mode == LINEAR:
             taps = 2
             w[0] = 1 - t
@@ -287,7 +391,7 @@ cdef inline int axis_taps(float v, Py_ssize_t n, const grid_t *g, Py_ssize_t *at
             w[2] = ((a + 2) * (1 - t) - (a + 3)) * (1 - t) * (1 - t) + 1
             w[3] = ((a * (2 - t) - 5 * a) * (2 - t) + 8 * a) * (2 - t) - 4 * a
     for k in range(taps):
-        i = tap(base + <float>(first + k), n, g)
+        i = tap(base + <double>(first + k), n, g)
         if i >= 0 and w[k] != 0:
             at[count] = i
             weights[count] = w[k]

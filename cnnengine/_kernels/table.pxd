@@ -3,6 +3,7 @@
 # that they were built for, so that a plan keeps working on the instruction set that it was made for.
 
 from cnnengine._kernels.tiles.conv cimport ConvTiles
+from cnnengine._kernels.tiles.image cimport ImageTiles
 from cnnengine._kernels.tiles.move cimport MoveTiles
 from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
@@ -26,3 +27,4 @@ cdef struct KernelTable:
     MoveTiles move
     NormTiles norm
     RecurrentTiles recurrent
+    ImageTiles image

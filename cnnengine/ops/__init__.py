@@ -180,6 +180,8 @@ INDEX: dict[str, str] = {
     "StringSplit": "text",
     # detection
     "NonMaxSuppression": "detection",
+    "AffineGrid": "affine",
+    "Col2Im": "columns",
     "DeformConv": "deform",
     "GridSample": "sample",
     "RoiAlign": "sample",

@@ -142,6 +142,10 @@ class Lowering(Protocol):
         """A plain intermediate buffer."""
         ...
 
+    def temp_planes(self, shape: tuple[int, ...]) -> Operand:
+        """A float32 intermediate buffer in planes of `lanes` channels, one group; its writer must write the halo."""
+        ...
+
     def faults(self, n: int) -> Operand:
         """Words of int64 in which `n` chunks report an index outside of its axis: (whether, the index, the axis) each.
 

@@ -8,18 +8,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .._kernels.conv import pack_bias, pack_conv
 from ..errors import ModelError, ShapeError
 from ..graph import TensorSpec
 from ..records import dataclass
-from .base import ROUNDING, NodeRecord, Operator
-from .common import required
+from .base import ROUNDING, Lowering, NodeRecord, Operator
+from .common import FLOAT32, required
 
 Specs = Sequence[TensorSpec | None]
 
 
 @dataclass(frozen=True)
 class DeformConv(Operator):
-    """ONNX DeformConv (19, 22), any number of spatial axes, in NumPy.
+    """ONNX DeformConv (19, 22), any number of spatial axes; over two, by kernels.
 
     For each tap of the kernel the channels are sampled, linearly and with zeros outside, where the regular grid and the offset
     put it; the samples are columns that the weights multiply.
@@ -129,3 +130,54 @@ class DeformConv(Operator):
         rows = w.reshape(self.group, w.shape[0] // self.group, -1)
         y = (rows @ columns.reshape(n, self.group, rows.shape[2], -1)).reshape(shape)
         return [y if bias is None else y + bias.reshape(-1, *(1,) * len(out))]
+
+    def lower(self, ctx: Lowering) -> bool:
+        """The samples of all taps in planes, (group, tap, channel), and a 1x1 convolution of them."""
+        x, w, bias = ctx.inputs[0], ctx.const(1), ctx.const(3)
+        given = [spec for spec in ctx.inputs if spec is not None]
+        if x is None or w is None or len(x.concrete) != 4 or any(spec.dtype != FLOAT32 for spec in given):
+            return False
+        has_bias, has_mask = (len(ctx.inputs) > i and ctx.inputs[i] is not None for i in (3, 4))
+        if has_bias and bias is None:
+            return False
+        (n, c, _, _), g, lanes = x.concrete, self.group, ctx.lanes
+        if any(k > 1 and c % (k * lanes) for k in (g, self.offset_group)) or 0 in x.concrete or 0 in ctx.outputs[0].concrete:
+            return False
+        strides, dilations, pads = self._window(2)
+        o, cg, kh, kw = w.shape
+        padded = -(-cg // lanes) * lanes
+        columns = ctx.temp_planes((n, g * kh * kw * padded, *ctx.outputs[0].concrete[2:]))
+        ctx.call(
+            "deform_columns",
+            (ctx.planes(0), ctx.plain(2), ctx.plain(4) if has_mask else None),
+            (columns,),
+            kernel=(kh, kw),
+            strides=strides,
+            dilations=dilations,
+            pads=pads[:2],
+            group=g,
+            parts=self.offset_group,
+        )
+
+        def flat() -> np.ndarray:
+            rows = np.zeros((o, kh * kw, padded), np.float32)
+            rows[:, :, :cg] = w.reshape(o, cg, kh * kw).transpose(0, 2, 1)
+            packed: np.ndarray = pack_conv(rows.reshape(o, kh * kw * padded, 1), g, lanes)
+            return packed
+
+        names = (ctx.name(1), ctx.name(3) if has_bias else "")
+        ctx.call(
+            "conv",
+            [
+                columns,
+                ctx.pack(("deform", *names, g, lanes), flat),
+                ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g)),
+                None,
+            ],
+            [ctx.out_planes(groups=g)],
+            taps=[(0, 0, 0)],
+            stride=(1, 1, 1),
+            groups=g,
+            activation=None,
+        )
+        return True

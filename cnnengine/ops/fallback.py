@@ -137,7 +137,6 @@ CHECKED: dict[tuple[str, str], Checked] = {
         refuses=_scores_before_softcap,
     ),
     ("", "CenterCropPad"): Checked((18,), {"axes": ANY}, inputs=2, dtypes="float32 float64 int32 int64 uint8"),
-    ("", "Col2Im"): Checked((18,), {"dilations": ANY, "pads": ANY, "strides": ANY}, inputs=3),
     ("", "Compress"): Checked((9, 11, 28), {"axis": ANY}, inputs=2, dtypes="float32 float64 int32 int64 uint8 bool"),
     ("", "CumProd"): Checked((26,), {"exclusive": (0, 1), "reverse": (0, 1)}, inputs=2, dtypes="float32 float64 int32 int64"),
     ("", "Det"): Checked((11, 22), dtypes="float32 float64"),

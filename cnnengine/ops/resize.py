@@ -285,16 +285,46 @@ class Resize(Operator):
         if all(self._keeps(*axis) for axis in zip(x.concrete, out, factors, regions, strict=True)):
             ctx.same()
             return True
-        tapped = self.mode == "cubic" or self.coordinates == "tf_crop_and_resize" or (self.antialias and self.mode != "nearest")
-        if tapped or self.exclude_outside or out[:2] != x.concrete[:2] or factors[:2] != (1, 1):
+        if out[:2] != x.concrete[:2] or factors[:2] != (1, 1) or regions[:2] != [(0.0, 1.0)] * 2:
             return self._lower_as_products(ctx, out, factors, regions)
-        tables = []
-        for n, m, scale in zip(x.concrete[2:], out[2:], factors[2:], strict=True):
-            index, weights = self.taps(n, m, scale)
-            second = weights[:, 1] if weights.shape[1] > 1 else np.zeros(m)
-            tables.append((index[:, 0], index[:, -1], second.astype(np.float32)))
-        ctx.call("resize", (ctx.planes(0),), (ctx.out_planes(),), tables=tuple(tables))
+        # few channels fill few lanes; what lies plain stays so
+        in_planes = ctx.is_planes(0) and 2 * out[1] > ctx.lanes
+        axes = list(zip(x.concrete[2:], out[2:], factors[2:], regions[2:], strict=True))
+        shrinks = self.antialias and any(factor < 1 for factor in factors)
+        tapped = self.mode == "cubic" or self.exclude_outside or self.coordinates == "tf_crop_and_resize" or shrinks
+        if in_planes and (self.mode == "nearest" or not tapped) and self.coordinates != "tf_crop_and_resize":
+            tables = []
+            for n, m, scale, region in axes:
+                index, weights = self.taps(n, m, scale, *region)
+                second = weights[:, 1] if weights.shape[1] > 1 else np.zeros(m)
+                tables.append((index[:, 0], index[:, -1], second.astype(np.float32)))
+            ctx.call("resize", (ctx.planes(0),), (ctx.out_planes(),), tables=tuple(tables))
+            return True
+        given = {"tables": tuple(self._table(*axis) for axis in axes), "value": self.extrapolation}
+        if in_planes:
+            ctx.call("resample", (ctx.planes(0),), (ctx.out_planes(),), **given)
+        else:
+            ctx.call("resample", (ctx.plain(0),), (ctx.out_plain(),), **given)
         return True
+
+    def _table(self, n: int, m: int, scale: Fraction, region: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of one axis: how many taps each output pixel has, and their indices and weights, one output after the other.
+
+        Taps outside join the pixel that they stand for; pixels that are extrapolated have none.
+        """
+        if self._keeps(n, m, scale, region):
+            return np.ones(n, np.int64), np.arange(n), np.ones(n, np.float32)
+        index, weights = self.taps(n, m, scale, *region)
+        base = index.min(1)
+        joined = np.zeros((m, int((index.max(1) - base).max()) + 1))
+        np.add.at(joined, (np.arange(m)[:, None], index - base[:, None]), weights)
+        weighs, steps = joined != 0, np.arange(joined.shape[1])
+        first = weighs.argmax(1)
+        last = np.where(weighs.any(1), joined.shape[1] - 1 - weighs[:, ::-1].argmax(1), first)
+        kept = (steps >= first[:, None]) & (steps <= last[:, None])
+        if self.coordinates == "tf_crop_and_resize":
+            kept &= ~self.off(n, self.positions(n, m, scale, *region))[:, None]
+        return kept.sum(1), (base[:, None] + steps)[kept], joined[kept].astype(np.float32)
 
     def _lower_as_products(
         self, ctx: Lowering, out: tuple[int, ...], factors: tuple[Fraction, ...], regions: list[tuple[float, float]]
@@ -308,9 +338,8 @@ class Resize(Operator):
         for axis, (n, m, scale, region) in enumerate(zip(shape, out, factors, regions, strict=True)):
             if self._keeps(n, m, scale, region):
                 continue
-            if self.coordinates == "tf_crop_and_resize":
-                if self.off(n, self.positions(n, m, scale, *region)).any():
-                    return False  # the extrapolated border is made by the reference
+            if self.coordinates == "tf_crop_and_resize" and self.off(n, self.positions(n, m, scale, *region)).any():
+                return False  # the extrapolated border is made by the reference
             if n * m > PRODUCT_LIMIT:
                 return False
             index, weights = self.taps(n, m, scale, *region)

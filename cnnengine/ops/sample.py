@@ -71,14 +71,12 @@ class RoiAlign(Operator):
             return [TensorSpec(x.dtype, (None, None, self.output_height, self.output_width))]
         return [TensorSpec(x.dtype, self._shape(x.concrete, rois.concrete, images.concrete))]
 
-    def _samples(self, start: np.ndarray, size: np.ndarray, bins: int, n: int) -> tuple[Any, Any, Any, Any]:
+    def _samples(self, start: float, size: float, bins: int, n: int) -> tuple[Any, Any, Any, Any]:
         """Of one region along an axis, (bins, samples) each: the lower and upper pixel, and their weights (0 outside)."""
         count = self.sampling_ratio or max(int(np.ceil(size / bins)), 0)
-        at = (
-            start
-            + np.arange(bins)[:, None] * (size / bins)
-            + (np.arange(count) + start.dtype.type(0.5)) * (size / bins) / max(count, 1)
-        )
+        # one rounded division: a place that lies on a border exactly is found there
+        odd = 2.0 * np.arange(bins * count).reshape(bins, count) + 1
+        at = start + size * odd / (2.0 * bins * max(count, 1))
         inside = (at >= -1) & (at <= n)
         at = np.clip(np.where(inside, at, 0), 0, n - 1)
         low = at.astype(np.int64)
@@ -98,7 +96,8 @@ class RoiAlign(Operator):
                 received=int(bad[0]),
             )
         y = np.zeros(shape, x.dtype)
-        scaled = rois * rois.dtype.type(self.spatial_scale) - rois.dtype.type(0.5 if self.half_pixel else 0)
+        # in double, in which products of float32 are exact: no rounding moves a sample across a border
+        scaled = rois.astype(np.float64) * self.spatial_scale - (0.5 if self.half_pixel else 0)
         for r, (x0, y0, x1, y1) in enumerate(scaled):
             width, height = x1 - x0, y1 - y0
             if not self.half_pixel:  # regions that are too small or turned around count as a pixel
@@ -122,7 +121,7 @@ class RoiAlign(Operator):
 
     def lower(self, ctx: Lowering) -> bool:
         x, rois, images = ctx.inputs[:3]
-        if x is None or rois is None or images is None or self.mode != "avg" or x.dtype != FLOAT32 or rois.dtype != FLOAT32:
+        if x is None or rois is None or images is None or x.dtype != FLOAT32 or rois.dtype != FLOAT32:
             return False
         if images.dtype not in (np.int32, np.int64) or 0 in x.concrete:
             return False
@@ -136,6 +135,7 @@ class RoiAlign(Operator):
             scale=self.spatial_scale,
             ratio=self.sampling_ratio,
             half_pixel=self.half_pixel,
+            mode=self.mode,
         )
         return True
 
@@ -198,7 +198,7 @@ class GridSample(Operator):
         v = np.where(known, v, np.where(np.isnan(v), 0, np.where(v < 0, low, high))).astype(v.dtype)
         if self.mode == "nearest":
             v = np.rint(v)
-        if self.padding_mode == "border":
+        if self.padding_mode == "border" and self.mode != "cubic":  # of which each tap is clamped below
             v = np.where((v < low) | (v > high), np.clip(v, 0, n - 1), v)
         elif self.padding_mode == "reflection":
             v = self._mirrored(v, low, high)
@@ -230,7 +230,7 @@ class GridSample(Operator):
         if 0 in shape:
             return [np.zeros(shape, x.dtype)]
         spatial = x.shape[2:]
-        places = grid.astype(np.float32 if x.dtype.itemsize <= 4 else np.float64)
+        places = grid.astype(np.float64)  # in which pixels' coordinates are exact
         with np.errstate(all="ignore"):  # places may be no numbers
             each = [self._taps(places[..., len(spatial) - 1 - axis], n) for axis, n in enumerate(spatial)]
         image = np.arange(x.shape[0]).reshape(-1, *(1,) * len(spatial))

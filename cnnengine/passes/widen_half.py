@@ -33,6 +33,7 @@ _ALL = frozenset(
         "Concat",
         "Conv",
         "ConvTranspose",
+        "DeformConv",
         "Cos",
         "Cosh",
         "Div",
@@ -101,8 +102,10 @@ _ALL = frozenset(
 _SOME: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(
         [
+            "AffineGrid",
             "ArgMax",
             "ArgMin",
+            "Col2Im",
             "CumSum",
             "DepthToSpace",
             "Dropout",
@@ -139,7 +142,9 @@ _SOME: dict[str, tuple[int, ...]] = {
         ],
         (0,),
     ),
+    "GridSample": (0, 1),
     "Pad": (0, 2),
+    "RoiAlign": (0, 1),
     "ScatterElements": (0, 2),
     "ScatterND": (0, 2),
     "Where": (1, 2),
@@ -182,6 +187,9 @@ _KEEP_OUTPUT: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("LayerNormalization", "MaxPool", "TopK"), (0,)),
 }
 """Operators of whose outputs only these have the element type; of others, all."""
+
+_BY_FIRST = frozenset(["GridSample"])
+"""Operators whose inputs may differ in type, and whose outputs have the first one's."""
 
 
 def is_half(dtype: np.dtype) -> bool:
@@ -247,6 +255,8 @@ def widen_half(graph: Graph) -> Graph:
         dtype = known[node.inputs[halves[0]]]
         inputs = tuple(twin(n) if i in typed_inputs and n else n for i, n in enumerate(node.inputs))
         typed = _KEEP_OUTPUT.get(kind, range(len(node.outputs)))
+        if kind in _BY_FIRST and 0 not in halves:
+            typed = ()
         outputs, casts = list(node.outputs), []
         for i in typed:
             if i < len(outputs) and outputs[i]:

@@ -390,6 +390,9 @@ class NodeContext:
     def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> BufferRef:
         return BufferRef(Buffer("arena", tuple(shape), np.dtype(dtype)), tuple(shape))
 
+    def temp_planes(self, shape: tuple[int, ...]) -> BufferRef:
+        return BufferRef(Buffer("arena", tuple(shape), FLOAT32, self.lanes, 1), tuple(shape))
+
     def faults(self, n: int) -> BufferRef:
         buffer = Buffer("arena", (3 * n,), np.dtype(np.int64), fault=(self._node, self._operator))
         return BufferRef(buffer, buffer.shape)

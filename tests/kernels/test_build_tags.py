@@ -12,7 +12,7 @@ import pytest
 import cnnengine
 from cnnengine._kernels import dispatch
 
-FAMILIES = ("conv", "move", "norm", "pool", "vector")
+FAMILIES = ("conv", "image", "move", "norm", "pool", "vector")
 
 STALE = """
 import ctypes, importlib.machinery, sys, types
