@@ -454,7 +454,7 @@ class OrtValue:
 def _dtype(element_type: Any) -> np.dtype:
     """A dtype from a dtype, a scalar type or an ONNX number."""
     dtype: np.dtype
-    if isinstance(element_type, int | np.integer):
+    if hasattr(type(element_type), "__index__"):
         wanted = arguments.integer(element_type, "element_type", None, None)
         for name, (_, number) in TYPE_NAMES.items():
             if number == wanted:

@@ -55,4 +55,7 @@ def test_a_frozen_program_finds_the_kernels(installed: Path, environment: dict[s
     x = np.random.default_rng(0).standard_normal((2, 1, 32, 32)).astype(np.float32)
     np.testing.assert_array_equal(np.array(told["scores"], np.float32), cnnengine.load(MODEL, threads=1)(x))
     assert (told["relu"], told["isa"], told["frozen"]) == (True, cnnengine.show_config()["isa"], True)
-    assert told["version"] == run(installed, "-c", "import cnnengine; print(cnnengine.__version__)", cwd=tmp_path, env=environment).strip()
+    assert (
+        told["version"]
+        == run(installed, "-c", "import cnnengine; print(cnnengine.__version__)", cwd=tmp_path, env=environment).strip()
+    )
