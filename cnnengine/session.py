@@ -460,7 +460,7 @@ def _dtype(element_type: Any) -> np.dtype:
             if number == wanted:
                 dtype = np.dtype(name)
                 return dtype
-    elif element_type is not None:  # which NumPy takes for float64
+    elif element_type is not None and not isinstance(element_type, np.generic):  # NumPy takes None for float64
         try:
             dtype = np.dtype(element_type)
         except Exception:  # TypeError, and what texts that are no dtype's raise

@@ -1,4 +1,4 @@
-"""Arguments of the public surface: wrong integers, numbers and arrays are refused by name, and integers of every kind are taken."""
+"""Arguments of the public surface: wrong integers, numbers and arrays are refused, integers of every kind are taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What PyInstaller asks for by the entry point `pyinstaller40`: the folder of the hooks for programs that are frozen with cnnengine."""
+"""What PyInstaller asks for by the entry point `pyinstaller40`: the folder of the hooks for programs that use cnnengine."""
 
 from __future__ import annotations
 
