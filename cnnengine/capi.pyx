@@ -258,18 +258,26 @@ cdef int check_options(const cnne_options *options) noexcept nogil:
     return CNNE_OK
 
 
+# What needs the GIL is in functions of its own: a nogil function with Python objects takes the GIL on its way out, whatever way.
+
+cdef int load_with_gil(const char *path, const void *data, size_t size, const cnne_options *options, cnne_model *model) noexcept with gil:
+    try:
+        if path != NULL:
+            model[0] = make_model((<bytes>path).decode("utf-8", "surrogateescape"), options)
+        else:
+            model[0] = make_model(PyBytes_FromStringAndSize(<const char *>data, size), options)
+    except BaseException as error:
+        return failed(error)
+    return CNNE_OK
+
+
 cdef int cnne_load(const char *path, const cnne_options *options, cnne_model *model) noexcept nogil:
     cdef int status = check_options(options)
     if status or python_gone():
         return status or CNNE_ERROR_INTERNAL
     if path == NULL or model == NULL:
         return fail(CNNE_ERROR_ARGUMENT, "path or model is NULL")
-    with gil:
-        try:
-            model[0] = make_model((<bytes>path).decode("utf-8", "surrogateescape"), options)
-        except BaseException as error:
-            return failed(error)
-    return CNNE_OK
+    return load_with_gil(path, NULL, 0, options, model)
 
 
 cdef int cnne_load_memory(const void *data, size_t size, const cnne_options *options, cnne_model *model) noexcept nogil:
@@ -280,12 +288,7 @@ cdef int cnne_load_memory(const void *data, size_t size, const cnne_options *opt
         return fail(CNNE_ERROR_ARGUMENT, "data or model is NULL")
     if size > <size_t>1 << 31:
         return fail(CNNE_ERROR_ARGUMENT, "ONNX messages have at most 2 GiB")
-    with gil:
-        try:
-            model[0] = make_model(PyBytes_FromStringAndSize(<const char *>data, size), options)
-        except BaseException as error:
-            return failed(error)
-    return CNNE_OK
+    return load_with_gil(NULL, data, size, options, model)
 
 
 cdef int cnne_model_free(cnne_model model) noexcept nogil:
@@ -483,10 +486,27 @@ cdef uint64_t make_workspace(model, const cnne_tensor *inputs, int32_t count, ui
 cdef uint64_t NEEDS_PYTHON = <uint64_t>-1   # never a handle
 
 
+cdef int new_with_gil(model_t *m, const cnne_tensor *inputs, int32_t count, uint32_t flags, cnne_workspace *workspace) noexcept with gil:
+    cdef uint64_t made
+    cdef int status
+    try:
+        made = make_workspace(<object>m.held.object, inputs, count, flags)
+        if made == NEEDS_PYTHON:
+            nodes = (<object>m.held.object).host_nodes()
+            error_set((f"nodes run in Python: {', '.join(nodes[:8])}" if nodes else "shapes depend on the data").encode())
+            return CNNE_ERROR_NEEDS_PYTHON
+        workspace[0] = made
+    except BaseException as error:
+        status = failed(error)
+        if status == CNNE_ERROR_INPUT and isinstance(error, errors.InputError) and error.message == "has the wrong dtype":
+            return CNNE_ERROR_DTYPE
+        return status
+    return CNNE_OK
+
+
 cdef int cnne_workspace_new(cnne_model model, const cnne_tensor *inputs, int32_t count, uint32_t flags,
                             cnne_workspace *workspace) noexcept nogil:
     cdef int busy, status = CNNE_OK
-    cdef uint64_t made
     cdef model_t *m
     if python_gone():
         return CNNE_ERROR_INTERNAL
@@ -499,19 +519,7 @@ cdef int cnne_workspace_new(cnne_model model, const cnne_tensor *inputs, int32_t
         error_at("wrong number", "of", 0, m.n_inputs, count)
         status = CNNE_ERROR_ARGUMENT
     else:
-        with gil:
-            try:
-                made = make_workspace(<object>m.held.object, inputs, count, flags)
-                if made == NEEDS_PYTHON:
-                    nodes = (<object>m.held.object).host_nodes()
-                    status = CNNE_ERROR_NEEDS_PYTHON
-                    error_set((f"nodes run in Python: {', '.join(nodes[:8])}" if nodes else "shapes depend on the data").encode())
-                else:
-                    workspace[0] = made
-            except BaseException as error:
-                status = failed(error)
-                if status == CNNE_ERROR_INPUT and isinstance(error, errors.InputError) and error.message == "has the wrong dtype":
-                    status = CNNE_ERROR_DTYPE
+        status = new_with_gil(m, inputs, count, flags, workspace)
     drop_model(model)
     return status
 

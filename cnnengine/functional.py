@@ -121,7 +121,9 @@ def _int(value: Any, name: str) -> int:
 
 def _is_listed(value: Any) -> bool:
     """Whether there is one for each axis; a 0-d array is a number."""
-    return isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
 def _ints(value: Any, name: str, rank: int, low: int = 1) -> tuple[int, ...]:

@@ -500,6 +500,7 @@ class Model:
     def whole_plan(self, shapes: Mapping[str, Sequence[int]]) -> Segment | None:
         """The one compiled plan of the whole model for these shapes; None where nodes run in Python or it takes several."""
         self.prepare(shapes)
+        shapes = {name: arguments.extents(shape, name, model=self._name) for name, shape in shapes.items()}
         program = self._opened()
         if not program.graph.nodes:
             return None

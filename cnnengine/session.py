@@ -456,13 +456,13 @@ class OrtValue:
 def _dtype(element_type: Any) -> np.dtype:
     """A dtype from a dtype, a scalar type or an ONNX number."""
     dtype: np.dtype
-    if isinstance(element_type, int | np.integer):
+    if hasattr(type(element_type), "__index__"):
         wanted = arguments.integer(element_type, "element_type", None, None)
         for name, (_, number) in TYPE_NAMES.items():
             if number == wanted:
                 dtype = np.dtype(name)
                 return dtype
-    elif element_type is not None:  # which NumPy takes for float64
+    elif element_type is not None and not isinstance(element_type, np.generic):  # NumPy takes None for float64
         try:
             dtype = np.dtype(element_type)
         except Exception:  # TypeError, and what texts that are no dtype's raise

@@ -15,7 +15,7 @@ FLOORS = [
     ["ops", "passes", "functional", "onnx_functions"],
     ["importer", "lowering", "config"],
     ["model"],
-    ["report", "session", "capi", "backend", "bench"],
+    ["report", "session", "capi", "backend", "bench", "__pyinstaller"],
     ["cli"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

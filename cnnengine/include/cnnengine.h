@@ -3,7 +3,7 @@
  *
  * In an extension module:
  *
- *     #include <Python.h>
+ *     #include <Python.h>                          // first, as always; cnnengine.h includes it where it was not
  *     #include <cnnengine.h>
  *     if (cnne_import() < 0) return NULL;          // once per source file that calls cnne_ functions, with the GIL
  *
@@ -14,6 +14,15 @@
  */
 #ifndef CNNENGINE_H
 #define CNNENGINE_H
+/* cnne_import needs Python.h, which may come after this file or not at all; without Python's headers there are types alone. */
+#if !defined(Py_PYTHON_H) && defined(__has_include)
+#if __has_include(<Python.h>)
+#ifndef PY_SSIZE_T_CLEAN
+#define PY_SSIZE_T_CLEAN
+#endif
+#include <Python.h>
+#endif
+#endif
 #include <stddef.h>
 #include <stdint.h>
 
@@ -59,7 +68,7 @@ enum {
 typedef struct cnne_options {
     uint32_t size;                  /* sizeof(cnne_options): later versions have more fields */
     uint32_t flags;
-    int32_t threads;                /* of one run; 0: as the environment says (docs/threads.md) */
+    int32_t threads;                /* of one run, 256 at most; 0: as the environment says (docs/threads.md) */
 } cnne_options;
 
 typedef struct cnne_info {
@@ -142,7 +151,8 @@ CNNE_INLINE int cnne_workspace_output(cnne_workspace workspace, int32_t index, c
     return CNNE_CALL_(workspace_output, (workspace, index, info));
 }
 /* Run on the caller's buffers: never takes the GIL, allocates nothing after the first run, unless the workspace was made with
- * CNNE_ALLOW_PYTHON for a model that needs it. An output whose data is NULL is not given. Inputs and outputs must not overlap. */
+ * CNNE_ALLOW_PYTHON for a model that needs it. An output whose data is NULL is not given. An input that an output overlaps is copied
+ * first, so a model may be run in place; outputs must not overlap one another. */
 CNNE_INLINE int cnne_run(cnne_workspace workspace, const cnne_tensor *inputs, int32_t n_inputs, const cnne_tensor *outputs,
                          int32_t n_outputs)
 {

@@ -14,8 +14,10 @@ cdef int classify_all(cnne_workspace workspace, const float[:, ::1] images, cons
     cdef cnne_tensor x, y
     cdef Py_ssize_t i, k
     cdef int status
-    x.dtype, x.rank, x.dims, x.strides = input.dtype, input.rank, input.dims, NULL
-    y.dtype, y.rank, y.dims, y.strides = output.dtype, output.rank, output.dims, NULL
+    x.dtype, x.rank, x.strides = input.dtype, input.rank, NULL
+    x.dims = input.dims                 # on lines of their own: a tuple would go through a pointer that is not const
+    y.dtype, y.rank, y.strides = output.dtype, output.rank, NULL
+    y.dims = output.dims
     for i in range(images.shape[0]):
         x.data = <void *>&images[i, 0]
         y.data = &scores[i, 0]

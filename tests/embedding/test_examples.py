@@ -59,6 +59,35 @@ def test_c_call_time_runs(c_programs: Path, environment: dict[str, str], tmp_pat
     assert printed.endswith(" ns\n") and float(printed.split()[0]) > 0
 
 
+def test_c_call_time_takes_a_dynamic_batch(c_programs: Path, environment: dict[str, str]) -> None:
+    printed = run(c_programs / "call_time", MODEL, 10, env=environment)
+    assert printed.endswith(" ns\n") and float(printed.split()[0]) > 0
+
+
+def test_c_call_time_says_what_is_wrong(c_programs: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    import subprocess
+
+    x, y, z = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in "xyz")
+    graph = helper.make_graph([helper.make_node("Add", ["x", "y"], ["z"])], "add", [x, y], [z])
+    path = tmp_path / "add.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    for arguments, told in (([path], b"2 inputs"), ([tmp_path / "no.onnx"], b"no such file"), ([], b"usage")):
+        done = subprocess.run([c_programs / "call_time", *arguments], env=environment, capture_output=True)
+        assert done.returncode in (1, 2) and told in done.stderr
+
+
+def test_the_commands_of_the_readme(c_programs: Path, installed: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Every command stands on one line, in the order in which they work."""
+    text = (c_programs / "README.md").read_text()
+    commands = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    assert commands[0].startswith("make ") and len(commands) == 4
+    for command in commands[1:]:
+        command = command.replace("/path/to/env/bin/python", str(installed)).replace("../..", str(ROOT))
+        printed = run("sh", "-c", command, cwd=c_programs, env=environment)
+        if "./classify" in command:
+            assert printed.split()[:2] == ["image.f32", "7"]
+
+
 def test_c_extension(build: Callable[[str], Path], installed: Path, environment: dict[str, str], digits: tuple) -> None:
     folder = build("c_extension")
     files, _, scores = digits
