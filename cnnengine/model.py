@@ -122,7 +122,12 @@ class Model:
             self._by_name = {i.name: i for i in self.inputs}
             shapes = self._shapes_to_prepare(input_shapes)
             if shapes is not None:
-                self.prepare(shapes)
+                try:
+                    self.prepare(shapes)
+                except ShapeError:
+                    # a batch of 1 that the file leaves open is a guess: another one may be what fits
+                    if input_shapes is not None or all(i.shape == shapes[i.name] for i in self.inputs):
+                        raise
         self.load_seconds = time.perf_counter() - started
 
     @property
