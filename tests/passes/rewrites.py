@@ -58,7 +58,9 @@ class Draft:
         return 1 if not self.plainly and self.maybe(0.15) else self.one(*usual)
 
     def shape(self, rank: int, channels: Sequence[int] = (3, 5, 8, 9)) -> tuple[int, ...]:
-        """(N, C, spatial...)."""
+        """(N, C, spatial...); all the same now and then, so that other axes fit as well."""
+        if not self.plainly and self.maybe(0.25):
+            return (self.one(*[n for n in (4, 6, *channels) if n < 7]),) * rank
         return (self.extent(2, 3), self.extent(*channels), *(self.extent(4, 5, 6) for _ in range(rank - 2)))[:rank]
 
     def order(self, a: Any, b: Any) -> tuple[Any, Any]:
@@ -215,13 +217,17 @@ def nothing_done(d: Draft) -> None:
     if kind == 0:
         y = d.n(d.one("Identity", "Dropout"), x)
     elif kind == 1:
-        y = d.n("Cast", x, to=onnx.TensorProto.FLOAT)
+        to = onnx.TensorProto.FLOAT if d.plainly or d.maybe() else d.one(onnx.TensorProto.DOUBLE, onnx.TensorProto.INT32)
+        y = d.n("Cast", x, to=to)
+        if to != onnx.TensorProto.FLOAT:
+            d.give(y)
+            return
     elif kind == 2:
         y = d.n("Transpose", x, perm=list(range(rank)))
     elif kind == 3:
         y = d.n("Concat", x, axis=d.pick.randrange(-rank, rank))
     elif kind == 4:
-        y = d.n("Reshape", x, d.ints(*[0] * rank))
+        y = d.n("Reshape", x, d.ints(*[0] * (rank if d.plainly or d.maybe() else rank - 1)))
     else:
         y = d.n("Pad", x, d.ints(*[0] * 2 * rank), mode=d.one("constant", "edge", "reflect"))
     d.give(d.n("Add", *d.order(d.n("Relu", y), d.r(*shape))))
@@ -294,7 +300,8 @@ def twins(d: Draft) -> None:
     x = d.x(*shape)
     value = d.rng.standard_normal(d.vector_for(1, shape))
     kind = d.one("Add", "Mul", "Sub", "Max")
-    a, b = (d.n(kind, x, d.c(value)) for _ in "ab")
+    other = value if d.plainly or d.maybe() else value.reshape(d.one((1, *value.shape), value.shape[::-1], (-1,), (-1, 1)))
+    a, b = (d.n(kind, x, d.c(v)) for v in (value, other))
     d.give(d.n("Add", *d.order(d.n("Relu", a), d.n("Tanh", b))))
 
 
@@ -982,6 +989,7 @@ CHANGES: tuple[Change, ...] = (
     other_shape,
     other_value,
     other_attribute,
+    other_attribute,
     other_integers,
     other_dtype,
     extent_of_one,
@@ -990,17 +998,18 @@ CHANGES: tuple[Change, ...] = (
     default_input,
     fed_constant,
     other_source,
+    other_source,
     legacy_or_new,
 )
 
 
 def draft(name: str, seed: int, changes: int | None = None, plainly: bool = False) -> Draft:
-    """A pattern's draft and up to three changes of it."""
+    """A pattern's draft and changes of it: the first of them by the seed, each in its turn, and none to two more."""
     d = Draft(f"{name} {seed}", plainly)
     PATTERNS[name](d)
-    count = d.one(0, 1, 1, 1, 2, 2, 3) if changes is None else changes
-    for _ in range(count):
-        change = d.one(*CHANGES)
+    count = d.one(1, 1, 1, 1, 2, 3) if changes is None else changes
+    for i in range(count):
+        change = d.one(*CHANGES) if i else CHANGES[seed % len(CHANGES)]
         if change(d):
             d.notes.append(change.__name__)
     return d

@@ -27,7 +27,7 @@ from cnnengine.lowering import fusion, program
 from cnnengine.ops.common import FAULTS
 from cnnengine.runtime.runner import fill_arenas
 
-SEEDS = int(os.environ.get("CNNENGINE_REWRITE_SEEDS", "24"))
+SEEDS = int(os.environ.get("CNNENGINE_REWRITE_SEEDS", "108"))
 ROUNDING = {np.dtype(np.float16): 1e-2, np.dtype(np.float32): 4e-5, np.dtype(np.float64): 1e-9}
 """Of the largest value: sums are added in another order, and halves are rounded at the end alone."""
 
@@ -53,14 +53,14 @@ def _loose(value: Any) -> TensorSpec | None:
 
 
 def agree(d: Draft, actual: Sequence[Any], expected: Sequence[np.ndarray], who: str) -> None:
-    coarse = any(v.dtype == np.float16 for v in (*d.feeds.values(), *d.constants.values()))
+    dtypes = {v.dtype for v in (*d.feeds.values(), *d.constants.values()) if v.dtype.kind == "f"}
     for name, a, e in zip(d.outputs, actual, expected, strict=True):
         a = np.asarray(a)
         assert (a.shape, a.dtype) == (e.shape, e.dtype), (who, name)
         if e.dtype.kind != "f":
             np.testing.assert_array_equal(a, e, f"{who}: {name}")
             continue
-        rounding = ROUNDING[np.dtype(np.float16) if coarse else e.dtype]
+        rounding = max(ROUNDING[t] for t in {e.dtype, *dtypes})
         wide = e.astype(np.float64)
         scale = float(np.abs(wide[np.isfinite(wide)]).max(initial=0)) or 1.0
         scale *= max(1.0, scale / 100)  # a quotient by next to nothing has its rounding enlarged
@@ -122,11 +122,14 @@ def _shown(d: Draft) -> str:
 @pytest.mark.parametrize("name", PATTERNS)
 def test_matches_and_near_misses(name: str) -> None:
     isas = dispatch.available_isas()
+    by_shapes = hasattr(fusion, name.split(":")[0]) and not hasattr(passes, name.split(":")[0])
     found = []
     for seed in range(SEEDS):
         d = rewrites.draft(name, seed)
+        # what passes do is seen by the references; 7 and the number of changes have no divisor in common
+        kernels = by_shapes or seed % 7 == 0
         try:
-            found.append(check(d, [isas[seed % len(isas)]]))
+            found.append(check(d, [isas[seed // 7 % len(isas)]] if kernels else []))
         except Exception as error:
             raise AssertionError(f"{name}, seed {seed}: {type(error).__name__}: {error}\n{_shown(d)}") from error
     assert found.count("valid") >= SEEDS // 4  # most changes leave a model
