@@ -63,6 +63,19 @@ class Draft:
             return (self.one(*[n for n in (4, 6, *channels) if n < 7]),) * rank
         return (self.extent(2, 3), self.extent(*channels), *(self.extent(4, 5, 6) for _ in range(rank - 2)))[:rank]
 
+    def near(self, share: float = 0.2) -> bool:
+        """Whether to draft what comes near, here."""
+        return not self.plainly and self.maybe(share)
+
+    def thinned(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape, now and then with an axis of extent 1, which parameters of the whole shape widen."""
+        axis = self.pick.randrange(len(shape)) if self.near(0.25) else -1
+        return tuple(1 if i == axis else n for i, n in enumerate(shape))
+
+    def like(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """A shape that broadcasts to this one."""
+        return tuple(n if self.maybe() else 1 for n in shape)[self.pick.randint(0, len(shape)) :]
+
     def order(self, a: Any, b: Any) -> tuple[Any, Any]:
         """Two operands in either order."""
         return (a, b) if self.maybe() else (b, a)
@@ -98,7 +111,9 @@ class Draft:
         return self.c(values, np.int64)
 
     def number(self, value: float) -> str:
-        """A constant of one element, of rank 0 or 1."""
+        """A constant of one element, of rank 0 or 1, or of one that may widen what it meets."""
+        if self.near(0.05):
+            return self.c(np.full((1,) * self.pick.randint(2, 5), value))
         return self.c(value if self.plainly or self.maybe(0.7) else [value])
 
     def n(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
@@ -212,6 +227,8 @@ def cast_like(d: Draft) -> None:
 @pattern("remove_identity")
 def nothing_done(d: Draft) -> None:
     shape = d.shape(d.one(2, 3, 4, 5))
+    fewer = d.near(0.3)
+    shape = (*shape[:-1], 1) if fewer else shape
     x, rank = d.n("Tanh", d.feed(*shape)), len(shape)
     kind = d.pick.randrange(6)
     if kind == 0:
@@ -227,10 +244,10 @@ def nothing_done(d: Draft) -> None:
     elif kind == 3:
         y = d.n("Concat", x, axis=d.pick.randrange(-rank, rank))
     elif kind == 4:
-        y = d.n("Reshape", x, d.ints(*[0] * (rank if d.plainly or d.maybe() else rank - 1)))
+        y = d.n("Reshape", x, d.ints(*[0] * (rank - fewer)))
     else:
         y = d.n("Pad", x, d.ints(*[0] * 2 * rank), mode=d.one("constant", "edge", "reflect"))
-    d.give(d.n("Add", *d.order(d.n("Relu", y), d.r(*shape))))
+    d.give(d.n("Relu", y))
 
 
 @pattern("fold_constants")
@@ -371,6 +388,10 @@ def _moments(d: Draft, x: str, axes: Sequence[int]) -> tuple[str, str, str]:
     """Mean, x - mean, and variance + epsilon."""
     mean = d.reduce("ReduceMean", x, axes)
     centred = d.n("Sub", x, mean)
+    if d.near(0.1):  # of another value
+        centred = d.n("Sub", d.n("Abs", x), mean)
+    if d.near(0.1):  # over other axes
+        axes = [0]
     kind = d.pick.randrange(3)
     if kind == 0:
         variance = d.reduce("ReduceMean", d.n("Pow", centred, d.number(2.0)), axes)
@@ -399,15 +420,19 @@ def _norm_axes(d: Draft, shape: Sequence[int]) -> tuple[list[int], tuple[int, ..
 def norm_by_deviation(d: Draft) -> None:
     shape = d.shape(d.one(2, 3, 4, 5))
     axes, own = _norm_axes(d, shape)
-    _, centred, variance = _moments(d, d.x(*shape), axes)
+    _, centred, variance = _moments(d, d.x(*d.thinned(shape)), axes)
     deviation = d.n("Sqrt", variance) if d.maybe() else d.n("Pow", variance, d.number(0.5))
     if d.maybe():
         y = d.n("Div", centred, deviation)
     else:
         y = d.n("Mul", *d.order(centred, d.n("Reciprocal", deviation) if d.maybe() else d.n("Div", d.number(1.0), deviation)))
+    if d.near(0.2):
+        own = d.like(shape)
     if d.maybe(0.8):
+        d.give(*[y] * d.near(0.1))
         y = d.n("Mul", *d.order(y, d.r(*own, scale=0.3, shift=1)))
     if d.maybe(0.8):
+        d.give(*[y] * d.near(0.1))
         y = d.n("Add", *d.order(y, d.r(*own)))
     d.give(d.n("Relu", y) if d.maybe(0.3) else y)
 
@@ -416,7 +441,7 @@ def norm_by_deviation(d: Draft) -> None:
 def norm_by_factor(d: Draft) -> None:
     shape = d.shape(d.one(2, 3, 4, 5))
     axes, own = _norm_axes(d, shape)
-    x = d.x(*shape)
+    x = d.x(*d.thinned(shape))
     mean, _, variance = _moments(d, x, axes)
     factor = d.n("Pow", variance, d.number(-0.5)) if d.maybe() else d.n("Reciprocal", d.n("Sqrt", variance))
     if d.maybe(0.8):
@@ -431,8 +456,10 @@ def norm_by_factor(d: Draft) -> None:
 @pattern("fuse_prelu")
 def prelu_in_parts(d: Draft) -> None:
     shape = d.shape(d.one(2, 3, 4, 5))
-    x = d.x(*shape)
+    x = d.x(*d.thinned(shape))
     own = d.one(d.vector_for(1, shape), d.vector_for(len(shape) - 1, shape), tuple(shape), tuple(shape[1:]), ())
+    if d.near(0.1):
+        own = (d.one(1, 2), *shape)
     slope = d.r(*own, scale=0.3)
     positive = d.n("Relu", x) if d.maybe() else d.n("Max", *d.order(x, d.number(0.0)))
     kind = d.pick.randrange(4)
@@ -506,7 +533,8 @@ def product_and_bias(d: Draft) -> None:
     shape = d.shape(d.one(2, 2, 3, 4))
     n = d.extent(4, shape[-2], 8)
     y = d.n("MatMul", d.x(*shape), d.r(shape[-1], n, scale=0.5))
-    y = d.n("Add", *d.order(y, d.r(*d.vector_for(len(shape) - 1, (*shape[:-1], n)))))
+    own = d.like((*shape[:-1], n)) if d.near(0.3) else d.vector_for(len(shape) - 1, (*shape[:-1], n))
+    y = d.n("Add", *d.order(y, d.r(*own)))
     d.give(d.n("Relu", y) if d.maybe() else y)
 
 
@@ -532,7 +560,7 @@ def linear_and_batchnorm(d: Draft) -> None:
 def linear_and_scale(d: Draft) -> None:
     y, shape = d.linear(d.one(2, 3, 4, 5))
     for _ in range(d.pick.randint(1, 3)):
-        own = d.one(d.vector_for(1, shape), d.vector_for(1, shape), ())
+        own = d.like(shape) if d.near() else d.one(d.vector_for(1, shape), d.vector_for(1, shape), ())
         kind = d.one("Mul", "Div", "Add", "Sub")
         constant = d.r(*own, scale=0.2, shift=1)
         y = d.n(kind, *((y, constant) if kind in ("Div", "Sub") else d.order(y, constant)))
@@ -565,6 +593,7 @@ def reparametrised(d: Draft) -> None:
         small = d.n("BatchNormalization", x, *[d.r(shape[1]) for _ in range(3)], d.c(d.rng.uniform(0.5, 2, shape[1])))
     else:
         small = d.same(x, shape, 3, strides=strides)
+    d.give(*[small] * d.near(0.1))
     d.give(d.n("Relu", d.n("Add", *d.order(large, small))))
 
 
@@ -577,7 +606,9 @@ def channels_last_block(d: Draft) -> None:
     y = d.n("Transpose", d.n("Tanh", d.feed(*shape)), perm=last)
     for _ in range(d.pick.randint(1, 3)):
         kind = d.pick.randrange(6)
-        if kind == 0:
+        if kind == 0 and d.near():
+            y = d.n("LayerNormalization", y, d.r(*shape[-1:], c), axis=-2, epsilon=0.05)
+        elif kind == 0:
             y = d.n("LayerNormalization", y, *[d.r(c) for _ in range(d.one(1, 2))], axis=d.one(-1, rank - 1), epsilon=0.05)
         elif kind == 1:
             y = d.n("MatMul", y, d.r(c, c, scale=0.5))
@@ -586,7 +617,9 @@ def channels_last_block(d: Draft) -> None:
         elif kind == 3:
             y = d.n("PRelu", y, d.r(*d.vector_for(rank - 1, (*shape[:1], *shape[2:], c))))
         elif kind == 4:
-            y = d.n(d.one("Add", "Mul", "Sub"), *d.order(y, d.r(*d.vector_for(rank - 1, (*shape[:1], *shape[2:], c)))))
+            whole = (*shape[:1], *shape[2:], c)
+            own = d.like(whole) if d.near(0.3) else d.vector_for(rank - 1, whole)
+            y = d.n(d.one("Add", "Mul", "Sub"), *d.order(y, d.r(*own)))
         else:
             y = d.n(d.one("Add", "Mul"), *d.order(y, d.n("Transpose", d.x(*shape), perm=last)))
     d.give(d.n("Transpose", y, perm=first) if d.maybe(0.7) else y)
@@ -686,6 +719,7 @@ def scale_and_shift(d: Draft) -> None:
     y = d.n("Tanh", d.feed(*shape))
     own = [d.one(d.vector_for(1, shape), (shape[1], *(1,) * (len(shape) - 2)), ()) for _ in "ab"]
     y = d.n("Mul", *d.order(y, d.r(*own[0])))
+    d.give(*[y] * d.near(0.1))
     y = d.n("Add", *d.order(y, d.r(*own[1])))
     d.give(d.n("Relu", y) if d.maybe() else y)
 
@@ -744,7 +778,7 @@ def squeezed(d: Draft) -> None:
 @pattern("fuse_channels_last")
 def channels_last_image(d: Draft) -> None:
     shape = (d.extent(1, 2), d.extent(8, 9), d.extent(8, 9), d.one(1, 3, 4))
-    x = d.n("Transpose", d.feed(*shape), perm=[0, 3, 1, 2])
+    x = d.n("Transpose", d.feed(*shape), perm=[0, 3, 2, 1] if d.near() else [0, 3, 1, 2])
     k = min(3, *shape[1:3])
     d.give(d.n("Relu", d.conv(x, shape[3], d.one(4, 8), (k, k), strides=[d.one(1, 2)] * 2)))
 
@@ -787,7 +821,7 @@ def attention(d: Draft) -> None:
     d.opset = max(d.opset, 13)
     (q, k, v), shape = _heads(d, 3)
     rank = len(shape)
-    y = d.n("MatMul", d.n("Softmax", _scores(d, q, k, rank, shape[-1]), axis=d.one(-1, rank - 1)), v)
+    y = d.n("MatMul", d.n("Softmax", _scores(d, q, k, rank, shape[-1]), axis=0 if d.near() else d.one(-1, rank - 1)), v)
     if rank == 4 and d.maybe():
         y = d.n("Transpose", y, perm=[0, 2, 1, 3])
     d.give(y)
