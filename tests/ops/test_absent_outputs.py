@@ -138,7 +138,11 @@ def model_of(case: str, outputs: list[str], form: str) -> tuple[onnx.ModelProto,
         fed = {"given": inputs[0], "all": np.ones(len(inputs[0]), np.float32)}
     infos = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in fed.items()]
     made = helper.make_graph(
-        nodes, "g", infos, [value(n) for n in outputs if n], [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()]
+        nodes,
+        "g",
+        infos,
+        [value(n) for n in outputs if n],
+        [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
     )
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), fed
 
@@ -209,7 +213,9 @@ def test_on_the_host_and_as_functions(case: str) -> None:
         agree(case, mask, [v for n, v in zip(node.outputs, results, strict=False) if n], f"host, {mask}")
         count = max(i for i, wanted in enumerate(mask) if wanted) + 1
         if all(mask[:count]) and arrays[0] is not None and arrays[0].dtype != object and not node.op.captures():
-            (node,) = import_model(open_model(model_of(case, names_of(case, (True,) * len(mask), False), "plan")[0], None).message).nodes
+            (node,) = import_model(
+                open_model(model_of(case, names_of(case, (True,) * len(mask), False), "plan")[0], None).message
+            ).nodes
             kernels = by_kernels(node.op, arrays, outputs=count)
             if kernels is not None:
                 agree(case, mask, kernels, f"function, {count} outputs")

@@ -69,7 +69,7 @@ class Draft:
 
     def thinned(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape, now and then with an axis of extent 1, which parameters of the whole shape widen."""
-        axis = self.pick.randrange(len(shape)) if self.near(0.25) else -1
+        axis = self.one(1, self.pick.randrange(len(shape))) if self.near(0.25) else -1
         return tuple(1 if i == axis else n for i, n in enumerate(shape))
 
     def like(self, shape: Sequence[int]) -> tuple[int, ...]:
@@ -188,7 +188,9 @@ class Draft:
         for name in sorted(self.shown):
             value = self.constants[name]
             inputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape))
-        nodes = [helper.make_node(o.kind, o.inputs, o.outputs, name=f"{o.kind} {i}", **o.attributes) for i, o in enumerate(self.nodes)]
+        nodes = [
+            helper.make_node(o.kind, o.inputs, o.outputs, name=f"{o.kind} {i}", **o.attributes) for i, o in enumerate(self.nodes)
+        ]
         graph = helper.make_graph(
             nodes,
             "draft",
