@@ -1,7 +1,7 @@
 """Outputs that a node leaves out, by an empty name or at the end: the others are what they are beside them.
 
-Each operator with several outputs, each subset of them: in a plan, in a branch of an If, behind an extent that depends on data, by
-the node's references, and as a function. The expected values are those of the node with all of its outputs.
+Each operator with several outputs, each subset of them: in a plan, in a branch of an If, behind an extent that depends on
+data, by the node's references, and as a function. The expected values are those of the node with all of its outputs.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ def test_pieces_of_a_sequence(split: np.ndarray) -> None:
 @pytest.mark.parametrize("position", [3, 5, -4])
 def test_positions_past_the_pieces(split: np.ndarray, position: int) -> None:
     model = sequence(split, [0, position])
-    with pytest.raises(InputError, match="At1.*SequenceAt.*no such element"):
+    with pytest.raises(InputError, match=r"At1.*SequenceAt.*no such element"):
         cnnengine.load(model).run(None, {"x": X})
     graph = simplify(import_model(open_model(model, None).message))
     with pytest.raises(InputError, match="no such element"):
