@@ -54,7 +54,8 @@ def fuse_residuals(
         conv = result[at] if at >= 0 else None
         if conv is None or first in kept or users[first] != 1 or made.get(second, -1) >= at:
             continue
-        fused = _plus(conv, second, specs, constants, getattr(node.op, "activation", None))
+        by_axis = getattr(node.op, "axis", None) is not None
+        fused = _plus(conv, second, specs, () if by_axis else constants, getattr(node.op, "activation", None))
         if fused is None:
             continue
         result[index] = None
@@ -91,7 +92,8 @@ def _with_pads(node: Node, op: Conv, makers: Mapping[str, Node], specs: Mapping[
         return node
     pads, value, axes = known
     given = maker.op.pads if maker.op.pads is not None else pads
-    if given is None or np.any(np.asarray(maker.op.value if value is None else value) != 0):
+    filled = np.asarray(maker.op.value if value is None else value)
+    if given is None or filled.size != 1 or np.any(filled != 0):
         return node
     chosen = None if axes is None else tuple(int(a) for a in axes.reshape(-1))
     widths = maker.op.resolve(rank, tuple(int(p) for p in np.asarray(given).reshape(-1)), chosen)

@@ -17,7 +17,7 @@ from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorErro
 from ..graph import TensorSpec
 from ..records import dataclass
 from .base import EXACT, Activation, Lowering, NodeRecord, Operator
-from .common import FLOAT32, kind_of, required, scalar, spec_at
+from .common import FLOAT32, broadcast_shape, kind_of, required, scalar, spec_at
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
@@ -408,10 +408,13 @@ class PRelu(Operator):
     ----------
     by_channel : bool
         The slope is (C,) for axis 1, as before version 7.
+    expands : bool
+        The slope may widen x, as a product does that a pass took for a PRelu.
     """
 
     op_type: ClassVar[str] = "PRelu"
     by_channel: bool = False
+    expands: bool = False
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Operator:
@@ -431,6 +434,8 @@ class PRelu(Operator):
         if slope.dtype != x.dtype:
             raise InputError("a slope of another type", operator="PRelu", tensor="slope", expected=x.dtype, received=slope.dtype)
         shape = self._slope_shape(x.concrete, slope.concrete)
+        if self.expands:
+            return [TensorSpec(x.dtype, broadcast_shape(x.concrete, shape, "PRelu"))]
         fits = len(shape) <= len(x.concrete) and all(
             s in (1, d) for s, d in zip(reversed(shape), reversed(x.concrete), strict=False)
         )

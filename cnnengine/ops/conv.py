@@ -286,7 +286,7 @@ class Conv(_Convolution):
         xp = np.pad(x.astype(wide), [(0, 0), (0, 0), *zip(begins, [max(e, 0) for e in ends], strict=True)])
         g = self.group
         y = np.zeros((x.shape[0], g, w.shape[0] // g, *out), wide)
-        xg = xp.reshape(x.shape[0], g, -1, *xp.shape[2:])
+        xg = xp.reshape(x.shape[0], g, x.shape[1] // g, *xp.shape[2:])
         wg = w.astype(wide).reshape(g, w.shape[0] // g, *w.shape[1:])
         for tap in itertools.product(*(range(k) for k in w.shape[2:])):
             at = tuple(
@@ -607,7 +607,7 @@ class ConvTranspose(_Convolution):
             for n, s, e, p, o in zip(x.shape[2:], window.strides, window.extent, begins, out, strict=True)
         ]
         y = np.zeros((x.shape[0], g, w.shape[1], *full))
-        xg = x.astype(np.float64).reshape(x.shape[0], g, -1, *x.shape[2:])
+        xg = x.astype(np.float64).reshape(x.shape[0], g, x.shape[1] // g, *x.shape[2:])
         wg = w.astype(np.float64).reshape(g, w.shape[0] // g, *w.shape[1:])
         for tap in itertools.product(*(range(k) for k in w.shape[2:])):
             at = tuple(

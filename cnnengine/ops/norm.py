@@ -14,6 +14,7 @@ from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
 from ..records import dataclass
 from .base import Activation, Lowering, NodeRecord, Operator
+from .common import broadcast_shape
 from .conv import activate
 from .reduce import reducible
 
@@ -46,6 +47,14 @@ def _check_vector(inputs: Sequence[TensorSpec | None], index: int, name: str, le
         raise ModelError("a required input is absent", operator=operator, tensor=name, expected=f"input {index}")
     if spec.shape != (length,):
         raise ShapeError("has the wrong shape", operator=operator, tensor=name, expected=(length,), received=spec.shape)
+
+
+def _widened(shape: tuple[int, ...], inputs: Sequence[TensorSpec | None], operator: str, spatial: int) -> tuple[int, ...]:
+    """The shape of x with scale and bias, the inputs behind it, which `spatial` axes of extent 1 follow."""
+    for spec in inputs[1:3]:
+        if spec is not None:
+            shape = broadcast_shape(shape, (*spec.concrete, *(1,) * spatial), operator)
+    return shape
 
 
 def _over(v: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -167,15 +176,24 @@ class BatchNormalization(Operator):
 
 @dataclass(frozen=True)
 class InstanceNormalization(Operator):
-    """ONNX InstanceNormalization (1, 6, 22)."""
+    """ONNX InstanceNormalization (1, 6, 22).
+
+    Attributes
+    ----------
+    expands : bool
+        Scale and bias may widen x, as a product and a sum do that a pass took for a norm; that runs on the host.
+    """
 
     epsilon: float = 1e-5
+    expands: bool = False
 
     op_type: ClassVar[str] = "InstanceNormalization"
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         shape = _shape_of(inputs, self.op_type, 3)
         assert inputs[0] is not None
+        if self.expands:
+            return [TensorSpec(inputs[0].dtype, _widened(shape, inputs, self.op_type, len(shape) - 2))]
         _check_vector(inputs, 1, "scale", shape[1], self.op_type)
         _check_vector(inputs, 2, "bias", shape[1], self.op_type)
         return [TensorSpec(inputs[0].dtype, shape)]
@@ -190,6 +208,8 @@ class InstanceNormalization(Operator):
         if spec is None or not _all_float32(ctx):
             return False
         shape = spec.concrete
+        if self.expands and any(v is None or v.shape != shape[1:2] for v in ctx.inputs[1:]):
+            return False
         if ctx.is_planes(0) and len(shape) <= 5:
             ctx.call("channel_norm", [ctx.planes(0), ctx.plain(1), ctx.plain(2)], [ctx.out_planes(0)], epsilon=self.epsilon)
         else:
@@ -216,6 +236,8 @@ class LayerNormalization(Operator):
     stash_type: int = 1
     outputs: tuple[bool, bool] = (False, False)
     """Whether the mean and the inverse of the deviation are wanted."""
+    expands: bool = False
+    """Whether scale and bias may widen x, as a product and a sum do that a pass took for a norm; that runs on the host."""
 
     op_type: ClassVar[str] = "LayerNormalization"
     min_version: ClassVar[int] = 17
@@ -245,6 +267,8 @@ class LayerNormalization(Operator):
         shape = _shape_of(inputs, self.op_type, 1)
         assert inputs[0] is not None
         axis = self._axis(len(shape))
+        if self.expands:
+            return [TensorSpec(inputs[0].dtype, _widened(shape, inputs, self.op_type, 0))]
         for index, name in ((1, "scale"), (2, "bias")):
             spec = inputs[index] if index < len(inputs) else None
             if spec is None:
@@ -281,6 +305,8 @@ class LayerNormalization(Operator):
             return False
         shape = spec.concrete
         wanted = shape[self._axis(len(shape)) :]
+        if ctx.outputs[0].shape != shape:
+            return False
         parameters: list[Any] = []
         for index in (1, 2):
             given = ctx.inputs[index] if index < len(ctx.inputs) else None
@@ -307,9 +333,16 @@ class LayerNormalization(Operator):
 
 @dataclass(frozen=True)
 class ChannelLayerNorm(Operator):
-    """LayerNormalization over axis 1 of (N, C, ...), scale and bias (C,): one between two transposes. No ONNX operator."""
+    """LayerNormalization over axis 1 of (N, C, ...), scale and bias (C,): one between two transposes. No ONNX operator.
+
+    Attributes
+    ----------
+    expands : bool
+        Scale and bias may widen x, as a product and a sum do that a pass took for a norm; that runs on the host.
+    """
 
     epsilon: float = 1e-5
+    expands: bool = False
 
     op_type: ClassVar[str] = "ChannelLayerNorm"
     domain: ClassVar[str] = "cnnengine"
@@ -317,6 +350,8 @@ class ChannelLayerNorm(Operator):
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         shape = _shape_of(inputs, self.op_type, 2)
         assert inputs[0] is not None
+        if self.expands:
+            return [TensorSpec(inputs[0].dtype, _widened(shape, inputs, self.op_type, len(shape) - 2))]
         for index, name in ((1, "scale"), (2, "bias")):
             if index < len(inputs) and inputs[index] is not None:
                 _check_vector(inputs, index, name, shape[1], self.op_type)
@@ -336,6 +371,8 @@ class ChannelLayerNorm(Operator):
         if spec is None or not _all_float32(ctx) or len(spec.concrete) > 5:
             return False
         given = (*ctx.inputs, None, None)[1:3]
+        if self.expands and any(v is not None and v.shape != spec.concrete[1:2] for v in given):
+            return False
         parameters = [None if v is None else ctx.plain(i) for i, v in enumerate(given, 1)]
         ctx.call("pixel_norm", [ctx.planes(0), *parameters], [ctx.out_planes(0)], epsilon=self.epsilon)
         return True

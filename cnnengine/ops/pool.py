@@ -261,24 +261,36 @@ def _check_p(p: float, operator: str) -> None:
 
 @dataclass(frozen=True)
 class _GlobalPool(Operator):
-    """Reduction over all spatial axes, which stay as 1."""
+    """Reduction over all spatial axes, which stay as 1; over none of their elements it is what a reduction of those axes is."""
 
     kind: ClassVar[str] = ""
     kinds: ClassVar[str] = "f"
+    nothing: ClassVar[float] = 0.0
+    """The reduction of no elements."""
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         shape = _spatial(inputs[0] if inputs else None, self.op_type, self.kinds)
         assert inputs[0] is not None
-        if min(shape[2:]) < 1:
-            raise ShapeError("there is nothing to pool", operator=self.op_type, expected="spatial extents >= 1", received=shape)
         return [TensorSpec(inputs[0].dtype, (*shape[:2], *(1,) * (len(shape) - 2)))]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x: np.ndarray = inputs[0]
+        if 0 in x.shape[2:]:
+            return [np.full((*x.shape[:2], *(1,) * (x.ndim - 2)), self.nothing, x.dtype)]
+        return [self._of(x).astype(x.dtype)]
+
+    def _of(self, x: np.ndarray) -> np.ndarray:
+        """The reduction of at least one element."""
+        raise NotImplementedError
 
     def _call(self, ctx: Lowering, **params: Any) -> bool:
         spec = ctx.inputs[0]
         assert spec is not None
         if spec.dtype != FLOAT32:
             return False
-        if ctx.is_planes(0):
+        if 0 in spec.concrete[2:]:
+            ctx.call("fill", (), (ctx.out_plain(0),), value=self.nothing)
+        elif ctx.is_planes(0):
             ctx.call("global_pool", [ctx.planes(0)], [ctx.out_planes(0)], kind=self.kind, **params)
         else:
             ctx.call("global_pool", [ctx.plain(0)], [ctx.out_plain(0)], kind=self.kind, **params)
@@ -299,10 +311,10 @@ class GlobalMaxPool(_GlobalPool):
     op_type: ClassVar[str] = "GlobalMaxPool"
     tolerance: ClassVar[str] = EXACT
     kind: ClassVar[str] = "max"
+    nothing: ClassVar[float] = -math.inf
 
-    def reference(self, *inputs: Any) -> list[Any]:
-        x: np.ndarray = inputs[0]
-        return [x.max(axis=_spatial_axes(x), keepdims=True)]
+    def _of(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x.max(axis=_spatial_axes(x), keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -311,10 +323,10 @@ class GlobalAveragePool(_GlobalPool):
 
     op_type: ClassVar[str] = "GlobalAveragePool"
     kind: ClassVar[str] = "avg"
+    nothing: ClassVar[float] = math.nan
 
-    def reference(self, *inputs: Any) -> list[Any]:
-        x: np.ndarray = inputs[0]
-        return [x.mean(axis=_spatial_axes(x), keepdims=True, dtype=_wide(x)).astype(x.dtype)]
+    def _of(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x.mean(axis=_spatial_axes(x), keepdims=True, dtype=_wide(x)))
 
 
 @dataclass(frozen=True)
@@ -329,10 +341,8 @@ class GlobalLpPool(_GlobalPool):
     def __post_init__(self) -> None:
         _check_p(self.p, self.op_type)
 
-    def reference(self, *inputs: Any) -> list[Any]:
-        x: np.ndarray = inputs[0]
-        total = (np.abs(x.astype(_wide(x))) ** self.p).sum(axis=_spatial_axes(x), keepdims=True)
-        return [_root(total, self.p).astype(x.dtype)]
+    def _of(self, x: np.ndarray) -> np.ndarray:
+        return _root((np.abs(x.astype(_wide(x))) ** self.p).sum(axis=_spatial_axes(x), keepdims=True), self.p)
 
     def lower(self, ctx: Lowering) -> bool:
         return self._call(ctx, p=float(self.p))

@@ -108,7 +108,8 @@ class Resize(Operator):
         if (given is None) == (wanted is None):
             raise ShapeError("exactly one of scales and sizes must be given", operator=self.op_type, expected="scales or sizes")
         values: Sequence[float] = given if given is not None else wanted  # type: ignore[assignment]
-        if len(values) != len(axes) or not all(math.isfinite(v) and v > 0 for v in values):
+        empty = wanted is not None and self.policy == "stretch"  # what is asked for may be an empty image
+        if len(values) != len(axes) or not all(math.isfinite(v) and (v > 0 or (empty and v == 0)) for v in values):
             raise ShapeError(
                 "scales or sizes do not fit", operator=self.op_type, expected=f"{len(axes)} numbers > 0", received=tuple(values)
             )
@@ -246,6 +247,8 @@ class Resize(Operator):
         x = inputs[0]
         roi, scales, sizes = self._values(inputs)
         out, factors = self.resolve(x.shape, scales, sizes)
+        if 0 in out:
+            return [np.empty(out, x.dtype)]
         regions = self._regions(x.ndim, roi)
         y = x if self.mode == "nearest" else x.astype(np.float64)
         outside = np.zeros(out, bool)

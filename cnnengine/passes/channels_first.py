@@ -134,7 +134,9 @@ def _layer_norm(node: Node, op: LayerNormalization, x: str, rank: int, uses: Use
             if value is None or value.ndim != 1 or value.size < 2 or value.dtype != FLOAT32:
                 return None
             lengths.add(value.size)
-    return Node(ChannelLayerNorm(op.epsilon), (x, *node.inputs[1:]), node.outputs, node.name) if len(lengths) < 2 else None
+    if len(lengths) > 1:
+        return None
+    return Node(ChannelLayerNorm(op.epsilon, op.expands), (x, *node.inputs[1:]), node.outputs, node.name)
 
 
 def _arithmetic(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Computed, Graph, Node, Scaled
-from .rewrite import FLOAT32, Uses, fresh, only_output
+from .rewrite import FLOAT32, Uses, fresh, only_output, plain
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm")
 LARGE = 1 << 16
@@ -24,9 +24,7 @@ def fold_scale(graph: Graph) -> Graph:
     uses = Uses(graph)
     fold = Folding(graph, uses)
     for node in graph.nodes:
-        if node.op.op_type not in ("Mul", "Div", "Add", "Sub") or not only_output(node):
-            continue
-        if getattr(node.op, "activation", None) is not None:
+        if node.op.op_type not in ("Mul", "Div", "Add", "Sub") or not only_output(node) or not plain(node):
             continue
         for index in (0, 1):
             value = uses.constant(node, index)
@@ -111,6 +109,7 @@ class Folding:
                 b is None
                 or b.dtype != FLOAT32
                 or (node.op.op_type == "Gemm" and per_channel(b, *channels(node, self.uses)) is None)
+                or (node.op.op_type != "Gemm" and b.shape != channels(node, self.uses)[:1])
             ):
                 return None
         return node

@@ -13,10 +13,12 @@ from typing import Any
 from ..graph import Graph, Node
 from ..ops import lookup
 from ..ops.base import Operator
-from .rewrite import Fact, Uses, facts, field_of, only_output, scalar_of
+from .rewrite import FLOAT32, Fact, Uses, facts, field_of, only_output, scalar_of
 
 TOLERANCE = 1e-5
 """How far a constant may lie from what the formula has, relative: float32 constants lie within 1e-7."""
+FINE = 1e-12
+"""The same for float64, whose results show what a constant lost to float32."""
 
 
 @dataclass
@@ -37,14 +39,14 @@ def fuse_gates(graph: Graph) -> Graph:
     return graph if all(a is b for a, b in zip(nodes, graph.nodes, strict=True)) else graph.replace(nodes=nodes)
 
 
-def _near(a: float, b: float) -> bool:
-    return math.isclose(a, b, rel_tol=TOLERANCE)
-
-
 class _Matcher:
     def __init__(self, graph: Graph) -> None:
         self.uses = Uses(graph)
         self.known = facts(graph)
+        self.tolerance = FINE
+
+    def near(self, a: float, b: float) -> bool:
+        return math.isclose(a, b, rel_tol=self.tolerance)
 
     def rank(self, name: str) -> int | None:
         return self.known.get(name, Fact()).rank
@@ -92,6 +94,8 @@ class _Matcher:
         """The operator and its input that the node's product is."""
         if getattr(node.op, "activation", None) is not None:
             return None
+        single = [self.known.get(name, Fact()).has_dtype(FLOAT32) for name in node.inputs]
+        self.tolerance = TOLERANCE if any(single) else FINE
         product = self.product(node)
         if len(product.factors) != 2:
             return None
@@ -110,22 +114,22 @@ class _Matcher:
         if kind == "Sigmoid" and maker.inputs[0] == x and number == 1:
             return [("Swish", {})]
         if kind == "HardSigmoid" and maker.inputs[0] == x and number == 1:
-            if _near(float(field_of(op, "alpha", 0.0)), 1 / 6) and field_of(op, "beta") == 0.5:  # type: ignore[arg-type]
+            if self.near(float(field_of(op, "alpha", 0.0)), 1 / 6) and field_of(op, "beta") == 0.5:  # type: ignore[arg-type]
                 return [("HardSwish", {})]
             return []
         if kind == "Tanh" and number == 1:
             inner = self.uses.maker(maker.inputs[0], "Softplus")
             return [("Mish", {})] if inner is not None and inner.inputs[0] == x else []
-        if kind == "Clip" and _near(number, 1 / 6):
+        if kind == "Clip" and self.near(number, 1 / 6):
             return [("HardSwish", {})] if self.plus(maker.inputs[0]) == (x, 3.0) and self.bounds(maker) == (0.0, 6.0) else []
-        if kind == "Add" and _near(number, 0.5):
+        if kind == "Add" and self.near(number, 0.5):
             one = self.plus(g)
             inner = None if one is None or one[1] != 1.0 else self.uses.maker(one[0], "Erf", "Tanh")
             if inner is None:
                 return []
             argument = self.scaled(inner.inputs[0])
             if inner.op.op_type == "Erf":
-                return [("Gelu", {})] if argument.factors == [x] and _near(argument.number, math.sqrt(0.5)) else []
+                return [("Gelu", {})] if argument.factors == [x] and self.near(argument.number, math.sqrt(0.5)) else []
             return [("Gelu", {"approximate": "tanh"})] if self.is_cubic(x, argument) else []
         return []
 
@@ -134,13 +138,13 @@ class _Matcher:
         for index, name in ((1, "min"), (2, "max")):
             bound: Any = field_of(clip.op, name)
             if bound is None and index < len(clip.inputs):
-                bound = scalar_of(self.uses.constant(clip, index))
+                bound = scalar_of(self.uses.constant(clip, index), 1)
             result.append(bound)
         return result[0], result[1]
 
     def is_cubic(self, x: str, argument: Product) -> bool:
         """sqrt(2/pi) * (x + 0.044715 * x**3), or sqrt(2/pi) * x * (1 + 0.044715 * x**2)."""
-        if not _near(argument.number, math.sqrt(2 / math.pi)):
+        if not self.near(argument.number, math.sqrt(2 / math.pi)):
             return False
         factors = list(argument.factors)
         power = 3
@@ -164,10 +168,10 @@ class _Matcher:
             if name == x:
                 count += 1
             elif node is not None and node.inputs[0] == x:
-                exponent = scalar_of(self.uses.constant(node, 1))
+                exponent = self.number(node, 1)
                 if exponent is None or exponent != int(exponent):
                     return False
                 count += int(exponent)
             else:
                 return False
-        return count == power and _near(term.number, 0.044715)
+        return count == power and self.near(term.number, 0.044715)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import MAX_RANK, Graph, Node
+from ..graph import Graph, Node
 from ..ops.base import Operator
 from ..ops.norm import ChannelLayerNorm, InstanceNormalization, LayerNormalization
-from .rewrite import FLOAT32, Fact, Matcher, field_of, fresh, only_output, plain, replaced, scalar_of
+from .rewrite import FLOAT32, Fact, Matcher, axes_of, field_of, fresh, only_output, plain, replaced, scalar_of
 
 
 def fuse_layernorm(graph: Graph) -> Graph:
@@ -74,12 +74,13 @@ class _Moments:
     def operator(self, epsilon: float, per_channel: bool) -> Operator | None:
         count = len(self.axes)
         if self.rank is None:
-            return LayerNormalization(-count, epsilon) if self.axes == tuple(range(-count, 0)) else None
+            return LayerNormalization(-count, epsilon, expands=True) if self.axes == tuple(range(-count, 0)) else None
         if self.axes == (1,) and 3 <= self.rank <= 5:
-            return ChannelLayerNorm(epsilon)
+            return ChannelLayerNorm(epsilon, True)
         if per_channel:
-            return InstanceNormalization(epsilon)
-        return LayerNormalization(-count, epsilon) if self.axes == tuple(range(self.rank - count, self.rank)) else None
+            return InstanceNormalization(epsilon, True)
+        trailing = self.axes == tuple(range(self.rank - count, self.rank))
+        return LayerNormalization(-count, epsilon, expands=True) if trailing else None
 
 
 @dataclass(frozen=True)
@@ -119,16 +120,9 @@ class _Matcher(Matcher):
             return None
         rank = self.known.get(node.inputs[0], Fact()).rank
         if node.op.op_type == "GlobalAveragePool":
-            return None if rank is None else (node.inputs[0], tuple(range(2, rank)))
-        axes = field_of(node.op, "axes")
-        if axes is None:
-            value = self.uses.constant(node, 1)
-            axes = None if value is None or value.size > MAX_RANK else tuple(int(a) for a in value.reshape(-1))
-        if not axes or not field_of(node.op, "keepdims", 1):
-            return None
-        if rank is not None:
-            axes = tuple(a % rank for a in axes)  # type: ignore[attr-defined]
-        return node.inputs[0], tuple(sorted(axes))  # type: ignore[call-overload]
+            return None if rank is None or rank < 3 else (node.inputs[0], tuple(range(2, rank)))
+        axes = axes_of(node.op, self.uses.constant(node, 1), rank)
+        return (node.inputs[0], tuple(sorted(axes))) if axes is not None and field_of(node.op, "keepdims", 1) else None
 
     def square(self, name: str) -> str | None:
         """x of x * x or x**2."""

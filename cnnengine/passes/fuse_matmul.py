@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..graph import Graph, Node
 from ..ops import lookup
-from .rewrite import FLOAT32, Fact, Uses, facts, only_output
+from .rewrite import FLOAT32, Fact, Uses, facts, only_output, plain
 
 
 def fuse_matmul(graph: Graph) -> Graph:
@@ -28,7 +28,7 @@ def fuse_matmul(graph: Graph) -> Graph:
             continue
         if getattr(node.op, "activation", None) is not None:
             continue
-        if add is None or add.op.op_type != "Add" or not only_output(add) or getattr(add.op, "activation", None) is not None:
+        if add is None or add.op.op_type != "Add" or not only_output(add) or not plain(add):
             continue
         index = 1 - add.inputs.index(node.outputs[0])
         bias = uses.constant(add, index)

@@ -39,7 +39,7 @@ def _merged(node: Node, pad: Node, uses: Uses, known: dict[str, Fact]) -> Node |
         axes = uses.constant(pad, 3)
         if axes is None:
             return None
-    if given is None or value is None or np.any(np.asarray(value) != 0):
+    if given is None or value is None or np.asarray(value).size != 1 or np.any(np.asarray(value) != 0):
         return None
     count = len(axes) if axes is not None else rank
     if len(given) != 2 * count:

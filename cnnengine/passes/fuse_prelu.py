@@ -27,7 +27,7 @@ def fuse_prelu(graph: Graph) -> Graph:
         if found is not None:
             name = fresh(graph, f"{node.outputs[0]} (slope)", constants)
             constants[name] = found[1]
-            changes[index] = [Node(PRelu(), (found[0], name), node.outputs, node.name)]
+            changes[index] = [Node(PRelu(expands=True), (found[0], name), node.outputs, node.name)]
     return replaced(graph, changes, constants)
 
 
@@ -57,7 +57,7 @@ class _Matcher(Matcher):
             for index, field in ((1, "min"), (2, "max")):
                 value = field_of(node.op, field)
                 if value is None and index < len(node.inputs) and node.inputs[index]:
-                    value = scalar_of(self.uses.constant(node, index))
+                    value = scalar_of(self.uses.constant(node, index), 1)
                     if value is None:
                         return None
                 bounds.append(value)

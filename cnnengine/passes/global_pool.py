@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..graph import MAX_RANK, Graph, Node
+from ..graph import Graph, Node
 from ..ops import lookup
 from ..ops.shape import Flatten
-from .rewrite import FLOAT32, Fact, Uses, facts, field_of, fresh
+from .rewrite import FLOAT32, Fact, Uses, axes_of, facts, field_of, fresh
 
 POOLS = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
 
@@ -35,10 +35,5 @@ def global_pool(graph: Graph) -> Graph:
 def _all_spatial(node: Node, fact: Fact, uses: Uses) -> bool:
     if fact.rank is None or fact.rank < 3 or not fact.has_dtype(FLOAT32):
         return False
-    axes = field_of(node.op, "axes")
-    if axes is None:
-        constant = uses.constant(node, 1)
-        if constant is None or constant.size > MAX_RANK:
-            return False
-        axes = tuple(int(a) for a in constant.reshape(-1))
-    return sorted(a % fact.rank for a in axes) == list(range(2, fact.rank))  # type: ignore[attr-defined]
+    axes = axes_of(node.op, uses.constant(node, 1), fact.rank)
+    return axes is not None and sorted(axes) == list(range(2, fact.rank))

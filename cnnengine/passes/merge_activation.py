@@ -48,7 +48,7 @@ def _clip(node: Node, uses: Uses) -> Activation | None:
     for index, name, default in ((1, "min", -math.inf), (2, "max", math.inf)):
         bound: Any = field_of(node.op, name)
         if bound is None and index < len(node.inputs) and node.inputs[index]:
-            bound = scalar_of(uses.constant(node, index))
+            bound = scalar_of(uses.constant(node, index), 1)
             if bound is None:
                 return None
         bounds.append(default if bound is None else float(bound))
@@ -59,7 +59,10 @@ def _clip(node: Node, uses: Uses) -> Activation | None:
 
 def _prelu(node: Node, uses: Uses) -> Activation | None:
     value = uses.constant(node, 1)
-    slope = None if value is None else scalar_of(value, value.ndim)  # a slope never widens the input
+    rank = facts(uses.graph).get(node.inputs[0], Fact()).rank
+    if value is None:
+        return None
+    slope = scalar_of(value, value.ndim if rank is None else rank)  # one that would widen the input is refused
     return None if slope is None else Activation("leaky_relu", slope)
 
 

@@ -54,7 +54,7 @@ def _is_identity(node: Node, known: dict[str, Fact], uses: Uses) -> bool:
     if isinstance(op, Cast):
         return fact.has_dtype(op.to)
     if isinstance(op, Transpose):
-        return op.perm is not None and op.perm == tuple(range(len(op.perm)))
+        return op.perm is not None and op.perm == tuple(range(len(op.perm))) and fact.rank in (None, len(op.perm))
     if isinstance(op, Concat):
         return len(node.inputs) == 1
     if isinstance(op, Reshape):

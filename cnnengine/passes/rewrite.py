@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..errors import CNNEngineError
-from ..graph import Graph, Node, TensorSpec
+from ..graph import MAX_RANK, Graph, Node, TensorSpec
 from ..ops.base import Operator
 from ..ops.common import kind_of
 from ..ops.shape import Identity
@@ -327,8 +327,8 @@ def _facts_of(node: Node, known: Mapping[str, Fact], graph: Graph) -> list[Fact]
 
 
 def scalar_of(value: np.ndarray | None, rank: int | None = None) -> float | None:
-    """The number that a one-element constant is, unless its rank would widen a value of rank `rank`."""
-    if value is None or value.size != 1 or value.dtype.kind != "f" or value.ndim > max(rank or 0, 1):
+    """The number that a one-element constant is, unless its rank would widen a value of rank `rank`; None is not known."""
+    if value is None or value.size != 1 or value.dtype.kind != "f" or value.ndim > (rank or 0):
         return None
     return float(value.reshape(-1)[0])
 
@@ -336,6 +336,20 @@ def scalar_of(value: np.ndarray | None, rank: int | None = None) -> float | None
 def field_of(op: Operator, name: str, default: object = None) -> object:
     """A field of an operator, or `default` where its class has none of that name."""
     return getattr(op, name, default)
+
+
+def axes_of(op: Operator, given: np.ndarray | None, rank: int | None) -> tuple[int, ...] | None:
+    """The axes that a reduction names, by its attribute or constant input, from 0 on where the rank is known; None where they
+    are not known, none, or no axes of this rank."""
+    named = field_of(op, "axes")
+    if given is not None and given.size > MAX_RANK:
+        return None
+    axes = tuple(int(a) for a in (given.reshape(-1) if named is None and given is not None else named or ()))  # type: ignore[attr-defined]
+    if rank is not None:
+        if any(not -rank <= a < rank for a in axes):
+            return None
+        axes = tuple(a % rank for a in axes)
+    return axes if axes and len(set(axes)) == len(axes) else None
 
 
 def plain(node: Node) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from ..graph import Graph, Node
 from ..ops.common import kind_of
 from ..ops.shape import Cast, CastLike, Dropout, Identity
-from .rewrite import facts, fresh
+from .rewrite import NO_FACT, facts, fresh
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -202,7 +202,8 @@ def widen_half(graph: Graph) -> Graph:
     dtypes = [s.dtype for s in graph.inputs.values()] + [v.dtype for v in graph.constants.values()]
     if not any(map(is_half, dtypes)) and not any(isinstance(n.op, Cast) and is_half(n.op.to) for n in graph.nodes):
         return graph  # nearly all models
-    known = {name: fact.dtype for name, fact in facts(graph).items() if fact.dtype is not None and is_half(fact.dtype)}
+    found = facts(graph)
+    known = {name: fact.dtype for name, fact in found.items() if fact.dtype is not None and is_half(fact.dtype)}
     twins: dict[str, str] = {}
     constants: dict[str, np.ndarray] = {}
     names: set[str] = set()
@@ -245,6 +246,9 @@ def widen_half(graph: Graph) -> Graph:
         typed_inputs = frozenset(places)
         halves = [i for i in places if node.inputs[i] in known]
         wanted = bool(halves) and (kind not in _MOVES or any(node.inputs[i] in twins for i in places))
+        if wanted and kind in _ALL:  # halves beside floats are a wrong model: its own rule says so
+            dtypes = [known[n] if n in known else found.get(n, NO_FACT).dtype for n in node.inputs if n]
+            wanted = len({dtype for dtype in dtypes if dtype is not None}) < 2
         if not wanted:
             nodes.append(node)
             # what only moves, or casts, keeps the type

@@ -437,11 +437,11 @@ def test_the_others_refuse():
 
 @pytest.mark.parametrize("shape", [(1, 3, 0, 5), (1, 3, 0)])
 def test_pools_of_no_pixels_are_refused(shape):
-    """The maximum, or the mean, of nothing."""
+    """The maximum, or the mean, of nothing; over all axes they are what ReduceMax and ReduceMean give."""
     x = np.zeros(shape, np.float32)
+    for pool, nothing in ((F.global_max_pool, -np.inf), (F.global_avg_pool, np.nan), (F.global_lp_pool, 0)):
+        np.testing.assert_array_equal(pool(x), np.full((*shape[:2], *(1,) * (len(shape) - 2)), nothing, np.float32))
     for call in (
-        lambda: F.global_max_pool(x),
-        lambda: F.global_avg_pool(x),
         lambda: MAX[len(shape) - 2](x, 1),
         lambda: AVG[len(shape) - 2](x, 1),
         lambda: ADAPTIVE_MAX[len(shape) - 2](x, 2),

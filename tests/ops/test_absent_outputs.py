@@ -1,7 +1,7 @@
 """Outputs that a node leaves out, by an empty name or at the end: the others are what they are beside them.
 
-Each operator with several outputs, each subset of them: in a plan, in a branch of an If, behind an extent that depends on data, by
-the node's references, and as a function. The expected values are those of the node with all of its outputs.
+Each operator with several outputs, each subset of them: in a plan, in a branch of an If, behind an extent that depends on
+data, by the node's references, and as a function. The expected values are those of the node with all of its outputs.
 """
 
 from __future__ import annotations
@@ -138,7 +138,11 @@ def model_of(case: str, outputs: list[str], form: str) -> tuple[onnx.ModelProto,
         fed = {"given": inputs[0], "all": np.ones(len(inputs[0]), np.float32)}
     infos = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in fed.items()]
     made = helper.make_graph(
-        nodes, "g", infos, [value(n) for n in outputs if n], [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()]
+        nodes,
+        "g",
+        infos,
+        [value(n) for n in outputs if n],
+        [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
     )
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), fed
 
@@ -209,7 +213,9 @@ def test_on_the_host_and_as_functions(case: str) -> None:
         agree(case, mask, [v for n, v in zip(node.outputs, results, strict=False) if n], f"host, {mask}")
         count = max(i for i, wanted in enumerate(mask) if wanted) + 1
         if all(mask[:count]) and arrays[0] is not None and arrays[0].dtype != object and not node.op.captures():
-            (node,) = import_model(open_model(model_of(case, names_of(case, (True,) * len(mask), False), "plan")[0], None).message).nodes
+            (node,) = import_model(
+                open_model(model_of(case, names_of(case, (True,) * len(mask), False), "plan")[0], None).message
+            ).nodes
             kernels = by_kernels(node.op, arrays, outputs=count)
             if kernels is not None:
                 agree(case, mask, kernels, f"function, {count} outputs")
@@ -255,7 +261,7 @@ def test_pieces_of_a_sequence(split: np.ndarray) -> None:
 @pytest.mark.parametrize("position", [3, 5, -4])
 def test_positions_past_the_pieces(split: np.ndarray, position: int) -> None:
     model = sequence(split, [0, position])
-    with pytest.raises(InputError, match="At1.*SequenceAt.*no such element"):
+    with pytest.raises(InputError, match=r"At1.*SequenceAt.*no such element"):
         cnnengine.load(model).run(None, {"x": X})
     graph = simplify(import_model(open_model(model, None).message))
     with pytest.raises(InputError, match="no such element"):
