@@ -487,7 +487,7 @@ class TestAgainst:
             node("Relu", ["x"], ["r"], name="relu"),
             node("SplitToSequence", ["r"], ["q"], name="split", axis=0),
             node("SequenceAt", ["q", "one"], ["a"], name="second"),
-            node("Binarizer", ["a"], ["y"], name="distinct", domain="ai.onnx.ml"),
+            node("Unique", ["a"], ["y"], name="distinct"),
         ]
         proto = make(nodes, [("x", FLOAT, [3, 4])], [("y", FLOAT, ["k"])], {"one": np.int64(1)})
         found = check(proto, against="reference")
