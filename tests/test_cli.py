@@ -68,7 +68,8 @@ def save_model(path: Path, nodes: list, inputs: dict, outputs: dict, weights: di
     ]
     constants = [numpy_helper.from_array(np.asarray(w, np.float32), name) for name, w in (weights or {}).items()]
     graph = helper.make_graph(nodes, "small", *values, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 1)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=8)
     helper.set_model_props(model, {f"cnnengine.{name}": text for name, text in metadata.items()})
     onnx.save(model, path)
     return path
@@ -485,10 +486,10 @@ class TestInfo:
         assert json.loads(cnn("info", SPP, "--json").out[0])["shapes"] is None
 
     def test_layers_without_a_kernel_are_named(self, cnn, tmp_path: Path) -> None:
-        nodes = [helper.make_node("Det", ["x"], ["y"], name="determinant")]
-        model = save_model(tmp_path / "m.onnx", nodes, {"x": [2, 3, 3]}, {"y": [2]})
+        nodes = [helper.make_node("Binarizer", ["x"], ["y"], name="steps", domain="ai.onnx.ml")]
+        model = save_model(tmp_path / "m.onnx", nodes, {"x": [2, 3, 3]}, {"y": [2, 3, 3]})
         result = cnn("info", model)
-        assert "without a compiled kernel: determinant (Det, fallback)" in result.out
+        assert "without a compiled kernel: steps (Binarizer, fallback)" in result.out
         assert json.loads(cnn("info", model, "--json").out[0])["totals"]["fallback"] == 1
 
 

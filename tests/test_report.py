@@ -97,11 +97,12 @@ class TestSummary:
 
     def test_layers_that_are_not_compiled_are_marked(self) -> None:
         x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, 3])
-        y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])
-        graph = helper.make_graph([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Det", ["r"], ["y"])], "g", [x], [y])
-        model = cnnengine.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
-        relu, det = summarize(model).layers
-        assert (relu.runs, det.runs, det.operator) == ("kernel", "fallback", "Det")
+        y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3, 3])
+        nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Binarizer", ["r"], ["y"], domain="ai.onnx.ml")]
+        imports = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 1)]
+        model = cnnengine.load(helper.make_model(helper.make_graph(nodes, "g", [x], [y]), opset_imports=imports, ir_version=8))
+        relu, steps = summarize(model).layers
+        assert (relu.runs, steps.runs, steps.operator) == ("kernel", "fallback", "Binarizer")
 
     def test_shapes_that_depend_on_data(self) -> None:
         x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 4])

@@ -16,7 +16,7 @@ Loop order of a chunk
     through scratch because bins of a plane lie lane by lane and the output is plain.
 """
 
-from libc.math cimport INFINITY, NAN
+from libc.math cimport INFINITY
 from libc.stdint cimport INT32_MAX, int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -647,15 +647,16 @@ cdef void unpool_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
     cdef const float *x = <const float *>args[0]
     cdef const int64_t *indices = <const int64_t *>args[1]
     cdef float *y = <float *>args[2]
+    cdef int64_t *words = <int64_t *>args[3]
     cdef Py_ssize_t i, index, rest, at, step
     cdef int a
     memset(y, 0, g.out_size * sizeof(float))
+    words[0] = words[1] = words[2] = 0
     for i in range(g.values):
         index = indices[i]
         if index < 0 or index >= g.inferred_size:
-            # no error can be raised here: nothing that looks like a result may come out
-            for i in range(g.out_size):
-                y[i] = NAN
+            words[0] = 1
+            words[1] = index
             return
         if not g.same:
             rest = index
@@ -676,18 +677,20 @@ def build_max_unpool(inputs, outputs, *, inferred):
 
     Parameters
     ----------
-    inputs, outputs : x, indices; y
-        Plain; indices int64. An index outside the inferred shape makes all of y NaN (the front raises ValueError).
+    inputs, outputs : x, indices; y, words
+        Plain; indices int64; three words of int64: whether an index lies outside the inferred shape, the first that does, 0.
     inferred : tuple of int
         The shape (N, C, spatial...) that indices refer to; y may be larger along spatial axes.
     """
     xv, iv = inputs
-    yv, = outputs
+    yv, wv = outputs
     cdef unpool_t g
     cdef int a
     memset(&g, 0, sizeof(g))
     if not (xv.is_plain and iv.is_plain and yv.is_plain) or xv.shape != iv.shape or iv.dtype.itemsize != 8:
         raise ValueError(f"max_unpool: {xv}, {iv} -> {yv}")
+    if wv.dtype.itemsize != 8 or wv.size != 3:
+        raise ValueError(f"max_unpool: words {wv}")
     if len(inferred) != len(yv.shape) or not 3 <= len(inferred) <= 5 or any(i > o for i, o in zip(inferred, yv.shape)) \
             or tuple(inferred[:2]) != yv.shape[:2]:
         raise ValueError(f"max_unpool: {inferred} does not fit into {yv.shape}")
@@ -702,30 +705,19 @@ def build_max_unpool(inputs, outputs, *, inferred):
         g.out_size *= g.out[a]
     g.same = inferred5 == out5
     g.values = xv.size
-    return make_launch("max_unpool", unpool_chunk, &g, sizeof(g), 1 if g.out_size else 0, 0, (xv.nbytes, iv.nbytes, yv.nbytes), 0,
+    return make_launch("max_unpool", unpool_chunk, &g, sizeof(g), 1, 0, (xv.nbytes, iv.nbytes, yv.nbytes, wv.nbytes), 0,
                        xv.nbytes + iv.nbytes + yv.nbytes)
 
 
-def max_unpool(Launch launch, const float[::1] x, const int64_t[::1] indices, float[::1] y, int threads=1):
-    """Run an unpooling built by `build_max_unpool` on these buffers.
-
-    Raises
-    ------
-    ValueError
-        An index points outside of the shape that indices refer to.
-    """
+def max_unpool(Launch launch, const float[::1] x, const int64_t[::1] indices, float[::1] y, int64_t[::1] words, int threads=1):
+    """Run an unpooling built by `build_max_unpool` on these buffers."""
     cdef void *args[MAX_ARGS]
-    cdef const unpool_t *g = <const unpool_t *>launch.geometry
-    cdef Py_ssize_t i
     launch.check(0, x.shape[0] * sizeof(float))
     launch.check(1, indices.shape[0] * sizeof(int64_t))
     launch.check(2, y.shape[0] * sizeof(float))
-    if launch.n_chunks == 0:
-        return
-    for i in range(g.values):
-        if indices[i] < 0 or indices[i] >= g.inferred_size:
-            raise ValueError(f"max_unpool: index {indices[i]} at {i}; {g.inferred_size} elements can be addressed")
+    launch.check(3, words.shape[0] * sizeof(int64_t))
     args[0] = <void *>&x[0] if x.shape[0] else NULL
     args[1] = <void *>&indices[0] if indices.shape[0] else NULL
-    args[2] = &y[0]
+    args[2] = <void *>&y[0] if y.shape[0] else NULL
+    args[3] = &words[0]
     launch.run(args, threads)

@@ -208,7 +208,7 @@ class _Importer:
             outputs[value.name] = self._spec(value, True)
         if self.problems:  # the values of refused nodes are missing: order and connections cannot be judged
             return Graph(inputs, outputs, nodes, constants, name)
-        return Graph(inputs, outputs, _sorted(nodes, {*inputs, *constants}), constants, name)
+        return Graph(inputs, outputs, _with_pooled(_sorted(nodes, {*inputs, *constants})), constants, name)
 
     def _spec(self, value: onnx.ValueInfoProto, lenient: bool) -> TensorSpec:
         held, form = value.type, []
@@ -435,6 +435,32 @@ def _with_captures(graph: Graph, captured: list[str]) -> Graph:
     outer = set(captured)
     own = {n: s for n, s in graph.inputs.items() if n not in outer}
     return graph.replace(inputs={**own, **dict.fromkeys(captured, TensorSpec(UNKNOWN, None))})
+
+
+def _with_pooled(nodes: list[Node]) -> list[Node]:
+    """MaxUnpool nodes with an `output_shape` told the shape that their MaxPool pooled: its indices are places in that."""
+    if not any(node.op.op_type == "MaxUnpool" for node in nodes):
+        return nodes
+    from ..ops.shape import Shape
+
+    makers = {name: node for node in nodes for name in node.outputs if name}
+    taken = {name for node in nodes for name in (*node.reads(), *node.outputs)}
+    result = []
+    for node in nodes:
+        if node.op.op_type == "MaxUnpool" and len(node.inputs) == 3 and node.inputs[2]:
+            source = node.inputs[1]
+            while source in makers and makers[source].op.op_type == "Identity":
+                source = makers[source].inputs[0]
+            maker = makers.get(source)
+            if maker is not None and maker.op.op_type == "MaxPool" and source == maker.outputs[1]:
+                told = f"{node.name}:pooled"
+                while told in taken:
+                    told += "_"
+                taken.add(told)
+                result.append(Node(Shape(), maker.inputs[:1], (told,), f"{node.name}/pooled"))
+                node = node.replace(inputs=(*node.inputs, told))
+        result.append(node)
+    return result
 
 
 def _sorted(nodes: list[Node], known: set[str]) -> list[Node]:

@@ -166,6 +166,12 @@ INDEX: dict[str, str] = {
     "ScatterND": "gather",
     "TopK": "gather",
     "Trilu": "gather",
+    "Compress": "arrange",
+    "CumProd": "arrange",
+    "Det": "arrange",
+    "EyeLike": "arrange",
+    "ReverseSequence": "arrange",
+    "Unique": "arrange",
     # losses
     "NegativeLogLikelihoodLoss": "loss",
     "SoftmaxCrossEntropyLoss": "loss",

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .._kernels import function
 from ..errors import InputError, ShapeError
-from ..graph import TensorSpec
+from ..graph import TensorSpec, check_size
 from ..records import dataclass
 from .base import EXACT, Lowering, NodeRecord, Operator
 from .common import FLOAT32, integers, required, scalar
@@ -54,6 +55,10 @@ class ConstantOfShape(Operator):
         return True
 
 
+COUNTED = frozenset(np.dtype(t) for t in ("float32", "float64", "int16", "int32", "int64"))
+"""Types that ranges are compiled for."""
+
+
 @dataclass(frozen=True)
 class Range(Operator):
     """ONNX Range (11, 27): start, start + delta, ... before limit."""
@@ -67,7 +72,8 @@ class Range(Operator):
             return [TensorSpec.of(self.reference(*(s.value for s in specs))[0])]
         return [TensorSpec(specs[0].dtype, (None,))]
 
-    def reference(self, *inputs: Any) -> list[Any]:
+    def _counted(self, inputs: Sequence[Any]) -> tuple[Any, Any, int]:
+        """Start, step and number of steps."""
         start, limit, delta = (scalar(v, self.op_type, t) for v, t in zip(inputs, ("start", "limit", "delta"), strict=True))
         if delta == 0:
             raise InputError(
@@ -82,5 +88,16 @@ class Range(Operator):
                 received=(start, limit, delta),
             )
         count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
+        check_size((count,), start.dtype)
+        return start, delta, count
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        start, delta, count = self._counted(inputs)
         dtype = start.dtype
         return [(start + np.arange(count, dtype=dtype) * delta).astype(dtype)]
+
+    def immediate(self, *inputs: Any) -> list[Any] | None:
+        start, delta, count = self._counted(inputs)
+        if start.dtype not in COUNTED or delta.dtype != start.dtype:
+            return None
+        return [function("progression")(start, delta, count)]

@@ -63,6 +63,33 @@ def lower_binary(ctx: Lowering, op: str, activation: Activation | None, b_shape:
     return True
 
 
+PAIRED = frozenset(
+    np.dtype(t) for t in ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+)
+"""Element types of the kernel `pair`."""
+PAIR_AXES = 9
+"""Axes longer than 1 that it takes in any case."""
+
+
+def lower_pair(ctx: Lowering, op: str, b_shape: tuple[int, ...] | None = None, divides: bool = False) -> bool:
+    """The kernel call of ``a op b`` of any element type, plain.
+
+    With `divides`, integers must be divided by a constant without zeros: a zero is an error, which the kernel cannot tell of.
+    """
+    a, b = ctx.inputs[:2]
+    if a is None or b is None or a.dtype != b.dtype or a.dtype not in PAIRED:
+        return False
+    if sum(n != 1 for n in ctx.outputs[0].concrete) > PAIR_AXES:
+        return False
+    if divides and a.dtype.kind != "f":
+        value = ctx.const(1)
+        if value is None or not np.all(value):
+            return False
+    aligned = {} if b_shape in (None, b.concrete) else {"b_shape": b_shape}
+    ctx.call("pair", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], op=op, **aligned)
+    return True
+
+
 # ---------------------------------------------------------------- arithmetic
 
 
@@ -180,9 +207,9 @@ class _Arithmetic(_Binary):
     def lower(self, ctx: Lowering) -> bool:
         a, b = ctx.inputs[:2]
         assert a is not None and b is not None
-        if a.dtype != FLOAT32:
-            return False
         shape = self._aligned(a.concrete, b.concrete)
+        if a.dtype != FLOAT32:
+            return self.activation is None and lower_pair(ctx, self.kernel_op, shape, self.kernel_op == "div")
         return lower_binary(ctx, self.kernel_op, self.activation, shape)
 
 
@@ -297,6 +324,11 @@ class Mod(_Binary):
             raise InputError("integer division by zero", operator="Mod", tensor="B", expected="no zero", received=b.dtype)
         return np.asarray(np.fmod(a, b) if self.fmod else np.mod(a, b))
 
+    def lower(self, ctx: Lowering) -> bool:
+        a, b = ctx.inputs[:2]
+        assert a is not None and b is not None
+        return lower_pair(ctx, "fmod" if self.fmod else "mod", self._aligned(a.concrete, b.concrete), divides=True)
+
 
 @dataclass(frozen=True)
 class _Variadic(Operator):
@@ -325,9 +357,11 @@ class _Variadic(Operator):
 
     def lower(self, ctx: Lowering) -> bool:
         specs = ctx.inputs
+        finish = self._finish(len(specs))
+        if len(specs) == 2 and finish is None and specs[0] is not None and specs[0].dtype != FLOAT32:
+            return lower_pair(ctx, self.kernel_op)
         if any(s is None or s.dtype != FLOAT32 for s in specs):
             return False
-        finish = self._finish(len(specs))
         if len(specs) == 1:
             return lower_activation(ctx, finish or Activation("affine", 1.0, 0.0))
         if len(specs) == 2:
@@ -415,8 +449,9 @@ class _Compare(_Binary):
     def lower(self, ctx: Lowering) -> bool:
         a, b = ctx.inputs[:2]
         assert a is not None and b is not None
-        if a.dtype != FLOAT32 or b.dtype != FLOAT32 or self._aligned(a.concrete, b.concrete) != b.concrete:
-            return False
+        shape = self._aligned(a.concrete, b.concrete)
+        if a.dtype != FLOAT32 or b.dtype != FLOAT32 or shape != b.concrete:
+            return lower_pair(ctx, self.kernel_op, shape)
         ctx.call("compare", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], op=self.kernel_op)
         return True
 
@@ -469,7 +504,7 @@ class LessOrEqual(_Compare):
 
 @dataclass(frozen=True)
 class _Logic(_Binary):
-    """Logic of bools."""
+    """Logic of bools, or of the bits of integers."""
 
     tolerance: ClassVar[str] = EXACT
     kinds: ClassVar[str] = "b"
@@ -483,7 +518,10 @@ class _Logic(_Binary):
     def lower(self, ctx: Lowering) -> bool:
         a, b = ctx.inputs[:2]
         assert a is not None and b is not None
-        if not self.kernel_op or self._aligned(a.concrete, b.concrete) != b.concrete:
+        shape = self._aligned(a.concrete, b.concrete)
+        if self.kinds != "b":
+            return lower_pair(ctx, self.kernel_op, shape)
+        if shape != b.concrete:
             return False
         ctx.call("logic", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], op=self.kernel_op)
         return True
@@ -522,6 +560,7 @@ class BitwiseAnd(_Logic):
 
     op_type: ClassVar[str] = "BitwiseAnd"
     kinds: ClassVar[str] = "iu"
+    kernel_op: ClassVar[str] = "and"
     function: ClassVar[Callable[..., Any]] = np.bitwise_and
 
 
@@ -531,6 +570,7 @@ class BitwiseOr(_Logic):
 
     op_type: ClassVar[str] = "BitwiseOr"
     kinds: ClassVar[str] = "iu"
+    kernel_op: ClassVar[str] = "or"
     function: ClassVar[Callable[..., Any]] = np.bitwise_or
 
 
@@ -540,6 +580,7 @@ class BitwiseXor(_Logic):
 
     op_type: ClassVar[str] = "BitwiseXor"
     kinds: ClassVar[str] = "iu"
+    kernel_op: ClassVar[str] = "xor"
     function: ClassVar[Callable[..., Any]] = np.bitwise_xor
 
 
@@ -575,6 +616,11 @@ class BitShift(_Binary):
             return np.where(inside, np.right_shift(a, by), np.where(a < 0, -1, 0)).astype(a.dtype)
         bits = np.dtype(f"u{a.dtype.itemsize}")
         return np.where(inside, np.left_shift(a.astype(bits), by.astype(bits)), 0).astype(a.dtype)
+
+    def lower(self, ctx: Lowering) -> bool:
+        a, b = ctx.inputs[:2]
+        assert a is not None and b is not None
+        return lower_pair(ctx, self.direction.lower(), self._aligned(a.concrete, b.concrete))
 
 
 @dataclass(frozen=True)
@@ -627,6 +673,22 @@ class BitwiseNot(_One):
     def reference(self, *inputs: Any) -> list[Any]:
         return [np.asarray(np.bitwise_not(inputs[0]))]
 
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or x.dtype not in PAIRED or not math.prod(x.concrete):
+            return False
+        bits = ctx.pack(("all bits", str(x.dtype)), lambda: np.invert(np.zeros(1, x.dtype)))
+        ctx.call("pair", [ctx.plain(0), bits], [ctx.out_plain()], op="xor")
+        return True
+
+
+def _lower_test(ctx: Lowering, **which: bool) -> bool:
+    x = ctx.inputs[0]
+    if x is None or x.dtype not in (np.float32, np.float64, np.float16):
+        return False
+    ctx.call("float_test", [ctx.plain(0)], [ctx.out_plain()], **which)
+    return True
+
 
 @dataclass(frozen=True)
 class IsNaN(_One):
@@ -637,6 +699,9 @@ class IsNaN(_One):
 
     def reference(self, *inputs: Any) -> list[Any]:
         return [np.asarray(np.isnan(inputs[0]))]
+
+    def lower(self, ctx: Lowering) -> bool:
+        return _lower_test(ctx, nan=True)
 
 
 @dataclass(frozen=True)
@@ -651,6 +716,9 @@ class IsInf(_One):
     def reference(self, *inputs: Any) -> list[Any]:
         x = np.asarray(inputs[0])
         return [np.asarray((np.isposinf(x) & bool(self.detect_positive)) | (np.isneginf(x) & bool(self.detect_negative)))]
+
+    def lower(self, ctx: Lowering) -> bool:
+        return _lower_test(ctx, positive=bool(self.detect_positive), negative=bool(self.detect_negative))
 
 
 @dataclass(frozen=True)

@@ -109,13 +109,6 @@ def _scores_before_softcap(attributes: Attributes, outputs: int) -> str | None:
     return None
 
 
-def _in_order_of_appearance(attributes: Attributes, outputs: int) -> str | None:
-    """onnx.reference sorts all the same where one output is asked for, and fails on slices along an axis."""
-    if attributes.get("sorted", 1) == 0 and ("axis" in attributes or outputs < 4):
-        return "onnx.reference was not checked for sorted = 0 with axis, or with fewer than four outputs"
-    return None
-
-
 _MANY = 1 << 16
 """Variadic inputs and outputs."""
 CHECKED: dict[tuple[str, str], Checked] = {
@@ -137,15 +130,8 @@ CHECKED: dict[tuple[str, str], Checked] = {
         refuses=_scores_before_softcap,
     ),
     ("", "CenterCropPad"): Checked((18,), {"axes": ANY}, inputs=2, dtypes="float32 float64 int32 int64 uint8"),
-    ("", "Compress"): Checked((9, 11, 28), {"axis": ANY}, inputs=2, dtypes="float32 float64 int32 int64 uint8 bool"),
-    ("", "CumProd"): Checked((26,), {"exclusive": (0, 1), "reverse": (0, 1)}, inputs=2, dtypes="float32 float64 int32 int64"),
-    ("", "Det"): Checked((11, 22), dtypes="float32 float64"),
-    ("", "EyeLike"): Checked((9, 22), {"dtype": (1, 6, 7, 11), "k": ANY}, dtypes="float32 float64 int32 int64 bool"),
     ("", "MelWeightMatrix"): Checked((17,), {"output_datatype": (1, 6, 7, 10, 11)}, inputs=5, dtypes="int32 int64"),
     ("", "RMSNormalization"): Checked((23,), {"axis": ANY, "epsilon": ANY, "stash_type": (1,)}, inputs=2),
-    ("", "ReverseSequence"): Checked(
-        (10, 28), {"batch_axis": (0, 1), "time_axis": (0, 1)}, inputs=2, dtypes="float32 float64 int32 int64 uint8"
-    ),
     ("", "RotaryEmbedding"): Checked((23,), {"interleaved": (0, 1), "num_heads": ANY, "rotary_embedding_dim": ANY}, inputs=4),
     ("", "TensorScatter"): Checked(
         (24,), {"axis": ANY, "mode": ("linear", "circular")}, inputs=3, dtypes="float32 float64 int32 int64"
@@ -165,13 +151,6 @@ CHECKED: dict[tuple[str, str], Checked] = {
         },
         dtypes="int32 int64 object",
         refuses=_weights_by_coordinate,
-    ),
-    ("", "Unique"): Checked(
-        (11, 28),
-        {"axis": ANY, "sorted": (0, 1)},
-        outputs=4,
-        dtypes="float32 float64 int32 int64",
-        refuses=_in_order_of_appearance,
     ),
     ("ai.onnx.ml", "ArrayFeatureExtractor"): Checked((1,), inputs=2, dtypes="float32 float64 int32 int64 object"),
     ("ai.onnx.ml", "Binarizer"): Checked((1,), {"threshold": ANY}, dtypes="float32 float64 int32 int64"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._kernels import function
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import Dim, TensorSpec
+from ..graph import Dim, TensorSpec, check_size
 from ..records import dataclass
 from . import immediate
 from .base import EXACT, ROUNDING, Lowering, NodeRecord, Operand, Operator
@@ -20,6 +20,11 @@ from .copies import MAX_AXES, copy, movable, offsets, strides_of
 Specs = Sequence[TensorSpec | None]
 
 REDUCTIONS = ("none", "add", "mul", "max", "min")
+
+NUMBERS = frozenset(
+    np.dtype(t) for t in ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+)
+"""Types of numbers that the kernel `one_hot` reads places from."""
 
 
 def wrapped(indices: np.ndarray, extent: int, operator: str) -> np.ndarray:
@@ -391,6 +396,27 @@ class OneHot(Operator):
         grid = np.arange(n).reshape([-1 if a == axis else 1 for a in range(indices.ndim + 1)])
         return [np.where(which == grid, values[1], values[0]).astype(values.dtype)]
 
+    def immediate(self, *inputs: Any) -> list[Any] | None:
+        indices, depth, values = inputs
+        if indices.dtype not in NUMBERS or not movable(TensorSpec(values.dtype, values.shape)) or values.size != 2:
+            return None
+        n = self._depth(depth)
+        axis = normal_axis(self.axis, indices.ndim + 1, self.op_type)
+        shape = (*indices.shape[:axis], n, *indices.shape[axis:])
+        check_size(shape, values.dtype)
+        return immediate.call("one_hot", [indices, values], [(shape, values.dtype)], axis=axis)
+
+    def lower(self, ctx: Lowering) -> bool:
+        i, values, out = ctx.inputs[0], ctx.inputs[2], ctx.outputs[0]
+        if i is None or values is None or i.dtype not in NUMBERS or not movable(out) or math.prod(values.concrete) != 2:
+            return False
+        if not math.prod(out.concrete):
+            ctx.out_plain()
+            return True
+        axis = normal_axis(self.axis, len(out.concrete), self.op_type)
+        ctx.call("one_hot", (ctx.plain(0), ctx.plain(2)), (ctx.out_plain(),), axis=axis)
+        return True
+
 
 @dataclass(frozen=True)
 class NonZero(Operator):
@@ -565,3 +591,13 @@ class Trilu(Operator):
         rows, columns = np.ogrid[: x.shape[-2], : x.shape[-1]]
         keep = columns - rows >= k if self.upper else columns - rows <= k
         return [np.where(keep, x, np.zeros((), x.dtype))]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x, k = ctx.inputs[0], spec_at(ctx.inputs, 1)
+        if x is None or not movable(x) or (k is not None and (k.dtype != np.int64 or math.prod(k.concrete) != 1)):
+            return False
+        if not math.prod(x.concrete):
+            ctx.out_plain()
+            return True
+        ctx.call("triangle", (ctx.plain(0), None if k is None else ctx.plain(1)), (ctx.out_plain(),), upper=bool(self.upper))
+        return True

@@ -353,7 +353,9 @@ class MaxUnpool(Operator):
     """ONNX MaxUnpool (9, 11, 22): values at the positions that MaxPool gave, zeros elsewhere.
 
     Positions refer to the shape that kernel, strides and pads imply; an explicit `output_shape` input adds zeros at the ends
-    of the spatial axes (so the specification's case maxunpool_export_with_output_shape).
+    of the spatial axes (so the specification's case maxunpool_export_with_output_shape). A fourth input, which files do not
+    have, is the shape of what the MaxPool pooled whose indices these are: where `output_shape` is that shape, positions refer
+    to it (`importer.graphs` adds the input to nodes whose indices a MaxPool of the same graph makes).
     """
 
     kernel_shape: tuple[int, ...]
@@ -381,11 +383,14 @@ class MaxUnpool(Operator):
             raise ShapeError("leaves nothing of a spatial axis", operator=self.op_type, expected="extents >= 1", received=spatial)
         return (*shape[:2], *spatial)
 
-    def _output(self, shape: Sequence[int], output_shape: Any) -> tuple[int, ...]:
+    def _shapes(self, shape: Sequence[int], output_shape: Any, pooled: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shape that positions refer to, and that of the output."""
         inferred = self._inferred(shape)
         if output_shape is None:
-            return inferred
+            return inferred, inferred
         wanted = tuple(int(v) for v in np.asarray(output_shape).reshape(-1))
+        if pooled is not None and wanted == tuple(int(v) for v in np.asarray(pooled)) and wanted[:2] == inferred[:2]:
+            return wanted, wanted
         if (
             len(wanted) != len(inferred)
             or wanted[:2] != inferred[:2]
@@ -398,7 +403,7 @@ class MaxUnpool(Operator):
                 expected=f"{inferred} or larger spatial extents",
                 received=wanted,
             )
-        return wanted
+        return inferred, wanted
 
     def _check_indices(self, indices: np.ndarray, size: int) -> None:
         if indices.size and (indices.min() < 0 or indices.max() >= size):
@@ -423,23 +428,26 @@ class MaxUnpool(Operator):
                 expected=shape,
                 received=f"{indices.dtype} {indices.shape}",
             )
-        if indices.value is not None:
-            self._check_indices(indices.value, math.prod(self._inferred(shape)))
         wanted = inputs[2] if len(inputs) > 2 else None
+        pooled = inputs[3] if len(inputs) > 3 else None
         if wanted is not None and wanted.value is None:
             return [TensorSpec(inputs[0].dtype, (None,) * len(shape))]
-        return [TensorSpec(inputs[0].dtype, self._output(shape, None if wanted is None else wanted.value))]
+        addressed, output = self._shapes(
+            shape, None if wanted is None else wanted.value, None if pooled is None else pooled.value
+        )
+        if indices.value is not None:
+            self._check_indices(indices.value, math.prod(addressed))
+        return [TensorSpec(inputs[0].dtype, output)]
 
     def reference(self, *inputs: Any) -> list[Any]:
-        x, indices = inputs[:2]
-        inferred = self._inferred(x.shape)
-        output = self._output(x.shape, inputs[2] if len(inputs) > 2 else None)
-        y = np.zeros(math.prod(inferred), x.dtype)
+        x, indices, wanted, pooled = (*inputs, None, None)[:4]
+        addressed, output = self._shapes(x.shape, wanted, pooled)
+        y = np.zeros(math.prod(addressed), x.dtype)
         flat = np.asarray(indices).reshape(-1)
         self._check_indices(flat, y.size)
         y[flat] = x.reshape(-1)
         result = np.zeros(output, x.dtype)
-        result[tuple(slice(0, n) for n in inferred)] = y.reshape(inferred)
+        result[tuple(slice(0, n) for n in addressed)] = y.reshape(addressed)
         return [result]
 
     def lower(self, ctx: Lowering) -> bool:
@@ -448,7 +456,9 @@ class MaxUnpool(Operator):
         shape = spec.concrete
         if spec.dtype != FLOAT32 or len(shape) > 5 or not ctx.outputs[0].is_concrete:
             return False
-        ctx.call("max_unpool", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain(0)], inferred=self._inferred(shape))
+        wanted, pooled = (ctx.const(i) if i < len(ctx.inputs) else None for i in (2, 3))
+        addressed, _ = self._shapes(shape, wanted, pooled)
+        ctx.call("max_unpool", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain(0), ctx.faults(1)], inferred=addressed)
         return True
 
 

@@ -224,7 +224,7 @@ def test_runs_hold_no_view_of_the_file(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Gemm", ["x", "gemm"], ["y"], transB=1),
         helper.make_node("Add", ["x2", "add"], ["z"]),
-        helper.make_node("Det", ["square"], ["d"]),
+        helper.make_node("Binarizer", ["square"], ["d"], domain="ai.onnx.ml"),
         helper.make_node("GatherND", ["host", "at"], ["h"]),
     ]
     infos = [
@@ -236,7 +236,8 @@ def test_runs_hold_no_view_of_the_file(tmp_path: Path) -> None:
     outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("y", "z", "d", "h", "out")]
     graph = helper.make_graph(nodes, "g", infos, outputs, initializer=tensors)
     path = tmp_path / "m.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), path)
     model = cnnengine.load(path, threads=1)
     feeds = {
         "x": rng.standard_normal((1, 1024), dtype=np.float32), "x2": np.ones((1, 384), np.float32),

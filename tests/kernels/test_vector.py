@@ -152,11 +152,22 @@ FUNCTIONS = {
     "erf": (0, 0, lambda x: erf(x).astype(np.float64), 4),
     "sqrt": (0, 0, np.sqrt, 0.5),
     "reciprocal": (0, 0, lambda x: 1 / x, 0.5),
-    "hard_swish": (0, 0, lambda x: np.maximum(x, -3) * np.clip(np.maximum(x, -3) / 6 + 0.5, 0, 1), None),
+    "hard_swish": (0, 0, lambda x: x * np.clip(x / 6 + 0.5, 0, 1), None),
     "hard_sigmoid": (A, B, lambda x: np.clip(A * x + B, 0, 1), None),
     "square": (0, 0, np.square, 0.5),
     "affine": (A, B, lambda x: A * x + B, None),
     "leaky_relu": (A, 0, lambda x: np.where(x < 0, A * x, x), 0.5),
+    "sin": (0, 0, np.sin, 2),
+    "cos": (0, 0, np.cos, 2),
+    "tan": (0, 0, np.tan, 4),
+    "asin": (0, 0, np.arcsin, 3),
+    "acos": (0, 0, np.arccos, 3),
+    "atan": (0, 0, np.arctan, 3),
+    "sinh": (0, 0, np.sinh, 3),
+    "cosh": (0, 0, np.cosh, 3),
+    "asinh": (0, 0, np.arcsinh, 1),
+    "acosh": (0, 0, np.arccosh, 1),
+    "atanh": (0, 0, np.arctanh, 1),
 }
 QUARTER, ZERO = np.float32(0.25), np.float32(0)
 EXACT = {
@@ -167,6 +178,7 @@ EXACT = {
     "floor": (0, 0, np.floor),
     "ceil": (0, 0, np.ceil),
     "round": (0, 0, np.rint),
+    "whole": (0, 0, lambda x: np.where(np.isnan(x), np.float32(0), np.rint(x))),
     "thresholded_relu": (0.25, 0, lambda x: np.where(x > 0.25, x, np.float32(0))),
     "shrink": (0.5, 0.25, lambda x: np.select([x < -0.5, x > 0.5, np.isnan(x)], [x + QUARTER, x - QUARTER, x], ZERO)),
 }
@@ -187,6 +199,28 @@ def test_accuracy(isa: str, name: str) -> None:
         limit = 1
     worst = int(error.argmax())
     assert error[worst] <= limit, f"{name}({x[worst]!r}) = {y[worst]!r}, not {want[worst]!r}: {error[worst]} ulp"
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_arguments_of_many_turns(isa: str, name: str) -> None:
+    """Floats next to multiples of pi / 2, on both sides of where the reduction in double ends, and the largest there are."""
+    function, limit = FUNCTIONS[name][2:]
+    turns = np.concatenate([np.arange(1, 3000), np.random.default_rng(7).integers(1, 1 << 40, 20000)])
+    near = (turns * (np.pi / 2)).astype(np.float32)
+    edge = np.float32(2**20)
+    ends = [np.nextafter(edge, np.float32(0)), edge, np.nextafter(edge, np.float32(INF)), np.float32(3.4028235e38)]
+    x = np.concatenate([near, -near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(INF)), np.float32(ends)])
+    y = run("activation", [x], x.shape, 1, activation=Activation(name))
+    error = ulps(y, function(x.astype(np.float64)))
+    assert error.max() <= limit, f"{name}({x[error.argmax()]!r}): {error.max()} ulp"
+
+
+@pytest.mark.parametrize("name", ["sin", "tan", "asin", "atan", "sinh", "asinh", "atanh"])
+def test_odd_functions_keep_the_sign_of_zero(isa: str, name: str) -> None:
+    zeros = np.float32([0.0, -0.0])
+    y = run("activation", [zeros], (2,), 1, activation=Activation(name))
+    np.testing.assert_array_equal(np.signbit(y), [False, True])
+    assert not y.any()
 
 
 def test_gelu_tanh(isa: str) -> None:
@@ -226,7 +260,7 @@ def test_exact(isa: str, name: str) -> None:
     with np.errstate(all="ignore"):
         want = function(x)
     np.testing.assert_array_equal(y, want)
-    if name not in ("clip", "sign"):
+    if name not in ("clip", "sign", "whole"):
         np.testing.assert_array_equal(np.signbit(y[~np.isnan(y)]), np.signbit(want[~np.isnan(want)]))
 
 

@@ -17,7 +17,7 @@ from cnnengine.importer.attributes import value_of
 from cnnengine.ops import INDEX, lookup
 from cnnengine.ops.base import NodeRecord, Operator
 
-MODULES = ("shape", "gather", "constant", "sequence")
+MODULES = ("shape", "gather", "constant", "sequence", "arrange")
 OPERATORS = sorted(op for op, module in INDEX.items() if module in MODULES)
 
 
