@@ -37,7 +37,6 @@ _VERSIONS: dict[str, tuple[int, ...]] = {
     "ImageDecoder": (20,),
     "LSTM": (7, 14, 22),
     "MelWeightMatrix": (17,),
-    "RMSNormalization": (23,),
     "RNN": (7, 14, 22),
     "RegexFullMatch": (20,),
     "ReverseSequence": (10, 28),
