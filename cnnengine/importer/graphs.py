@@ -16,14 +16,18 @@ from ..ops import lookup
 from ..ops.base import Expansion, NodeRecord
 from ..ops.common import known_dtype
 from ..ops.fallback import Fallback, is_allowed
+from ..ops.shape import Identity
 from .attributes import GRAPH, GRAPHS, array_of, constant_value, dense, kind_of, value_of
 from .functions import Inliner, Opsets, key_of, opsets_of
-from .more_schemas import MORE
+from .more_schemas import EXPERIMENTAL, MORE
 from .schemas import OPSET, SCHEMAS
 from .wire import NodeMessage
 
 if TYPE_CHECKING:
     import onnx
+
+ONE_PROCESSOR = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
+"""Domains of operators that onnxruntime's optimizer writes for the processor that it runs on."""
 
 UNKNOWN = np.dtype("V")
 """The dtype of a value whose type the file does not say."""
@@ -206,9 +210,11 @@ class _Importer:
             )
         outputs: dict[str, TensorSpec] = {}
         for value in proto.output:
-            if value.name in outputs:
-                raise ModelError("an output is listed twice", tensor=value.name)
-            outputs[value.name] = self._spec(value, True)
+            name_of = value.name
+            if value.name in outputs:  # listed again, the value has a second name
+                name_of = self.inliner.unique(value.name)
+                nodes.append(Node(Identity(), (value.name,), (name_of,), name_of))
+            outputs[name_of] = self._spec(value, True)
         if self.problems:  # the values of refused nodes are missing: order and connections cannot be judged
             return Graph(inputs, outputs, nodes, constants, name)
         return Graph(inputs, outputs, _sorted(nodes, {*inputs, *constants}), constants, name)
@@ -319,7 +325,7 @@ class _Importer:
         if cls is not None and schema.version >= cls.min_version:
             try:
                 into = Expansion(record, self.inliner.unique)
-                if cls.expand(into):
+                if cls.spell_out(into):
                     constants.update(into.constants)
                     self.dropped.update(dict.fromkeys(into.dropped, (name, into.reason)))
                     return into.nodes
@@ -344,6 +350,10 @@ class _Importer:
             return f"deprecated since version {schema.version}"
         if opset is None:
             return "the model imports no opset of this domain"
+        if domain in ONE_PROCESSOR:
+            return "onnxruntime's layout for one kind of processor: save the model with ORT_ENABLE_EXTENDED"
+        if not domain and node.op_type in EXPERIMENTAL:
+            return "an experimental operator, retired with opset 10 or before"
         newest = schema_of(node.op_type, domain, 2**31 - 1)
         return "no such operator" if newest is None else "not in this opset"
 

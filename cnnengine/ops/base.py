@@ -51,7 +51,7 @@ class NodeRecord:
 
 
 class Expansion:
-    """The nodes that stand for one node of a file, as `Operator.expand` writes them.
+    """The nodes that stand for one node of a file, as `Operator.spell_out` writes them.
 
     Attributes
     ----------
@@ -321,7 +321,7 @@ class Operator:
         return cls(**kwargs)
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         """Write a file's node as nodes of other operators, so that passes see those; False where `from_onnx` makes the node.
 
         Raises as `from_onnx` does.

@@ -28,8 +28,8 @@ class AxesMoved(shape.Transpose):
     Attributes
     ----------
     move : {"swap", "behind", "turn", "last", "first"}
-        The last two axes change places; axis 0 goes before the last one, or to the end; axis 1 goes to the end, or the last axis to
-        place 1. A vector stays as it is.
+        The last two axes change places; axis 0 goes before the last one, or to the end; axis 1 goes to the end, or the last axis
+        to place 1. A vector stays as it is.
     """
 
     tolerance: ClassVar[str] = EXACT
@@ -121,7 +121,7 @@ class FusedConv(Operator):
     """Whether x, Z and the result have their channels last."""
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         node = into.record
         op = conv.Conv.from_onnx(_plain(into, "Conv", ("activation", "activation_params"), 3))
         name, parameters = "", node.attribute("activation_params", ())
@@ -174,7 +174,7 @@ class NhwcMaxPool(Operator):
     op_type: ClassVar[str] = "NhwcMaxPool"
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         op = pool.MaxPool.from_onnx(_plain(into, "MaxPool"))
         y = into.add(op, into.add(AxesMoved(move="first"), into.input(0)))
         into.add(AxesMoved(move="last"), y, outputs=into.record.outputs)
@@ -187,7 +187,7 @@ class FusedGemm(Operator):
     op_type: ClassVar[str] = "FusedGemm"
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         node = into.record
         name = _named(node, _OF_GEMM)
         parameters = retired.needed(node, *(f"activation_{p}" for p in _ACTIVATIONS[name]))
@@ -198,12 +198,12 @@ class FusedGemm(Operator):
 
 
 class FusedMatMul(Operator):
-    """``alpha * A' @ B'``, where the last two axes of A and B may change places, and the first of them may count as the rows."""
+    """``alpha * A' @ B'``: the last two axes of A and B may change places, and their first one may be what counts as rows."""
 
     op_type: ClassVar[str] = "FusedMatMul"
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         node = into.record
         operands = []
         for index, letter in enumerate("AB"):
@@ -251,7 +251,9 @@ class UnpackedWeights(Operator):
         packed, scales = required(inputs, 0, "MatMulNBits"), required(inputs, 1, "MatMulNBits")
         zeros, places = spec_at(inputs, 2), spec_at(inputs, 3)
         rows = -(-self.blocks * self.bits // 8)
-        wanted = [("B", packed, np.uint8, self.n * self.blocks * (self.block * self.bits // 8))]
+        wanted: list[tuple[str, TensorSpec, Any, int]] = [
+            ("B", packed, np.uint8, self.n * self.blocks * (self.block * self.bits // 8))
+        ]
         wanted.append(("scales", scales, scales.dtype, self.n * self.blocks))
         if zeros is not None:
             whole = zeros.dtype != np.uint8
@@ -270,7 +272,9 @@ class UnpackedWeights(Operator):
                     received=spec.shape,
                 )
         if scales.dtype.kind != "f":
-            raise InputError("has the wrong dtype", operator="MatMulNBits", tensor="scales", expected="float", received=scales.dtype)
+            raise InputError(
+                "has the wrong dtype", operator="MatMulNBits", tensor="scales", expected="float", received=scales.dtype
+            )
         if places is not None and (len(places.concrete) != 1 or places.concrete[0] < self.k or places.dtype.kind not in "iu"):
             raise ShapeError(
                 "must have an index for each column",
@@ -305,7 +309,7 @@ class UnpackedWeights(Operator):
             middle = self._numbers(zeros, self.blocks).astype(wide)
         else:
             middle = zeros.reshape(self.n, self.blocks).astype(wide)
-        weights = self._numbers(packed, self.k).astype(wide)
+        weights: Any = self._numbers(packed, self.k).astype(wide)
         weights -= middle[:, block_of]
         weights *= factors[:, block_of]
         return [np.ascontiguousarray(weights.T.astype(scales.dtype))]
@@ -317,7 +321,7 @@ class MatMulNBits(Operator):
     op_type: ClassVar[str] = "MatMulNBits"
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         node = into.record
         bits, block = int(node.attribute("bits", 4)), int(node.attributes["block_size"])
         n, k = int(node.attributes["N"]), int(node.attributes["K"])
@@ -375,7 +379,7 @@ class BiasGelu(Operator):
     approximate: ClassVar[str] = "none"
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         x = into.input(0)
         if into.input(1):
             x = into.add(elementwise.Add(), x, into.input(1))
@@ -393,13 +397,15 @@ class FastGelu(BiasGelu):
 # ---------------------------------------------------------------- normalisation
 
 
-def _normalise(into: Expansion, rms: bool, x: str, parameters: tuple[str, ...], results: tuple[str, str, str], axis: int = -1) -> None:
+def _normalise(
+    into: Expansion, rms: bool, x: str, parameters: tuple[str, ...], results: tuple[str, str, str], axis: int = -1
+) -> None:
     """LayerNormalization or RMSNormalization of x; `results` are the names of y, the mean and 1 over the deviation."""
     node = into.record
     cls = norm.RMSNormalization if rms else norm.LayerNormalization
     epsilon = float(node.attribute("epsilon", 1e-5 if node.op_type == "SimplifiedLayerNormalization" else 1e-12))
     op = cls(axis, epsilon, int(node.attribute("stash_type", 1)), (bool(results[1]), bool(results[2])))
-    outputs = results
+    outputs: tuple[str, ...] = results
     while not outputs[-1]:
         outputs = outputs[:-1]
     into.add(op, x, *parameters, outputs=outputs)
@@ -411,7 +417,7 @@ class SimplifiedLayerNormalization(Operator):
     op_type: ClassVar[str] = "SimplifiedLayerNormalization"
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         axis = int(into.record.attribute("axis", -1))
         _normalise(into, True, into.input(0), (into.input(1),), (into.output(), "", into.output(1)), axis)
         return True
@@ -424,8 +430,9 @@ class SkipLayerNormalization(Operator):
     rms: ClassVar[bool] = False
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
-        total, parameters, bias = into.output(3), (into.input(2), "" if cls.rms else into.input(3)), into.input(3 if cls.rms else 4)
+    def spell_out(cls, into: Expansion) -> bool:
+        total, bias = into.output(3), into.input(3 if cls.rms else 4)
+        parameters = (into.input(2), "" if cls.rms else into.input(3))
         named = (total,) if total else ()
         x = into.add(elementwise.Add(), into.input(0), into.input(1), outputs=() if bias else named)
         if bias:
@@ -445,12 +452,12 @@ class SkipSimplifiedLayerNormalization(SkipLayerNormalization):
 
 
 class GroupNorm(Operator):
-    """GroupNormalization, of images whose channels are last unless `channels_last` is 0, and x * sigmoid(x) where `activation` is 1."""
+    """GroupNormalization of images whose channels are last, unless `channels_last` is 0; then SiLU where `activation` is 1."""
 
     op_type: ClassVar[str] = "GroupNorm"
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         node = into.record
         last, silu = bool(node.attribute("channels_last", 1)), int(node.attributes["activation"])
         if silu not in (0, 1):
@@ -476,16 +483,17 @@ class GridSample(Operator):
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Operator:
-        return sample.GridSample.from_onnx(NodeRecord("GridSample", "", 16, node.attributes, node.inputs, node.outputs, node.name))
+        as_in_16 = NodeRecord("GridSample", "", 16, node.attributes, node.inputs, node.outputs, node.name)
+        return sample.GridSample.from_onnx(as_in_16)
 
 
 @dataclass(frozen=True)
 class CropAndResize(Operator):
     """Regions of images resized to one size, as TensorFlow's crop_and_resize; runs in NumPy.
 
-    The corners (y1, x1, y2, x2) of a region are parts of height - 1 and width - 1 of its image; sampled are as many places at equal
-    distances as the crop has pixels, the corners among them, or the middle where that is one. Places outside of the image are
-    `extrapolation_value`.
+    The corners (y1, x1, y2, x2) of a region are parts of height - 1 and width - 1 of its image; sampled are as many places at
+    equal distances as the crop has pixels, the corners among them, or the middle where that is one. Places outside of the image
+    are `extrapolation_value`.
     """
 
     op_type: ClassVar[str] = "CropAndResize"

@@ -106,7 +106,7 @@ class BatchNormalization(Operator):
         )
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         node = into.record
         if node.version >= 14 or not any(node.outputs[1:]):
             return False
@@ -306,8 +306,8 @@ class _LayerNorm(Operator):
             outputs.append(ctx.out_plain(1) if self.outputs[0] else ctx.temp(statistics))
         if self.outputs[1]:
             outputs.append(ctx.out_plain(2))
-        given = {} if self.centred else {"centred": False}
-        ctx.call("row_norm", [x, *parameters], outputs, length=math.prod(wanted), epsilon=self.epsilon, **given)
+        kind: dict[str, Any] = {} if self.centred else {"centred": False}
+        ctx.call("row_norm", [x, *parameters], outputs, length=math.prod(wanted), epsilon=self.epsilon, **kind)
         return True
 
 

@@ -319,7 +319,7 @@ class Resize(Operator):
 
 @dataclass(frozen=True)
 class Upsample(Resize):
-    """ONNX Upsample (1, 7, 9): enlarges by scales, an attribute in version 7; by `height_scale` and `width_scale` of images in 1."""
+    """ONNX Upsample (1, 7, 9): enlarges by scales, an attribute in version 7; in 1 images by `height_scale` and `width_scale`."""
 
     op_type: ClassVar[str] = "Upsample"
     min_version: ClassVar[int] = 1

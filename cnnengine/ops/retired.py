@@ -1,4 +1,4 @@
-"""Operators that ONNX had as experimental up to opset 9; files of 2017 and 2018 have them (tiny YOLOv2, what came from CoreML)."""
+"""Operators that ONNX had as experimental up to opset 9: files of 2017 and 2018 have them (tiny YOLOv2, what came of CoreML)."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class DynamicSlice(Operator):
 
 
 class ImageScaler(Operator):
-    """``scale * x + bias`` with a bias for each channel: a BatchNormalization, which is folded into a convolution where it can be."""
+    """``scale * x + bias`` with a bias for each channel: a BatchNormalization, which convolutions take in."""
 
     op_type: ClassVar[str] = "ImageScaler"
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         bias = np.array(needed(into.record, "bias")[0], np.float32)
         x = into.input(0)
         scale = np.full(bias.shape, into.record.attribute("scale", 1.0), np.float32)
@@ -85,7 +85,7 @@ class ParametricSoftplus(Operator):
     op_type: ClassVar[str] = "ParametricSoftplus"
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         alpha, beta = needed(into.record, "alpha", "beta")
         scaled(into, activation.Softplus(), alpha, beta, into.input(0))
         return True
@@ -97,7 +97,7 @@ class ScaledTanh(Operator):
     op_type: ClassVar[str] = "ScaledTanh"
 
     @classmethod
-    def expand(cls, into: Expansion) -> bool:
+    def spell_out(cls, into: Expansion) -> bool:
         alpha, beta = needed(into.record, "alpha", "beta")
         scaled(into, activation.Tanh(), alpha, beta, into.input(0))
         return True
@@ -136,7 +136,11 @@ class Crop(Operator):
         height, width = self.scale or (shape[2] - top - bottom, shape[3] - left - right)
         if min(height, width) < 0 or top + height > shape[2] or left + width > shape[3]:
             raise ShapeError(
-                "there is not so much to crop", operator="Crop", tensor="input", expected=(self.border, self.scale), received=shape
+                "there is not so much to crop",
+                operator="Crop",
+                tensor="input",
+                expected=f"room for border {self.border}, scale {self.scale}",
+                received=shape,
             )
         return top, left, height, width
 
