@@ -227,9 +227,9 @@ class TransposeMatMul(FusedMatMul):
 class UnpackedWeights(Operator):
     """The weights (K, N) of a MatMulNBits, as numbers of the type of its scales. No operator of a file.
 
-    Inputs are B, N rows of so many bits for each of K columns, the lowest bits first; a scale for each block of columns; the zero
-    points of the blocks, packed as B is or numbers as the scales are, by default the middle of the range; and which block a column
-    belongs to, where that is not its place.
+    Inputs are B, N rows of so many bits for each of K columns, the lowest bits first; a scale for each block of columns; the
+    zero points of the blocks, packed as B is or numbers as the scales are, by default the middle of the range; and which block a
+    column belongs to, where that is not its place.
     """
 
     op_type: ClassVar[str] = "UnpackedWeights"
