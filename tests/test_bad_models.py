@@ -203,7 +203,6 @@ CASES: dict[str, Case] = {
     "batch norm: means of another length": shaped(
         "BatchNormalization", "'mean': has the wrong shape", zeros(4), zeros(4), zeros(5), zeros(4)
     ),
-
     "batch norm: a vector of other than one channel": shaped(
         "BatchNormalization", "'scale': has the wrong shape", *[zeros(4)] * 4, x=zeros(3)
     ),
@@ -585,7 +584,10 @@ GRAPHS: Graphs = {
     "an output of training": (
         "not defined for inference before version 14",
         lambda: network(
-            [helper.make_node("BatchNormalization", ["x", *"wwww"], ["b", "m", "", "", ""], name="n"), helper.make_node("Relu", ["m"], ["y"])],
+            [
+                helper.make_node("BatchNormalization", ["x", *"wwww"], ["b", "m", "", "", ""], name="n"),
+                helper.make_node("Relu", ["m"], ["y"]),
+            ],
             tensors=[numpy_helper.from_array(floats(3), "w")],
             opset=9,
         ),

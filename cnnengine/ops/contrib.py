@@ -65,6 +65,22 @@ def _number(into: Expansion, value: float, like: str) -> str:
     return into.add(shape.CastLike(), into.constant(np.array(value, np.float32)), like)
 
 
+@dataclass(frozen=True)
+class Addend(elementwise.Add):
+    """Add of a second input that must not widen the first one; of just its shape where `whole`."""
+
+    whole: bool = False
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        found = super().infer(inputs)
+        x, y = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
+        if found[0].shape != x.shape or (self.whole and y.shape != x.shape):
+            raise ShapeError(
+                "what is added has the wrong shape", operator=self.op_type, tensor="addend", expected=x.shape, received=y.shape
+            )
+        return found
+
+
 # ---------------------------------------------------------------- convolutions and dense layers
 
 _ACTIVATIONS: dict[str, tuple[str, ...]] = {
@@ -144,7 +160,7 @@ class FusedConv(Operator):
         final = () if name or z or cls.last else node.outputs
         y = into.add(op, x, into.input(1), into.input(2), outputs=final)
         if z:
-            y = into.add(elementwise.Add(), y, z, outputs=() if name or cls.last else node.outputs)
+            y = into.add(Addend(whole=True), y, z, outputs=() if name or cls.last else node.outputs)
         if cls.last:
             if name:
                 operator = getattr(activation, name)
@@ -345,7 +361,7 @@ class MatMulNBits(Operator):
         bias = into.input(5)
         product = into.add(dense.MatMul(), into.input(0), weights, outputs=() if bias else node.outputs)
         if bias:
-            into.add(elementwise.Add(), product, bias, outputs=node.outputs)
+            into.add(Addend(), product, bias, outputs=node.outputs)
         return True
 
 
@@ -382,7 +398,7 @@ class BiasGelu(Operator):
     def spell_out(cls, into: Expansion) -> bool:
         x = into.input(0)
         if into.input(1):
-            x = into.add(elementwise.Add(), x, into.input(1))
+            x = into.add(Addend(), x, into.input(1))
         into.add(activation.Gelu(cls.approximate), x, outputs=into.record.outputs)
         return True
 
@@ -434,9 +450,9 @@ class SkipLayerNormalization(Operator):
         total, bias = into.output(3), into.input(3 if cls.rms else 4)
         parameters = (into.input(2), "" if cls.rms else into.input(3))
         named = (total,) if total else ()
-        x = into.add(elementwise.Add(), into.input(0), into.input(1), outputs=() if bias else named)
+        x = into.add(Addend(), into.input(0), into.input(1), outputs=() if bias else named)
         if bias:
-            x = into.add(elementwise.Add(), x, bias, outputs=named)
+            x = into.add(Addend(), x, bias, outputs=named)
         mean = into.output(1)
         if cls.rms and mean:
             into.dropped, into.reason, mean = (mean,), "the mean of a SkipSimplifiedLayerNormalization, which has none", ""

@@ -163,6 +163,10 @@ class TestConvolutions:
         ):
             fails([node("FusedConv", ["x", "w"], **kind)], x, error, text, {"w": W})
         fails([node("FusedConv", ["x", "w", "", "z"])], {**x, "z": normal(2, 7, 6, 5)}, ShapeError, "broadcast", {"w": W})
+        small = {"x": normal(2, 5, 3, 3), "z": normal(2, 7, 6, 5)}  # a result of one pixel would become many
+        fails([node("FusedConv", ["x", "w", "", "z"])], small, ShapeError, "what is added has the wrong shape", {"w": W})
+        small["z"] = normal(1, 7, 1, 1)
+        fails([node("FusedConv", ["x", "w", "", "z"])], small, ShapeError, "what is added has the wrong shape", {"w": W})
         fails([node("FusedConv", ["x"])], x, ModelError, "wrong number of inputs")
 
 
@@ -340,6 +344,13 @@ class TestNormalisation:
         inputs = ["x", "s", "gamma", *([] if rms else ["beta"]), *(["b"] if bias else [])]
         weights = {"gamma": gamma, "beta": beta, "b": b}
         runs([node(op, inputs, names, epsilon=1e-3)], {"x": x, "s": s}, want, weights)
+
+    def test_what_would_widen_is_refused(self) -> None:
+        x = {"x": normal(1, 3, 8), "s": normal(2, 3, 8)}
+        text = "what is added has the wrong shape"
+        fails([node("SkipLayerNormalization", ["x", "s", "g"])], x, ShapeError, text, {"g": np.ones(8, F)})
+        fails([node("BiasGelu", ["x", "s"])], x, ShapeError, text)
+        fails([node("FastGelu", ["x", "s"])], x, ShapeError, text)
 
     def test_what_is_not_made_is_refused_where_it_is_read(self) -> None:
         x = {"x": normal(2, 3, 8), "s": normal(2, 3, 8)}
