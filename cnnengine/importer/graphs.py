@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import CNNEngineError, ModelError, UnsupportedOperatorError
 from ..graph import Dim, Graph, Node, TensorSpec
 from ..ops import lookup
-from ..ops.base import Expansion, NodeRecord
+from ..ops.base import Expansion, NodeRecord, Operator
 from ..ops.common import known_dtype
 from ..ops.fallback import Fallback, is_allowed
 from ..ops.shape import Identity
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 ONE_PROCESSOR = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
 """Domains of operators that onnxruntime's optimizer writes for the processor that it runs on."""
+
+ONE_NODE = Operator.spell_out.__func__  # type: ignore[attr-defined]
+"""What most operators' `spell_out` is: it does nothing."""
 
 UNKNOWN = np.dtype("V")
 """The dtype of a value whose type the file does not say."""
@@ -324,11 +327,12 @@ class _Importer:
         reason = "no such operator here"
         if cls is not None and schema.version >= cls.min_version:
             try:
-                into = Expansion(record, self.inliner.unique)
-                if cls.spell_out(into):
-                    constants.update(into.constants)
-                    self.dropped.update(dict.fromkeys(into.dropped, (name, into.reason)))
-                    return into.nodes
+                if cls.spell_out.__func__ is not ONE_NODE:  # type: ignore[attr-defined]
+                    into = Expansion(record, self.inliner.unique)
+                    if cls.spell_out(into):
+                        constants.update(into.constants)
+                        self.dropped.update(dict.fromkeys(filter(None, into.dropped), (name, into.reason)))
+                        return into.nodes
                 return [Node(cls.from_onnx(record), inputs, outputs, name)]
             except UnsupportedOperatorError as error:
                 reason = _detail(error)

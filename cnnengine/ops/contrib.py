@@ -422,6 +422,8 @@ def _normalise(
     epsilon = float(node.attribute("epsilon", 1e-5 if node.op_type == "SimplifiedLayerNormalization" else 1e-12))
     op = cls(axis, epsilon, int(node.attribute("stash_type", 1)), (bool(results[1]), bool(results[2])))
     outputs: tuple[str, ...] = results
+    if not any(results):
+        return
     while not outputs[-1]:
         outputs = outputs[:-1]
     into.add(op, x, *parameters, outputs=outputs)

@@ -345,6 +345,10 @@ class TestNormalisation:
         weights = {"gamma": gamma, "beta": beta, "b": b}
         runs([node(op, inputs, names, epsilon=1e-3)], {"x": x, "s": s}, want, weights)
 
+    def test_the_sum_alone(self, isa: str) -> None:
+        x, s, g = normal(2, 3, 8), normal(2, 3, 8), normal(8)
+        runs([node("SkipLayerNormalization", ["x", "s", "g"], ["", "", "", "t"])], {"x": x, "s": s}, {"t": x + s}, {"g": g})
+
     def test_what_would_widen_is_refused(self) -> None:
         x = {"x": normal(1, 3, 8), "s": normal(2, 3, 8)}
         text = "what is added has the wrong shape"
