@@ -13,7 +13,7 @@ AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 @dataclass(frozen=True)
 class Window:
-    """A sliding window over 1 to 3 spatial axes, as ONNX's attributes describe it.
+    """A sliding window over spatial axes, as ONNX's attributes describe it.
 
     Attributes
     ----------

@@ -46,6 +46,7 @@ def versions_of(op_type: str, domain: str) -> list[int]:
 def rows() -> list[tuple[str, str, list[int], str]]:
     """(domain, operator, versions, by) of everything that runs."""
     from cnnengine.importer.functions import _definition
+    from cnnengine.importer.more_schemas import MORE
     from cnnengine.ops import INDEX, lookup
     from cnnengine.ops.fallback import ALLOWED
 
@@ -55,6 +56,10 @@ def rows() -> list[tuple[str, str, list[int], str]]:
         versions = versions_of(name, "")
         if cls is not None and versions:
             found["", name] = ([v for v in versions if v >= cls.min_version], "class")
+    for domain, operators in MORE.items():
+        for name, lines in operators.items():
+            since = [int(line.split()[0]) for line in lines if "deprecated" not in line.split()]
+            found[domain, name] = (sorted({*since, *found.get((domain, name), ([], ""))[0]}), "class")
     for schema in onnx.defs.get_all_schemas():
         key = (schema.domain, schema.name)
         if key in found:

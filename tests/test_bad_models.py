@@ -203,9 +203,10 @@ CASES: dict[str, Case] = {
     "batch norm: means of another length": shaped(
         "BatchNormalization", "'mean': has the wrong shape", zeros(4), zeros(4), zeros(5), zeros(4)
     ),
-    "batch norm: an image without channels": shaped(
-        "BatchNormalization", "'x': the rank is too low", *[zeros(4)] * 4, x=zeros(3)
+    "batch norm: a vector of other than one channel": shaped(
+        "BatchNormalization", "'scale': has the wrong shape", *[zeros(4)] * 4, x=zeros(3)
     ),
+    "batch norm: a scalar": shaped("BatchNormalization", "'x': the rank is too low", *[zeros(1)] * 4, x=np.float32(1)),
     "instance norm: too few scales": shaped("InstanceNormalization", "'scale': has the wrong shape", zeros(3), zeros(3)),
     "group norm: groups that do not divide": shaped(
         "GroupNormalization", "'groups': groups do not divide the channels", zeros(4), zeros(4), opset=21, num_groups=3
@@ -587,9 +588,31 @@ GRAPHS: Graphs = {
     ),
     "an opset of zero": ("not in this opset", lambda: network(opset=0), X3),
     "a negative opset": ("not in this opset", lambda: network(opset=-1), X3),
-    "an opset twice": (
-        "two opset versions of domain 'ai.onnx'",
-        lambda: changed(lambda m: m.opset_import.append(helper.make_opsetid("", 9))),
+    "two opsets, the last one too old": (
+        "not in this opset",
+        lambda: changed(lambda m: m.opset_import.append(helper.make_opsetid("ai.onnx", 0))),
+        X3,
+    ),
+    "an output of training": (
+        "not defined for inference before version 14",
+        lambda: network(
+            [
+                helper.make_node("BatchNormalization", ["x", *"wwww"], ["b", "m", "", "", ""], name="n"),
+                helper.make_node("Relu", ["m"], ["y"]),
+            ],
+            tensors=[numpy_helper.from_array(floats(3), "w")],
+            opset=9,
+        ),
+        X3,
+    ),
+    "an experimental operator": (
+        "deprecated since version 10",
+        lambda: network([helper.make_node("Affine", ["x"], ["y"], name="n")]),
+        X3,
+    ),
+    "one that nothing runs": (
+        "an experimental operator, retired",
+        lambda: network([helper.make_node("GRUUnit", ["x"] * 4, ["y"], name="n")]),
         X3,
     ),
     "branches of another number of outputs": (

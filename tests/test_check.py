@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
 from cnnengine.cli import main
+from cnnengine.importer.schemas import OPSET
 from cnnengine.ops.activation import Relu
 from cnnengine.report import against, check, hints
 from cnnengine.report.against import Comparison, Reference, judge, measure
@@ -84,7 +85,7 @@ def refused() -> onnx.ModelProto:
     """Five nodes that cannot be run, each for another reason."""
     nodes = [
         node("Relu", ["x"], ["r"], name="act"),
-        node("FusedConv", ["r", "r"], ["a"], name="fused", domain="com.microsoft"),
+        node("QLinearAdd", ["r"] * 8, ["a"], name="added", domain="com.microsoft"),
         node("GridSample", ["a", "a"], ["b"], name="sample"),
         node("Frobnicate", ["b"], ["c"], name="odd"),
         node("Upsample", ["c", "s"], ["d"], name="up"),
@@ -260,14 +261,14 @@ class TestCannotRun:
         found = check(path)
         assert found.runs is False and not found.ok and found.nodes == 6
         assert [(n.node, n.operator, n.domain, n.version) for n in found.unsupported] == [
-            ("fused", "FusedConv", "com.microsoft", 1),
+            ("added", "QLinearAdd", "com.microsoft", 1),
             ("sample", "GridSample", "ai.onnx", 11),
             ("odd", "Frobnicate", "ai.onnx", 11),
             ("up", "Upsample", "ai.onnx", 10),
             ("boxes", "NMS", "my.ops", 0),
         ]
         for each, part in zip(
-            found.unsupported, ("onnxruntime", "opset_version=16", "upgrade", "Resize", "cut the model"), strict=True
+            found.unsupported, ("QDQ", "opset_version=16", "not an operator of ONNX", "Resize", "cut the model"), strict=True
         ):
             assert part in each.hint
         result = cnn(path)
@@ -340,6 +341,17 @@ class TestHints:
             ("SVMClassifier", "ai.onnx.ml", 1, "classical machine learning"),
             ("LabelEncoder", "ai.onnx.ml", 2, "opset 4"),
             ("Anything", "my.ops", 0, "not an operator of ONNX"),
+            ("Anything", "", 17, "not an operator of ONNX"),
+            ("Anything", "", OPSET + 1, "upgrade onnx if it is newer"),
+            ("Crop", "", 10, "retired in opset 10: it runs in files of opset 9 and older"),
+            ("GRUUnit", "", 7, "retired long ago"),
+            ("QLinearAdd", "com.microsoft", 1, "QuantFormat.QDQ"),
+            ("DynamicQuantizeMatMul", "com.microsoft", 1, "QuantFormat.QDQ"),
+            ("MatMulIntegerToFloat", "com.microsoft", 1, "QuantFormat.QDQ"),
+            ("FusedConv", "com.microsoft", 1, "with this setting it does not"),
+            ("BeamSearch", "com.microsoft", 1, "before onnxruntime's optimizer"),
+            ("Conv", "com.microsoft.nchwc", 1, "GraphOptimizationLevel.ORT_ENABLE_EXTENDED"),
+            ("Conv", "com.ms.internal.nhwc", 1, "GraphOptimizationLevel.ORT_ENABLE_EXTENDED"),
         ],
     )
     def test_of_unsupported_nodes(self, op_type: str, domain: str, version: int, part: str) -> None:

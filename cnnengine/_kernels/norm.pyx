@@ -11,7 +11,7 @@ Layout
 Loop order of a chunk
     batch_norm: rows of pixels of one plane or several small planes; plain, runs of one channel after another.
     channel_norm: one plane, which passes three times while it lies in the second-level cache.
-    row_norm: some rows, each three times. pixel_norm: some pixels, all blocks. lrn: a run of pixels (LRN_PIXELS at a time), or LANES plain positions, all channels.
+    row_norm: some rows, each three times; the mean square of RMS norm comes of the same moments, as variance + mean ** 2. pixel_norm: some pixels, all blocks. lrn: a run of pixels (LRN_PIXELS at a time), or LANES plain positions, all channels.
 
 No kernel folds the mean into the shift; see tiles/norm.pyx.
 """
@@ -321,6 +321,7 @@ cdef struct row_norm_t:
     Py_ssize_t rows, length, chunk_rows
     Py_ssize_t runs, run                # channels of a row and floats of each; runs == 0: one scale and bias per float
     Py_ssize_t parameters               # length of scale and bias
+    bint centred
     double epsilon
 
 
@@ -340,7 +341,11 @@ cdef void row_norm_chunk(const void *geometry, void *const *args, Py_ssize_t chu
         x = <const float *>args[0] + row * g.length
         y = <float *>args[3] + row * g.length
         g.table.norm.moments(x, g.length, &mu, &squares)
-        inverse = 1 / sqrt(squares / <double>g.length + g.epsilon)
+        squares /= <double>g.length
+        if not g.centred:
+            squares += mu * mu
+            mu = 0
+        inverse = 1 / sqrt(squares + g.epsilon)
         mean = <float>mu
         rest = <float>(mu - mean)
         if args[4] != NULL:
@@ -364,8 +369,8 @@ cdef void row_norm_chunk(const void *geometry, void *const *args, Py_ssize_t chu
             g.table.norm.run(&t)
 
 
-def build_row_norm(inputs, outputs, *, length, runs=0, epsilon=1e-5):
-    """Rows of `length` contiguous floats, each by its own mean and variance.
+def build_row_norm(inputs, outputs, *, length, runs=0, epsilon=1e-5, centred=True):
+    """Rows of `length` contiguous floats, each by its own mean and variance, or by its mean square.
 
     Parameters
     ----------
@@ -378,6 +383,8 @@ def build_row_norm(inputs, outputs, *, length, runs=0, epsilon=1e-5):
     runs : int
         Channels of a row.
     epsilon : float
+    centred : bool
+        False: the mean counts as 0 (RMS norm).
     """
     xv, sv, bv = inputs
     yv, mv, iv = (*outputs, None, None)[:3]
@@ -393,6 +400,7 @@ def build_row_norm(inputs, outputs, *, length, runs=0, epsilon=1e-5):
     if runs and length % runs:
         raise ValueError(f"row_norm: {runs} runs in rows of {length}")
     g.epsilon = epsilon
+    g.centred = centred
     given = [v.size for v in (sv, bv) if v is not None]
     if given and (len(set(given)) > 1 or (given[0] != length if not runs else not given[0])):
         raise ValueError(f"row_norm: scale and bias of {given} floats, rows of {length}")

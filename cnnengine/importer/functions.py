@@ -54,17 +54,8 @@ def key_of(node: Any) -> Key:
 
 
 def opsets_of(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
-    """Domain -> version; "ai.onnx" is another name of the default domain."""
-    versions: dict[str, int] = {}
-    for o in imports:
-        domain = "" if o.domain == "ai.onnx" else o.domain
-        if versions.setdefault(domain, int(o.version)) != int(o.version):
-            raise ModelError(
-                f"two opset versions of domain {o.domain or 'ai.onnx'!r}",
-                expected="one",
-                received=(versions[domain], int(o.version)),
-            )
-    return versions
+    """Domain -> version; "ai.onnx" is another name of the default domain. Of two imports the last counts, as in onnxruntime."""
+    return {"" if o.domain == "ai.onnx" else o.domain: int(o.version) for o in imports}
 
 
 @cache
@@ -242,7 +233,8 @@ class Inliner:
                         stack.extend([a.g] if a.HasField("g") else a.graphs)
         return self._taken
 
-    def _unique(self, name: str) -> str:
+    def unique(self, name: str) -> str:
+        """The name, or one made of it that no value of the model has; none but the first to ask gets it."""
         return unique(name, self._names(), self._counts)
 
     def _body(self, call: onnx.NodeProto, function: onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
@@ -270,7 +262,7 @@ class Inliner:
             elif formal in names and actual:
                 tail.append(onnx.NodeProto(op_type="Identity", name=f"{prefix}/{formal}", input=[names[formal]], output=[actual]))
             else:
-                names[formal] = actual or self._unique(f"{prefix}/{formal}")
+                names[formal] = actual or self.unique(f"{prefix}/{formal}")
         given = {a.name: a for a in call.attribute}
         for default in function.attribute_proto:
             given.setdefault(default.name, default)
@@ -289,7 +281,7 @@ class Inliner:
         copy.name = f"{prefix}/{node.name or node.op_type}"
         for name in node.output:
             if name and name not in names:
-                names[name] = self._unique(f"{prefix}/{name}")
+                names[name] = self.unique(f"{prefix}/{name}")
         copy.input[:] = [names.get(n, n) for n in node.input]
         copy.output[:] = [names[n] if n else "" for n in node.output]
         kept = []
@@ -314,7 +306,7 @@ class Inliner:
         self, graph: onnx.GraphProto, names: MutableMapping[str, str], given: Mapping[str, onnx.AttributeProto], prefix: str
     ) -> None:
         for value in (*graph.input, *graph.initializer):
-            names[value.name] = value.name = names[value.name] if value.name in names else self._unique(f"{prefix}/{value.name}")
+            names[value.name] = value.name = names[value.name] if value.name in names else self.unique(f"{prefix}/{value.name}")
         nodes = [self._renamed(n, names, given, prefix) for n in graph.node]
         del graph.node[:]
         graph.node.extend(nodes)

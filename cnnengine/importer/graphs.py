@@ -13,16 +13,24 @@ import numpy as np
 from ..errors import CNNEngineError, ModelError, UnsupportedOperatorError
 from ..graph import Dim, Graph, Node, TensorSpec
 from ..ops import lookup
-from ..ops.base import NodeRecord
+from ..ops.base import Expansion, NodeRecord, Operator
 from ..ops.common import known_dtype
 from ..ops.fallback import Fallback, refusal
+from ..ops.shape import Identity
 from .attributes import GRAPH, GRAPHS, array_of, constant_value, dense, kind_of, value_of
 from .functions import Inliner, Opsets, key_of, opsets_of, unique
+from .more_schemas import EXPERIMENTAL, MORE
 from .schemas import OPSET, SCHEMAS
 from .wire import NodeMessage
 
 if TYPE_CHECKING:
     import onnx
+
+ONE_PROCESSOR = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
+"""Domains of operators that onnxruntime's optimizer writes for the processor that it runs on."""
+
+ONE_NODE = Operator.spell_out.__func__  # type: ignore[attr-defined]
+"""What most operators' `spell_out` is: it does nothing."""
 
 UNKNOWN = np.dtype("V")
 """The dtype of a value whose type the file does not say."""
@@ -57,8 +65,11 @@ class Schema:
 @cache
 def schema_of(op_type: str, domain: str, version: int) -> Schema | None:
     """The schema in force at this opset version, or None where ONNX has none."""
-    if domain == "" and version <= OPSET and op_type in SCHEMAS:
-        return _told(op_type, version)
+    more, told = MORE.get(domain, {}).get(op_type), SCHEMAS.get(op_type) if domain == "" else None
+    if more is not None and (told is None or version < int(told[0].split()[0])):
+        return _told(more, version)
+    if told is not None and version <= OPSET:
+        return _told(told, version)
     import onnx
 
     try:
@@ -76,9 +87,9 @@ def schema_of(op_type: str, domain: str, version: int) -> Schema | None:
     )
 
 
-def _told(op_type: str, version: int) -> Schema | None:
-    """The schema by `schemas`."""
-    for line in reversed(SCHEMAS[op_type]):
+def _told(lines: Sequence[str], version: int) -> Schema | None:
+    """The schema by lines of `schemas` or `more_schemas`."""
+    for line in reversed(lines):
         since, *limits = line.split()
         if int(since) <= version:
             break
@@ -126,6 +137,7 @@ def import_model(proto: onnx.ModelProto, *, name: str = "", fallback: str = "che
         graph = importer.graph(proto.graph, importer.opsets, name)
         if importer.problems:
             raise _unsupported(importer.problems, name)
+        importer.check_dropped(graph)
         graph.check()
         if not graph.outputs:
             raise ModelError("the graph has no outputs")
@@ -160,6 +172,7 @@ class _Importer:
             self.opsets[""] = 1  # files older than opset imports
         self.inliner = Inliner(proto)
         self.problems: list[Problem] = []
+        self.dropped: dict[str, tuple[str, str]] = {}
         self.names: set[str] = set()
         self.counts: dict[str, int] = {}
         self.counter = 0
@@ -194,18 +207,18 @@ class _Importer:
                     )
                 constants[node.output[0]] = constant_value(node)
                 continue
-            built = self._node(node, versions)
-            if built is not None:
-                nodes.append(built)
+            nodes += self._node(node, versions, constants)
         if inner:
             inputs.update(
                 dict.fromkeys(_outer(nodes, {*inputs, *constants}, [v.name for v in proto.output]), TensorSpec(UNKNOWN, None))
             )
         outputs: dict[str, TensorSpec] = {}
         for value in proto.output:
-            if value.name in outputs:
-                raise ModelError("an output is listed twice", tensor=value.name)
-            outputs[value.name] = self._spec(value, True)
+            name_of = value.name
+            if value.name in outputs:  # listed again, the value has a second name
+                name_of = self.inliner.unique(value.name)
+                nodes.append(Node(Identity(), (value.name,), (name_of,), name_of))
+            outputs[name_of] = self._spec(value, True)
         if self.problems:  # the values of refused nodes are missing: order and connections cannot be judged
             return Graph(inputs, outputs, nodes, constants, name)
         return Graph(inputs, outputs, _with_pooled(_sorted(nodes, {*inputs, *constants})), constants, name)
@@ -242,6 +255,15 @@ class _Importer:
             return TensorSpec(dtype, None)
         return TensorSpec(dtype, tuple(_dim(d) for d in tensor.shape.dim))
 
+    def check_dropped(self, graph: Graph) -> None:
+        """Raise ModelError where the graph reads an output of a node that nothing makes."""
+        if not self.dropped:
+            return
+        for name in dict.fromkeys([*(n for node in graph.nodes for n in node.reads()), *graph.outputs]):
+            if name in self.dropped:
+                node, reason = self.dropped[name]
+                raise ModelError(reason, node=node, tensor=name, expected="a model that does not read it")
+
     def _unique(self, node: onnx.NodeProto) -> str:
         name = node.name
         if not name:
@@ -249,8 +271,8 @@ class _Importer:
         self.counter += 1
         return unique(name, self.names, self.counts)
 
-    def _node(self, node: onnx.NodeProto, opsets: Opsets) -> Node | None:
-        """The node, or None when it is noted as a problem."""
+    def _node(self, node: onnx.NodeProto, opsets: Opsets, constants: dict[str, np.ndarray]) -> list[Node]:
+        """The node, or those that stand for it, whose constants are added; none when it is noted as a problem."""
         name, domain = self._unique(node), "" if node.domain == "ai.onnx" else node.domain
         own = self.inliner.operators.get(key_of(node)) if self.inliner.operators else None
         if own is not None:
@@ -262,13 +284,13 @@ class _Importer:
                     expected="one input, one output, no attribute",
                     received=f"{list(node.input)}, {list(node.output)}, {[a.name for a in node.attribute]}",
                 )
-            return Node(own, tuple(node.input), tuple(node.output), name)
+            return [Node(own, tuple(node.input), tuple(node.output), name)]
         opset = opsets.get(domain, self.opsets.get(domain))
         schema = None if opset is None else schema_of(node.op_type, domain, opset)
         if schema is None or schema.deprecated:
             version = (opset or 0) if schema is None else schema.version
             self.problems.append(Problem(name, node.op_type, domain, version, self._reason(node, domain, opset, schema)))
-            return None
+            return []
         kinds = [kind_of(a) for a in node.attribute]
         if node.input and not node.input[-1] and GRAPH not in kinds and GRAPHS not in kinds:
             node = _trimmed(node)  # where captured values follow the inputs, their places count
@@ -287,7 +309,7 @@ class _Importer:
                 captured += list(inner[-1].inputs)[_formal(inner[-1], proto) :]
             attributes[a.name] = inner[0] if single else inner
         if len(self.problems) > before:
-            return None
+            return []
         captured = list(dict.fromkeys(captured))
         for key, value in attributes.items() if captured else ():
             if isinstance(value, Graph):
@@ -300,7 +322,13 @@ class _Importer:
         reason = "no such operator here"
         if cls is not None and schema.version >= cls.min_version:
             try:
-                return Node(cls.from_onnx(record), inputs, outputs, name)
+                if cls.spell_out.__func__ is not ONE_NODE:  # type: ignore[attr-defined]
+                    into = Expansion(record, self.inliner.unique)
+                    if cls.spell_out(into):
+                        constants.update(into.constants)
+                        self.dropped.update(dict.fromkeys(filter(None, into.dropped), (name, into.reason)))
+                        return into.nodes
+                return [Node(cls.from_onnx(record), inputs, outputs, name)]
             except UnsupportedOperatorError as error:
                 reason = _detail(error)
             except CNNEngineError as error:
@@ -312,17 +340,21 @@ class _Importer:
         unchecked = refusal(node.op_type, domain, schema.version, attributes, len(node.input), len(node.output))
         if unchecked is None:
             if self.fallback:
-                return Node(Fallback.of(_protobuf(node), schema.version), inputs, outputs, name)
+                return [Node(Fallback.of(_protobuf(node), schema.version), inputs, outputs, name)]
             unchecked = "it has no kernel, and fallback is 'error'"
         reason = unchecked or reason
         self.problems.append(Problem(name, node.op_type, domain, schema.version, reason))
-        return None
+        return []
 
     def _reason(self, node: onnx.NodeProto, domain: str, opset: int | None, schema: Schema | None) -> str:
         if schema is not None:
             return f"deprecated since version {schema.version}"
         if opset is None:
             return "the model imports no opset of this domain"
+        if domain in ONE_PROCESSOR:
+            return "onnxruntime's layout for one kind of processor: save the model with ORT_ENABLE_EXTENDED"
+        if not domain and node.op_type in EXPERIMENTAL:
+            return "an experimental operator, retired with opset 10 or before"
         newest = schema_of(node.op_type, domain, 2**31 - 1)
         return "no such operator" if newest is None else "not in this opset"
 

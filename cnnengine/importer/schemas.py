@@ -516,6 +516,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "15 2 2 1 1",
     ),
     "QLinearConv": ("10 8 9 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 pads:7 strides:7",),
+    "RMSNormalization": ("23 2 2 1 1 axis:2 epsilon:1 stash_type:2",),
     "Range": (
         "11 3 3 1 1",
         "27 3 3 1 1 stash_type:2",

@@ -480,7 +480,8 @@ def _is_depthwise(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
 def fuse_attention(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
     """MatMul of values that are scaled by numbers known by now, or whose last axes were swapped -> MatMul with scale, transposed.
 
-    Attention is written so: (q * s) @ (Transpose(k) * s). What made the operands goes where nothing else reads it.
+    Attention is written so: (q * s) @ (Transpose(k) * s), or (q @ Transpose(k)) * s. What made the operands goes where nothing
+    else reads it, and so does a product that only its scaling reads.
     """
     users = _users(nodes)
     makers = {name: node for node in nodes for name in node.outputs if name}
@@ -518,6 +519,19 @@ def fuse_attention(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept:
         if used and np.isfinite(np.float32(scale)) and specs[inputs[1]].value is None and specs[inputs[0]].value is None:
             changes[id(node)] = node.replace(op=replace(op, scale=scale, transposed=swapped), inputs=tuple(inputs))
             gone |= used
+    for node in nodes:
+        number = _scaled_by(node, specs) if id(node) not in gone else None
+        product = None if number is None else makers.get(number[0])
+        if number is None or product is None or users[number[0]] != 1 or number[0] in kept or specs[number[0]].dtype != FLOAT32:
+            continue
+        product = changes.get(id(product), product)
+        op = product.op
+        if not isinstance(op, MatMul) or op.activation is not None or len(product.inputs) != 2:
+            continue
+        if any(specs[n].value is not None for n in product.inputs) or not np.isfinite(np.float32(op.scale * number[1])):
+            continue
+        changes[id(node)] = product.replace(op=replace(op, scale=op.scale * number[1]), outputs=node.outputs)
+        gone.add(id(makers[number[0]]))
     return [changes.get(id(n), n) for n in nodes if id(n) not in gone]
 
 

@@ -10,7 +10,7 @@ from functools import cache
 
 from .base import Operator
 
-__all__ = ["INDEX", "OWN", "available", "lookup"]
+__all__ = ["DOMAINS", "INDEX", "MICROSOFT", "OWN", "RETIRED", "available", "lookup"]
 
 INDEX: dict[str, str] = {
     # convolution and dense layers
@@ -44,6 +44,7 @@ INDEX: dict[str, str] = {
     "LRN": "norm",
     "LayerNormalization": "norm",
     "LpNormalization": "norm",
+    "RMSNormalization": "norm",
     "MeanVarianceNormalization": "norm",
     # activations and other functions of one element
     "Abs": "activation",
@@ -217,12 +218,52 @@ OWN: dict[str, str] = {
 }
 """Operators that ONNX lacks: the importer puts them where a file calls the functions of `cnnengine.onnx_functions`."""
 
+RETIRED: dict[str, str] = {
+    "Affine": "retired",
+    "Crop": "retired",
+    "DynamicSlice": "retired",
+    "ImageScaler": "retired",
+    "ParametricSoftplus": "retired",
+    "Scale": "retired",
+    "ScaledTanh": "retired",
+    "SimplifiedLayerNormalization": "contrib",
+}
+"""Operators of the default domain that ONNX's schemas lack: experimental ones of its first versions, and onnxruntime's own."""
+
+MICROSOFT: dict[str, str] = {
+    "BiasGelu": "contrib",
+    "CropAndResize": "contrib",
+    "FastGelu": "contrib",
+    "FusedConv": "contrib",
+    "FusedGemm": "contrib",
+    "FusedMatMul": "contrib",
+    "Gelu": "contrib",
+    "GridSample": "contrib",
+    "GroupNorm": "contrib",
+    "Inverse": "contrib",
+    "MatMulNBits": "contrib",
+    "NhwcConv": "contrib",
+    "NhwcFusedConv": "contrib",
+    "NhwcMaxPool": "contrib",
+    "QuickGelu": "contrib",
+    "SkipLayerNormalization": "contrib",
+    "SkipSimplifiedLayerNormalization": "contrib",
+    "TransposeMatMul": "contrib",
+}
+"""Operators of the domain com.microsoft, which onnxruntime's optimizer writes into the models that it saves."""
+
+DOMAINS: dict[str, dict[str, str]] = {
+    "": {**INDEX, **RETIRED},
+    "ai.onnx": {**INDEX, **RETIRED},
+    OWN_DOMAIN: OWN,
+    "com.microsoft": MICROSOFT,
+}
+
 
 @cache
 def lookup(op_type: str, domain: str = "") -> type[Operator] | None:
     """The class of an operator, or None where there is none (then a fallback or an error decides)."""
-    index = OWN if domain == OWN_DOMAIN else INDEX if domain in ("", "ai.onnx") else {}
-    module = index.get(op_type)
+    module = DOMAINS.get(domain, {}).get(op_type)
     if module is None:
         return None
     name = f"{__name__}.{module}"

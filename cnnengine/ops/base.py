@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from ..errors import InputError, ModelError, UnsupportedOperatorError
-from ..graph import TensorSpec
+from ..graph import Node, TensorSpec
 from ..records import fields_of
 from ..runtime.layout import NO_HALO, Halo
 
@@ -48,6 +48,51 @@ class NodeRecord:
 
     def attribute(self, name: str, default: Any = None) -> Any:
         return self.attributes.get(name, default)
+
+
+class Expansion:
+    """The nodes that stand for one node of a file, as `Operator.spell_out` writes them.
+
+    Attributes
+    ----------
+    record : NodeRecord
+        The file's node.
+    nodes : list of Node
+    constants : dict
+    dropped : tuple of str
+        Outputs of the file's node that nothing makes: a model that reads one is refused, with `reason`.
+    reason : str
+    """
+
+    def __init__(self, record: NodeRecord, unique: Callable[[str], str]) -> None:
+        self.record = record
+        self.nodes: list[Node] = []
+        self.constants: dict[str, np.ndarray] = {}
+        self.dropped: tuple[str, ...] = ()
+        self.reason = ""
+        self._unique = unique
+
+    def input(self, index: int) -> str:
+        """The name of an input of the file's node, empty where it is absent."""
+        return self.record.inputs[index] if index < len(self.record.inputs) else ""
+
+    def output(self, index: int = 0) -> str:
+        """The name of an output of the file's node, empty where it is absent."""
+        return self.record.outputs[index] if index < len(self.record.outputs) else ""
+
+    def add(self, op: Operator, *inputs: str, outputs: tuple[str, ...] = ()) -> str:
+        """A node; its first output's name, which is a new one unless `outputs` names them."""
+        outputs = outputs or (self._unique(f"{self.record.name}/{op.op_type}"),)
+        name = self.record.name if not self.nodes else f"{self.record.name}/{op.op_type}"
+        while inputs and not inputs[-1]:
+            inputs = inputs[:-1]
+        self.nodes.append(Node(op, inputs, outputs, name))
+        return outputs[0]
+
+    def constant(self, value: np.ndarray) -> str:
+        name = self._unique(f"{self.record.name}/constant")
+        self.constants[name] = value
+        return name
 
 
 @dataclass(frozen=True)
@@ -282,6 +327,14 @@ class Operator:
             elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
                 raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected=name)
         return cls(**kwargs)
+
+    @classmethod
+    def spell_out(cls, into: Expansion) -> bool:
+        """Write a file's node as nodes of other operators, so that passes see those; False where `from_onnx` makes the node.
+
+        Raises as `from_onnx` does.
+        """
+        return False
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         """Specs of the outputs from fully known input shapes; raises ShapeError or InputError where they do not fit.

@@ -1,11 +1,10 @@
-"""Convolution and transposed convolution over 1 to 3 spatial axes."""
+"""Convolution and transposed convolution: kernels over 1 to 3 spatial axes, NumPy over more."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -199,9 +198,9 @@ class _Convolution(Operator):
         x, w = inputs[0], inputs[1]
         assert x is not None and w is not None
         xs, ws = x.concrete, w.concrete
-        if not 3 <= len(xs) <= 5:
+        if len(xs) < 3:
             raise ShapeError(
-                "x has the wrong rank", operator=self.op_type, tensor="x", expected="(N, C, 1 to 3 spatial axes)", received=xs
+                "x has the wrong rank", operator=self.op_type, tensor="x", expected="(N, C, spatial axes...)", received=xs
             )
         if len(ws) != len(xs):
             raise ShapeError(
@@ -310,6 +309,8 @@ class Conv(_Convolution):
         if self.channels_last:
             return self._lower_channels_last(ctx, w, bias, x.concrete)
         c, spatial = x.concrete[1], x.concrete[2:]
+        if len(spatial) > 3:
+            return False
         window = self._window(w.shape)
         out, begins, _ = window.resolve(spatial)
         stride = _three(window.strides, 1)
@@ -554,22 +555,13 @@ class ConvTranspose(_Convolution):
     Attributes
     ----------
     output_padding, output_shape : tuples of int
-        Empty where absent; an output_shape overrides the pads.
+        Empty where absent; an output_shape overrides the pads. The first exporters wrote N and C into it too.
     """
 
     output_padding: tuple[int, ...] = ()
     output_shape: tuple[int, ...] = ()
 
     op_type: ClassVar[str] = "ConvTranspose"
-
-    @classmethod
-    def from_onnx(cls, node: NodeRecord) -> Operator:
-        op = super().from_onnx(node)
-        assert isinstance(op, ConvTranspose)
-        if len(op.output_shape) > 3:
-            # the first exporters wrote N and C too
-            op = replace(op, output_shape=op.output_shape[2:])
-        return op
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         x, w = inputs[0], inputs[1]
@@ -592,7 +584,8 @@ class ConvTranspose(_Convolution):
                 received=self.output_padding,
             )
         try:
-            return window.resolve_transpose(spatial, self.output_padding, self.output_shape)
+            named = len(self.output_shape) == len(spatial) + 2
+            return window.resolve_transpose(spatial, self.output_padding, self.output_shape[2:] if named else self.output_shape)
         except ShapeError as error:
             raise error.locate(operator=self.op_type, tensor="x") from None
 
@@ -628,6 +621,8 @@ class ConvTranspose(_Convolution):
         if w is None or x.dtype != FLOAT32 or (bias is None and len(ctx.inputs) > 2 and ctx.inputs[2] is not None):
             return False
         spatial = x.concrete[2:]
+        if len(spatial) > 3:
+            return False
         window = self._window(w.shape)
         out, begins, _ = self._resolve(w.shape, spatial)
         if any(b < 0 for b in begins):

@@ -131,7 +131,6 @@ CHECKED: dict[tuple[str, str], Checked] = {
     ),
     ("", "CenterCropPad"): Checked((18,), {"axes": ANY}, inputs=2, dtypes="float32 float64 int32 int64 uint8"),
     ("", "MelWeightMatrix"): Checked((17,), {"output_datatype": (1, 6, 7, 10, 11)}, inputs=5, dtypes="int32 int64"),
-    ("", "RMSNormalization"): Checked((23,), {"axis": ANY, "epsilon": ANY, "stash_type": (1,)}, inputs=2),
     ("", "RotaryEmbedding"): Checked((23,), {"interleaved": (0, 1), "num_heads": ANY, "rotary_embedding_dim": ANY}, inputs=4),
     ("", "TensorScatter"): Checked(
         (24,), {"axis": ANY, "mode": ("linear", "circular")}, inputs=3, dtypes="float32 float64 int32 int64"

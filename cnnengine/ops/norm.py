@@ -1,4 +1,4 @@
-"""Normalisation: BatchNormalization, InstanceNormalization, LayerNormalization, GroupNormalization, LRN,
+"""Normalisation: BatchNormalization, InstanceNormalization, LayerNormalization, RMSNormalization, GroupNormalization, LRN,
 MeanVarianceNormalization, LpNormalization."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import InputError, ModelError, ShapeError
 from ..graph import TensorSpec
 from ..records import dataclass
-from .base import Activation, Lowering, NodeRecord, Operator
+from .base import Activation, Expansion, Lowering, NodeRecord, Operator
 from .common import broadcast_shape
 from .conv import activate
 from .reduce import reducible
@@ -71,13 +71,17 @@ def _all_float32(ctx: Lowering) -> bool:
     return all(spec is None or spec.dtype == FLOAT32 for spec in ctx.inputs)
 
 
-def _standardised(x: np.ndarray, axes: tuple[int, ...], epsilon: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """((x - mean) / deviation, mean, 1 / deviation), wide."""
+def _standardised(
+    x: np.ndarray, axes: tuple[int, ...], epsilon: float, centred: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """((x - mean) / deviation, mean, 1 / deviation), wide; the mean counts as 0 unless `centred`."""
     wide = x.astype(_wide(x))
     mean = wide.mean(axis=axes, keepdims=True)
-    centred = wide - mean
-    inverse = 1.0 / np.sqrt((centred * centred).mean(axis=axes, keepdims=True) + epsilon)
-    return centred * inverse, mean, inverse
+    if not centred:
+        mean = np.zeros_like(mean)
+    rest = wide - mean
+    inverse = 1.0 / np.sqrt((rest * rest).mean(axis=axes, keepdims=True) + epsilon)
+    return rest * inverse, mean, inverse
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,9 @@ class BatchNormalization(Operator):
     """ONNX BatchNormalization (1, 6, 7, 9, 14, 15).
 
     At inference ``y = (x - mean) / sqrt(var + epsilon) * scale + bias`` per channel. With `training_mode` (14, 15) the
-    statistics are the batch's, and two more outputs carry the running ones. Versions 1 and 6 are inference when `is_test` is
-    set or the node has one output; the old `spatial` = 0 normalises every element of (C, spatial...) by itself.
+    statistics are the batch's, and two more outputs carry the running ones. Before version 14 it is inference always, whatever
+    outputs of training a file names, as in onnxruntime; who reads one of those is refused. The old `spatial` = 0 normalises every
+    element of (C, spatial...) by itself. A tensor of one axis is (N,), of one channel.
     """
 
     epsilon: float = 1e-5
@@ -101,15 +106,6 @@ class BatchNormalization(Operator):
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Self:
         training = bool(node.attribute("training_mode", 0))
-        outputs = 1 + sum(1 for name in node.outputs[1:] if name)
-        if node.version < 14 and outputs > 1 and not node.attribute("is_test", 0):
-            raise ModelError(
-                "BatchNormalization in training mode is not defined for inference before version 14",
-                node=node.name,
-                operator=node.op_type,
-                expected="one output",
-                received=f"{outputs} outputs",
-            )
         return cls(
             float(node.attribute("epsilon", 1e-5)),
             float(node.attribute("momentum", 0.9)),
@@ -118,12 +114,22 @@ class BatchNormalization(Operator):
             len(node.outputs) if training else 1,
         )
 
+    @classmethod
+    def spell_out(cls, into: Expansion) -> bool:
+        node = into.record
+        if node.version >= 14 or not any(node.outputs[1:]):
+            return False
+        into.add(cls.from_onnx(node), *node.inputs, outputs=node.outputs[:1])
+        into.dropped = node.outputs[1:]
+        into.reason = "an output of BatchNormalization in training mode, which is not defined for inference before version 14"
+        return True
+
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _shape_of(inputs, self.op_type, 2)
+        shape = _shape_of(inputs, self.op_type, 1)
         assert inputs[0] is not None
         for index, name in enumerate(("scale", "bias", "mean", "var"), 1):
             if self.spatial:
-                _check_vector(inputs, index, name, shape[1], self.op_type)
+                _check_vector(inputs, index, name, shape[1] if len(shape) > 1 else 1, self.op_type)
             else:
                 spec = inputs[index] if index < len(inputs) else None
                 if spec is None or spec.shape is None or math.prod(spec.concrete) != math.prod(shape[1:]):
@@ -167,9 +173,11 @@ class BatchNormalization(Operator):
         if self.training_mode or not self.spatial or spec is None or not _all_float32(ctx):
             return False
         parameters = [ctx.plain(i) for i in range(1, 5)]
-        planes = ctx.is_planes(0) and len(spec.concrete) <= 5
+        planes = ctx.is_planes(0) and 1 < len(spec.concrete) <= 5
         x = ctx.planes(0) if planes else ctx.plain(0)
         y = ctx.out_planes(0) if planes else ctx.out_plain(0)
+        if len(spec.concrete) == 1:
+            x, y = (operand.reshaped((*spec.concrete, 1)) for operand in (x, y))
         ctx.call("batch_norm", [x, *parameters], [y], epsilon=self.epsilon, activation=self.activation)
         return True
 
@@ -225,11 +233,8 @@ class InstanceNormalization(Operator):
 
 
 @dataclass(frozen=True)
-class LayerNormalization(Operator):
-    """ONNX LayerNormalization (17): over the axes from `axis` on; scale and bias broadcast to them.
-
-    The optional outputs are the mean and the inverse of the deviation, their normalised axes 1, in float32 (`stash_type` 1).
-    """
+class _LayerNorm(Operator):
+    """What LayerNormalization and RMSNormalization share: the axes from `axis` on; scale and bias broadcast to them."""
 
     axis: int = -1
     epsilon: float = 1e-5
@@ -239,8 +244,8 @@ class LayerNormalization(Operator):
     expands: bool = False
     """Whether scale and bias may widen x, as a product and a sum do that a pass took for a norm; that runs on the host."""
 
-    op_type: ClassVar[str] = "LayerNormalization"
-    min_version: ClassVar[int] = 17
+    centred: ClassVar[bool] = True
+    """Whether the mean is subtracted."""
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Self:
@@ -290,7 +295,7 @@ class LayerNormalization(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         x, scale, bias = (*inputs, None, None)[:3]
         axis = self._axis(x.ndim)
-        y, mean, inverse = _standardised(x, tuple(range(axis, x.ndim)), self.epsilon)
+        y, mean, inverse = _standardised(x, tuple(range(axis, x.ndim)), self.epsilon, self.centred)
         if scale is not None:
             y = y * scale
         if bias is not None:
@@ -327,8 +332,30 @@ class LayerNormalization(Operator):
             outputs.append(ctx.out_plain(1) if ctx.wants(1) else ctx.temp(statistics))
         if self.outputs[1]:
             outputs.append(ctx.out_plain(2))
-        ctx.call("row_norm", [x, *parameters], outputs, length=math.prod(wanted), epsilon=self.epsilon)
+        kind: dict[str, Any] = {} if self.centred else {"centred": False}
+        ctx.call("row_norm", [x, *parameters], outputs, length=math.prod(wanted), epsilon=self.epsilon, **kind)
         return True
+
+
+@dataclass(frozen=True)
+class LayerNormalization(_LayerNorm):
+    """ONNX LayerNormalization (17; 1 in files that onnxruntime wrote for older opsets): over the axes from `axis` on.
+
+    The optional outputs are the mean and the inverse of the deviation, their normalised axes 1, in float32 (`stash_type` 1).
+    """
+
+    op_type: ClassVar[str] = "LayerNormalization"
+
+
+@dataclass(frozen=True)
+class RMSNormalization(_LayerNorm):
+    """ONNX RMSNormalization (23; arXiv:1910.07467): x over the root of its mean square on the axes from `axis` on, times a scale.
+
+    Only nodes of onnxruntime's SimplifiedLayerNormalization have the second of `outputs`, 1 over the root; none has the first.
+    """
+
+    op_type: ClassVar[str] = "RMSNormalization"
+    centred: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -481,14 +508,29 @@ class LRN(Operator):
 
 @dataclass(frozen=True)
 class MeanVarianceNormalization(Operator):
-    """ONNX MeanVarianceNormalization (9, 13): ``(x - mean) / (deviation + 1e-9)`` over `axes`."""
+    """ONNX MeanVarianceNormalization (9, 13): ``(x - mean) / (deviation + 1e-9)`` over `axes`.
+
+    The experimental version 1 says by `across_channels` whether axis 1 is among the axes 0, 2 and 3, of those that there are, and
+    may leave out the division (`normalize_variance` 0); as onnxruntime has it.
+    """
 
     axes: tuple[int, ...] = (0, 2, 3)
+    present: bool = False
+    """Whether axes beyond the rank are left out."""
+    divide: bool = True
 
     op_type: ClassVar[str] = "MeanVarianceNormalization"
-    min_version: ClassVar[int] = 9
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Self:
+        if node.version >= 9:
+            return cls(tuple(node.attribute("axes", (0, 2, 3))))
+        axes = (0, 1, 2, 3) if node.attribute("across_channels", 0) else (0, 2, 3)
+        return cls(axes, True, bool(node.attribute("normalize_variance", 1)))
 
     def _axes(self, rank: int) -> tuple[int, ...]:
+        if self.present:
+            return tuple(a for a in self.axes if a < rank)
         if any(not -rank <= a < rank for a in self.axes):
             raise ShapeError(
                 "there is no such axis", operator=self.op_type, tensor="axes", expected=f"{-rank}..{rank - 1}", received=self.axes
@@ -506,6 +548,8 @@ class MeanVarianceNormalization(Operator):
         axes = self._axes(x.ndim)
         wide = x.astype(_wide(x))
         centred = wide - wide.mean(axis=axes, keepdims=True)
+        if not self.divide:
+            return [centred.astype(x.dtype)]
         deviation = np.sqrt((centred * centred).mean(axis=axes, keepdims=True))
         return [(centred / (deviation + 1e-9)).astype(x.dtype)]
 
@@ -517,9 +561,13 @@ class MeanVarianceNormalization(Operator):
         if not reducible(x.concrete, axes):
             return False
         kept = tuple(1 if a in axes else d for a, d in enumerate(x.concrete))
-        mean, variance, deviation = (ctx.temp(kept) for _ in range(3))
-        centred, square = ctx.temp(x.concrete), ctx.temp(x.concrete)
+        mean = ctx.temp(kept)
         ctx.call("reduce", [ctx.plain(0)], [mean], op="mean", axes=axes)
+        if not self.divide:
+            ctx.call("binary", [ctx.plain(0), mean], [ctx.out_plain()], op="sub", activation=None)
+            return True
+        variance, deviation = ctx.temp(kept), ctx.temp(kept)
+        centred, square = ctx.temp(x.concrete), ctx.temp(x.concrete)
         ctx.call("binary", [ctx.plain(0), mean], [centred], op="sub", activation=None)
         ctx.call("activation", [centred], [square], activation=Activation("square"))
         ctx.call("reduce", [square], [variance], op="mean", axes=axes)
@@ -587,6 +635,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     BatchNormalization,
     InstanceNormalization,
     LayerNormalization,
+    RMSNormalization,
     GroupNormalization,
     LRN,
     MeanVarianceNormalization,

@@ -371,10 +371,10 @@ class Resize(Operator):
 
 @dataclass(frozen=True)
 class Upsample(Resize):
-    """ONNX Upsample (7, 9): enlarges by scales, an attribute in version 7."""
+    """ONNX Upsample (1, 7, 9): enlarges by scales, an attribute in version 7; in 1 images by `height_scale` and `width_scale`."""
 
     op_type: ClassVar[str] = "Upsample"
-    min_version: ClassVar[int] = 7
+    min_version: ClassVar[int] = 1
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Upsample:
@@ -382,6 +382,8 @@ class Upsample(Resize):
         if mode not in ("nearest", "linear", "bilinear"):
             raise ModelError("unknown mode", node=node.name, operator=node.op_type, expected=("nearest", "linear"), received=mode)
         scales = node.attribute("scales") if node.version < 9 else None
+        if node.version < 7:
+            scales = [1.0, 1.0, node.attribute("height_scale"), node.attribute("width_scale")]
         if node.version < 9 and scales is None:
             raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected="scales")
         factors = None if scales is None else tuple(float(s) for s in scales)

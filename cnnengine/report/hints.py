@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import CNNEngineError, ModelNotFoundError, ShapeError, UnsupportedOperatorError
 from ..importer.graphs import schema_of
+from ..importer.more_schemas import EXPERIMENTAL
 from ..importer.schemas import OPSET
 from ..ops import lookup
 from ..ops.fallback import ALLOWED
@@ -17,10 +18,18 @@ RANDOM = frozenset({"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLik
 
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
+_ONE_PROCESSOR = (
+    "onnxruntime's optimizer wrote this file for one kind of processor: give the file as it was before, or save it again with "
+    "SessionOptions.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_EXTENDED"
+)
+_MICROSOFT = "com.microsoft"
+_QUANTISED = (
+    "written by onnxruntime's quantizer: quantize in the QDQ format (quant_format=QuantFormat.QDQ), which has ONNX's operators "
+    "alone, and give that file as it was before onnxruntime's optimizer"
+)
 _DOMAINS = {
-    "com.microsoft": "onnxruntime's own operator: give the file as it was before onnxruntime's optimizer or quantizer (static "
-    "quantization in the QDQ format has ONNX's operators alone)",
-    "com.microsoft.nchwc": "onnxruntime's optimizer wrote this file for one machine: give the file as it was before",
+    "com.microsoft.nchwc": _ONE_PROCESSOR,
+    "com.ms.internal.nhwc": _ONE_PROCESSOR,
     "ai.onnx.contrib": "an operator of onnxruntime-extensions: export without its pre- or postprocessing",
     "ai.onnx.training": "an operator of training: export the model for inference (torch: model.eval())",
     "ai.onnx.preview.training": "an operator of training: export the model for inference (torch: model.eval())",
@@ -64,12 +73,16 @@ def of_unsupported(op_type: str, domain: str, version: int) -> str:
     """
     if domain in _DOMAINS:
         return _DOMAINS[domain]
+    if domain == _MICROSOFT:
+        return _of_microsoft(op_type)
+    if domain in ("", "ai.onnx") and op_type in EXPERIMENTAL:
+        return _of_experimental(op_type)
     if "TRT" in op_type or domain.lower().startswith(("trt", "tensorrt")):
         return "a plugin of TensorRT: export without it (detectors: without the suppression of boxes inside the model)"
     known = _versions(op_type, domain)
     if not known:
-        if domain in ("", "ai.onnx.ml"):
-            return f"ONNX has no such operator up to opset {OPSET}: export again, or upgrade onnx if it is newer"
+        if domain == "" and version > OPSET:
+            return f"ONNX has no such operator up to opset {OPSET}: export with an older opset, or upgrade onnx if it is newer"
         return _OWN_OPERATOR
     if domain == "ai.onnx.ml" and not versions_that_run(op_type, domain):
         return "classical machine learning, not a network: cut the model before it with onnx.utils.extract_model"
@@ -92,6 +105,22 @@ def of_unsupported(op_type: str, domain: str, version: int) -> str:
     if version in runs:
         return "the operator runs, with this setting it does not: export with another setting, or another opset"
     return f"versions that run: {_listed(runs)}; {_at_opset(next(v for v in runs if v > version), domain)}"
+
+
+def _of_microsoft(op_type: str) -> str:
+    """For a node of onnxruntime's own domain."""
+    if lookup(op_type, _MICROSOFT) is not None:
+        return "the operator runs, with this setting it does not: give the file as it was before onnxruntime's optimizer"
+    if op_type.startswith(("Q", "MatMulInteger", "MulInteger")) or "uant" in op_type:
+        return _QUANTISED
+    return "onnxruntime's own operator: give the file as it was before onnxruntime's optimizer, or export without it"
+
+
+def _of_experimental(op_type: str) -> str:
+    """For a node of the default domain that ONNX had in its first versions."""
+    if lookup(op_type) is not None:
+        return "an experimental operator that ONNX retired in opset 10: it runs in files of opset 9 and older; export again"
+    return "an experimental operator of ONNX's first versions, retired long ago: export again, with a newer exporter"
 
 
 def _replaced(op_type: str, domain: str) -> str:

@@ -76,6 +76,10 @@ def attention(net: Net, q: str, k: str, v: str, scaling: str = "after") -> str:
     if scaling == "after":
         q = net.node("Div", q, net.number(D**0.5))
         scores = net.node("MatMul", q, k)
+    if scaling == "product":
+        scores = net.node("Mul", net.number(D**-0.5), scores)
+    if scaling == "quotient":
+        scores = net.node("Div", scores, net.number(D**0.5))
     return net.node("MatMul", net.node("Softmax", scores, axis=-1), v)
 
 
@@ -99,7 +103,7 @@ def run(data: bytes, threads: int = 1) -> tuple[list[np.ndarray], list[str], np.
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("scaling", ["after", "both"])
+@pytest.mark.parametrize("scaling", ["after", "both", "product", "quotient"])
 @pytest.mark.parametrize("how", ["squeeze", "reshape", "gather", "slice", "after"])
 def test_one_kernel(isa, how: str, scaling: str, threads: int) -> None:
     net = Net()
@@ -134,7 +138,23 @@ def softmax_of_columns(net: Net) -> list[str]:
     return [net.node("MatMul", net.node("Transpose", weights, perm=[0, 1, 3, 2]), v)]
 
 
-@pytest.mark.parametrize("make", [with_mask, weights_read_elsewhere, softmax_of_columns])
+def scores_read_elsewhere(net: Net) -> list[str]:
+    q, k, v = heads(net, "gather")
+    scores = net.node("MatMul", q, net.node("Transpose", k, perm=[0, 1, 3, 2]))
+    scaled = net.node("Mul", scores, net.number(D**-0.5))
+    return [net.node("MatMul", net.node("Softmax", scaled, axis=-1), v), net.node("ReduceMax", scores, axes=[0, 1])]
+
+
+def divided_by_the_scores(net: Net) -> list[str]:
+    q, k, v = heads(net, "gather")
+    scores = net.node("MatMul", q, net.node("Transpose", k, perm=[0, 1, 3, 2]))
+    inverse = net.node("Div", net.number(1.0), net.node("Div", net.number(D**0.5), scores))
+    return [net.node("MatMul", net.node("Softmax", inverse, axis=-1), v)]
+
+
+@pytest.mark.parametrize(
+    "make", [with_mask, weights_read_elsewhere, softmax_of_columns, scores_read_elsewhere, divided_by_the_scores]
+)
 def test_near_misses(make: Callable[[Net], list[str]]) -> None:
     net = Net()
     results, kernels, x = run(net.close(*make(net)))

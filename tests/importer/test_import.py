@@ -236,9 +236,12 @@ def test_broken_graphs(nodes: list[onnx.NodeProto], text: str) -> None:
     assert caught.value.model == "file.onnx"
 
 
-def test_an_output_listed_twice() -> None:
-    with pytest.raises(ModelError, match="twice"):
-        import_model(model([identity()], outputs=("y", "y")))
+def test_an_output_listed_again_has_a_second_name() -> None:
+    graph = import_model(model([identity()], outputs=("y", "y", "y")))
+    assert list(graph.outputs) == ["y", "y#2", "y#3"]
+    x = np.arange(3, dtype=np.float32)
+    for found in graph.evaluate({"x": x}):
+        np.testing.assert_array_equal(found, x)
 
 
 def test_all_unsupported_nodes_are_named_at_once() -> None:

@@ -136,6 +136,25 @@ def test_layer_norm(length, given, isa, threads):
         assert_close(a, b.astype(np.float64), ROUNDING, magnitude=np.abs(b) * 4)
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("offset", [0, 3, -1e4])
+@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 33, 96, 1000, 70001])
+def test_rms_norm(length, offset, scaled, isa, threads):
+    x = data(5, length) * 2 + np.float32(offset)
+    scale = data(length, seed=1) if scaled else None
+    want = oracle.rms_norm(x, scale)
+    got, _, inverse = run("row_norm", [x, scale, None], [x.shape, (5, 1), (5, 1)], threads=threads, length=length, centred=False)
+    assert_close(got, want, ROUNDING, magnitude=np.abs(want) * 2)
+    wide = x.astype(np.float64)
+    root = 1 / np.sqrt((wide**2).mean(axis=1, keepdims=True) + 1e-5)
+    assert_close(inverse, root, ROUNDING)
+    op = ops.RMSNormalization(outputs=(False, True))
+    y, _, reference = op.reference(x, scale)
+    assert_close(y, want, ROUNDING, magnitude=np.abs(want) * 2)
+    assert_close(reference, root, ROUNDING)
+    assert [s.shape for s in op.infer([None if a is None else TensorSpec.of(a) for a in (x, scale)])] == [x.shape, (5, 1), (5, 1)]
+
+
 @pytest.mark.parametrize("given", [(), ("scale",), ("bias",), ("scale", "bias")])
 @pytest.mark.parametrize("shape", [*SHAPES, (2, 96, 3, 43), (1, 1100, 2, 3), (2, 33, 1, 1), (2, 1, 4, 4)])
 def test_pixel_norm(shape, given, isa, threads):

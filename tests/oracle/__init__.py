@@ -28,7 +28,7 @@ from .activation import (
 from .closeness import EXACT, ROUNDING, assert_close, assert_same_bits
 from .conv import conv, conv_transpose
 from .dense import dense, dropout, flatten
-from .norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm
+from .norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
 from .pool import (
     adaptive_avg_pool,
     adaptive_max_pool,
@@ -79,6 +79,7 @@ __all__ = [
     "prelu",
     "recurrent",
     "relu",
+    "rms_norm",
     "selu",
     "sigmoid",
     "silu",

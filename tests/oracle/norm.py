@@ -32,6 +32,13 @@ def layer_norm(x, scale=None, bias=None, *, axis=-1, epsilon=1e-5):
     return y
 
 
+def rms_norm(x, scale=None, *, axis=-1, epsilon=1e-5):
+    """RMSNormalization-23: over the root of the mean square on axes axis..last; scale broadcasts to x."""
+    x = np.asarray(x, np.float64)
+    y = x / np.sqrt((x**2).mean(axis=tuple(range(axis % x.ndim, x.ndim)), keepdims=True) + epsilon)
+    return y if scale is None else y * np.asarray(scale, np.float64)
+
+
 def instance_norm(x, scale, bias, *, epsilon=1e-5):
     x = np.asarray(x, np.float64)
     return _standardise(x, tuple(range(2, x.ndim)), epsilon) * _per_channel(scale, x) + _per_channel(bias, x)
