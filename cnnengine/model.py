@@ -16,6 +16,7 @@ import numpy as np
 from .errors import ClosedError, CNNEngineError, InputError, ShapeError, UnsupportedOperatorError
 from .graph import Dim, Graph, TensorSpec, check_size
 from .lowering import Binding, Program, Segment
+from .lowering.budget import winograd_option
 from .preprocess import Preprocess, as_image, labels_of_model
 from .runtime.layout import kept
 from .runtime.plan import HostStep
@@ -80,7 +81,7 @@ class Model:
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         outputs: Sequence[str] | None = None,
         base_dir: str | os.PathLike[str] | None = None,
-        winograd: bool = True,
+        winograd: bool | float = True,
     ) -> None:
         from .importer import import_model, open_model
         from .passes import simplify
@@ -89,6 +90,7 @@ class Model:
             raise InputError("unknown value", tensor="fallback", expected="'checked' or 'error'", received=fallback)
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise InputError("must be a positive number", tensor="threads", expected=">= 1", received=threads)
+        winograd = winograd_option(winograd)
         started = time.perf_counter()
         self._options: dict[str, Any] = {
             "threads": threads,
@@ -716,7 +718,7 @@ def load(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     outputs: Sequence[str] | None = None,
     base_dir: str | os.PathLike[str] | None = None,
-    winograd: bool = True,
+    winograd: bool | float = True,
 ) -> Model:
     """Load an ONNX model.
 
@@ -733,9 +735,12 @@ def load(
         Tensors to give instead of the file's outputs; any intermediate tensor may be named.
     base_dir : path, optional
         Folder of external data, for models that do not come from a path.
-    winograd : bool
+    winograd : bool or float
         Whether convolutions of 3, 5 or 7 taps along an axis may be computed by Winograd's algorithm, which rounds about three
-        times as much.
+        times as much. Its weights take up to four times the memory of the plain ones: True bounds what they add for the whole
+        model by the bytes of its weights and 24 MiB, or by 24 MiB alone where these lie in external data, and layers that save
+        most products per byte come first. A number from 1 on is the bound for all weights, in times of the plain ones:
+        `math.inf` is none.
 
     Returns
     -------

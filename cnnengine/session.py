@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import numpy as np
 
 from .errors import CNNEngineError, InputError, ModelError, ShapeError, UnsupportedOperatorError
+from .lowering.budget import winograd_words
 from .model import Model
 from .ops.common import DTYPE_NAMES
 from .runtime.locks import own_lock
@@ -219,6 +220,10 @@ def _severity(level: int) -> int:
     return level
 
 
+WINOGRAD_ENTRY = "cnnengine.winograd"
+"""The config entry that says what `load` takes as `winograd`."""
+
+
 class SessionOptions(_Options):
     """Options of an InferenceSession.
 
@@ -251,7 +256,7 @@ class SessionOptions(_Options):
         self._initializers: dict[str, OrtValue] = {}
 
     def add_session_config_entry(self, key: str, value: str) -> None:
-        """Keep an entry; none has an effect."""
+        """Keep an entry; `cnnengine.winograd` has an effect ("on", "off" or a number, as `load` takes it)."""
         self._add(key, value)
 
     def get_session_config_entry(self, key: str) -> str:
@@ -971,8 +976,9 @@ def _is_pair(provider: Any) -> bool:
 
 def _load(source: str | bytes | os.PathLike[str], options: SessionOptions, threads: int | None) -> Model:
     """The Model, from a proto in which the options' dimensions and initializers are in place."""
+    winograd = winograd_words(options._entries.get(WINOGRAD_ENTRY, "on"))
     if not options._dimensions and not options._initializers:
-        return Model(source, threads=threads)
+        return Model(source, threads=threads, winograd=winograd)
     from onnx import numpy_helper
 
     from .importer import read
@@ -996,7 +1002,7 @@ def _load(source: str | bytes | os.PathLike[str], options: SessionOptions, threa
                 received=f"element type {tensor.element_type()}, shape {tuple(tensor.shape())}",
             )
         own.CopyFrom(numpy_helper.from_array(tensor.numpy(), key))
-    model = Model(proto, threads=threads)
+    model = Model(proto, threads=threads, winograd=winograd)
     model._name = name
     return model
 

@@ -206,7 +206,7 @@ static inline __attribute__((always_inline)) void restore_kernel(const float *u,
 }
 
 /* `width` (a multiple of 8, or 4) kernels of kh x kw taps, [tap][width], to high x wide elements of G g G^T, `size` floats apart */
-static void transform_panel(const float *g, int kh, int kw, int high, int wide, int stride, float *u, ptrdiff_t size, ptrdiff_t width)
+static __attribute__((noinline)) void transform_panel(const float *g, int kh, int kw, int high, int wide, int stride, float *u, ptrdiff_t size, ptrdiff_t width)
 {
     if (stride == 2)
         transform_kernels(g, 3, 3, 6, 6, 2, u, size, width);
@@ -231,7 +231,7 @@ static void transform_panel(const float *g, int kh, int kw, int high, int wide, 
 }
 
 /* One kernel of a panel, of elements `size` floats apart, back to taps `apart` floats apart; its channel is `bit` of the marks */
-static void restore_panel(const float *u, int kh, int kw, int high, int wide, int stride, ptrdiff_t size, ptrdiff_t width,
+static __attribute__((noinline)) void restore_panel(const float *u, int kh, int kw, int high, int wide, int stride, ptrdiff_t size, ptrdiff_t width,
                           const unsigned *marks, int bit, float *g, ptrdiff_t apart)
 {
     if (stride == 2)

@@ -128,6 +128,11 @@ class Source:
         for file in self._files():
             file.check()
 
+    @property
+    def apart(self) -> bool:
+        """Whether tensors lie in files of their own, external data."""
+        return bool(self.external)
+
     def _files(self) -> list[MappedFile]:
         return [*([] if self.file is None else [self.file]), *self.external.values()]
 
