@@ -22,9 +22,10 @@ kernels, whose products are added before the transform back: D times as many cha
 Layout
     x, y, residual   planes (see runtime/layout.py)
     weights          [group] of G g G^T, made in float64: [element] of panels as `pack_conv` writes them for 1x1 kernels,
-                     their channels tap in depth by tap in depth
-    scratch          V [element][input depth][input block][tile of the chunk][lane],
-                     then M [element][output depth][output block of the pass][tile][lane]
+                     their channels tap in depth by tap in depth; then marks [panel][run of MARKED channels][tap][lane], the signs
+                     and the zeros of the taps
+    scratch          sums of squares and the unfit pixels of each tile; V [element][input depth][input block][tile of the chunk]
+                     [lane]; M [element][output depth][output block of the pass][tile][lane]
 
 Loop order of a chunk
     A chunk is a run of tiles, counted through all images, a part of a group's output blocks, and with several taps in depth a few
@@ -35,6 +36,22 @@ Loop order of a chunk
     channels of one tap after the other: their weights stay near while the depths pass, and a run's sum begins at zero before it
     comes to the others, which halves the rounding error of 512 channels. Few tiles give few runs: then output
     blocks are shared out too. Chunks of the same tiles follow each other, and a thread keeps V from one to the next.
+
+Unfit pixels
+    A transform mixes all pixels of a tile, and rounds in the scale of the largest: an infinity would make the whole tile NaN, a pixel
+    of 1e6 among ones change its neighbours by 0.2. So the transform of the input adds up the squares of all its pixels, while
+    they are in registers, and those of four of them, of which each window of the tile has one. Where all together are at most
+    SPREAD times the least of the four, nothing more is done: in no window is the rounding error more than sqrt(SPREAD) = 32 times
+    (16 times that of an even tile) what its own pixels give. Elsewhere (border tiles whose four pixels lie in padding are such,
+    and tiles beside zeros) the windows are looked at one by one, in powers of the largest magnitude, so that no square leaves
+    the range of float32; and output pixels whose own window has less than 1 / SPREAD of the squares, all of a tile with what is
+    not finite or beyond LARGEST, are computed once more by the tiles of the direct algorithm. It depends on nothing outside of the
+    tile: neither threads nor the batch change a bit.
+
+    Their kernels are restored from the transformed weights, a few planes at a time for all tiles of a chunk, in the room of M: no
+    second copy of the weights is kept. The transform has a left inverse, and what comes back differs from the taps by about 1e-7 of
+    the kernel's sum; two bits a tap say what rounding might hide, its sign and whether it is zero, so that infinity times a tap is
+    what it is. Weights that are not finite, or so large that elements may overflow, are refused when they are packed.
 
 Border tiles reach over the last pixels of x's halo: what is beyond is read as zero, and output pixels beyond y are not written.
 Taps that lie in front of x or behind it, in depth, are left out of the sum.
@@ -177,7 +194,7 @@ cdef inline bint apart(const winograd_t *g, const float *sums, Py_ssize_t slices
         for s in range(slices):
             spot = spot + sums[s * step + g.spots[i]]
         least_spot = spot if spot < least_spot else least_spot
-    return not whole <= SPREAD * least_spot
+    return not (whole <= SPREAD * least_spot and whole < INFINITY)
 
 
 cdef unsigned int unfit_pixels(const winograd_t *g, const float *x, Py_ssize_t group, Py_ssize_t at, Py_ssize_t slice0,

@@ -76,7 +76,7 @@ class Lowering(Protocol):
     lanes: int
     """Channels of one plane on the chosen instruction set."""
     winograd: bool | tuple[int, int] | None
-    """Whether a convolution may use Winograd's algorithm, which rounds more; or the output pixels of the tile that a plan chose."""
+    """Whether a convolution may use Winograd's algorithm; or the output pixels of a tile that a plan chose."""
     keeps: bool
     """Whether what `pack` makes serves more than one run: a single layer called as a function packs at each call."""
 
