@@ -188,8 +188,8 @@ static inline __attribute__((always_inline)) void restore_some(const float *u, i
         for (int i = 0; i < count; i++) {
             /* a tap that rounding made zero or turned over is as small as that: the smallest of its sign does as well */
             const unsigned mark = marks[t * width + i] >> bit;
-            const float value = fmaxf(mark & 1 ? -x[i] : x[i], 1e-30f);
-            g[t * apart + i] = mark >> MARKED & 1 ? (mark & 1 ? -value : value) : 0;
+            const float sign = mark & 1 ? -1.0f : 1.0f, size = x[i] * sign, value = size > 1e-30f ? size : 1e-30f;
+            g[t * apart + i] = mark >> MARKED & 1 ? value * sign : 0.0f;
         }
     }
 }
