@@ -4,6 +4,7 @@ Metadata stands in pyproject.toml. Environment variables read here:
 
 CNNENGINE_OPENMP=0      build without OpenMP (without this, a compiler that lacks OpenMP is an error)
 CNNENGINE_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer
+CNNENGINE_STRICT=1      large frames on the stack are errors, not warnings
 CNNENGINE_ISAS=a,b      compile these instruction sets alone (for quick development builds)
 """
 
@@ -25,6 +26,7 @@ from setuptools._distutils.sysconfig import customize_compiler
 
 OPENMP = os.environ.get("CNNENGINE_OPENMP", "1") != "0"
 SANITIZE = os.environ.get("CNNENGINE_SANITIZE", "0") == "1"
+STRICT = os.environ.get("CNNENGINE_STRICT", "0") == "1"
 
 # Flags are spelled out, because -march=... picks its own vector width; the name is what CNNENGINE_ISA takes. Best last.
 X86 = {
@@ -63,6 +65,8 @@ TILES = ["conv", "pool", "vector", "move", "norm", "image", "recurrent"]
 
 COMMON = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 MODULE_FLAGS = ["-O2"]
+# Threads may have small stacks: no function takes more of one than this. (AddressSanitizer makes frames larger.)
+FRAME = "frame-larger-than=16384"
 # What keeps accumulators in registers with gcc; other compilers may not know these.
 TILE_FLAGS = [
     "-O3",
@@ -117,6 +121,9 @@ def extensions() -> list[Extension]:
     common = [f for f in COMMON if compiles([f])]
     tile_flags = [f for f in TILE_FLAGS if compiles([f])]
     one_region = [f for f in ONE_REGION if compiles([f])]
+    frame = [f"-Werror={FRAME}" if STRICT else f"-W{FRAME}"]
+    if not SANITIZE and compiles(frame):
+        common += frame
     link = [*openmp]
     if SANITIZE:
         extra = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"]

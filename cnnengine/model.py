@@ -17,6 +17,7 @@ from . import arguments
 from .errors import ClosedError, CNNEngineError, InputError, ShapeError, UnsupportedOperatorError
 from .graph import Dim, Graph, TensorSpec, check_size
 from .lowering import Binding, Program, Segment
+from .lowering.budget import winograd_option
 from .preprocess import Preprocess, as_image, labels_of_model
 from .runtime.blas import limited
 from .runtime.layout import kept
@@ -82,7 +83,7 @@ class Model:
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         outputs: Sequence[str] | None = None,
         base_dir: str | os.PathLike[str] | None = None,
-        winograd: bool = True,
+        winograd: bool | float = True,
     ) -> None:
         from .importer import import_model, reading
         from .passes import simplify
@@ -97,7 +98,7 @@ class Model:
         outputs = None if outputs is None else tuple(arguments.names(outputs, "outputs"))
         if base_dir is not None and not isinstance(base_dir, (str, bytes, os.PathLike)):
             raise InputError("is no path", tensor="base_dir", expected="a path", received=type(base_dir).__name__)
-        winograd = arguments.boolean(winograd, "winograd")
+        winograd = winograd_option(winograd)
         started = time.perf_counter()
         self._options: dict[str, Any] = {
             "threads": None if threads is None else self._threads,
@@ -756,7 +757,7 @@ def load(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     outputs: Sequence[str] | None = None,
     base_dir: str | os.PathLike[str] | None = None,
-    winograd: bool = True,
+    winograd: bool | float = True,
 ) -> Model:
     """Load an ONNX model.
 
@@ -774,9 +775,12 @@ def load(
     base_dir : path, optional
         Folder of external data; the model file's own by default. Needed for models that do not come from a path. Links in a
         folder that is named here may lead out of it.
-    winograd : bool
+    winograd : bool or float
         Whether convolutions of 3, 5 or 7 taps along an axis may be computed by Winograd's algorithm, which rounds about three
-        times as much.
+        times as much. Its weights take up to four times the memory of the plain ones: True bounds what they add for the whole
+        model by the bytes of its weights and 24 MiB, or by 24 MiB alone where these lie in external data, and layers that save
+        most products per byte come first. A number from 1 on is the bound for all weights, in times of the plain ones:
+        `math.inf` is none.
 
     Returns
     -------

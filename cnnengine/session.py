@@ -23,6 +23,7 @@ import numpy as np
 
 from . import arguments
 from .errors import CNNEngineError, InputError, ModelError, ShapeError, UnsupportedOperatorError, shortened
+from .lowering.budget import winograd_words
 from .model import Model
 from .ops.common import DTYPE_NAMES
 from .runtime.locks import own_lock
@@ -224,6 +225,10 @@ def _severity(level: int) -> int:
     return arguments.integer(level, "log_severity_level", -1, 4)  # the default, then 0 (verbose) to 4 (fatal)
 
 
+WINOGRAD_ENTRY = "cnnengine.winograd"
+"""The config entry that says what `load` takes as `winograd`."""
+
+
 class SessionOptions(_Options):
     """Options of an InferenceSession.
 
@@ -257,8 +262,11 @@ class SessionOptions(_Options):
         self._initializers: dict[str, OrtValue] = {}
 
     def add_session_config_entry(self, key: str, value: str) -> None:
-        """Keep an entry. `session.model_external_initializers_file_folder_path` names the folder of external data of a model
-        that is given as bytes; no other has an effect."""
+        """Keep an entry.
+
+        `session.model_external_initializers_file_folder_path` names the folder of external data of a model that is given as bytes,
+        `cnnengine.winograd` is "on", "off" or a number, as `load` takes it; no other has an effect.
+        """
         self._add(key, value)
 
     def get_session_config_entry(self, key: str) -> str:
@@ -1015,8 +1023,9 @@ FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 def _load(source: str | bytes | os.PathLike[str], options: SessionOptions, threads: int | None) -> Model:
     """The Model, from a proto in which the options' dimensions and initializers are in place."""
     folder = options._entries.get(FOLDER_KEY) if isinstance(source, bytes) else None
+    winograd = winograd_words(options._entries.get(WINOGRAD_ENTRY, "on"))
     if not options._dimensions and not options._initializers:
-        return Model(source, threads=threads, base_dir=folder or None)
+        return Model(source, threads=threads, base_dir=folder or None, winograd=winograd)
     from onnx import numpy_helper
 
     from .importer import read
@@ -1040,7 +1049,7 @@ def _load(source: str | bytes | os.PathLike[str], options: SessionOptions, threa
                 received=f"element type {tensor.element_type()}, shape {tuple(tensor.shape())}",
             )
         own.CopyFrom(numpy_helper.from_array(tensor.numpy(), key))
-    model = Model(proto, threads=threads)
+    model = Model(proto, threads=threads, winograd=winograd)
     model._name = name
     return model
 

@@ -624,7 +624,7 @@ def pack_panels(w, Py_ssize_t channels, float[::1] out, Py_ssize_t first):
 
 
 cdef enum:
-    STAGED = 4096           # floats of weights that are transposed at a time: they stay in the first-level cache
+    STAGED = 1536           # floats of weights that are transposed at a time: two such pieces lie on a stack that may be small
 
 
 cdef void pack_group(const char *w, float *out, Py_ssize_t og, Py_ssize_t cg, Py_ssize_t n_taps, Py_ssize_t channels,

@@ -1,7 +1,8 @@
-/* Winograd's transform of weights, vectorised over output channels by the compiler's vector extensions. */
+/* Winograd's transform of weights and back, vectorised over output channels by the compiler's vector extensions. */
 #ifndef CNNENGINE_PACK_H
 #define CNNENGINE_PACK_H
 
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -93,8 +94,119 @@ static inline __attribute__((always_inline)) void transform_kernels(const float 
         transform_some(g + at, kh, kw, high, wide, stride, width, u + at, size, 4);
 }
 
+/* From elements, `from` apart, back to the taps that they were made of, `step` apart. Taps at the ends are elements times powers of
+ * two: exact. The values at a point and its negative give those of the odd and of the even powers apart, polynomials of its square,
+ * which Newton's differences turn into taps. */
+static inline __attribute__((always_inline)) void restore_taps(const vd8 *u, int elements, int from, vd8 *g, int taps, int stride,
+                                                               int step)
+{
+    if (stride == 2) {
+        g[0] = u[0] * 2;
+        g[step] = u[5 * from];
+        g[2 * step] = u[4 * from];
+        return;
+    }
+    if (taps == 1) {
+        g[0] = u[0];
+        return;
+    }
+    const double *points = elements == 4 ? POINTS4 : elements == 6 ? POINTS6 : elements == 8 ? POINTS8 : POINTS10;
+    const int pairs = elements / 2 - 1, half = taps / 2;
+    double zero = 1;
+    for (int i = 0; i < pairs; i++)
+        zero *= -points[i] * points[i];
+    const vd8 first = u[0] * zero, last = u[(elements - 1) * from];
+    vd8 odd[3], even[3];
+    for (int i = 0; i < half; i++) {
+        const double p = points[i], square = p * p;
+        double scale = square, power = 1;
+        for (int j = 0; j < pairs; j++)
+            if (j != i)
+                scale *= square - points[j] * points[j];
+        for (int j = 0; j < half; j++)
+            power *= square;
+        const vd8 a = u[(2 * i + 1) * from], b = u[(2 * i + 2) * from];
+        odd[i] = (a - b) * (scale / p);
+        even[i] = ((a + b) * scale - first - last * power) * (1 / square);
+    }
+    for (int part = 0; part < 2; part++) {
+        vd8 *v = part ? even : odd;
+        const int count = part ? half - 1 : half;
+        for (int k = 1; k < count; k++)
+            for (int i = count - 1; i >= k; i--)
+                v[i] = (v[i] - v[i - 1]) * (1 / (points[i] * points[i] - points[i - k] * points[i - k]));
+        for (int k = count - 2; k >= 0; k--)
+            for (int i = k; i < count - 1; i++)
+                v[i] = v[i] - v[i + 1] * (points[k] * points[k]);
+        for (int i = 0; i < count; i++)
+            g[(2 * i + 1 + part) * step] = v[i];
+    }
+    g[0] = first;
+    g[(taps - 1) * step] = last;
+}
+
+/* What restored taps may not show: bit k of a mark is set where channel k's tap is negative, bit 16 + k where it is not zero */
+#define MARKED 16
+/* Weights from here on are not transformed: the products of their elements may overflow where theirs do not */
+#define LARGEST_WEIGHT 1e30f
+
+/* Marks [tap][width] of up to MARKED kernels [kernel][tap][width]; whether any tap is too large or not finite */
+static int mark_kernels(const float *g, int taps, ptrdiff_t width, ptrdiff_t count, unsigned *marks)
+{
+    int bad = 0;
+    memset(marks, 0, taps * width * sizeof(unsigned));
+    for (ptrdiff_t k = 0; k < count; k++)
+        for (int t = 0; t < taps; t++)
+            for (ptrdiff_t i = 0; i < width; i++) {
+                const float x = g[(k * taps + t) * width + i];
+                bad |= !(fabsf(x) < LARGEST_WEIGHT);
+                marks[t * width + i] |= ((x < 0) | (unsigned)(x != 0) << MARKED) << k;
+            }
+    return bad;
+}
+
+/* One kernel's taps for `count` outputs, a constant number up to 8; `apart` floats between taps */
+static inline __attribute__((always_inline)) void restore_some(const float *u, int kh, int kw, int high, int wide, int stride,
+                                                               ptrdiff_t size, const unsigned *marks, ptrdiff_t width, int bit, float *g,
+                                                               ptrdiff_t apart, int count)
+{
+    vd8 whole[10], half[30], taps[25];
+    for (int i = 0; i < high; i++) {
+        for (int j = 0; j < wide; j++) {
+            vf8 x = {0};
+            memcpy(&x, u + (wide * i + j) * size, count * sizeof(float));
+            whole[j] = TO_DOUBLE(x);
+        }
+        restore_taps(whole, wide, 1, half + kw * i, kw, stride, 1);
+    }
+    for (int i = 0; i < kw; i++)
+        restore_taps(half + i, high, kw, taps + i, kh, stride, kw);
+    for (int t = 0; t < kh * kw; t++) {
+        float x[8];
+        const vf8 made = TO_FLOAT(taps[t]);
+        memcpy(x, &made, sizeof x);
+        for (int i = 0; i < count; i++) {
+            /* a tap that rounding made zero or turned over is as small as that: the smallest of its sign does as well */
+            const unsigned mark = marks[t * width + i] >> bit;
+            const float sign = mark & 1 ? -1.0f : 1.0f, size = x[i] * sign, value = size > 1e-30f ? size : 1e-30f;
+            g[t * apart + i] = mark >> MARKED & 1 ? value * sign : 0.0f;
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void restore_kernel(const float *u, int kh, int kw, int high, int wide, int stride,
+                                                                 ptrdiff_t size, ptrdiff_t width, const unsigned *marks, int bit, float *g,
+                                                                 ptrdiff_t apart)
+{
+    ptrdiff_t at = 0;
+    for (; at + 8 <= width; at += 8)
+        restore_some(u + at, kh, kw, high, wide, stride, size, marks + at, width, bit, g + at, apart, 8);
+    if (at < width)
+        restore_some(u + at, kh, kw, high, wide, stride, size, marks + at, width, bit, g + at, apart, 4);
+}
+
 /* `width` (a multiple of 8, or 4) kernels of kh x kw taps, [tap][width], to high x wide elements of G g G^T, `size` floats apart */
-static void transform_panel(const float *g, int kh, int kw, int high, int wide, int stride, float *u, ptrdiff_t size, ptrdiff_t width)
+static __attribute__((noinline)) void transform_panel(const float *g, int kh, int kw, int high, int wide, int stride, float *u, ptrdiff_t size, ptrdiff_t width)
 {
     if (stride == 2)
         transform_kernels(g, 3, 3, 6, 6, 2, u, size, width);
@@ -116,6 +228,32 @@ static void transform_panel(const float *g, int kh, int kw, int high, int wide, 
         transform_kernels(g, 5, 1, 8, 1, 1, u, size, width);
     else
         transform_kernels(g, 7, 1, 10, 1, 1, u, size, width);
+}
+
+/* One kernel of a panel, of elements `size` floats apart, back to taps `apart` floats apart; its channel is `bit` of the marks */
+static __attribute__((noinline)) void restore_panel(const float *u, int kh, int kw, int high, int wide, int stride, ptrdiff_t size, ptrdiff_t width,
+                          const unsigned *marks, int bit, float *g, ptrdiff_t apart)
+{
+    if (stride == 2)
+        restore_kernel(u, 3, 3, 6, 6, 2, size, width, marks, bit, g, apart);
+    else if (high == 4)
+        restore_kernel(u, 3, 3, 4, 4, 1, size, width, marks, bit, g, apart);
+    else if (kh == 3 && kw == 3)
+        restore_kernel(u, 3, 3, 6, 6, 1, size, width, marks, bit, g, apart);
+    else if (kh == 5 && kw == 5)
+        restore_kernel(u, 5, 5, 6, 6, 1, size, width, marks, bit, g, apart);
+    else if (kw == 3)
+        restore_kernel(u, 1, 3, 1, 6, 1, size, width, marks, bit, g, apart);
+    else if (kw == 5)
+        restore_kernel(u, 1, 5, 1, 8, 1, size, width, marks, bit, g, apart);
+    else if (kw == 7)
+        restore_kernel(u, 1, 7, 1, 10, 1, size, width, marks, bit, g, apart);
+    else if (kh == 3)
+        restore_kernel(u, 3, 1, 6, 1, 1, size, width, marks, bit, g, apart);
+    else if (kh == 5)
+        restore_kernel(u, 5, 1, 8, 1, 1, size, width, marks, bit, g, apart);
+    else
+        restore_kernel(u, 7, 1, 10, 1, 1, size, width, marks, bit, g, apart);
 }
 
 #endif

@@ -22,9 +22,10 @@ kernels, whose products are added before the transform back: D times as many cha
 Layout
     x, y, residual   planes (see runtime/layout.py)
     weights          [group] of G g G^T, made in float64: [element] of panels as `pack_conv` writes them for 1x1 kernels,
-                     their channels tap in depth by tap in depth
-    scratch          V [element][input depth][input block][tile of the chunk][lane],
-                     then M [element][output depth][output block of the pass][tile][lane]
+                     their channels tap in depth by tap in depth; then marks [panel][run of MARKED channels][tap][lane], the signs
+                     and the zeros of the taps
+    scratch          sums of squares and the unfit pixels of each tile; V [element][input depth][input block][tile of the chunk]
+                     [lane]; M [element][output depth][output block of the pass][tile][lane]
 
 Loop order of a chunk
     A chunk is a run of tiles, counted through all images, a part of a group's output blocks, and with several taps in depth a few
@@ -36,11 +37,28 @@ Loop order of a chunk
     comes to the others, which halves the rounding error of 512 channels. Few tiles give few runs: then output
     blocks are shared out too. Chunks of the same tiles follow each other, and a thread keeps V from one to the next.
 
+Unfit pixels
+    A transform mixes all pixels of a tile, and rounds in the scale of the largest: an infinity would make the whole tile NaN, a pixel
+    of 1e6 among ones change its neighbours by 0.2. So the transform of the input adds up the squares of all its pixels, while
+    they are in registers, and those of four of them, of which each window of the tile has one. Where all together are at most
+    SPREAD times the least of the four, nothing more is done: no window's rounding error is then more than sqrt(SPREAD) / 2 = 8
+    times that of a tile of even pixels. (In networks of random weights, on noise, smooth pictures, and either with a black half, no
+    window at all was beyond it, and 0 to 4 % of a network's tiles were looked at; with 64 it would be up to 0.7 and 21 %.) Elsewhere (border tiles whose four pixels lie in padding are such,
+    and tiles beside zeros) the windows are looked at one by one, in powers of the largest magnitude, so that no square leaves
+    the range of float32; and output pixels whose own window has less than 1 / SPREAD of the squares, all of a tile with what is
+    not finite or beyond LARGEST, are computed once more by the tiles of the direct algorithm. It depends on nothing outside of the
+    tile: neither threads nor the batch change a bit.
+
+    Their kernels are restored from the transformed weights, a few planes at a time for all tiles of a chunk, in the room of M: no
+    second copy of the weights is kept. The transform has a left inverse, and what comes back differs from the taps by about 1e-7 of
+    the kernel's sum; two bits a tap say what rounding might hide, its sign and whether it is zero, so that infinity times a tap is
+    what it is. Weights that are not finite, or so large that elements may overflow, are refused when they are packed.
+
 Border tiles reach over the last pixels of x's halo: what is beyond is read as zero, and output pixels beyond y are not written.
 Taps that lie in front of x or behind it, in depth, are left out of the sum.
 """
 
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, fabsf
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -51,9 +69,10 @@ from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport (
-    F23_BOTH, F25_BOTH, F43_BOTH, F43_H, F43_W, F45_H, F45_W, F47_H, F47_W, S43_BOTH, conv_tile_fn, conv_tile_t, start_ahead,
-    tile_row, winograd_input_fn, winograd_output_fn, winograd_output_t
+    F23_BOTH, F25_BOTH, F43_BOTH, F43_H, F43_W, F45_H, F45_W, F47_H, F47_W, S43_BOTH, SQUARES, conv_tile_fn, conv_tile_t,
+    start_ahead, tile_row, winograd_input_fn, winograd_output_fn, winograd_output_t
 )
+from cnnengine._kernels.tiles.move cimport MARKED
 
 # kernel, output pixels of a tile, stride, (h, w) each: the form of the tiles; of each kernel the largest tile first
 FORMS = {
@@ -80,10 +99,16 @@ cdef enum:
     DEEPEST = 4                         # output depths of a chunk
     SECOND_LEVEL = 1300000              # bytes of V and M, with several taps in depth
     LEAST = 28                          # tiles of a chunk, those of all depths counted, whatever V and M take
+    MAX_TAPS = 25
+    MAX_OUTPUTS = 16                    # pixels of a tile
+    SPREAD = 256                        # times the squares of a window that those of its tile may be
     PIECES = 8                          # chunks, if the output channels suffice ...
     PIECE = 600000                      # ... and each has so many operations
     FEWEST = 4                          # chunks for which runs are shortened ...
     SHORTEST = 7                        # ... to so many tiles
+
+
+cdef float LARGEST = 1e30               # of x in a tile: its transforms stay finite
 
 
 cdef struct winograd_t:
@@ -106,6 +131,11 @@ cdef struct winograd_t:
     Py_ssize_t whole, partial                   # input planes of a group, channels of one more
     Py_ssize_t k_blocks                         # runs of input planes in a tap; 0: all taps at once
     Py_ssize_t panel                            # floats of the weights of one element and group
+    Py_ssize_t group_floats                     # of the weights of a group, marks behind them
+    int kernel_h, kernel_w
+    int spots[4]                                # which sums of squares of single pixels there are
+    int n_spots
+    Py_ssize_t head, floats                     # floats of scratch before V; of all of it
     int has_residual
     activation_t act
 
@@ -153,6 +183,169 @@ cdef inline Py_ssize_t of_phase(Py_ssize_t pixels, Py_ssize_t first, Py_ssize_t 
     return (pixels - first + dilation - 1) // dilation
 
 
+cdef inline bint apart(const winograd_t *g, const float *sums, Py_ssize_t slices, Py_ssize_t step) noexcept nogil:
+    """Whether the squares of a tile, in so many input depths, perhaps outweigh those of one of its windows, or are not finite."""
+    cdef float whole = 0, least_spot = INFINITY, spot
+    cdef Py_ssize_t s
+    cdef int i
+    for s in range(slices):
+        whole = whole + sums[s * step]
+    for i in range(g.n_spots):
+        spot = 0
+        for s in range(slices):
+            spot = spot + sums[s * step + g.spots[i]]
+        least_spot = spot if spot < least_spot else least_spot
+    return not (whole <= SPREAD * least_spot and whole < INFINITY)
+
+
+cdef unsigned int unfit_pixels(const winograd_t *g, const float *x, Py_ssize_t group, Py_ssize_t at, Py_ssize_t slice0,
+                               Py_ssize_t slices) noexcept nogil:
+    """The output pixels of a tile that its transforms would spoil, a bit for each: pixel by pixel of x, at any magnitude."""
+    cdef const KernelTable *table = g.table
+    cdef place_t p = place_of(g, at)
+    cdef Py_ssize_t lanes = table.lanes, row = p.row * g.in_h, column = p.column * g.in_w, i, j, k, l, s
+    cdef Py_ssize_t stride_h = g.in_h // g.out_h, stride_w = g.in_w // g.out_w
+    cdef Py_ssize_t rows = least((g.out_h - 1) * stride_h + g.kernel_h, of_phase(g.rows, p.py, g.dilation_h) - row)
+    cdef Py_ssize_t columns = least((g.out_w - 1) * stride_w + g.kernel_w, of_phase(g.columns, p.px, g.dilation_w) - column)
+    cdef Py_ssize_t out_rows = least(g.out_h, of_phase(g.y.h, p.py, g.dilation_h) - p.row * g.out_h)
+    cdef Py_ssize_t out_columns = least(g.out_w, of_phase(g.y.w, p.px, g.dilation_w) - p.column * g.out_w)
+    cdef float squares[MAX_ELEMENTS]
+    cdef float largest = 0, ignored = 0, scale = 1, whole, window
+    cdef const float *xp
+    cdef unsigned int found = 0
+    cdef int turn
+    x = x + g.x0 + p.n * g.x.sn + group * g.x_blocks * g.x.sp + (p.depth * g.stride + slice0) * g.x.sd
+    x = x + (row * g.dilation_h + p.py) * g.x.sh + (column * g.dilation_w + p.px) * lanes
+    # first the largest magnitude, by which all are divided then: their squares stay in range
+    for turn in range(2):
+        for i in range(rows):
+            for j in range(columns):
+                squares[i * columns + j] = 0
+                for s in range(slices):
+                    xp = x + s * g.x.sd + i * g.dilation_h * g.x.sh + j * g.dilation_w * lanes
+                    table.conv.weigh_pixel(xp, g.x.sp, g.whole, <int>g.partial, scale, &squares[i * columns + j],
+                                           &largest if turn == 0 else &ignored)
+        if turn == 0:
+            largest = fabsf(largest)
+            if largest == 0:
+                return 0
+            if not largest < LARGEST:
+                # NaN, infinity, and what the transforms may make infinite
+                for i in range(out_rows):
+                    for j in range(out_columns):
+                        found |= <unsigned int>1 << (i * g.out_w + j)
+                return found
+            scale = 1 / largest if largest > 1 / LARGEST else LARGEST
+    whole = 0
+    for i in range(rows * columns):
+        whole = whole + squares[i]
+    for i in range(out_rows):
+        for j in range(out_columns):
+            window = 0
+            for k in range(i * stride_h, i * stride_h + g.kernel_h):
+                for l in range(j * stride_w, j * stride_w + g.kernel_w):
+                    window = window + squares[k * columns + l]
+            if whole > SPREAD * window:
+                found |= <unsigned int>1 << (i * g.out_w + j)
+    return found
+
+
+cdef void directly(const winograd_t *g, void *const *args, Py_ssize_t group, Py_ssize_t block, int unit, Py_ssize_t first,
+                   Py_ssize_t count, Py_ssize_t z0, Py_ssize_t deep, const unsigned int *unfit, float *room, Py_ssize_t floats) noexcept nogil:
+    """The unfit pixels of a chunk's tiles in one or two output blocks by the direct algorithm, over what stands there.
+
+    Planes by planes, as many as there is room for, kernels are restored from the transformed weights for all tiles of the chunk;
+    y holds the sums in between.
+    """
+    cdef const KernelTable *table = g.table
+    cdef Py_ssize_t lanes = table.lanes, n = g.kernel_h * g.kernel_w, channels = lanes * g.whole + g.partial, width = unit * lanes
+    cdef Py_ssize_t planes = g.whole + (1 if g.partial else 0), some = most(floats // (n * lanes * width), 1)
+    cdef Py_ssize_t all_channels = g.taps * channels, words = (all_channels + MARKED - 1) // MARKED
+    cdef Py_ssize_t high = g.out_h + g.kernel_h - 1, wide = g.out_w + g.kernel_w - 1, stride_h = g.in_h // g.out_h
+    cdef Py_ssize_t stride_w = g.in_w // g.out_w, i, j, k, k0, k1, c, z, t, ch, row, j0, j1, i_block = group * g.y_blocks + block
+    cdef Py_ssize_t taps[MAX_TAPS]
+    cdef const float *w = <const float *>args[1] + group * g.group_floats
+    cdef const unsigned int *marks = <const unsigned int *>(w + g.matrices * g.panel) + block * lanes * n * words
+    cdef const float *x = <const float *>args[0] + g.x0 + group * g.x_blocks * g.x.sp
+    cdef const float *xp
+    cdef float *yp
+    cdef const float *rp = NULL
+    cdef unsigned int bits
+    cdef conv_tile_t tile
+    cdef conv_tile_fn product = table.conv.blocked[unit][0]
+    cdef place_t p
+    w = w + block * lanes * all_channels
+    memset(&tile, 0, sizeof(tile))
+    for i in range(n):
+        taps[i] = i // g.kernel_w * g.dilation_h * g.x.sh + i % g.kernel_w * g.dilation_w * lanes
+    tile.taps = taps
+    tile.n_taps = n
+    tile.channels = lanes
+    tile.w = room
+    tile.bias = <const float *>args[2] + i_block * lanes
+    tile.xplane = g.x.sp
+    tile.yplane = g.y.sp
+    tile.rplane = g.r.sp
+    tile.xstep = stride_w * g.dilation_w * lanes
+    tile.ystep = tile.rstep = g.dilation_w * lanes
+    tile.low = g.act.low
+    tile.high = g.act.high
+    for j in range(g.taps):
+        k0 = 0
+        while k0 < planes:
+            k1 = least(k0 + some, planes)
+            for c in range(k0 * lanes, least(k1 * lanes, channels)):
+                k = j * channels + c
+                ch = lanes if c < g.whole * lanes else g.partial
+                table.move.winograd_restore(
+                    w + k * width, g.kernel_h, g.kernel_w, <int>high, <int>wide, <int>stride_h, g.panel, width,
+                    marks + k // MARKED * n * width, <int>(k % MARKED),
+                    room + ((c - c % lanes - k0 * lanes) * n + c % lanes) * width, ch * width,
+                )
+            tile.planes = least(k1, g.whole) - k0
+            tile.partial = g.partial if k1 > g.whole else 0
+            for z in range(deep):
+                j0 = first_tap(g, z0 + z)
+                j1 = end_tap(g, z0 + z)
+                if not j0 <= j < j1:
+                    continue
+                tile.first = j == j0 and k0 == 0
+                tile.last = j == j1 - 1 and k1 == planes
+                for t in range(count):
+                    if unfit[z * count + t] == 0:
+                        continue
+                    p = place_of(g, first + t)
+                    for row in range(g.out_h):
+                        bits = unfit[z * count + t] >> (row * g.out_w) & ((1 << g.out_w) - 1)
+                        i = 0
+                        while bits >> i:
+                            if not bits >> i & 1:
+                                i = i + 1
+                                continue
+                            # a run of pixels side by side
+                            ch = 1
+                            while bits >> (i + ch) & 1:
+                                ch = ch + 1
+                            xp = x + p.n * g.x.sn + ((p.depth + z0 + z) * g.stride - g.front + j) * g.x.sd
+                            xp = xp + ((p.row * g.out_h + row) * stride_h * g.dilation_h + p.py) * g.x.sh + k0 * g.x.sp
+                            tile.x = xp + ((p.column * g.out_w + i) * stride_w * g.dilation_w + p.px) * lanes
+                            yp = <float *>args[4] + g.y.offset + p.n * g.y.sn + i_block * g.y.sp + (p.depth + z0 + z) * g.y.sd
+                            yp = yp + ((p.row * g.out_h + row) * g.dilation_h + p.py) * g.y.sh
+                            tile.y = yp + ((p.column * g.out_w + i) * g.dilation_w + p.px) * lanes
+                            tile.residual = NULL
+                            if g.has_residual:
+                                rp = <const float *>args[3] + g.r.offset + p.n * g.r.sn + i_block * g.r.sp + (p.depth + z0 + z) * g.r.sd
+                                rp = rp + ((p.row * g.out_h + row) * g.dilation_h + p.py) * g.r.sh
+                                tile.residual = rp + ((p.column * g.out_w + i) * g.dilation_w + p.px) * lanes
+                            product(<int>ch, 1, &tile)
+                            if g.act.kind != ACT_NONE and tile.last:
+                                for k in range(unit * ch):
+                                    yp = tile.y + k % unit * g.y.sp + k // unit * tile.ystep
+                                    table.vector.activate(g.act.kind, yp, yp, lanes, g.act.alpha, g.act.beta)
+                            i = i + ch
+            k0 = k1
+
+
 cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const winograd_t *g = <const winograd_t *>geometry
     cdef const KernelTable *table = g.table
@@ -172,10 +365,13 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     cdef Py_ssize_t channels = lanes * g.whole + g.partial
     cdef Py_ssize_t panel = lanes * g.taps * channels       # floats of the weights of one element and output block
     cdef Py_ssize_t *made = <Py_ssize_t *>scratch           # 1 + the number of the V that this thread has in scratch
-    cdef float *v = <float *>(scratch + 64)
+    cdef float *no_bias = <float *>(scratch + 64)
+    cdef float *squares = no_bias + 4 * lanes
+    cdef float *sums = squares + g.run * SQUARES * lanes    # [input depth][tile][SQUARES], lanes added up
+    cdef float *v = no_bias + g.head
     cdef float *m
-    cdef float *no_bias
-    cdef const float *w = <const float *>args[1] + group * g.matrices * g.panel
+    cdef unsigned int *unfit = <unsigned int *>(v - g.deep * g.run)     # [output depth][tile]: a bit for each pixel to compute directly
+    cdef const float *w = <const float *>args[1] + group * g.group_floats
     cdef const float *wp
     cdef const float *ahead
     cdef const float *xp
@@ -188,11 +384,13 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     slices = most(slices, 0)
     vstep = slices * vslice + lanes
     m = v + g.elements * vstep
-    no_bias = m + g.elements * (deep * g.pass_blocks * vplane + lanes)
 
     # parts of the same tiles come one after another
     for s in range(slices if made[0] != 1 + chunk // g.parts else 0):
+        memset(sums + s * count * SQUARES, 0, count * SQUARES * sizeof(float))
         for b in range(g.x_blocks):
+            if b == 0 or b == g.whole:
+                memset(squares, 0, count * SQUARES * lanes * sizeof(float))
             t = 0
             while t < count:
                 # tiles side by side
@@ -208,10 +406,25 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                         xp + i * g.in_w * g.dilation_w * lanes, g.dilation_h * g.x.sh, g.dilation_w * lanes,
                         of_phase(g.rows, p.py, g.dilation_h) - row,
                         of_phase(g.columns, p.px, g.dilation_w) - column - i * g.in_w,
-                        v + s * vslice + b * vplane + (t + i) * lanes, vstep,
+                        v + s * vslice + b * vplane + (t + i) * lanes, vstep, squares + (t + i) * SQUARES * lanes,
                     )
                 t = t + side
+            # lanes beyond the last channel hold anything
+            if b + 1 == g.whole or b == g.whole:
+                side = lanes if b < g.whole else g.partial
+                table.conv.add_lanes(squares, count * SQUARES, <int>side, sums + s * count * SQUARES)
 
+    if made[0] != 1 + chunk // g.parts:
+        made[1] = 0
+        for z in range(deep):
+            j0 = first_tap(g, z0 + z)
+            j1 = end_tap(g, z0 + z)
+            s = (z0 + z) * g.stride - g.front + j0 - low if g.taps > 1 else 0
+            for t in range(count):
+                unfit[z * count + t] = 0
+                if j0 < j1 and apart(g, sums + (s * count + t) * SQUARES, j1 - j0, count * SQUARES):
+                    unfit[z * count + t] = unfit_pixels(g, <const float *>args[0], group, first + t, low + s, j1 - j0)
+                    made[1] |= unfit[z * count + t] != 0
     made[0] = 1 + chunk // g.parts
     memset(no_bias, 0, 4 * lanes * sizeof(float))
     memset(&tile, 0, sizeof(tile))
@@ -324,6 +537,9 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                     if row == 0 and column == 0 and depth == 0:
                         fill_halo(&g.y, <float *>args[4], p.n, i)
                     t = t + side
+        if made[1]:
+            for b in range(0, blocks, 2):
+                directly(g, args, group, block + b, <int>least(blocks - b, 2), first, count, z0, deep, unfit, m, g.floats - (m - no_bias))
         block = block + blocks
 
 
@@ -396,7 +612,7 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), strides=(1, 1
     yv, = outputs
     cdef winograd_t g
     cdef const KernelTable *table = current_table()
-    cdef Py_ssize_t lanes = table.lanes, scratch, cg, og, kh, kw, form, i
+    cdef Py_ssize_t lanes = table.lanes, slices, cg, og, kh, kw, form, i
     memset(&g, 0, sizeof(g))
     if (tuple(kernel), tuple(tile), tuple(strides)) not in FORMS:
         raise ValueError(f"winograd: kernels of {kernel} in tiles of {tile} at stride {strides}")
@@ -449,6 +665,13 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), strides=(1, 1
     g.whole = cg // lanes
     g.partial = cg % lanes
     g.panel = cg * g.taps * g.y_blocks * lanes
+    g.group_floats = g.matrices * g.panel + marks_of(og, cg * g.taps, kh * kw, lanes)
+    g.kernel_h, g.kernel_w = kh, kw
+    # of those that the transform of the input gives: lower and upper along h for the lower and the upper along w
+    for i in range(4):
+        if (kh > 1 or i % 2 == 0) and (kw > 1 or i < 2):
+            g.spots[g.n_spots] = 1 + i
+            g.n_spots += 1
     g.fold = g.y.d if taps == 1 and g.y.d else 1
     g.k_blocks = 0
     if g.taps * cg > (RUN_CHANNELS if g.taps == 1 else RUN_CHANNELS // 2) or g.taps > 1 and g.partial:
@@ -457,17 +680,21 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), strides=(1, 1
     g.tiles = g.tiles_w * (((g.y.h + g.dilation_h - 1) // g.dilation_h + g.out_h - 1) // g.out_h)
     g.total = g.tiles * g.phases * xv.n * g.fold if g.y.d else 0
     share(&g)
-    # the number of V, V and M of a chunk, each with a pixel between elements, and the bias
-    scratch = least(g.x.d, (g.deep - 1) * g.stride + g.taps) if g.taps > 1 else 1
-    scratch = g.elements * ((scratch * g.x_blocks + g.deep * g.pass_blocks) * g.run * lanes + 2 * lanes) + 4 * lanes
+    # the number of V and whether pixels are unfit; then the bias, squares and sums, unfit pixels; V and M of a chunk, each with a
+    # pixel between elements, M with room for restored kernels of two blocks
+    slices = least(g.x.d, (g.deep - 1) * g.stride + g.taps) if g.taps > 1 else 1
+    g.head = 4 * lanes + g.run * SQUARES * (lanes + slices) + g.deep * g.run
+    g.head = (g.head + 15) // 16 * 16
+    g.floats = most(g.elements * (g.deep * g.pass_blocks * g.run * lanes + lanes), 2 * kh * kw * lanes * lanes)
+    g.floats = g.head + g.elements * (slices * g.x_blocks * g.run * lanes + lanes) + g.floats
     return make_launch(
         "winograd",
         winograd_chunk,
         &g,
         sizeof(g),
         g.runs * g.windows * g.groups * g.parts if g.y_blocks else 0,
-        64 + 4 * scratch,
-        (xv.nbytes, 4 * g.matrices * g.panel * groups, 4 * groups * g.y_blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
+        64 + 4 * g.floats,
+        (xv.nbytes, 4 * g.group_floats * groups, 4 * groups * g.y_blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
         2.0 * kh * kw * g.taps * xv.n * yv.c * g.y.d * g.y.h * g.y.w * cg,
         xv.nbytes + yv.nbytes + 4.0 * g.matrices * g.panel * groups + (rv.nbytes if rv is not None else 0),
     )
@@ -484,43 +711,58 @@ def winograd(Launch launch, const float[::1] x, const float[::1] w, const float[
     run_five(launch, x, w, bias, residual, y, threads)
 
 
-cdef enum:
-    STAGED = 16                         # input channels whose kernels are brought side by side at a time
-    MAX_TAPS = 25
+cdef Py_ssize_t marks_of(Py_ssize_t o, Py_ssize_t c, Py_ssize_t taps, Py_ssize_t lanes) noexcept nogil:
+    """Words of the marks of so many kernels."""
+    return (o + lanes - 1) // lanes * lanes * ((c + MARKED - 1) // MARKED) * taps
 
 
 def pack_winograd(w, tile=(4, 4), strides=(1, 1)):
-    """Weights (O, C, h, w) as `build_winograd` reads them for these output pixels of a tile and strides."""
+    """Weights (O, C, h, w) as `build_winograd` reads them for these output pixels of a tile and strides.
+
+    Raises
+    ------
+    OverflowError
+        Weights are not finite, or so large that elements of theirs may overflow.
+    """
     cdef const KernelTable *table = current_table()
     cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], c = w.shape[1], size = (o + lanes - 1) // lanes * lanes * c
-    cdef Py_ssize_t at, width, valid, k, some, i, n
-    cdef int kh, kw, high, wide, stride = strides[0]
-    cdef float rows[MAX_TAPS * STAGED * MAX_PANEL]
-    cdef float taps[MAX_TAPS * STAGED * MAX_PANEL]
+    cdef Py_ssize_t at, width, valid, k, some, i, n, words = (c + MARKED - 1) // MARKED
+    cdef int kh, kw, high, wide, stride = strides[0], bad = 0
     if (w.shape[2:], tuple(tile), tuple(strides)) not in FORMS:
         raise ValueError(f"winograd: kernels of {w.shape[2:]} in tiles of {tile} at stride {strides}")
     kh, kw = w.shape[2:]
     high, wide = tile[0] + kh - 1, tile[1] + kw - 1
     n = kh * kw
-    packed = aligned_floats(high * wide * size)
+    packed = aligned_floats(high * wide * size + marks_of(o, c, n, lanes))
     cdef float[::1] target = packed
     if size == 0:
         return packed
+    # MARKED kernels of each output of a panel, row by row and side by side
+    cdef float[::1] stage = np.zeros(2 * n * MARKED * 2 * lanes, np.float32)
+    cdef float *rows = &stage[0]
+    cdef float *taps = rows + n * MARKED * 2 * lanes
     w = np.ascontiguousarray(w, np.float32)
     cdef const char *source = <const char *><size_t>w.ctypes.data      # perhaps unaligned: a view of a file
+    cdef unsigned int *marks = <unsigned int *>(&target[0] + high * wide * size)
     with nogil:
         at = 0
         while at < o:
             width = 2 * lanes if o - at > lanes else lanes
             valid = width if o - at > width else o - at
-            memset(taps, 0, sizeof(taps))
+            if valid < width:
+                memset(taps, 0, n * MARKED * width * sizeof(float))
             k = 0
             while k < c:
-                some = c - k if c - k < STAGED else STAGED
+                some = c - k if c - k < MARKED else MARKED
                 for i in range(valid):
                     memcpy(rows + i * n * some, source + ((at + i) * c + k) * n * sizeof(float), n * some * sizeof(float))
                 table.move.transpose(rows, n * some, taps, width, valid, n * some)
-                table.move.winograd_weights(taps, kh, kw, high, wide, stride, &target[at * c + k * width], size, width, some)
+                bad |= table.move.winograd_weights(
+                    taps, kh, kw, high, wide, stride, &target[at * c + k * width], size, width, some, marks
+                )
+                marks = marks + n * width
                 k = k + some
             at = at + width
+    if bad:
+        raise OverflowError("winograd: weights too large for a transform, or not finite")
     return packed

@@ -81,6 +81,30 @@ def named_shape(text: str) -> tuple[str | None, tuple[int, ...]]:
 named_shape.__name__ = "shape"
 
 
+def winograd(text: str) -> bool | float:
+    """An argparse type: 'on', 'off' or a number from 1 on."""
+    from ..lowering.budget import winograd_words
+
+    try:
+        return winograd_words(text)
+    except InputError:
+        raise ValueError from None
+
+
+winograd.__name__ = "'on', 'off' or number from 1 on"
+
+
+def add_winograd_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--winograd",
+        metavar="X",
+        type=winograd,
+        default=True,
+        help="compute convolutions by Winograd's algorithm: on, off, or with weights of at most X times the model's memory "
+        "(default: on, twice and 24 MiB; example: --winograd 4)",
+    )
+
+
 def add_shape_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape",

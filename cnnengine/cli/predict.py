@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import CNNEngineError, InputError
 from ..preprocess import LAYOUTS, Preprocess, labels_of_model, read_image, require_pillow
-from ._common import EXIT_OK, EXIT_SOME_FAILED, complain, positive
+from ._common import EXIT_OK, EXIT_SOME_FAILED, add_winograd_option, complain, positive
 from .arrays import is_array, read_feeds
 from .inputs import expand
 from .progress import Progress
@@ -72,6 +72,7 @@ def add_to(subparsers: Subparsers) -> None:
         type=positive,
         help="threads to use (default: CNNENGINE_NUM_THREADS, OMP_NUM_THREADS, or all CPUs; example: --threads 2)",
     )
+    add_winograd_option(parser)
     images = parser.add_argument_group("images", "Each replaces what the model's metadata say: (pixel * scale - mean) / std.")
     images.add_argument(
         "--size", metavar="HxW", type=_size, help="resize to height x width (example: --size 224x320, or --size 224)"
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     has_images = any(one.error is None and not is_array(one.path) for one in given)
     if has_images:
         require_pillow()
-    with load(args.model, threads=args.threads) as model:
+    with load(args.model, threads=args.threads, winograd=args.winograd) as model:
         job = _Job(model, args, _preprocess(model, args) if has_images else None, Progress(len(given), sys.stderr))
         for one in given:
             if one.error is None:

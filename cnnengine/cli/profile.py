@@ -6,7 +6,19 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from ._common import EXIT_OK, add_shape_option, check_plot, positive, save_plot, seconds, shape_text, shapes_of, shortened, table
+from ._common import (
+    EXIT_OK,
+    add_shape_option,
+    add_winograd_option,
+    check_plot,
+    positive,
+    save_plot,
+    seconds,
+    shape_text,
+    shapes_of,
+    shortened,
+    table,
+)
 
 if TYPE_CHECKING:
     from ..report import Profile, StepProfile
@@ -38,6 +50,7 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--threads", metavar="N", type=positive, help="threads to use (default: as predict; example: --threads 1)"
     )
+    add_winograd_option(parser)
     parser.add_argument(
         "--seconds",
         metavar="X",
@@ -70,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.plot is not None:
         check_plot(args.plot)
-    with load(args.model, threads=args.threads) as model:
+    with load(args.model, threads=args.threads, winograd=args.winograd) as model:
         report = profile(model, shapes_of(model, args.shape), seconds=args.seconds)
     if args.plot is not None:
         save_plot(report.plot(), args.plot)

@@ -237,6 +237,11 @@ class Source:
         for file in self.files():
             file.check()
 
+    @property
+    def apart(self) -> bool:
+        """Whether tensors lie in files of their own, external data."""
+        return bool(self.external)
+
     def files(self) -> list[MappedFile]:
         """The files that tensors are views of."""
         return [*([] if self.file is None else [self.file]), *self.external.values()]

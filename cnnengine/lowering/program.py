@@ -19,6 +19,7 @@ from ..errors import CNNEngineError
 from ..graph import Graph, Node, TensorSpec
 from ..ops.common import FAULTS
 from ..ops.control import Controlling
+from ..ops.conv import NotTransformable
 from ..ops.copies import movable
 from ..ops.elementwise import Add, Div, Mul, Sub
 from ..runtime.blas import limited
@@ -28,6 +29,7 @@ from ..runtime.layout import NO_HALO, KernelCall, is_mapped, kept
 from ..runtime.locks import own_lock
 from ..runtime.plan import HostStep, Plan, build_plan
 from ..runtime.runner import Workspace
+from .budget import allowed, choose_transforms
 from .fusion import (
     fuse_affine,
     fuse_attention,
@@ -198,6 +200,11 @@ def run_host(node: Node, inputs: Sequence[Any], threads: int, by_numpy: set[str]
 class Store(Protocol):
     """Where constants lie that are views of a file; a run never reads them, planning does."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether they lie in files of their own, external data."""
+        ...
+
     def check(self) -> None:
         """Raise ModelError where they are lost."""
         ...
@@ -218,15 +225,15 @@ class Program:
     ----------
     graph : Graph
         After the passes.
-    winograd : bool
-        Whether convolutions may use Winograd's algorithm.
+    winograd : bool or float
+        As `load` takes it: whether convolutions may use Winograd's algorithm, and what memory their weights may take.
     store : Store, optional
         Of the file that constants are views of.
     threads : int
         Threads that pack constants.
     """
 
-    def __init__(self, graph: Graph, *, winograd: bool = False, store: Store | None = None, threads: int = 1) -> None:
+    def __init__(self, graph: Graph, *, winograd: bool | float = False, store: Store | None = None, threads: int = 1) -> None:
         self._store = store
         self._threads = threads
         self.winograd = winograd
@@ -242,6 +249,7 @@ class Program:
         self._lock = own_lock(self)
         self._light: list[bool] | None = None
         self._live: dict[int, list[str]] = {}
+        self._untransformed: set[str] = set()
         self._constant_specs = {name: TensorSpec.of(value) for name, value in graph.constants.items()}
         reads: dict[str, int] = {}
         for index, node in enumerate(graph.nodes):
@@ -454,7 +462,7 @@ class Program:
         nodes = fuse_channels_last(nodes, specs, wanted)
 
         release = None if self._store is None else self._store.release
-        emitter = Emitter(self.lanes, self._packed, self.winograd, release, self._slabs)
+        emitter = Emitter(self.lanes, self._packed, self._transforms(nodes, specs), release, self._slabs)
         slots: list[str] = []
         hosts: list[str] = []
         by_numpy: set[str] = set()
@@ -483,7 +491,11 @@ class Program:
                 else:
                     host_steps.append((len(emitter.calls), HostStep(name, "Identity", _same, (ref,), (copy,))))
             outputs.append((name, shape, dtype))
-        emitter.pack(self._threads)
+        try:
+            emitter.pack(self._threads)
+        except NotTransformable as error:
+            self._untransformed.add(error.args[0])
+            return self._plan(start, live)
         items: list[KernelCall | HostStep] = []
         pending = list(host_steps)
         for index in range(len(emitter.calls) + 1):
@@ -506,6 +518,14 @@ class Program:
                 if name and name not in live and name not in made and name in graph.constants:
                     constants[name] = kept(graph.constants[name])
         return segment
+
+    def _transforms(self, nodes: Sequence[Node], specs: Mapping[str, TensorSpec]) -> Mapping[str, tuple[int, int]] | bool:
+        """The tiles of the convolutions of a plan that are computed by Winograd's algorithm."""
+        if self.winograd is False:
+            return False
+        plain = sum(value.nbytes for value in self.graph.constants.values() if value.dtype == np.float32)
+        limit = allowed(self.winograd, plain, self._store is not None and self._store.apart)
+        return choose_transforms(nodes, specs, self.lanes, limit, self._untransformed)
 
     def _needed(self, nodes: list[Node], specs: Mapping[str, TensorSpec], wanted: set[str]) -> list[Node]:
         """Nodes whose outputs are not known from shapes alone and that something needs."""

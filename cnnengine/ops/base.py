@@ -120,8 +120,8 @@ class Lowering(Protocol):
 
     lanes: int
     """Channels of one plane on the chosen instruction set."""
-    winograd: bool
-    """Whether convolutions may use Winograd's algorithm, which rounds more."""
+    winograd: bool | tuple[int, int] | None
+    """Whether a convolution may use Winograd's algorithm; or the output pixels of a tile that a plan chose."""
     keeps: bool
     """Whether what `pack` makes serves more than one run: a single layer called as a function packs at each call."""
 

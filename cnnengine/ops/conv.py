@@ -145,6 +145,33 @@ def _winograd_tile(window: Window, channels: int, out_channels: int, out: Sequen
 
 
 @dataclass(frozen=True)
+class Transform:
+    """A way of computing a convolution by Winograd's algorithm.
+
+    Attributes
+    ----------
+    tile : (h, w)
+        Output pixels of a tile.
+    extra : int
+        Bytes of the transformed weights beyond those of the plain ones.
+    saved : float
+        Products of one image that are saved, those being taken off that take as long as the transforms.
+    """
+
+    tile: Pair
+    extra: int
+    saved: float
+
+
+TRANSFORM_PRODUCTS = 6
+"""Products that take as long as the transforms of an element, per input channel and per output channel."""
+
+
+class NotTransformable(Exception):
+    """Weights, by name, that the transform would not keep finite."""
+
+
+@dataclass(frozen=True)
 class _Convolution(Operator):
     """What Conv and ConvTranspose share: attributes and checks.
 
@@ -300,6 +327,35 @@ class Conv(_Convolution):
             y += inputs[3]
         return [activate(y.astype(x.dtype), self.activation)]
 
+    def transforms(self, x: tuple[int, ...], w: TensorSpec, lanes: int) -> list[Transform]:
+        """How Winograd's algorithm may compute this for x of this shape, the fastest way first; none where it does not pay."""
+        if w.value is None or w.dtype != FLOAT32 or self.channels_last:
+            return []
+        shape = w.concrete
+        o, cg, g = shape[0], shape[1], self.group
+        if g > 1 and x[1] == o and lanes % cg == 0 and (cg == 1 or cg < lanes):
+            return []
+        window = self._window(shape)
+        out, _, _ = window.resolve(x[2:])
+        best = _winograd_tile(window, cg, o // g, out)
+        if best is None:
+            return []
+        kernel, strides, dilations = (_plane(v, 1) for v in (window.kernel, window.strides, window.dilations))
+        depth, deep = (window.kernel[0], out[0]) if len(out) == 3 else (1, 1)
+        found = []
+        for taps, tile, step in WINOGRAD_FORMS:
+            if taps != kernel or step != strides or math.prod(tile) > math.prod(best):
+                continue
+            matrices = math.prod(n + k - 1 for n, k in zip(tile, kernel, strict=True))
+            elements = math.prod(n * s + k - s for n, k, s in zip(tile, kernel, strides, strict=True))
+            tiles = math.prod(d * -(-n // d // m) for n, d, m in zip(_plane(out, 1), dilations, tile, strict=True)) * deep
+            spent = elements * tiles * (depth * cg * o + TRANSFORM_PRODUCTS * (x[1] + o))
+            saved = float(math.prod(out) * math.prod(kernel) * depth * cg * o - spent)
+            # four bytes an element, and two bits a tap
+            extra = 4 * cg * o * depth * (matrices - math.prod(kernel)) + cg * o * depth * math.prod(kernel) // 4
+            found.append(Transform(tile, extra, saved))
+        return sorted(found, key=lambda option: -math.prod(option.tile))
+
     def lower(self, ctx: Lowering) -> bool:
         w, bias = ctx.const(1), ctx.const(2)
         x = ctx.inputs[0]
@@ -336,7 +392,9 @@ class Conv(_Convolution):
                 activation=self.activation,
             )
             return True
-        tile = _winograd_tile(window, cg, o // g, out) if ctx.winograd else None
+        tile: Pair | None = None
+        if ctx.winograd:
+            tile = _winograd_tile(window, cg, o // g, out) if isinstance(ctx.winograd, bool) else ctx.winograd
         if tile is not None:
             depth = window.kernel[0] if len(out) == 3 else 1
             kernel, plane_strides, dilations = (_plane(v, 1) for v in (window.kernel, window.strides, window.dilations))
@@ -347,7 +405,10 @@ class Conv(_Convolution):
             def transform() -> np.ndarray:
                 whole = w if w.ndim > 3 else w[:, :, None]
                 parts = [part if part.ndim == 4 else depth_as_channels(part) for part in np.split(whole, g)]
-                transformed = [pack_winograd(part, tile, plane_strides) for part in parts]
+                try:
+                    transformed = [pack_winograd(part, tile, plane_strides) for part in parts]
+                except OverflowError:
+                    raise NotTransformable(names[0]) from None
                 packed: np.ndarray = transformed[0] if g == 1 else np.concatenate(transformed)
                 return packed
 

@@ -6,7 +6,7 @@ alike, which is why a layer called as a function and a model of one node run the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,8 +127,8 @@ class Emitter:
         SIMD width of the instruction set.
     packed : dict
         Packed constants by key, shared by all plans of a program.
-    winograd : bool
-        Whether convolutions may use Winograd's algorithm.
+    winograd : bool or mapping
+        Whether convolutions may use Winograd's algorithm, or the tiles of those that do, by the names of their outputs.
     on_pack : callable, optional
         Told the bytes of every constant that is packed, by the thread that packs it.
     slabs : list of Slab, optional
@@ -141,7 +141,7 @@ class Emitter:
         self,
         lanes: int,
         packed: dict[tuple[Hashable, ...], np.ndarray],
-        winograd: bool = False,
+        winograd: bool | Mapping[str, tuple[int, int]] = False,
         on_pack: Callable[[int], None] | None = None,
         slabs: list[Slab] | None = None,
         keeps: bool = True,
@@ -313,7 +313,10 @@ class NodeContext:
         self._names = names
         self._output_names = outputs
         self.lanes = emitter.lanes
-        self.winograd = emitter.winograd
+        chosen = emitter.winograd
+        self.winograd: bool | tuple[int, int] | None = (
+            chosen if isinstance(chosen, bool) else chosen.get(outputs[0]) if outputs else None
+        )
         self.keeps = emitter.keeps
         self.outputs = specs
 

@@ -282,7 +282,8 @@ static double of_g(int elements, int taps, int i, int k)
 }
 
 /* The transforms against their matrices, and all three steps against a direct convolution. */
-static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t),
+static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t,
+                                        float *),
                           void (*output)(const winograd_output *), int ah, int aw, int mh, int mw)
 {
     const int stride = ah == 9 ? 2 : 1, kh = stride == 2 ? 3 : ah - mh + 1, kw = stride == 2 ? 3 : aw - mw + 1;
@@ -297,11 +298,20 @@ static void winograd_form(void (*input)(const float *, Py_ssize_t, Py_ssize_t, P
                 for (int i = 0; i < rows; i++)
                     for (int k = 0; k < columns * LANES; k++)
                         x[i * xrow + k / LANES * gap + k % LANES] = uniform();
-                input(x, xrow, gap, rows, columns, v, step);
+                float squares[5 * LANES];
+                memset(squares, 0, sizeof squares);
+                input(x, xrow, gap, rows, columns, v, step, squares);
                 for (int i = 0; i < kh; i++)
                     for (int j = 0; j < kw; j++)
                         g[i][j] = uniform();
                 snprintf(what, sizeof what, "winograd_input %dx%d: %d x %d", ah, aw, rows, columns);
+                for (int l = 0; l < LANES; l++) {
+                    double sum = 0;
+                    for (int i = 0; i < ah && i < rows; i++)
+                        for (int j = 0; j < aw && j < columns; j++)
+                            sum += pow(x[i * xrow + j * gap + l], 2);
+                    check(what, squares[l], sum, 10, 1e-6);
+                }
                 for (int l = 0; l < LANES; l++)
                     for (int i = 0; i < ah; i++)
                         for (int j = 0; j < aw; j++) {

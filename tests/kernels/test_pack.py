@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -92,7 +93,10 @@ def test_pack_winograd(kernel: tuple[int, int], tile: tuple[int, int], strides: 
             w = rng.standard_normal((o, c, *kernel), dtype=np.float32)
             u = np.einsum("ai,ocij,bj->ocab", gh, w.astype(np.float64), gw).astype(np.float32).reshape(o, c, elements)
             for given in (w, unaligned(w)):
-                packed = pack_winograd(given, tile, strides).reshape(elements, -1)
+                whole = pack_winograd(given, tile, strides)
+                size = -(-o // n) * n * c
+                assert whole.size == elements * size + -(-o // n) * n * -(-c // 16) * math.prod(kernel)
+                packed = whole[: elements * size].reshape(elements, -1)
                 for element in range(elements):
                     np.testing.assert_allclose(
                         packed[element], panels(u[:, :, element : element + 1], 1, n), rtol=1e-6, atol=1e-6

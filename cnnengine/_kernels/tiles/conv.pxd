@@ -95,9 +95,21 @@ cdef enum:
     S43_BOTH = 9                        # 3 taps at stride 2, 9 pixels to 4
     WINOGRAD_FORMS = 10
 
-# Pixels are `xstep` floats apart; those from `rows` and `columns` on are read as zeros.
+cdef enum:
+    SQUARES = 5                         # registers of sums of squares
+
+# Pixels are `xstep` floats apart; those from `rows` and `columns` on are read as zeros. Adds to `squares` those of all pixels, and
+# then of up to four of them of which every window of the tile has one (where there are fewer, to fewer).
 ctypedef void (*winograd_input_fn)(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                                   Py_ssize_t step) noexcept nogil
+                                   Py_ssize_t step, float *squares) noexcept nogil
+
+# sums[i] += the first `used` lanes of register i of `count`.
+ctypedef void (*add_lanes_fn)(const float *x, Py_ssize_t count, int used, float *sums) noexcept nogil
+
+# Of a pixel's channels, in whole planes and a part of one more: *squares += (x * scale)^2; *largest becomes the largest magnitude
+# of them and what it was, NaN being the largest.
+ctypedef void (*weigh_pixel_fn)(const float *x, Py_ssize_t xplane, Py_ssize_t planes, int partial, float scale, float *squares,
+                                float *largest) noexcept nogil
 
 cdef struct winograd_output_t:
     const float *m
@@ -131,5 +143,7 @@ cdef struct ConvTiles:
     depthwise_rows_fn grouped           # several channels a group
     winograd_input_fn winograd_input[WINOGRAD_FORMS]
     winograd_output_fn winograd_output[WINOGRAD_FORMS]
+    add_lanes_fn add_lanes
+    weigh_pixel_fn weigh_pixel
     dot_fn dot
     double (*fma_loop)(long n) noexcept nogil   # returns the floating-point operations it did

@@ -56,6 +56,15 @@ cdef extern from "simd.h" nogil:
     AI const float *unmoved(const float *p) { __asm__("" : "+r"(p)); return p; }
     /* the same pointer, but what is read through it is read anew: kept from before, it would be kept on the stack */
     AI const void *unread(const void *p) { __asm__("" : "+r"(p)); return p; }
+    /* the larger magnitude, NaN being the largest: magnitudes are ordered as their bits are */
+    AI vf vlargest(vf a, vf b) { vi x = (vi)a & viset(INT32_MAX), y = (vi)b & viset(INT32_MAX), m = x > y; return (vf)((m & x) | (~m & y)); }
+    AI float larger(float a, float b)
+    {
+        uint32_t x, y;
+        memcpy(&x, &a, 4);
+        memcpy(&y, &b, 4);
+        return x > y ? a : b;
+    }
     """
     ctypedef float vf
     ctypedef int vi
@@ -65,6 +74,8 @@ cdef extern from "simd.h" nogil:
     vf vload_part(const float *, int) noexcept
     const float *unmoved(const float *) noexcept
     const void *unread(const void *) noexcept
+    vf vlargest(vf, vf) noexcept
+    float larger(float, float) noexcept
     void vstore(float *, vf) noexcept
     vf vmax_keep(vf, float) noexcept
     void vkeep(vf) noexcept
@@ -760,14 +771,41 @@ cdef inline void transform_output(const int A, const int M, const vf *m, vf *o, 
     o[3 * s] = b * <float>0.421875 + f * <float>1.953125 + h * <float>8 + l * <float>0.052734375 + m[9]
 
 
-cdef inline void input_tile(const int AH, const int AW, const float *x, Py_ssize_t xrow, float *v, Py_ssize_t step) noexcept nogil:
+cdef inline int lower_spot(const int A) noexcept nogil:
+    """Of a tile's A pixels along an axis, one that the first windows have; the last ones have `upper_spot`."""
+    if A == 1: return 0
+    if A == 4: return 1
+    if A == 6 or A == 9: return 2
+    return 3 if A == 8 else 4
+
+
+cdef inline int upper_spot(const int A) noexcept nogil:
+    if A == 1: return 0
+    return 6 if A == 9 else lower_spot(A) + 1
+
+
+cdef inline void input_tile(const int AH, const int AW, const float *x, Py_ssize_t xrow, float *v, Py_ssize_t step,
+                            float *squares) noexcept nogil:
     cdef vf d[10]
     cdef vf t[81]
+    cdef vf one, other
     cdef int i, j
+    # two sums: each waits for its last addition
+    one = vload(squares)
+    other = vset(0)
     for j in range(AW):
         for i in range(AH):
             d[i] = vload(x + i * xrow + j * LANES)
+        for i in range(AH):
+            if (AH * j + i) % 2: other = other + d[i] * d[i]
+            else: one = one + d[i] * d[i]
+        if j == lower_spot(AW) or j == upper_spot(AW):
+            i = 1 if j == lower_spot(AW) else 3
+            vstore(squares + i * LANES, vload(squares + i * LANES) + d[lower_spot(AH)] * d[lower_spot(AH)])
+            if AH > 1:
+                vstore(squares + (i + 1) * LANES, vload(squares + (i + 1) * LANES) + d[upper_spot(AH)] * d[upper_spot(AH)])
         transform_input(AH, d, t + j, AW)
+    vstore(squares, one + other)
     for i in range(AH):
         transform_input(AW, t + AW * i, d, 1)
         for j in range(AW):
@@ -775,63 +813,102 @@ cdef inline void input_tile(const int AH, const int AW, const float *x, Py_ssize
 
 
 cdef inline void input_part(const int AH, const int AW, const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows,
-                            Py_ssize_t columns, float *v, Py_ssize_t step) noexcept nogil:
+                            Py_ssize_t columns, float *v, Py_ssize_t step, float *squares) noexcept nogil:
     # One tile a call: in a loop over tiles gcc keeps 36 pointers in memory. Neighbours could share two transformed columns, but
     # then those wait in memory too, and it takes longer.
     cdef vf patch[81]
     cdef int i, j
     if rows >= AH and columns >= AW and xstep == LANES:
-        input_tile(AH, AW, x, xrow, v, step)
+        input_tile(AH, AW, x, xrow, v, step, squares)
         return
     for i in range(AH):
         for j in range(AW):
             patch[AW * i + j] = vload(x + i * xrow + j * xstep) if i < rows and j < columns else vset(0)
-    input_tile(AH, AW, <const float *>patch, AW * LANES, v, step)
+    input_tile(AH, AW, <const float *>patch, AW * LANES, v, step, squares)
 
 
 cdef void input_6_6(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step) noexcept nogil:
-    input_part(6, 6, x, xrow, xstep, rows, columns, v, step)
+                    Py_ssize_t step, float *squares) noexcept nogil:
+    input_part(6, 6, x, xrow, xstep, rows, columns, v, step, squares)
 
 
 cdef void input_1_6(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step) noexcept nogil:
-    input_part(1, 6, x, xrow, xstep, rows, columns, v, step)
+                    Py_ssize_t step, float *squares) noexcept nogil:
+    input_part(1, 6, x, xrow, xstep, rows, columns, v, step, squares)
 
 
 cdef void input_6_1(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step) noexcept nogil:
-    input_part(6, 1, x, xrow, xstep, rows, columns, v, step)
+                    Py_ssize_t step, float *squares) noexcept nogil:
+    input_part(6, 1, x, xrow, xstep, rows, columns, v, step, squares)
 
 
 cdef void input_1_8(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step) noexcept nogil:
-    input_part(1, 8, x, xrow, xstep, rows, columns, v, step)
+                    Py_ssize_t step, float *squares) noexcept nogil:
+    input_part(1, 8, x, xrow, xstep, rows, columns, v, step, squares)
 
 
 cdef void input_8_1(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step) noexcept nogil:
-    input_part(8, 1, x, xrow, xstep, rows, columns, v, step)
+                    Py_ssize_t step, float *squares) noexcept nogil:
+    input_part(8, 1, x, xrow, xstep, rows, columns, v, step, squares)
 
 
 cdef void input_1_10(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step) noexcept nogil:
-    input_part(1, 10, x, xrow, xstep, rows, columns, v, step)
+                    Py_ssize_t step, float *squares) noexcept nogil:
+    input_part(1, 10, x, xrow, xstep, rows, columns, v, step, squares)
 
 
 cdef void input_10_1(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step) noexcept nogil:
-    input_part(10, 1, x, xrow, xstep, rows, columns, v, step)
+                    Py_ssize_t step, float *squares) noexcept nogil:
+    input_part(10, 1, x, xrow, xstep, rows, columns, v, step, squares)
 
 
 cdef void input_4_4(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step) noexcept nogil:
-    input_part(4, 4, x, xrow, xstep, rows, columns, v, step)
+                    Py_ssize_t step, float *squares) noexcept nogil:
+    input_part(4, 4, x, xrow, xstep, rows, columns, v, step, squares)
 
 
 cdef void input_9_9(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step) noexcept nogil:
-    input_part(9, 9, x, xrow, xstep, rows, columns, v, step)
+                    Py_ssize_t step, float *squares) noexcept nogil:
+    input_part(9, 9, x, xrow, xstep, rows, columns, v, step, squares)
+
+
+cdef inline float sum_of(vf v) noexcept nogil:
+    """The lanes of v by halves: few additions wait for each other."""
+    cdef float *part = <float *>&v
+    cdef int half = LANES // 2, lane
+    while half > 0:
+        for lane in range(half):
+            part[lane] = part[lane] + part[lane + half]
+        half = half // 2
+    return part[0]
+
+
+cdef void add_lanes(const float *x, Py_ssize_t count, int used, float *sums) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef int lane
+    if used == LANES:
+        for i in range(count):
+            sums[i] = sums[i] + sum_of(vload(x + i * LANES))
+    else:
+        for i in range(count):
+            for lane in range(used):
+                sums[i] = sums[i] + x[i * LANES + lane]
+
+
+cdef void weigh_pixel(const float *x, Py_ssize_t xplane, Py_ssize_t planes, int partial, float scale, float *squares,
+                      float *largest) noexcept nogil:
+    cdef vf v, sum = vset(0), most = vset(largest[0])
+    cdef Py_ssize_t b
+    cdef int lane
+    for b in range(planes + (1 if partial else 0)):
+        v = vload(x) if b < planes else vload_part(x, partial)
+        most = vlargest(most, v)
+        v = v * scale
+        sum = sum + v * v
+        x = x + xplane
+    squares[0] = squares[0] + sum_of(sum)
+    for lane in range(LANES):
+        largest[0] = larger((<float *>&most)[lane], largest[0])
 
 
 cdef inline void output_tile(const int AH, const int AW, const int MH, const int MW, const int whole, const winograd_output_t *t) noexcept nogil:
@@ -881,17 +958,6 @@ cdef void output_s43_both(const winograd_output_t *t) noexcept nogil: output_par
 # second-level cache: rows are often a multiple of 4 KiB apart, and then those of all rows would meet in one set of the first.
 cdef enum:
     DOT_AHEAD = 512                     # floats between what is read and what is fetched
-
-
-cdef inline float sum_of(vf v) noexcept nogil:
-    """The lanes of v by halves: few additions wait for each other."""
-    cdef float *part = <float *>&v
-    cdef int half = LANES // 2, lane
-    while half > 0:
-        for lane in range(half):
-            part[lane] = part[lane] + part[lane + half]
-        half = half // 2
-    return part[0]
 
 
 cdef inline void dot_tile(const int N, const int SUMS, const int RUN, const float *x, const float *w, Py_ssize_t k, const float *bias,
@@ -987,6 +1053,8 @@ tiles.winograd_output[:] = [
     output_f43_both, output_f43_w, output_f43_h, output_f25_both, output_f23_both, output_f45_w, output_f45_h, output_f47_w,
     output_f47_h, output_s43_both
 ]
+tiles.add_lanes = add_lanes
+tiles.weigh_pixel = weigh_pixel
 tiles.dot = dot
 tiles.fma_loop = fma_loop
 capsule = PyCapsule_New(&tiles, CNNENGINE_CAPSULE, NULL)

@@ -67,6 +67,9 @@ cdef extern from *:
 
 cdef extern from "pack.h" nogil:
     void transform_panel(const float *g, int kh, int kw, int high, int wide, int stride, float *u, Py_ssize_t size, Py_ssize_t width) noexcept
+    void restore_panel(const float *u, int kh, int kw, int high, int wide, int stride, Py_ssize_t size, Py_ssize_t width,
+                       const unsigned int *marks, int bit, float *g, Py_ssize_t apart) noexcept
+    int mark_kernels(const float *g, int taps, Py_ssize_t width, Py_ssize_t count, unsigned int *marks) noexcept
 
 
 cdef inline void transpose_block(vf *r) noexcept nogil:
@@ -226,11 +229,11 @@ cdef void mix(const float *const *x, const int *table, int parts, bint keep, flo
 cdef enum:
     ELEMENTS = 36               # at most
     WIDEST = 2 * LANES          # output channels of a panel
-    ALONG = 8                   # kernels whose elements are gathered before they are written: 36 streams, each of whole lines
+    ALONG = 64 // WIDEST        # kernels whose elements are gathered before they are written: 36 streams, each of whole lines
 
 
-cdef void winograd_weights(const float *g, int kh, int kw, int high, int wide, int stride, float *u, Py_ssize_t size, Py_ssize_t width,
-                           Py_ssize_t count) noexcept nogil:
+cdef int winograd_weights(const float *g, int kh, int kw, int high, int wide, int stride, float *u, Py_ssize_t size, Py_ssize_t width,
+                          Py_ssize_t count, unsigned int *marks) noexcept nogil:
     cdef float gathered[ELEMENTS * ALONG * WIDEST]
     cdef Py_ssize_t at = 0, k, e, some
     while at < count:
@@ -240,6 +243,12 @@ cdef void winograd_weights(const float *g, int kh, int kw, int high, int wide, i
         for e in range(high * wide):
             memcpy(u + e * size + at * width, gathered + e * ALONG * WIDEST, some * width * sizeof(float))
         at = at + some
+    return mark_kernels(g, kh * kw, width, count, marks)
+
+
+cdef void winograd_restore(const float *u, int kh, int kw, int high, int wide, int stride, Py_ssize_t size, Py_ssize_t width,
+                           const unsigned int *marks, int bit, float *g, Py_ssize_t apart) noexcept nogil:
+    restore_panel(u, kh, kw, high, wide, stride, size, width, marks, bit, g, apart)
 
 
 cdef inline vi shares(const float *boxes, Py_ssize_t room, const float *box) noexcept nogil:
@@ -297,6 +306,7 @@ tiles.blend_rows = blend_rows
 tiles.blend_pixels = blend_pixels
 tiles.mix = mix
 tiles.winograd_weights = winograd_weights
+tiles.winograd_restore = winograd_restore
 tiles.overlaps = overlaps
 tiles.weigh = weigh
 capsule = PyCapsule_New(&tiles, CNNENGINE_CAPSULE, NULL)
