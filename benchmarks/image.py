@@ -2,8 +2,8 @@
 
     python benchmarks/image.py --against onnxruntime --threads 1 [--only Resize]
 
-Arrays come and go plain, as in other engines' layouts, so that what stands before and behind such an operator does not count; those
-named "in planes" stand between two 1x1 convolutions. Options and exit status are those of the command.
+Arrays come and go plain, as in other engines' layouts; what is named "in planes" stands between two 1x1 convolutions, as in a
+network. Options and exit status are those of the command.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,11 @@ def build() -> None:
     resize("linear", (1, 1, 512, 512), (1024, 1024), mode="linear")
     resize("linear", (1, 3, 480, 640), (640, 640), mode="linear")
     resize("linear", (1, 64, 56, 56), (112, 112), mode="linear")
-    resize("nearest", (1, 3, 320, 320), (640, 640), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
-    resize("nearest", (1, 64, 56, 56), (112, 112), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    floor = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    resize("nearest", (1, 3, 320, 320), (640, 640), mode="nearest", **floor)
+    resize("nearest", (1, 64, 56, 56), (112, 112), mode="nearest", **floor)
     resize("nearest", (1, 3, 480, 640), (300, 500), mode="nearest")
-    planes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    resize("nearest, in planes,", (1, 64, 56, 56), (112, 112), between=True, mode="nearest", **planes)
+    resize("nearest, in planes,", (1, 64, 56, 56), (112, 112), between=True, mode="nearest", **floor)
     resize("antialias linear", (1, 3, 720, 1280), (224, 224), mode="linear", antialias=1)
     resize("antialias cubic", (1, 3, 720, 1280), (224, 224), mode="cubic", antialias=1)
     resize("cubic", (1, 3, 224, 224), (448, 448), mode="cubic")
@@ -61,7 +61,8 @@ def build() -> None:
         {"pads": [1, 1, 1, 1]},
     )
     columns = {"x": normal(1, 64 * 16, 56 * 56)}
-    CASES["Col2Im 64x16x3136, stride 2"] = ("Col2Im", columns, {"image": image, "block": np.array([4, 4])}, {"pads": [1] * 4, "strides": [2, 2]})
+    strided = {"pads": [1, 1, 1, 1], "strides": [2, 2]}
+    CASES["Col2Im 64x16x3136, stride 2"] = ("Col2Im", columns, {"image": image, "block": np.array([4, 4])}, strided)
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 700, (100, 2))
     rois = np.concatenate([corners, corners + rng.uniform(16, 300, (100, 2))], 1).astype(np.float32)
@@ -115,10 +116,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_options(parser)
     options = parser.parse_args(argv)
     build()
-    chosen: Callable[[str], bool] = lambda title: options.only.lower() in title.lower()  # noqa: E731
+    chosen = [title for title in CASES if options.only.lower() in title.lower()]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return execute([write(Path(folder), title) for title in CASES if chosen(title)], options)
+            return execute([write(Path(folder), title) for title in chosen], options)
         except CNNEngineError as error:
             parser.error(str(error))
         except KeyboardInterrupt:

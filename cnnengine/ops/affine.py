@@ -57,7 +57,7 @@ class AffineGrid(Operator):
             )
         if size.value is None:
             count = size.shape[0] if size.shape is not None and len(size.shape) == 1 else None
-            return [TensorSpec(theta.dtype, None if count is None else (None,) * count)]
+            return [TensorSpec(theta.dtype, (None,) * count if isinstance(count, int) else None)]
         extents = self._extents(theta.concrete if theta.is_concrete else None, size.value)
         return [TensorSpec(theta.dtype, (*extents, len(extents) - 1))]
 

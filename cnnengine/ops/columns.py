@@ -69,7 +69,7 @@ class Col2Im(Operator):
         x, image, block = (required(inputs, i, self.op_type) for i in range(3))
         if not x.is_concrete or image.value is None or block.value is None:
             rank = next((s.shape[0] for s in (image, block) if s.shape is not None and len(s.shape) == 1), None)
-            return [TensorSpec(x.dtype, None if rank is None else (None,) * (2 + rank))]
+            return [TensorSpec(x.dtype, (None,) * (2 + rank) if isinstance(rank, int) else None)]
         sizes = integers(image.value, self.op_type, "image_shape"), integers(block.value, self.op_type, "block_shape")
         return [TensorSpec(x.dtype, self._shape(x.concrete, *sizes))]
 
@@ -87,7 +87,8 @@ class Col2Im(Operator):
                 for a in range(rank)
             )
             padded[(slice(None), slice(None), *at)] += columns[:, :, tap]
-        return [np.ascontiguousarray(padded[(..., *(slice(pads[a], pads[a] + n) for a, n in enumerate(image)))])]
+        cut = (slice(None), slice(None), *(slice(pads[a], pads[a] + n) for a, n in enumerate(image)))
+        return [np.ascontiguousarray(padded[cut])]
 
     def lower(self, ctx: Lowering) -> bool:
         x, image, block = ctx.inputs[0], ctx.const(1), ctx.const(2)

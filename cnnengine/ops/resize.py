@@ -288,7 +288,7 @@ class Resize(Operator):
         if all(self._keeps(*axis) for axis in zip(x.concrete, out, factors, regions, strict=True)):
             ctx.same()
             return True
-        if out[:2] != x.concrete[:2] or factors[:2] != (1, 1) or regions[:2] != [(0.0, 1.0)] * 2:
+        if out[:2] != x.concrete[:2] or any(factor != 1 for factor in factors[:2]) or regions[:2] != [(0.0, 1.0)] * 2:
             return self._lower_as_products(ctx, out, factors, regions)
         # few channels fill few lanes; what lies plain stays so
         in_planes = ctx.is_planes(0) and 2 * out[1] > ctx.lanes

@@ -182,9 +182,7 @@ def test_a_spatial_transformer_with_a_symbolic_batch(spatial, batch):
 
 def columns_by_loops(x, image, block, strides, dilations, pads):
     rank = len(image)
-    counts = [
-        (image[a] + pads[a] + pads[rank + a] - dilations[a] * (block[a] - 1) - 1) // strides[a] + 1 for a in range(rank)
-    ]
+    counts = [(image[a] + pads[a] + pads[rank + a] - dilations[a] * (block[a] - 1) - 1) // strides[a] + 1 for a in range(rank)]
     taps = int(np.prod(block))
     y = np.zeros((x.shape[0], x.shape[1] // taps, *image))
     whole = x.reshape(x.shape[0], -1, taps, *counts)
@@ -212,9 +210,7 @@ def column_cases(draw):
 def test_col2im(case, n, c, two):
     image, block, strides, dilations, pads = case
     rank = len(image)
-    counts = [
-        (image[a] + pads[a] + pads[rank + a] - dilations[a] * (block[a] - 1) - 1) // strides[a] + 1 for a in range(rank)
-    ]
+    counts = [(image[a] + pads[a] + pads[rank + a] - dilations[a] * (block[a] - 1) - 1) // strides[a] + 1 for a in range(rank)]
     x = np.random.default_rng(n).standard_normal((n, c * int(np.prod(block)), int(np.prod(counts)))).astype(F)
     expected, _ = columns_by_loops(x, image, block, strides, dilations, pads)
     op = Col2Im(strides, pads, dilations)
@@ -264,9 +260,7 @@ def test_deform_conv_kernel_is_the_reference(isa, threads, case):
     op = DeformConv(strides, pads, dilations, group, parts)
     x = rng.standard_normal(x_shape).astype(F)
     w = rng.standard_normal((o, x_shape[1] // group, *kernel)).astype(F)
-    out = [
-        (x_shape[2 + a] + pads[a] + pads[2 + a] - dilations[a] * (kernel[a] - 1) - 1) // strides[a] + 1 for a in range(2)
-    ]
+    out = [(x_shape[2 + a] + pads[a] + pads[2 + a] - dilations[a] * (kernel[a] - 1) - 1) // strides[a] + 1 for a in range(2)]
     taps = kernel[0] * kernel[1] * parts
     offset = (rng.standard_normal((x_shape[0], 2 * taps, *out)) * 3).astype(F)
     offset[:, 0, 0, 0], offset[:, 1, -1, -1], offset[:, 0, -1, 0], offset[:, 1, 0, -1] = np.nan, np.inf, 1e30, 0
