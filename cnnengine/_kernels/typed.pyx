@@ -738,8 +738,7 @@ def compress(x, condition, axis):
     outer, n, inner = math.prod(shape[:at]), shape[at], math.prod(shape[at + 1:]) * item
     if used > n or item not in (1, 2, 4, 8):
         raise ValueError(f"compress: {used} conditions for {n} slices of {x.dtype}")
-    for i in range(used):
-        count += wanted[i] != 0
+    count = np.count_nonzero(condition)
     result = np.empty((*shape[:at], count, *shape[at + 1:]), x.dtype)
     if result.size == 0:
         return result

@@ -335,7 +335,7 @@ class EyeLike(Operator):
         if not movable(out):
             return False
         (rows, columns), target = out.concrete, ctx.out_plain()
-        fill(ctx, target, 0, out.concrete, (columns, 1))
+        ctx.call("fill", (), (target,), value=0)
         count = min(rows, columns - self.k) if self.k >= 0 else min(rows + self.k, columns)
         if count > 0:
             fill(ctx, target, 1, (count,), (columns + 1,), self.k if self.k >= 0 else -self.k * columns)
