@@ -247,8 +247,8 @@ def widen_half(graph: Graph) -> Graph:
         halves = [i for i in places if node.inputs[i] in known]
         wanted = bool(halves) and (kind not in _MOVES or any(node.inputs[i] in twins for i in places))
         if wanted and kind in _ALL:  # halves beside floats are a wrong model: its own rule says so
-            dtypes = [known[n] if n in known else found.get(n, NO_FACT).dtype for n in node.inputs if n]
-            wanted = len({dtype for dtype in dtypes if dtype is not None}) < 2
+            mixed = [known[n] if n in known else found.get(n, NO_FACT).dtype for n in node.inputs if n]
+            wanted = len({dtype for dtype in mixed if dtype is not None}) < 2
         if not wanted:
             nodes.append(node)
             # what only moves, or casts, keeps the type
