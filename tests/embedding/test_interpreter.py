@@ -16,7 +16,8 @@ HEAD = """
 #include <Python.h>
 #include <cnnengine_embed.h>
 #include <locale.h>
-#define IS(condition) do { if (!(condition)) { printf("line %d: %s; %s\\n", __LINE__, #condition, cnne_last_error()); return 1; } } while (0)
+#define TOLD(condition) (printf("line %d: %s; %s\\n", __LINE__, #condition, cnne_last_error()), 1)
+#define IS(condition) do { if (!(condition)) return TOLD(condition); } while (0)
 int main(int argc, char **argv)
 {
     cnne_model model = 0;
