@@ -2,9 +2,9 @@
 
     python benchmarks/operators.py [--only Sin,OneHot] [--threads 1] [--rounds 30]
 
-Both run in this process, in turn, on the same arrays; a turn is as many calls as take about five milliseconds, and its time the mean
-of those. Printed are the minimum and the median over the turns in microseconds, and the ratio of ours to onnxruntime's. Outputs are
-compared once; what differs is marked.
+Both run in this process, in turn, on the same arrays; a turn is as many calls as take about five milliseconds, and its time the
+mean of those. Printed are the minimum and the median over the turns in microseconds, and the ratio of ours to onnxruntime's.
+Outputs are compared once; what differs is marked.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ typedef int32_t vi __attribute__((vector_size(VBYTES), aligned(4), may_alias));
 typedef const float *__restrict__ cfloat_r;
 typedef float *__restrict__ float_r;
 
-AI vf vset(float a) { vf z = {0}; return z + a; }
+/* less zero, not plus: -0 stays -0 */
+AI vf vset(float a) { vf z = {0}; return a - z; }
 AI vi viset(int32_t a) { vi z = {0}; return z + a; }
 AI vf vload(const float *p) { return *(const vf *)p; }
 AI void vstore(float *p, vf v) { *(vf *)p = v; }
@@ -239,7 +240,7 @@ typedef double vd __attribute__((vector_size(VBYTES), aligned(8), may_alias));
 typedef int64_t vl __attribute__((vector_size(VBYTES), aligned(8), may_alias));
 typedef float vh __attribute__((vector_size(VBYTES / 2), aligned(4), may_alias));
 #define DLANES (LANES / 2)
-AI vd vdset(double a) { vd z = {0}; return z + a; }
+AI vd vdset(double a) { vd z = {0}; return a - z; }
 AI vd vdload(const double *p) { vd v; memcpy(&v, p, VBYTES); return v; }
 AI void vdstore(double *p, vd v) { memcpy(p, &v, VBYTES); }
 AI vd vh_load(const float *p) { vh h; memcpy(&h, p, VBYTES / 2); return __builtin_convertvector(h, vd); }

@@ -277,7 +277,7 @@ class Det(Operator):
         if x.shape is None:
             return [TensorSpec(x.dtype, None)]
         if len(x.shape) < 2 or (all(isinstance(n, int) for n in x.shape[-2:]) and x.shape[-1] != x.shape[-2]):
-            raise ShapeError("matrices must be square", operator=self.op_type, tensor="X", expected="(..., M, M)", received=x.shape)
+            raise ShapeError("must be square", operator=self.op_type, tensor="X", expected="(..., M, M)", received=x.shape)
         return [TensorSpec(x.dtype, x.shape[:-2])]
 
     def reference(self, *inputs: Any) -> list[Any]:

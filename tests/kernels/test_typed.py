@@ -23,7 +23,9 @@ def values(dtype: np.dtype, shape: tuple[int, ...], zeros: bool = True) -> np.nd
     else:
         info = np.iinfo(dtype)
         edges = [info.min, info.max, info.max - 1, 1, 2, 3, 7] + ([-1, -2, -7] if dtype.kind == "i" else [])
-        x = np.where(RNG.random(shape) < 0.5, RNG.choice(np.array(edges, dtype), shape), RNG.integers(0, 100, shape).astype(dtype))
+        x = np.where(
+            RNG.random(shape) < 0.5, RNG.choice(np.array(edges, dtype), shape), RNG.integers(0, 100, shape).astype(dtype)
+        )
     return x if zeros else np.where(x == 0, dtype.type(1), x)
 
 
@@ -57,7 +59,8 @@ def test_pairs_with_every_broadcast(threads: int, op: str, dtype: np.dtype) -> N
             kernel("pair").build((View.plain((3,), dtype),) * 2, (View.plain((3,), dtype),), op=op)
         return
     for sa, sb in (
-        ((5000,), (5000,)), ((3, 1, 5), (3, 4, 1)), ((), (7,)), ((7, 9), (9,)), ((9,), (2, 7, 9)), ((2, 3, 4), (3, 1)), ((0, 3), (3,)),
+        ((5000,), (5000,)), ((3, 1, 5), (3, 4, 1)), ((), (7,)), ((7, 9), (9,)), ((9,), (2, 7, 9)), ((2, 3, 4), (3, 1)),
+        ((0, 3), (3,)),
     ):  # fmt: skip
         a, b = values(dtype, sa), values(dtype, sb, zeros=op not in ("div", "fmod", "mod") or dtype.kind == "f")
         want = expected(op, a, b)
@@ -100,7 +103,9 @@ def test_float_tests(threads: int, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize(("shape", "axis"), [((1,), 0), ((7, 70), 1), ((70, 7), 0), ((3, 19, 300), 1), ((2, 5, 4, 1), 2), ((9000,), 0)])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((1,), 0), ((7, 70), 1), ((70, 7), 0), ((3, 19, 300), 1), ((2, 5, 4, 1), 2), ((9000,), 0)]
+)
 def test_positions_of_extremes(isa: str, threads: int, dtype: np.dtype, shape: tuple[int, ...], axis: int) -> None:
     """Many equals, and in floats NaN: the first or the last of them, of a NaN before everything else."""
     kinds = [RNG.integers(0, 4, shape).astype(dtype)]
@@ -117,7 +122,9 @@ def test_positions_of_extremes(isa: str, threads: int, dtype: np.dtype, shape: t
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("shape", "axis", "flatten"), [((5, 9), 1, False), ((9, 300), 0, False), ((2, 3, 5), 1, True), ((2, 3), 2, True)])
+@pytest.mark.parametrize(
+    ("shape", "axis", "flatten"), [((5, 9), 1, False), ((9, 300), 0, False), ((2, 3, 5), 1, True), ((2, 3), 2, True)]
+)
 def test_hardmax(threads: int, dtype: type, shape: tuple[int, ...], axis: int, flatten: bool) -> None:
     x = RNG.integers(0, 4, shape).astype(dtype)
     x.reshape(-1)[4] = np.nan
@@ -175,7 +182,7 @@ def test_reverse_sequence_and_lengths_that_are_none(threads: int, batch_axis: in
         for bad in (-1, time + 1, 2**62):
             lengths[-1] = bad
             _, words = run("reverse_sequence", [x, lengths], outputs, threads, batch_axis=batch_axis)
-            assert [w for w in words.reshape(-1, 3).tolist() if w[0]][0] == [1, bad, 0]
+            assert next(w for w in words.reshape(-1, 3).tolist() if w[0]) == [1, bad, 0]
 
 
 @pytest.mark.parametrize("dtype", PRODUCT_TYPES, ids=str)

@@ -42,13 +42,52 @@ def image(dtype: type = np.float32) -> np.ndarray:
     return x
 
 
-UNARY = (
-    "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Cos Cosh Elu Erf Exp Floor HardSigmoid HardSwish LeakyRelu Log Mish Neg "
-    "Reciprocal Relu Round Selu Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Tan Tanh ThresholdedRelu Shrink Identity IsNaN IsInf "
-    "GlobalMaxPool GlobalAveragePool GlobalLpPool"
-).split()
-REDUCTIONS = "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split()
-BINARY = "Add Sub Mul Div Pow Min Max PRelu Greater GreaterOrEqual Less LessOrEqual Equal".split()
+UNARY = [
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Ceil",
+    "Celu",
+    "Cos",
+    "Cosh",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "Log",
+    "Mish",
+    "Neg",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Tan",
+    "Tanh",
+    "ThresholdedRelu",
+    "Shrink",
+    "Identity",
+    "IsNaN",
+    "IsInf",
+    "GlobalMaxPool",
+    "GlobalAveragePool",
+    "GlobalLpPool",
+]
+REDUCTIONS = ["L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"]
+BINARY = ["Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "PRelu", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"]
 CASES = {
     **{op: (op, {}, ()) for op in UNARY},
     **{f"Reduce{op} {axes}": (f"Reduce{op}", {}, (np.array(axes),)) for op in REDUCTIONS for axes in ([2, 3], [1], [3], [0, 2])},
