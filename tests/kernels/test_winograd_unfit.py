@@ -1,4 +1,4 @@
-"""Winograd tiles that hold what is not finite, or far larger than the rest: other windows than those that hold it do not show it."""
+"""Winograd tiles that hold what is not finite, or far larger than the rest: other windows than those which hold it are right."""
 
 from __future__ import annotations
 
