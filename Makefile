@@ -18,7 +18,8 @@ test:
 # The tests that need other engines, exporters and networks of other packages; nothing may be skipped for want of them.
 PEER_TESTS ?= tests/test_oracle.py tests/test_real_models.py tests/test_thirdparty.py tests/importer/test_exporters.py \
   tests/test_session.py tests/test_models.py tests/test_check.py tests/test_docs.py tests/embedding/test_zero_copy.py \
-  tests/embedding/test_processes.py
+  tests/embedding/test_processes.py tests/embedding/test_frozen.py tests/importer/test_onnxruntime_files.py \
+  tests/ops/test_contrib.py
 peers:
 	$(PYTHON) -m venv $(ENVS).venv-peers
 	$(ENVS).venv-peers/bin/pip install '.[peers]'

@@ -264,8 +264,8 @@ class SessionOptions(_Options):
     def add_session_config_entry(self, key: str, value: str) -> None:
         """Keep an entry.
 
-        `session.model_external_initializers_file_folder_path` names the folder of external data of a model that is given as bytes,
-        `cnnengine.winograd` is "on", "off" or a number, as `load` takes it; no other has an effect.
+        `session.model_external_initializers_file_folder_path` names the folder of external data of a model that is given as
+        bytes, `cnnengine.winograd` is "on", "off" or a number, as `load` takes it; no other has an effect.
         """
         self._add(key, value)
 

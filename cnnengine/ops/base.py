@@ -288,8 +288,8 @@ class Operator:
     mixes : bool
         Whether inputs may be of several floating-point types.
     waits : bool
-        Whether it is never computed while a model is loaded: it may run for as long as a number in the file says, or it hands bytes
-        of the file to a library of decoders.
+        Whether it is never computed while a model is loaded: it may run for as long as a number in the file says, or it hands
+        bytes of the file to a library of decoders.
     """
 
     op_type: ClassVar[str] = ""
