@@ -299,7 +299,7 @@ CASES: dict[str, Case] = {
     "constant of shape: negative extents": Case("ConstantOfShape", "'input': not a shape", x=ints(2, -3)),
     "constant of shape: huge": Case("ConstantOfShape", "cannot be computed", x=ints(2**40, 2**40)),
     "range: a step of zero": shaped("Range", "'delta': a step of zero", np.int64(3), np.int64(0), x=np.array(0)),
-    "range: huge": shaped("Range", "cannot be computed", np.int64(2**62), np.int64(1), x=np.array(0)),
+    "range: huge": shaped("Range", "cannot be held", np.int64(2**62), np.int64(1), x=np.array(0)),
     "range: NaN": shaped("Range", "'limit': a range without an end", np.float32(NAN), np.float32(1), x=np.array(0, np.float32)),
     # indices
     "gather: an index outside": shaped("Gather", "'indices': an index lies outside the axis", ints(4), axis=1),
