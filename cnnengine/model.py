@@ -161,8 +161,8 @@ class Model:
     def _plan_ahead(self, given: Mapping[str, Sequence[int]] | None) -> None:
         """Plan at load, where the shapes are known or only the batch is not.
 
-        Then 1 is a guess, and a graph may fit every other batch (a Squeeze without axes takes the batch away as well): what fits
-        2 is a model, and says at a run of 1 what is wrong with that.
+        Then 1 is a guess, and a graph may fit every other batch (a Squeeze without axes takes the batch away as well): 2 is
+        tried then. A graph that fits neither may fit a batch that its constants decide, and says at a run what is wrong.
         """
         shapes = self._shapes_to_prepare(given)
         if shapes is None:
@@ -176,9 +176,8 @@ class Model:
             try:
                 self.prepare({**shapes, **{i.name: (2, *shapes[i.name][1:]) for i in guessed}})
                 return
-            except CNNEngineError:
+            except ShapeError:
                 pass
-            raise
 
     # ------------------------------------------------------------ running
     def run(

@@ -256,11 +256,13 @@ def test_numbers(where: str) -> None:
 
 def test_bools() -> None:
     for right in (True, False, np.True_, 1, 0):
-        model(winograd=right)
         F.max_pool2d(IMAGE, 2, ceil_mode=right)
-    for wrong in ("yes", None, 2, 0.0, [], Raises()):
+    for right in (True, False, np.True_, 1, 2.5, np.float32(3), float("inf")):
+        model(winograd=right)
+    for wrong in ("yes", None, 0, 0.5, -1, float("nan"), [], Raises()):
         with pytest.raises(InputError, match="winograd"):
             model(winograd=wrong)
+    for wrong in ("yes", None, 2, 0.0, [], Raises()):
         with pytest.raises(InputError, match="ceil_mode"):
             F.max_pool2d(IMAGE, 2, ceil_mode=wrong)
         with pytest.raises(InputError, match="enable_profiling"):

@@ -721,7 +721,7 @@ def test_what_is_not_listed_is_refused() -> None:
         if checked.inputs < 100:
             assert checked.refusal(checked.versions[0], {}, checked.inputs + 1, 1) is not None
             assert checked.refusal(checked.versions[0], {}, 1, checked.outputs + 1) is not None
-    assert refused > 10
+    assert refused >= 10
 
 
 @pytest.mark.parametrize(
@@ -751,9 +751,9 @@ def test_refused_members_of_zero() -> None:
 
 def test_other_element_types_are_refused() -> None:
     """A type that was not checked is refused by the inference, before onnx.reference could compute in it."""
-    det = Fallback.of(helper.make_node("CumProd", ["x", "axis"], ["y"]), 26)
-    with pytest.raises(UnsupportedOperatorError, match=r"CumProd.*not checked for this element type.*float16"):
-        det.infer([TensorSpec(np.dtype(np.float16), (2,)), TensorSpec.of(np.array(0))])
+    crop = Fallback.of(helper.make_node("CenterCropPad", ["x", "shape"], ["y"]), 18)
+    with pytest.raises(UnsupportedOperatorError, match=r"CenterCropPad.*not checked for this element type.*float16"):
+        crop.infer([TensorSpec(np.dtype(np.float16), (2,)), TensorSpec.of(np.array([1]))])
     for (_, op_type), checked in CHECKED.items():
         own = [c for c in CASES if c.op_type == op_type]
         op = Fallback.of(proto(own[0]), own[0].version)

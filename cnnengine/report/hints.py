@@ -160,7 +160,7 @@ def of_host(op_type: str, runs: str, dtypes: list[np.dtype], data_dependent: boo
         return "sequences and optional values are Python's", "simplify the model (onnxsim), which replaces most of them"
     if any(d == np.float64 for d in dtypes):
         return "float64", "export the model in float32"
-    if any(d.kind == "O" for d in dtypes):
+    if any(d.kind == "O" for d in dtypes) or op_type.startswith(("String", "Regex")):
         return "texts", "do the work on texts outside of the model"
     if data_dependent:
         return "its output's shape depends on data", "what follows is planned for each shape that comes up"

@@ -1,6 +1,6 @@
 /* Runs every tile of one family against naive C, without a Python: for instruction sets that the build machine lacks.
  *
- * Compiled once per family: -DFAMILY_conv (pool, vector, norm, move, recurrent) -DSOURCE="conv.c", the C file that Cython makes of
+ * Compiled once per family: -DFAMILY_conv (pool, vector, norm, move, image, recurrent) -DSOURCE="conv.c", the C file that Cython makes of
  * cnnengine/_kernels/tiles/conv.pyx. The tiles are static functions of that file, named here by Cython's mangling;
  * what needs CPython is never called and is dropped by the linker (-ffunction-sections -Wl,--gc-sections).
  * Prints the number of comparisons; exits with 1 when one differs. */
@@ -866,6 +866,118 @@ static void run(void)
 #endif
 
 /* ------------------------------------------------------------------ recurrent layers */
+#ifdef FAMILY_image
+#define TILE(name) JOIN(MODULE, 5image_##name)
+
+static float *guarded(size_t n)
+{
+    float *y = floats(n);
+    y[n] = 77;
+    return y;
+}
+
+static void rows(void)
+{
+    char what[80];
+    for (int n = 1; n <= 9 * LANES; n += 1 + n / 7)
+        for (int taps = 1; taps <= 5; taps += 2) {
+            float *x = floats(4 * n + 64), *w = floats(taps), *y = guarded(n);
+            Py_ssize_t at[5];
+            for (int k = 0; k < taps; k++)
+                at[k] = (k * 13) % 37;
+            TILE(mix_rows)(x, at, w, taps, y, n);
+            snprintf(what, sizeof what, "mix_rows %d of %d taps", n, taps);
+            for (int i = 0; i < n; i++) {
+                double want = 0;
+                for (int k = 0; k < taps; k++)
+                    want += (double)w[k] * x[at[k] + i];
+                check(what, y[i], want, taps, 1e-6);
+            }
+            check(what, y[n], 77, 1, 0);
+            free(x), free(w), free(y);
+        }
+    for (int taps = 1; taps <= 4; taps++)
+        for (int zero = 0; zero < 2; zero++) {
+            float *x = floats(8 * LANES), *high = floats(taps), *low = floats(taps), *y = guarded(LANES);
+            Py_ssize_t at[4] = {0, LANES, 3 * LANES, 2 * LANES};
+            x[LANES / 2] = NAN;
+            TILE(weigh_max)(x, at, high, low, taps, zero, y);
+            snprintf(what, sizeof what, "weigh_max %d taps, zero %d", taps, zero);
+            for (int i = 0; i < LANES; i++) {
+                double want = zero ? 0 : -INFINITY;
+                for (int k = 0; k < taps; k++) {
+                    double a = (double)high[k] * x[at[k] + i], b = (double)low[k] * x[at[k] + i];
+                    want = isnan(want) || isnan(a) ? NAN : fmax(want, fmax(a, b));
+                }
+                check(what, y[i], want, 1, 1e-6);
+            }
+            check(what, y[LANES], 77, 1, 0);
+            free(x), free(high), free(low), free(y);
+        }
+}
+
+static void along(void)
+{
+    char what[80];
+    for (int n = 1; n <= 9 * LANES; n += 1 + n / 7) {
+        int *a = malloc(n * sizeof(int)), *b = malloc(n * sizeof(int)), *taps = malloc(n * sizeof(int)), total = 0;
+        Py_ssize_t *first = malloc(n * sizeof(Py_ssize_t));
+        for (int i = 0; i < n; i++) {
+            a[i] = (i * 7) % 50, b[i] = (i * 11) % 50, first[i] = (i * 5) % 40, taps[i] = 1 + i % 6;
+            total += taps[i];
+        }
+        float *x = floats(n > 64 ? n : 64), *u = floats(n), *v = floats(n), *w = floats(total), *y = guarded(n);
+        const float *next = w;
+        TILE(mix_along)(x, first, w, taps, y, n);
+        snprintf(what, sizeof what, "mix_along %d", n);
+        for (int i = 0; i < n; i++) {
+            double want = 0;
+            for (int k = 0; k < taps[i]; k++)
+                want += (double)*next++ * x[first[i] + k];
+            check(what, y[i], want, taps[i], 1e-6);
+        }
+        blend_along(x, a, b, u, v, y, n);
+        snprintf(what, sizeof what, "blend_along %d", n);
+        for (int i = 0; i < n; i++)
+            check(what, y[i], (double)x[a[i]] * u[i] + (double)x[b[i]] * v[i], 2, 1e-6);
+        pick(x, a, y, n);
+        for (int i = 0; i < n; i++)
+            check("pick", y[i], x[a[i]], 1, 0);
+        check(what, y[n], 77, 1, 0);
+        for (int times = 1; times <= 3; times++) {
+            float *wide = guarded((size_t)n * times), *apart = guarded((size_t)n * times);
+            float *before = malloc(sizeof(float) * n * times);
+            memcpy(before, apart, sizeof(float) * n * times);
+            TILE(repeat)(x, times, wide, n);
+            TILE(scatter)(x, apart, times, n);
+            snprintf(what, sizeof what, "repeat and scatter %d by %d", n, times);
+            for (int i = 0; i < n * times; i++) {
+                check(what, wide[i], x[i / times], 1, 0);
+                check(what, apart[i], before[i] + (i % times ? 0.0 : (double)x[i / times]), 2, 1e-6);
+            }
+            check(what, wide[n * times] + apart[n * times], 154, 1, 0);
+            free(wide), free(apart), free(before);
+        }
+        for (int axes = 2; axes <= 3; axes++) {
+            float *scale = floats(axes), *shift = floats(axes), *grid = guarded((size_t)n * axes);
+            TILE(lines)(x, scale, shift, axes, grid, n);
+            snprintf(what, sizeof what, "lines %d of %d axes", n, axes);
+            for (int i = 0; i < n * axes; i++)
+                check(what, grid[i], (double)scale[i % axes] * x[i / axes] + shift[i % axes], 2, 1e-6);
+            check(what, grid[n * axes], 77, 1, 0);
+            free(scale), free(shift), free(grid);
+        }
+        free(a), free(b), free(taps), free(first), free(x), free(u), free(v), free(w), free(y);
+    }
+}
+
+static void run(void)
+{
+    rows();
+    along();
+}
+#endif
+
 #ifdef FAMILY_recurrent
 #define TILE(name) JOIN(MODULE, 9recurrent_##name)
 

@@ -28,7 +28,7 @@ class Buffer:
         self.memory.view(np.uint8)[...] = 0xFF  # NaN in floats
 
     def bytes(self, front: str) -> np.ndarray:
-        return self.memory if front in ("reorder", "copy_planes", "resize") else self.memory.view(np.uint8)
+        return self.memory if front in ("reorder", "copy_planes", "resize", "resample") else self.memory.view(np.uint8)
 
 
 def reorder(source: Buffer, view: View) -> Buffer:

@@ -129,7 +129,7 @@ def host_model() -> bytes:
     nodes = [
         helper.make_node("Relu", ["x"], ["r"]),
         helper.make_node("Cast", ["r"], ["d"], to=TensorProto.DOUBLE),
-        helper.make_node("Det", ["d"], ["t"]),
+        helper.make_node("MatMul", ["d", "d"], ["t"]),
         helper.make_node("Cast", ["t"], ["f"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["x", "f"], ["y"]),
     ]
