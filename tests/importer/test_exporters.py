@@ -319,7 +319,8 @@ def keras_segmenter(keras: Any, x: Any) -> Any:
     b = layers.BatchNormalization()(b)
     c = layers.Conv2DTranspose(12, 2, strides=2, activation="tanh")(b)
     d = layers.UpSampling2D(2, interpolation="nearest")(b)
-    y = layers.Concatenate()([a, c, d])
+    channels = 1 if keras.config.image_data_format() == "channels_first" else -1  # the layer itself takes the last axis
+    y = layers.Concatenate(axis=channels)([a, c, d])
     return layers.Conv2D(3, 1, activation="sigmoid")(layers.Cropping2D(1)(y))
 
 
