@@ -660,7 +660,8 @@ cdef void determinant_chunk(const void *geometry, void *const *args, Py_ssize_t 
     cdef double found
     for m in range(chunk * g.per_chunk, min(chunk * g.per_chunk + g.per_chunk, g.matrices)):
         if g.wide:
-            memcpy(a, <const double *>args[0] + m * size, size * sizeof(double))
+            if size:  # a matrix of no elements may have no memory at all
+                memcpy(a, <const double *>args[0] + m * size, size * sizeof(double))
         else:
             for i in range(size):
                 a[i] = (<const float *>args[0])[m * size + i]

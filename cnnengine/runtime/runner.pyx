@@ -228,7 +228,7 @@ cdef class Workspace:
         return 0
 
     cdef void fill(self) noexcept:
-        if _fill_byte >= 0:
+        if _fill_byte >= 0 and self.plan.arena_bytes:
             memset(self.arena, _fill_byte, self.plan.arena_bytes)
 
     def begin(self, NativePlan plan, list inputs, list outputs, int threads):
