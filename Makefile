@@ -42,7 +42,8 @@ lint:
 # it because onnx throws C++ exceptions, which AddressSanitizer intercepts. CPython leaves memory behind at exit by design.
 # Objects of both kinds of build have the same names: what is left in build/ is removed before and after.
 # The tests took 26 minutes on 2 busy CPUs; a tile file takes a compiler two minutes: CNNENGINE_ISAS=avx2 builds one instruction set.
-SANITIZE_TESTS ?= tests/test_sanitize.py tests/kernels tests/functional tests/runtime tests/embedding/test_c_api.py tests/test_bad_models.py
+SANITIZE_TESTS ?= tests/test_sanitize.py tests/kernels tests/functional tests/runtime tests/embedding/test_c_api.py \
+  tests/test_bad_models.py tests/ops/test_image.py tests/ops/test_not_finite.py tests/ops/test_recurrent.py
 sanitize:
 	rm -rf build
 	$(PYTHON) -m venv $(ENVS).venv-sanitize

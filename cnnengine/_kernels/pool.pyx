@@ -650,7 +650,8 @@ cdef void unpool_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
     cdef int64_t *words = <int64_t *>args[3]
     cdef Py_ssize_t i, index, rest, at, step
     cdef int a
-    memset(y, 0, g.out_size * sizeof(float))
+    if g.out_size:  # an empty output may have no memory at all
+        memset(y, 0, g.out_size * sizeof(float))
     words[0] = words[1] = words[2] = 0
     for i in range(g.values):
         index = indices[i]
