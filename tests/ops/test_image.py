@@ -362,5 +362,5 @@ def test_a_graph_that_does_not_fit_a_batch_of_one_loads():
         loaded(x[:1])
     odd = cnnengine.load(model(5))  # a batch that constants decide cannot be guessed: what fits none is refused at each run
     for batch in (1, 2, 3):
-        with pytest.raises(ShapeError, match="Add|Split"):
+        with pytest.raises(ShapeError, match=r"Add|Split"):
             odd(np.zeros((batch, 5, 1), F))
