@@ -287,6 +287,9 @@ class Operator:
         comes out in that dtype is rounded back, around `infer` and `reference`. Not for operators about dtypes themselves.
     mixes : bool
         Whether inputs may be of several floating-point types.
+    growth : int
+        How many times the bytes of its inputs a result may have to be computed while a model is loaded: a small file must not
+        become a huge model. More where all of the result is in the file in a packed form.
     waits : bool
         Whether it is never computed while a model is loaded: it may run for as long as a number in the file says, or it hands
         bytes of the file to a library of decoders.
@@ -298,6 +301,7 @@ class Operator:
     tolerance: ClassVar[str] = ROUNDING
     widens: ClassVar[bool] = True
     mixes: ClassVar[bool] = False
+    growth: ClassVar[int] = 4
     waits: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -12,11 +12,7 @@ from ..ops.common import FAULTS
 from ..ops.control import waits
 
 FREE = 1 << 16
-"""Bytes that a result may always have."""
-GROWTH = 4
-"""Larger results may have this many times the bytes of what they are made from: a small file must not become a huge model.
-
-An operator's `growth` says otherwise, where all that it makes is in the file in a packed form."""
+"""Bytes that a result may always have. Larger ones may have `Operator.growth` times the bytes of what they are made from."""
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -39,7 +35,7 @@ def _results(node: Node, constants: dict[str, np.ndarray]) -> list[np.ndarray] |
     if not any(node.inputs) or waits(node.op):
         return None
     values = [constants[n] if n else None for n in node.inputs]
-    limit = max(FREE, getattr(node.op, "growth", GROWTH) * sum(v.nbytes for v in values if v is not None))
+    limit = max(FREE, node.op.growth * sum(v.nbytes for v in values if v is not None))
     try:
         specs = node.op.infer([None if v is None else TensorSpec.of(v) for v in values])
         if any(s.is_concrete and math.prod(s.concrete) * s.dtype.itemsize > limit for s in specs):
