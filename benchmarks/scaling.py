@@ -22,8 +22,8 @@ import zoo_support
 
 import cnnengine
 from cnnengine.errors import CNNEngineError
+from cnnengine.plan.plan import HostStep, StepReport
 from cnnengine.report.planning import random_feeds, resolve_shapes, segments
-from cnnengine.runtime.plan import HostStep, StepReport
 from cnnengine.runtime.runner import Workspace
 
 TURNS = 6

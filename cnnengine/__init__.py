@@ -15,15 +15,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .config import show_config
-from .errors import (
-    ClosedError,
-    CNNEngineError,
-    InputError,
-    ModelError,
-    ModelNotFoundError,
-    ShapeError,
-    UnsupportedOperatorError,
-)
+from .errors import ClosedError, CNNEngineError, InputError, ModelError, ModelNotFoundError, ShapeError, UnsupportedOperatorError
 from .model import Model, TensorInfo, load
 
 if TYPE_CHECKING:

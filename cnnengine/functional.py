@@ -23,17 +23,17 @@ import numpy.typing as npt
 from .arguments import array as as_array
 from .arguments import boolean, integer, number
 from .errors import CNNEngineError, InputError, ModelError, ShapeError
-from .graph import TensorSpec
+from .operator import NodeRecord, Operator
 from .ops import activation as _act
 from .ops import norm as _norm
 from .ops import pool as _pool
 from .ops import recurrent as _rec
 from .ops import reduce as _reduce
-from .ops.base import NodeRecord, Operator
 from .ops.conv import Conv, ConvTranspose
 from .ops.dense import Gemm
-from .runtime.eager import run_operator
+from .plan.eager import run_operator
 from .runtime.threads import default_threads
+from .spec import TensorSpec
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -196,7 +196,7 @@ def _run(op: Operator, inputs: Sequence[np.ndarray | None], threads: int | None,
 
 
 def _result_shape(op: Operator, inputs: Sequence[np.ndarray | None]) -> tuple[int, ...]:
-    from .graph import TensorSpec
+    from .spec import TensorSpec
 
     specs = [None if a is None else TensorSpec.of(a) for a in inputs]
     return op.infer(specs)[0].concrete

@@ -15,16 +15,17 @@ import numpy as np
 
 from . import arguments
 from .errors import ClosedError, CNNEngineError, InputError, ShapeError, UnsupportedOperatorError
-from .graph import Dim, Graph, TensorSpec, check_size
-from .lowering import Binding, Program, Segment
-from .lowering.budget import winograd_option
+from .graph import Graph
+from .layout import kept
+from .plan import Binding, Program, Segment
+from .plan.budget import winograd_option
+from .plan.plan import HostStep
 from .preprocess import Preprocess, as_image, labels_of_model
 from .runtime.blas import limited
-from .runtime.layout import kept
-from .runtime.plan import HostStep
 from .runtime.quiet import collector_paused
 from .runtime.runner import Call, Workspace
 from .runtime.threads import default_threads, limited_threads
+from .spec import Dim, TensorSpec, check_size
 
 if TYPE_CHECKING:
     from .importer import Source
@@ -86,7 +87,7 @@ class Model:
         winograd: bool | float = True,
     ) -> None:
         from .importer import import_model, reading
-        from .passes import simplify
+        from .rewrites import simplify
 
         if not isinstance(fallback, str) or fallback not in ("checked", "error"):
             raise InputError("unknown value", tensor="fallback", expected="'checked' or 'error'", received=fallback)

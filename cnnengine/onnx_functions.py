@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .ops.base import Operator
+from .operator import Operator
 from .ops.pool import AdaptivePool, SpatialPyramidPool
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ import numpy as np
 
 from . import arguments
 from .errors import CNNEngineError, InputError, ModelError, ShapeError, UnsupportedOperatorError, shortened
-from .lowering.budget import winograd_words
 from .model import Model
 from .ops.common import DTYPE_NAMES
+from .plan.budget import winograd_words
 from .runtime.locks import own_lock
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ gradients). A test fails when this page is stale.
 
 - **versions**: the operator's own versions that are understood, by the opset in which each came.
 - **by**: *class*, an operator of `cnnengine.ops`; *function*, the function by which ONNX defines it, in its place; *fallback*,
-  onnx.reference, for what `tests/test_fallback_cases.py` checks.
+  onnx.reference, for what `tests/ops/test_fallback_cases.py` checks.
 - **cases**: cases of the suite with such a node that pass, of all there are.
 - **compiled**, **host**, **fallback**: how those ran: by kernels alone, with some node in NumPy, or some by onnx.reference.
 - **element types**: of the inputs of those cases.

@@ -1,7 +1,7 @@
 """Classify images of handwritten digits with a loaded model, all in one batch.
 
-    pip install '.[image]'
-    python examples/classify_digits.py models/samples/*.png
+pip install '.[image]'
+python examples/classify_digits.py models/samples/*.png
 """
 
 from __future__ import annotations

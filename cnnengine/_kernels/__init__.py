@@ -3,7 +3,7 @@
 For every kernel NAME of the index, its module has
 
 ``build_NAME(inputs, outputs, **params) -> Launch``
-    Resolves the geometry for these views (`cnnengine.runtime.layout.View`, None for an absent optional operand) on the
+    Resolves the geometry for these views (`cnnengine.layout.View`, None for an absent optional operand) on the
     current instruction set. Raises ValueError when views and parameters do not fit together.
 ``NAME(launch, *inputs, *outputs, threads=1)``
     The front: typed 1-D contiguous memoryviews over the operands' buffers, checked against the geometry's extents, and a

@@ -2,7 +2,7 @@
 """Convolution, depthwise convolution and dense layers over the tiles of the instruction set.
 
 Layout
-    x, y, residual   planes (see runtime/layout.py); x may have planes of one channel (the first layer), or be plain: then a chunk
+    x, y, residual   planes (see layout.py); x may have planes of one channel (the first layer), or be plain: then a chunk
                      copies some of its rows between zeros, so that the whole image is neither copied nor read twice from afar.
                      An image (N, H, W, C) is one channel of rows of W * C pixels, its kernel's rows C times as long.
     weights          panels of two output blocks (the last one of an odd number: one), one after another, group by group:
@@ -43,7 +43,7 @@ cdef extern from "portable.h" nogil:
 
 
 cdef activation_t activation_of(object activation) except *:
-    """From an (kind, alpha, beta) tuple, an ops.base.Activation or None."""
+    """From an (kind, alpha, beta) tuple, an operator.Activation or None."""
     cdef activation_t a
     a.kind = ACT_NONE
     a.alpha = a.beta = 0

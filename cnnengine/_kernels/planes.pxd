@@ -1,4 +1,4 @@
-# The C face of runtime.layout.View: extents and strides of a tensor in planes, and its halo.
+# The C face of layout.View: extents and strides of a tensor in planes, and its halo.
 
 from libc.string cimport memset
 

@@ -20,7 +20,7 @@ tiles along both axes lose accuracy (6x6 outputs of 3x3: up to 3e-5) and are har
 kernels, whose products are added before the transform back: D times as many channels.
 
 Layout
-    x, y, residual   planes (see runtime/layout.py)
+    x, y, residual   planes (see layout.py)
     weights          [group] of G g G^T, made in float64: [element] of panels as `pack_conv` writes them for 1x1 kernels,
                      their channels tap in depth by tap in depth; then marks [panel][run of MARKED channels][tap][lane], the signs
                      and the zeros of the taps

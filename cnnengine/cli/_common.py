@@ -83,7 +83,7 @@ named_shape.__name__ = "shape"
 
 def winograd(text: str) -> bool | float:
     """An argparse type: 'on', 'off' or a number from 1 on."""
-    from ..lowering.budget import winograd_words
+    from ..plan.budget import winograd_words
 
     try:
         return winograd_words(text)

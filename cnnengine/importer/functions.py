@@ -13,8 +13,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
+from ..operator import Operator
 from ..ops import lookup
-from ..ops.base import Operator
 
 if TYPE_CHECKING:
     import onnx

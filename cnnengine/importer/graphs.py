@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CNNEngineError, ModelError, UnsupportedOperatorError
-from ..graph import Dim, Graph, Node, TensorSpec
+from ..graph import Graph, Node
+from ..operator import Expansion, NodeRecord, Operator
 from ..ops import lookup
-from ..ops.base import Expansion, NodeRecord, Operator
 from ..ops.common import known_dtype
 from ..ops.fallback import Fallback, refusal
 from ..ops.shape import Identity
+from ..spec import Dim, TensorSpec
 from .attributes import GRAPH, GRAPHS, array_of, constant_value, dense, kind_of, value_of
 from .functions import Inliner, Opsets, key_of, opsets_of, unique
 from .more_schemas import EXPERIMENTAL, MORE
@@ -327,7 +328,7 @@ class _Importer:
                     if cls.spell_out(into):
                         constants.update(into.constants)
                         self.dropped.update(dict.fromkeys(filter(None, into.dropped), (name, into.reason)))
-                        return into.nodes
+                        return [Node(*written) for written in into.nodes]
                 return [Node(cls.from_onnx(record), inputs, outputs, name)]
             except UnsupportedOperatorError as error:
                 reason = _detail(error)

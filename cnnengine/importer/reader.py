@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CNNEngineError, ModelError, ModelNotFoundError
-from ..graph import MAX_RANK
 from ..ops import lookup
+from ..spec import MAX_RANK
 from .guard import Guard, Watch
 from .schemas import IR_VERSION, OPSET
 from .wire import Malformed, ModelMessage, parse

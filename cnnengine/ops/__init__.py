@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from functools import cache
 
-from .base import Operator
+from ..operator import Operator
 
 __all__ = ["DOMAINS", "INDEX", "MICROSOFT", "OWN", "RETIRED", "available", "lookup"]
 

@@ -14,125 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
-from ..graph import TensorSpec
+from ..operator import EXACT, Activation, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from .base import EXACT, Activation, Lowering, NodeRecord, Operator
-from .common import FLOAT32, broadcast_shape, kind_of, required, scalar, spec_at
-
-_erf = np.vectorize(math.erf, otypes=[np.float64])
-_erfc = np.vectorize(math.erfc, otypes=[np.float64])
-
-
-# ---------------------------------------------------------------- what kernels fuse, plainly
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    e = np.exp(-np.abs(x))
-    return np.asarray(np.where(x < 0, e, 1.0) / (1.0 + e))
-
-
-def _gate(x: np.ndarray, gate: np.ndarray) -> np.ndarray:
-    """x * gate, where an infinite x times a gate of zero is the limit, zero."""
-    return np.asarray(np.where(gate == 0, 0.0 * np.sign(x), x * gate))
-
-
-def _elu(x: np.ndarray, alpha: float) -> np.ndarray:
-    return np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x)
-
-
-def _softsign(x: np.ndarray) -> np.ndarray:
-    return np.asarray(np.where(np.isinf(x), np.sign(x), x / (1 + np.abs(x))))
-
-
-def _mish(x: np.ndarray) -> np.ndarray:
-    return _gate(x, np.tanh(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))))
-
-
-def _shrink(x: np.ndarray, lambd: float, bias: float) -> np.ndarray:
-    return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, np.where(np.isnan(x), x, 0.0)))
-
-
-_FUNCTIONS: dict[str, Callable[[np.ndarray, float, float], np.ndarray]] = {
-    "clip": lambda x, a, b: np.minimum(np.maximum(x, a), b),
-    "leaky_relu": lambda x, a, b: np.where(x < 0, a * x, x),
-    "sigmoid": lambda x, a, b: _sigmoid(x),
-    "tanh": lambda x, a, b: np.tanh(x),
-    "silu": lambda x, a, b: _gate(x, _sigmoid(x)),
-    "swish": lambda x, a, b: _gate(x, _sigmoid(a * x)),
-    "hard_sigmoid": lambda x, a, b: np.clip(a * x + b, 0.0, 1.0),
-    "hard_swish": lambda x, a, b: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
-    "elu": lambda x, a, b: _elu(x, a),
-    "selu": lambda x, a, b: b * _elu(x, a),
-    "celu": lambda x, a, b: np.maximum(x, 0) + np.minimum(a * np.expm1(x / a), 0),
-    "gelu": lambda x, a, b: _gate(x, 0.5 * _erfc(-x / math.sqrt(2.0))),
-    "gelu_tanh": lambda x, a, b: _gate(x, _sigmoid(2.0 * math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3))),
-    "mish": lambda x, a, b: _mish(x),
-    "softplus": lambda x, a, b: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
-    "softsign": lambda x, a, b: _softsign(x),
-    "exp": lambda x, a, b: np.exp(x),
-    "log": lambda x, a, b: np.log(x),
-    "erf": lambda x, a, b: _erf(x),
-    "abs": lambda x, a, b: np.abs(x),
-    "neg": lambda x, a, b: np.negative(x),
-    "sqrt": lambda x, a, b: np.sqrt(x),
-    "reciprocal": lambda x, a, b: 1.0 / x,
-    "sign": lambda x, a, b: np.sign(x),
-    "floor": lambda x, a, b: np.floor(x),
-    "ceil": lambda x, a, b: np.ceil(x),
-    "round": lambda x, a, b: np.rint(x),
-    "thresholded_relu": lambda x, a, b: np.where(x > a, x, 0.0),
-    "square": lambda x, a, b: np.square(x),
-    "pow": lambda x, a, b: np.power(x, np.full_like(x, a)),
-    "affine": lambda x, a, b: a * x + b,
-    "shrink": _shrink,
-    "sin": lambda x, a, b: np.sin(x),
-    "cos": lambda x, a, b: np.cos(x),
-    "tan": lambda x, a, b: np.tan(x),
-    "asin": lambda x, a, b: np.arcsin(x),
-    "acos": lambda x, a, b: np.arccos(x),
-    "atan": lambda x, a, b: np.arctan(x),
-    "sinh": lambda x, a, b: np.sinh(x),
-    "cosh": lambda x, a, b: np.cosh(x),
-    "asinh": lambda x, a, b: np.arcsinh(x),
-    "acosh": lambda x, a, b: np.arccosh(x),
-    "atanh": lambda x, a, b: np.arctanh(x),
-    "whole": lambda x, a, b: np.where(np.isnan(x), 0.0, np.rint(x)),
-}
-"""Activation -> its function of (float64 x, alpha, beta)."""
-
-
-def reference_activation(x: np.ndarray, activation: Activation) -> np.ndarray:
-    """An activation of floats, computed in float64 and rounded to the dtype of x."""
-    with np.errstate(all="ignore"):
-        y = _FUNCTIONS[activation.kind](x.astype(np.float64), activation.alpha, activation.beta)
-        return np.asarray(y, dtype=x.dtype)
-
-
-def check_kind(spec: TensorSpec, kinds: str, operator: str, tensor: str = "X") -> None:
-    """Raise InputError unless the dtype's kind (NumPy's letter) is one of `kinds`."""
-    if kind_of(spec.dtype) not in kinds:
-        names = {"f": "float", "i": "signed", "u": "unsigned", "b": "bool"}
-        raise InputError(
-            "an input of a type that the operator does not take",
-            operator=operator,
-            tensor=tensor,
-            expected=" or ".join(names[k] for k in kinds if k in names),
-            received=str(spec.dtype),
-        )
-
-
-def lower_activation(ctx: Lowering, activation: Activation) -> bool:
-    """The kernel call of a function of input 0 in the layout that it lies in; False unless float32."""
-    spec = ctx.inputs[0]
-    if spec is None or spec.dtype != FLOAT32:
-        return False
-    if ctx.is_planes(0):
-        groups = ctx.grouping(0) or 1
-        ctx.call("activation", [ctx.planes(0, groups=groups)], [ctx.out_planes(groups=groups)], activation=activation)
-    else:
-        ctx.call("activation", [ctx.plain(0)], [ctx.out_plain()], activation=activation)
-    return True
-
+from ..spec import TensorSpec
+from .common import FLOAT32, broadcast_shape, required, scalar, spec_at
+from .elements import check_kind, lower_activation, lower_binary, reference_activation
 
 # ---------------------------------------------------------------- operators
 
@@ -452,8 +338,6 @@ class PRelu(Operator):
             return [np.where(x < 0, x * slope, x)]
 
     def lower(self, ctx: Lowering) -> bool:
-        from .elementwise import lower_binary
-
         x, slope = ctx.inputs
         assert x is not None and slope is not None
         if x.dtype != FLOAT32:
@@ -500,7 +384,7 @@ class Erf(_Erf):  # type: ignore[misc, valid-type]
 
     def reference(self, *inputs: Any) -> list[Any]:
         x = np.asarray(inputs[0])
-        return [_erf(x).astype(x.dtype)]
+        return [reference_activation(x, Activation("erf"))]
 
 
 class _Exact(_Unary):

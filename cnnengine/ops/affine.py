@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ShapeError
-from ..graph import TensorSpec
+from ..operator import ROUNDING, Lowering, Operator
 from ..records import dataclass
-from .base import ROUNDING, Lowering, Operator
+from ..spec import TensorSpec
 from .common import FLOAT32, integers, required
 
 Specs = Sequence[TensorSpec | None]

@@ -11,9 +11,9 @@ import numpy as np
 from .._kernels import function
 from .._kernels.typed import reverse_chunks
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import Dim, TensorSpec
+from ..operator import EXACT, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from .base import EXACT, Lowering, NodeRecord, Operator
+from ..spec import Dim, TensorSpec
 from .common import INT64, dtype_of, kind_of, normal_axis, required
 from .copies import fill, movable
 from .gather import NUMBERS, CumSum
@@ -314,9 +314,7 @@ class EyeLike(Operator):
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> EyeLike:
         code = node.attribute("dtype")
-        return cls(
-            int(node.attribute("k", 0)), None if code is None else dtype_of(code, operator=node.op_type, node=node.name)
-        )
+        return cls(int(node.attribute("k", 0)), None if code is None else dtype_of(code, operator=node.op_type, node=node.name))
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)

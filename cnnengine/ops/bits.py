@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError
-from ..graph import TensorSpec
+from ..operator import EXACT, NodeRecord, Operator
 from ..records import dataclass
-from .base import EXACT, NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import dtype_of, is_small, kind_of, required
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
-from ..graph import TensorSpec
+from ..spec import TensorSpec
 
 FAULTS = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 """What NumPy and Python raise when a reference or a kernel's builder meets values or sizes that nothing checked before."""

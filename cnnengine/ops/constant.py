@@ -10,9 +10,9 @@ import numpy as np
 
 from .._kernels import function
 from ..errors import InputError, ShapeError
-from ..graph import TensorSpec, check_size
+from ..operator import EXACT, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from .base import EXACT, Lowering, NodeRecord, Operator
+from ..spec import TensorSpec, check_size
 from .common import FLOAT32, integers, required, scalar
 from .copies import movable
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
-from ..graph import TensorSpec
+from ..operator import EXACT, ROUNDING, Expansion, NodeRecord, Operator
 from ..records import dataclass
+from ..spec import TensorSpec
 from . import activation, conv, dense, elementwise, norm, pool, retired, sample, shape
-from .base import EXACT, ROUNDING, Expansion, NodeRecord, Operator
 from .common import integers, required, spec_at
 
 Specs = Sequence[TensorSpec | None]

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import CNNEngineError, InputError, ModelError
-from ..graph import Graph, TensorSpec
+from ..graph import Graph
+from ..operator import NodeRecord, Operator
 from ..records import dataclass
-from .base import NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import normal_axis, required, scalar
 
 Specs = Sequence[TensorSpec | None]

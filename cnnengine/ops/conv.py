@@ -13,25 +13,17 @@ from .._kernels.conv import pack_bias, pack_conv, pack_depthwise
 from .._kernels.winograd import FORMS as WINOGRAD_FORMS
 from .._kernels.winograd import depth_as_channels, pack_winograd
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
-from ..graph import TensorSpec
+from ..layout import NO_HALO, Halo, merge_halos
+from ..operator import Activation, Lowering, NodeRecord, Operator
+from ..packing import Panels
 from ..records import dataclass
-from ..runtime.layout import NO_HALO, Halo, merge_halos
-from ..runtime.packing import Panels
+from ..spec import TensorSpec
 from ..window import Window
-from .base import Activation, Lowering, NodeRecord, Operator
+from .elements import activate
 
 FLOAT32 = np.dtype(np.float32)
 Offsets = tuple[int, int, int]
 Pair = tuple[int, int]
-
-
-def activate(y: np.ndarray, activation: Activation | None) -> np.ndarray:
-    """A fused activation, plainly."""
-    if activation is None:
-        return y
-    from .activation import reference_activation
-
-    return reference_activation(y, activation)
 
 
 def _three(values: Sequence[int], fill: int) -> Offsets:

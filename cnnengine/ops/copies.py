@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._kernels import INDEX_CHUNK
-from ..graph import TensorSpec
-from .base import Lowering, Operand
+from ..operator import Lowering, Operand
+from ..spec import TensorSpec
 from .common import FLOAT32, INT64, integers
 
 MAX_AXES = 9

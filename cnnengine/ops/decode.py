@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import EXACT, NodeRecord, Operator
 from ..preprocess import require_pillow
 from ..records import dataclass
-from .base import EXACT, NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import required
 
 FORMATS = ("BMP", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")

@@ -10,9 +10,9 @@ import numpy as np
 
 from .._kernels.conv import pack_bias, pack_conv
 from ..errors import ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import ROUNDING, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from .base import ROUNDING, Lowering, NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import FLOAT32, required
 
 Specs = Sequence[TensorSpec | None]

@@ -9,12 +9,12 @@ import numpy as np
 
 from .._kernels.conv import pack_bias
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import Activation, Lowering, NodeRecord, Operator
+from ..packing import Panels
 from ..records import dataclass
-from ..runtime.packing import Panels
-from .base import Activation, Lowering, NodeRecord, Operator
-from .conv import activate
+from ..spec import TensorSpec
 from .copies import copy
+from .elements import activate
 
 FLOAT32 = np.dtype(np.float32)
 FEW_ROWS = 3

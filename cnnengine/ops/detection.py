@@ -9,9 +9,9 @@ import numpy as np
 
 from .._kernels import function
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import EXACT, NodeRecord, Operator
 from ..records import dataclass
-from .base import EXACT, NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import INT64, required, scalar, spec_at
 
 

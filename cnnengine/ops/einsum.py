@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import Lowering, NodeRecord, Operand, Operator
 from ..records import dataclass
-from .base import Lowering, NodeRecord, Operand, Operator
+from ..spec import TensorSpec
 from .common import FLOAT32, required
 from .copies import copy, short_enough, strides_of
 

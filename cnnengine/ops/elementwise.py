@@ -10,57 +10,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import EXACT, Activation, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from .activation import check_kind, lower_activation, reference_activation
-from .base import EXACT, Activation, Lowering, NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import FLOAT32, broadcast_shape, required
+from .elements import check_kind, lower_activation, lower_binary, reference_activation
 
 BOOL = np.dtype(np.bool_)
 
 
 # ---------------------------------------------------------------- lowering
-
-
-def _fits_planes(shape: tuple[int, ...], out: tuple[int, ...]) -> bool:
-    """Whether the kernel takes a plain operand of this shape with an output in planes of shape `out`."""
-    if len(shape) > len(out):
-        return False
-    full = (1,) * (len(out) - len(shape)) + shape
-    if any(s not in (1, o) for s, o in zip(full, out, strict=True)):
-        return False
-    return math.prod(full[2:]) == 1 or (full[1] == 1 and full[2:] == out[2:])
-
-
-def lower_binary(ctx: Lowering, op: str, activation: Activation | None, b_shape: tuple[int, ...] | None = None) -> bool:
-    """The kernel call of ``activation(a op b)``: in planes where an operand of the output's shape lies there.
-
-    `b_shape` is what the second input counts as where NumPy's rule would align it elsewhere.
-    """
-    a, b = ctx.inputs[:2]
-    if a is None or b is None or a.dtype != FLOAT32 or b.dtype != FLOAT32:
-        return False
-    out = ctx.outputs[0].concrete
-    shapes = (a.concrete, b.concrete if b_shape is None else b_shape)
-    aligned = {} if b_shape in (None, b.concrete) else {"b_shape": b_shape}
-    whole = [s == out for s in shapes]
-    if aligned:
-        whole[1] = False  # its own layout is of another shape
-    if any(w and ctx.is_planes(i) for i, w in enumerate(whole)) and all(
-        w or _fits_planes(s, out) for s, w in zip(shapes, whole, strict=True)
-    ):
-        operands = []
-        # a vector does not fit the unused lanes of groups
-        groups = min(ctx.grouping(0) or 1, ctx.grouping(1) or 1) if all(whole) else 1
-        for index, shape in enumerate(shapes):
-            # one number per channel and image may lie in planes too (squeeze and excitation)
-            vector = len(shape) == len(out) and shape[1:2] == out[1:2] and math.prod(shape[2:]) == 1
-            in_planes = whole[index] or (vector and not (index and aligned) and ctx.is_planes(index))
-            operands.append(ctx.planes(index, groups=groups) if in_planes else ctx.plain(index))
-        ctx.call("binary", operands, [ctx.out_planes(groups=groups)], op=op, activation=activation, **aligned)
-    else:
-        ctx.call("binary", [ctx.plain(0), ctx.plain(1)], [ctx.out_plain()], op=op, activation=activation, **aligned)
-    return True
 
 
 PAIRED = frozenset(

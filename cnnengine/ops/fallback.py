@@ -2,9 +2,10 @@
 
 onnx.reference is right for what ONNX's own suite tests, and silently wrong elsewhere: it passes over attributes and inputs that
 it does not know, in older versions and in newest ones alike. `CHECKED` therefore says for each operator which versions,
-attributes (some for certain values alone), inputs, outputs and element types were found right; `tests/test_fallback_cases.py` has
-a case for each and holds the table against ONNX's schemas. Whatever is not listed is refused when the model is loaded, like an
-operator that nobody knows. Operators with subgraphs are never listed: the nodes inside would run unchecked.
+attributes (some for certain values alone), inputs, outputs and element types were found right;
+`tests/ops/test_fallback_cases.py` has a case for each and holds the table against ONNX's schemas. Whatever is not listed is
+refused when the model is loaded, like an operator that nobody knows. Operators with subgraphs are never listed: the nodes
+inside would run unchecked.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..errors import CNNEngineError, InputError, ModelError, UnsupportedOperatorError
-from ..graph import TensorSpec
-from .base import Operator
+from ..operator import Operator
+from ..spec import TensorSpec
 from .common import code_of, known_dtype
 
 if TYPE_CHECKING:

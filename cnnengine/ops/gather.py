@@ -10,10 +10,10 @@ import numpy as np
 
 from .._kernels import function
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import Dim, TensorSpec, check_size
+from ..operator import EXACT, ROUNDING, Lowering, NodeRecord, Operand, Operator
 from ..records import dataclass
+from ..spec import Dim, TensorSpec, check_size
 from . import immediate
-from .base import EXACT, ROUNDING, Lowering, NodeRecord, Operand, Operator
 from .common import INT64, normal_axis, required, scalar, spec_at
 from .copies import MAX_AXES, copy, movable, offsets, strides_of
 

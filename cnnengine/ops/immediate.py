@@ -10,7 +10,7 @@ import numpy as np
 
 from .._kernels import INDEX_CHUNK, kernel
 from ..errors import InputError
-from ..runtime.layout import View
+from ..layout import View
 from .common import INT64
 
 

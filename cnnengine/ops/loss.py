@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import NodeRecord, Operator
 from ..records import dataclass
-from .base import NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import required, spec_at
 
 Specs = Sequence[TensorSpec | None]

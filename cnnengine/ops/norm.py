@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import Activation, Expansion, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from .base import Activation, Expansion, Lowering, NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import broadcast_shape
-from .conv import activate
+from .elements import activate
 from .reduce import reducible
 
 FLOAT32 = np.dtype(np.float32)

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import EXACT, Lowering, NodeRecord, Operator
 from ..records import dataclass
+from ..spec import TensorSpec
 from ..window import Window
-from .base import EXACT, Lowering, NodeRecord, Operator
 
 FLOAT32 = np.dtype(np.float32)
 INT64 = np.dtype(np.int64)

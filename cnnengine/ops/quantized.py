@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import EXACT, Activation, Lowering, NodeRecord, Operand, Operator
 from ..records import dataclass
-from .base import EXACT, Activation, Lowering, NodeRecord, Operand, Operator
+from ..spec import TensorSpec
 from .common import FLOAT32, dtype_of, is_small, kind_of, normal_axis, required, spec_at
 from .conv import Conv
 from .dense import MatMul

@@ -8,17 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels.recurrent import (
-    chunks_of,
-    pack_input_bias,
-    pack_input_weights,
-    pack_state_weights,
-    padded_size,
-)
+from .._kernels.recurrent import chunks_of, pack_input_bias, pack_input_weights, pack_state_weights, padded_size
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import Activation, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from .base import Activation, Lowering, NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import kind_of
 
 FLOAT32 = np.dtype(np.float32)

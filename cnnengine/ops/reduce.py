@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError
-from ..graph import TensorSpec
+from ..operator import EXACT, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from .activation import check_kind
-from .base import EXACT, Lowering, NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import FLOAT32, INT64, integers, normal_axes, normal_axis, required, spec_at
 from .copies import movable
+from .elements import check_kind
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import ROUNDING, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from .base import ROUNDING, Lowering, NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import FLOAT32, integers, normal_axes, required, spec_at
 
 PRODUCT_LIMIT = 1 << 20

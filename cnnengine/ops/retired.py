@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import EXACT, Expansion, Lowering, NodeRecord, Operator
 from ..records import dataclass
+from ..spec import TensorSpec
 from . import activation
-from .base import EXACT, Expansion, Lowering, NodeRecord, Operator
 from .common import required
 from .copies import copy, movable, short_enough, strides_of
 from .norm import BatchNormalization

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..graph import TensorSpec
+from ..operator import EXACT, NodeRecord, Operator
 from ..records import dataclass
-from .base import EXACT, NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import FLOAT32, dtype_of, integers, normal_axis, required, scalar, spec_at
 from .shape import Slice
 

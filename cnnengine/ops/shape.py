@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
-from ..graph import Dim, TensorSpec
+from ..operator import EXACT, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from .base import EXACT, Lowering, NodeRecord, Operator
+from ..spec import Dim, TensorSpec
 from .common import (
     INT64,
     broadcast_shape,

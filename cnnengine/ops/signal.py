@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ShapeError
-from ..graph import TensorSpec
+from ..operator import NodeRecord, Operator
 from ..records import dataclass
-from .activation import check_kind
-from .base import NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import normal_axis, required, scalar, spec_at
+from .elements import check_kind
 
 Specs = Sequence[TensorSpec | None]
 

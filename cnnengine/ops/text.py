@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
-from ..graph import TensorSpec
+from ..operator import EXACT, NodeRecord, Operator
 from ..records import dataclass
-from .base import EXACT, NodeRecord, Operator
+from ..spec import TensorSpec
 from .common import INT64, broadcast_shape, required
 
 TEXT = np.dtype(object)

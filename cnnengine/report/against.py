@@ -16,8 +16,8 @@ import numpy as np
 
 from ..errors import CNNEngineError, InputError
 from ..graph import Graph, Node
-from ..lowering.program import run_host
 from ..model import Model
+from ..plan.program import run_host
 
 if TYPE_CHECKING:
     import onnx

@@ -20,10 +20,10 @@ from .._kernels import dispatch
 from ..arguments import number
 from ..errors import CNNEngineError, InputError, ModelNotFoundError, UnsupportedOperatorError
 from ..graph import Node
-from ..lowering import Layer, Segment
 from ..model import Model
+from ..plan import Layer, Segment
+from ..plan.plan import HostStep
 from ..runtime.blas import limited
-from ..runtime.plan import HostStep
 from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
 from . import hints

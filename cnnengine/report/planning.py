@@ -9,8 +9,8 @@ import numpy as np
 
 from ..arguments import extents, mapping
 from ..errors import InputError
-from ..lowering import Segment
 from ..model import Model
+from ..plan import Segment
 from ..runtime.runner import Workspace
 
 Shapes = Mapping[str, Sequence[int]]

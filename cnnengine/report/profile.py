@@ -21,10 +21,10 @@ import numpy as np
 from .. import arguments
 from .._kernels import dispatch
 from ..errors import InputError
+from ..layout import aligned_empty
 from ..model import Model
+from ..plan.plan import HostStep
 from ..runtime.blas import limited
-from ..runtime.layout import aligned_empty
-from ..runtime.plan import HostStep
 from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
 from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes, segments

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..graph import Node
-from ..lowering import Layer, Segment
 from ..model import Model
-from ..ops.base import Activation, Operator
+from ..operator import Activation, Operator
 from ..ops.conv import ConvChain
+from ..plan import Layer, Segment
 from ..runtime.runner import Workspace
 from .planning import Shapes, random_feeds, resolve_shapes, segments
 

@@ -11,9 +11,9 @@ from oracle import ROUNDING, assert_close, assert_same_bits
 
 import cnnengine.functional as F
 from cnnengine.errors import InputError, ShapeError
-from cnnengine.graph import TensorSpec
+from cnnengine.operator import NodeRecord
 from cnnengine.ops import recurrent as ops
-from cnnengine.ops.base import NodeRecord
+from cnnengine.spec import TensorSpec
 
 from .common import both, normal, refused
 

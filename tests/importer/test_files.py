@@ -47,9 +47,9 @@ CHANGED = """
     import numpy as np
     import cnnengine
     from cnnengine.importer import functions, graphs, reader
-    from cnnengine.lowering import program
+    from cnnengine.plan import program
     from cnnengine.runtime import emit
-    import cnnengine.importer, cnnengine.passes
+    import cnnengine.importer, cnnengine.rewrites
 
     path, victim, stage, how, threads = sys.argv[1:]
     left = [1]
@@ -89,7 +89,7 @@ CHANGED = """
         elif stage == "import":
             before(cnnengine.importer, "import_model")
         elif stage == "passes":
-            before(cnnengine.passes, "simplify")
+            before(cnnengine.rewrites, "simplify")
         elif stage == "lowering":
             before(program.Program, "_lower_node")
         elif stage == "packing":

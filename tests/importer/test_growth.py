@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 import cnnengine
 from cnnengine.errors import CNNEngineError, ModelError
 from cnnengine.importer import functions, import_model, open_model
-from cnnengine.passes import simplify
+from cnnengine.rewrites import simplify
 
 GROWTH = 8.0
 TRIES = 6

@@ -26,7 +26,7 @@ from cnnengine.importer import import_model, open_model, read, wire
 from cnnengine.importer.graphs import _told
 from cnnengine.importer.reader import MAPPED
 from cnnengine.importer.schemas import OPSET, SCHEMAS
-from cnnengine.runtime.layout import is_mapped
+from cnnengine.layout import is_mapped
 
 
 def dense_model(weight: TensorProto, shape: tuple[int, ...]) -> onnx.ModelProto:

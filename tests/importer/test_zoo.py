@@ -9,7 +9,7 @@ import pytest
 
 from cnnengine.importer import import_model, read
 from cnnengine.importer.reader import _all_tensors, tensor_bytes
-from cnnengine.passes import simplify
+from cnnengine.rewrites import simplify
 
 FOLDER = Path(os.environ.get("CNNENGINE_ZOO") or Path(__file__).parent.parent / "zoo")
 FILES = sorted(FOLDER.glob("*.onnx"))

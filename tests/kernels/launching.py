@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnengine._kernels import kernel
 from cnnengine._kernels.dispatch import lanes
-from cnnengine.runtime.layout import NO_HALO, View, aligned_empty
+from cnnengine.layout import NO_HALO, View, aligned_empty
 
 
 def pixels(view: View, data: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnengine._kernels import kernel
-from cnnengine.runtime.layout import View, aligned_copy, aligned_empty
+from cnnengine.layout import View, aligned_copy, aligned_empty
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

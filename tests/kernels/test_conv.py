@@ -13,8 +13,8 @@ from oracle import ROUNDING, assert_close, assert_same_bits
 
 from cnnengine._kernels import conv as kernels
 from cnnengine._kernels import dispatch, kernel
-from cnnengine.ops.base import Activation
-from cnnengine.runtime.layout import NO_HALO, View, aligned_copy, aligned_empty, merge_halos, spatial3
+from cnnengine.layout import NO_HALO, View, aligned_copy, aligned_empty, merge_halos, spatial3
+from cnnengine.operator import Activation
 
 from .launching import blocked, pixels, run, unblocked
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from oracle import ROUNDING, assert_close, assert_same_bits
 
 from cnnengine._kernels import kernel
-from cnnengine.ops.base import Activation
-from cnnengine.runtime.layout import View
+from cnnengine.layout import View
+from cnnengine.operator import Activation
 
 from .launching import run
 

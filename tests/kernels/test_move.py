@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cnnengine._kernels import kernel
 from cnnengine._kernels.dispatch import lanes
-from cnnengine.runtime.layout import View, aligned_copy, aligned_empty
+from cnnengine.layout import View, aligned_copy, aligned_empty
 
 RNG = np.random.default_rng(20261122)
 HALOS = [((0, 0), (0, 0), (0, 0)), ((0, 0), (1, 1), (1, 1)), ((1, 0), (0, 2), (3, 1))]

@@ -9,9 +9,9 @@ import oracle
 import pytest
 from oracle import ROUNDING, assert_close
 
-from cnnengine.graph import TensorSpec
+from cnnengine.operator import Activation, NodeRecord
 from cnnengine.ops import norm as ops
-from cnnengine.ops.base import Activation, NodeRecord
+from cnnengine.spec import TensorSpec
 
 from .launching import run
 

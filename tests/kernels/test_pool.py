@@ -9,8 +9,8 @@ import oracle
 import pytest
 from oracle import EXACT, ROUNDING, assert_close, assert_same_bits
 
-from cnnengine.graph import TensorSpec
 from cnnengine.ops import pool as ops
+from cnnengine.spec import TensorSpec
 
 from .launching import run
 

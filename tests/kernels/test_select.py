@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnengine._kernels import INDEX_CHUNK, function, kernel
-from cnnengine.runtime.layout import View
+from cnnengine.layout import View
 
 RNG = np.random.default_rng(22112026)
 I64 = np.dtype(np.int64)

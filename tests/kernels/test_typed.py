@@ -7,7 +7,7 @@ import pytest
 
 from cnnengine._kernels import function, kernel
 from cnnengine._kernels.typed import BITS, COMPARISONS, PAIRS, PRODUCT_TYPES, TYPES, reverse_chunks
-from cnnengine.runtime.layout import View
+from cnnengine.layout import View
 
 from .test_select import run
 

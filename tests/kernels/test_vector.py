@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cnnengine._kernels import ACTIVATIONS, dispatch, kernel
-from cnnengine.ops.base import Activation
-from cnnengine.runtime.layout import NO_HALO, Halo, View, aligned_empty
+from cnnengine.layout import NO_HALO, Halo, View, aligned_empty
+from cnnengine.operator import Activation
 
 INF = math.inf
 erf = np.frompyfunc(math.erf, 1, 1)

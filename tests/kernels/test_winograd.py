@@ -10,8 +10,8 @@ from oracle import assert_same_bits
 from cnnengine._kernels import conv as kernels
 from cnnengine._kernels import dispatch, kernel
 from cnnengine._kernels import winograd as winograd_kernel
-from cnnengine.ops.base import Activation
-from cnnengine.runtime.layout import NO_HALO, View, aligned_empty, merge_halos
+from cnnengine.layout import NO_HALO, View, aligned_empty, merge_halos
+from cnnengine.operator import Activation
 
 from .launching import blocked, unblocked
 

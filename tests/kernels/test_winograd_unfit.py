@@ -11,7 +11,7 @@ from oracle import assert_same_bits
 
 from cnnengine._kernels import dispatch
 from cnnengine._kernels.winograd import FORMS, pack_winograd
-from cnnengine.ops.base import Activation
+from cnnengine.operator import Activation
 
 from .test_winograd import data, winograd
 

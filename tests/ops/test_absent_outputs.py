@@ -19,9 +19,9 @@ from cnnengine._kernels import dispatch
 from cnnengine.errors import InputError
 from cnnengine.importer.graphs import import_model
 from cnnengine.importer.reader import open_model
-from cnnengine.lowering.program import run_host
-from cnnengine.passes import simplify
-from cnnengine.runtime.eager import by_kernels
+from cnnengine.plan.eager import by_kernels
+from cnnengine.plan.program import run_host
+from cnnengine.rewrites import simplify
 from cnnengine.runtime.runner import fill_arenas
 
 RNG = np.random.default_rng(15)

@@ -10,7 +10,7 @@ import pytest
 from cnnengine.ops.norm import LpNormalization, MeanVarianceNormalization
 from cnnengine.ops.reduce import ArgMax, ArgMin
 from cnnengine.ops.resize import Resize
-from cnnengine.runtime.eager import by_kernels
+from cnnengine.plan.eager import by_kernels
 
 X = np.random.default_rng(9).standard_normal((2, 5, 7, 9)).astype(np.float32)
 

@@ -15,7 +15,7 @@ from cnnengine.errors import InputError
 from cnnengine.ops.affine import AffineGrid
 from cnnengine.ops.resize import COORDINATES, ROUNDINGS, Resize
 from cnnengine.ops.sample import GridSample, RoiAlign
-from cnnengine.runtime.eager import run_operator
+from cnnengine.plan.eager import run_operator
 
 F = np.float32
 LARGEST = 64

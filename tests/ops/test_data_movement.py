@@ -12,10 +12,10 @@ import pytest
 from onnx import numpy_helper
 
 from cnnengine.errors import CNNEngineError, InputError, ModelError, ShapeError, UnsupportedOperatorError
-from cnnengine.graph import TensorSpec
 from cnnengine.importer.attributes import value_of
+from cnnengine.operator import NodeRecord, Operator
 from cnnengine.ops import INDEX, lookup
-from cnnengine.ops.base import NodeRecord, Operator
+from cnnengine.spec import TensorSpec
 
 MODULES = ("shape", "gather", "constant", "sequence", "arrange")
 OPERATORS = sorted(op for op, module in INDEX.items() if module in MODULES)

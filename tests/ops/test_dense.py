@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
+from cnnengine.operator import NodeRecord
 from cnnengine.ops import lookup
-from cnnengine.ops.base import NodeRecord
 
 RNG = np.random.default_rng(11)
 

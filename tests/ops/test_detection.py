@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cnnengine.errors import InputError, ModelError, ShapeError
-from cnnengine.graph import TensorSpec
-from cnnengine.ops.base import NodeRecord
+from cnnengine.operator import NodeRecord
 from cnnengine.ops.detection import NonMaxSuppression
+from cnnengine.spec import TensorSpec
 
 I64 = np.int64
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cnnengine.errors import InputError, ModelError, ShapeError
-from cnnengine.graph import TensorSpec
-from cnnengine.ops.base import NodeRecord
+from cnnengine.operator import NodeRecord
 from cnnengine.ops.einsum import Einsum, terms_of
-from cnnengine.runtime.eager import by_kernels
+from cnnengine.plan.eager import by_kernels
+from cnnengine.spec import TensorSpec
 
 EXTENTS = dict(zip("abcdefgh", (2, 3, 4, 5, 1, 2, 7, 3), strict=True))
 

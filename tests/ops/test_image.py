@@ -20,7 +20,7 @@ from cnnengine.ops.columns import Col2Im
 from cnnengine.ops.deform import DeformConv
 from cnnengine.ops.resize import Resize
 from cnnengine.ops.sample import GridSample, RoiAlign
-from cnnengine.runtime.eager import by_kernels
+from cnnengine.plan.eager import by_kernels
 from cnnengine.runtime.runner import fill_arenas
 
 F = np.float32

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cnnengine.errors import InputError, ModelError, ShapeError
-from cnnengine.graph import TensorSpec
-from cnnengine.ops.base import NodeRecord
+from cnnengine.operator import NodeRecord
 from cnnengine.ops.loss import NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss
+from cnnengine.spec import TensorSpec
 
 
 def slow(log_prob: np.ndarray, target: np.ndarray, weight: np.ndarray | None, reduction: str, ignore: int | None) -> np.ndarray:

@@ -10,10 +10,10 @@ import pytest
 
 from cnnengine._kernels import kernel
 from cnnengine._kernels.dispatch import lanes
-from cnnengine.graph import TensorSpec
+from cnnengine.layout import NO_HALO, View, aligned_copy, aligned_empty
+from cnnengine.operator import NodeRecord
 from cnnengine.ops import lookup
-from cnnengine.ops.base import NodeRecord
-from cnnengine.runtime.layout import NO_HALO, View, aligned_copy, aligned_empty
+from cnnengine.spec import TensorSpec
 
 RNG = np.random.default_rng(7)
 HALO = ((0, 0), (1, 1), (2, 1))

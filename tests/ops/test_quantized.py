@@ -9,9 +9,9 @@ from onnx import helper, numpy_helper
 
 import cnnengine
 from cnnengine.errors import InputError, ShapeError
-from cnnengine.graph import TensorSpec
-from cnnengine.ops.base import NodeRecord
+from cnnengine.operator import NodeRecord
 from cnnengine.ops.quantized import ConvInteger, DequantizeLinear, MatMulInteger, QLinearConv, QLinearMatMul, QuantizeLinear
+from cnnengine.spec import TensorSpec
 
 X = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 6)).astype(np.uint8)
 W = np.random.default_rng(1).integers(-128, 128, (6, 2, 3, 2)).astype(np.int8)

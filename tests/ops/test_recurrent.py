@@ -14,8 +14,8 @@ from oracle import ROUNDING, assert_close
 
 import cnnengine
 from cnnengine.errors import CNNEngineError, InputError, ModelError, ShapeError
+from cnnengine.operator import NodeRecord
 from cnnengine.ops import recurrent as ops
-from cnnengine.ops.base import NodeRecord
 from cnnengine.runtime.runner import fill_arenas
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

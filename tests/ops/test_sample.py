@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 import cnnengine
 from cnnengine import InputError, ShapeError
 from cnnengine.ops.sample import GridSample, RoiAlign
-from cnnengine.runtime.eager import run_operator
+from cnnengine.plan.eager import run_operator
 from cnnengine.runtime.runner import fill_arenas
 
 F = np.float32

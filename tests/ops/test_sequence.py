@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnengine.errors import InputError
-from cnnengine.graph import Graph, Node, TensorSpec
+from cnnengine.graph import Graph, Node
 from cnnengine.ops.control import SequenceMap
 from cnnengine.ops.elementwise import Add
 from cnnengine.ops.sequence import (
@@ -17,6 +17,7 @@ from cnnengine.ops.sequence import (
     SequenceErase,
     SequenceInsert,
 )
+from cnnengine.spec import TensorSpec
 
 A, B, C = (np.full(n, n, np.float32) for n in (1, 2, 3))
 F32 = np.dtype(np.float32)

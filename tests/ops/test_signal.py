@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cnnengine.errors import InputError, ShapeError
-from cnnengine.graph import TensorSpec
 from cnnengine.ops.signal import DFT, STFT
+from cnnengine.spec import TensorSpec
 
 
 def dft(x: np.ndarray, axis: int, sign: int) -> np.ndarray:

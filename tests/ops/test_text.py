@@ -112,8 +112,8 @@ def test_refused(op_type: str, inputs: list[np.ndarray], attributes: dict[str, A
 
 
 def test_numbers_are_no_texts() -> None:
-    from cnnengine.graph import TensorSpec
     from cnnengine.ops.text import StringSplit
+    from cnnengine.spec import TensorSpec
 
     with pytest.raises(InputError, match=r"StringSplit.*texts"):
         StringSplit().infer([TensorSpec.of(np.zeros(3))])

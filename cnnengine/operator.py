@@ -1,0 +1,368 @@
+"""What an operator is: typed attributes, a shape rule, a plain reference, and its lowering.
+
+An operator's file holds the whole operator. Adding one costs one file, one case file and one line in the index.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from .errors import InputError, ModelError, UnsupportedOperatorError
+from .layout import NO_HALO, Halo
+from .records import fields_of
+from .spec import TensorSpec
+
+EXACT = "exact"
+"""Tolerance class of operators that move or select values: outputs equal the reference bit for bit."""
+ROUNDING = "rounding"
+"""Tolerance class of operators that compute: outputs differ from the reference by rounding errors."""
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """One node as the file has it, free of protobufs: what `Operator.from_onnx` reads.
+
+    Attributes
+    ----------
+    op_type, domain, name : str
+    version : int
+        The operator's own version (`since_version`) under the model's opset import.
+    attributes : dict
+        Python values: int, float, str, lists of them, ndarray for tensors, `Graph` for subgraphs.
+    inputs, outputs : tuple of str
+    """
+
+    op_type: str
+    domain: str
+    version: int
+    attributes: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    name: str = ""
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        return self.attributes.get(name, default)
+
+
+class Expansion:
+    """The nodes that stand for one node of a file, as `Operator.spell_out` writes them.
+
+    Attributes
+    ----------
+    record : NodeRecord
+        The file's node.
+    nodes : list of (operator, inputs, outputs, name)
+    constants : dict
+    dropped : tuple of str
+        Outputs of the file's node that nothing makes: a model that reads one is refused, with `reason`.
+    reason : str
+    """
+
+    def __init__(self, record: NodeRecord, unique: Callable[[str], str]) -> None:
+        self.record = record
+        self.nodes: list[tuple[Operator, tuple[str, ...], tuple[str, ...], str]] = []
+        self.constants: dict[str, np.ndarray] = {}
+        self.dropped: tuple[str, ...] = ()
+        self.reason = ""
+        self._unique = unique
+
+    def input(self, index: int) -> str:
+        """The name of an input of the file's node, empty where it is absent."""
+        return self.record.inputs[index] if index < len(self.record.inputs) else ""
+
+    def output(self, index: int = 0) -> str:
+        """The name of an output of the file's node, empty where it is absent."""
+        return self.record.outputs[index] if index < len(self.record.outputs) else ""
+
+    def add(self, op: Operator, *inputs: str, outputs: tuple[str, ...] = ()) -> str:
+        """A node; its first output's name, which is a new one unless `outputs` names them."""
+        outputs = outputs or (self._unique(f"{self.record.name}/{op.op_type}"),)
+        name = self.record.name if not self.nodes else f"{self.record.name}/{op.op_type}"
+        while inputs and not inputs[-1]:
+            inputs = inputs[:-1]
+        self.nodes.append((op, inputs, outputs, name))
+        return outputs[0]
+
+    def constant(self, value: np.ndarray) -> str:
+        name = self._unique(f"{self.record.name}/constant")
+        self.constants[name] = value
+        return name
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation fused into the store of a kernel: ``clip`` (alpha = low, beta = high) or another by name."""
+
+    kind: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+
+class Operand(Protocol):
+    """A buffer that kernel calls name; opaque to operators."""
+
+    def reshaped(self, shape: tuple[int, ...]) -> Operand:
+        """The same plain buffer under another shape of as many elements."""
+        ...
+
+
+class Lowering(Protocol):
+    """What `Operator.lower` may ask for and say; one per node, at concrete shapes.
+
+    Reorders between layouts are inserted as needed; a value is reordered at most once per layout.
+    """
+
+    lanes: int
+    """Channels of one plane on the chosen instruction set."""
+    winograd: bool | tuple[int, int] | None
+    """Whether a convolution may use Winograd's algorithm; or the output pixels of a tile that a plan chose."""
+    keeps: bool
+    """Whether what `pack` makes serves more than one run: a single layer called as a function packs at each call."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec | None, ...]:
+        """Concrete specs of the inputs, None where absent."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Concrete specs of the outputs."""
+        ...
+
+    def const(self, index: int) -> np.ndarray | None:
+        """The value of input `index` when it is known, else None."""
+        ...
+
+    def is_planes(self, index: int) -> bool:
+        """Whether input `index` is at hand in planes of `lanes` channels, in groups or not."""
+        ...
+
+    def grouping(self, index: int) -> int | None:
+        """The groups of the planes in which input `index` is at hand (one, where there is a choice), else None."""
+        ...
+
+    def plain(self, index: int) -> Operand:
+        """Input `index`, plain."""
+        ...
+
+    def planes(self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1) -> Operand:
+        """Input `index` (float32, rank 2 to 5) in planes, with at least this halo of zeros."""
+        ...
+
+    def wants(self, index: int = 0) -> bool:
+        """Whether output `index` is asked for at all."""
+        ...
+
+    def out_plain(self, index: int = 0) -> Operand:
+        """Output `index`, to be written plain."""
+        ...
+
+    def out_planes(self, index: int = 0, *, groups: int = 1) -> Operand:
+        """Output `index`, to be written in planes of `lanes` channels; its writer must write the halo."""
+        ...
+
+    def alias(self, output: int = 0, input: int = 0) -> None:
+        """Output is the input's buffer, plain, under another shape."""
+        ...
+
+    def same(self, output: int = 0, input: int = 0) -> None:
+        """Output is the input's value as it is, in whatever layout (Identity, Dropout)."""
+        ...
+
+    def pack(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> Operand:
+        """A packed constant, made once per model and `key` (include the constants' names: `name(i)`, and the format)."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Name of input `index`, for keys of `pack`."""
+        ...
+
+    def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> Operand:
+        """A plain intermediate buffer."""
+        ...
+
+    def temp_planes(self, shape: tuple[int, ...]) -> Operand:
+        """A float32 intermediate buffer in planes of `lanes` channels, one group; its writer must write the halo."""
+        ...
+
+    def faults(self, n: int) -> Operand:
+        """Words of int64 in which `n` chunks report an index outside of its axis: (whether, the index, the axis) each.
+
+        The run raises an InputError that names the node where one is set.
+        """
+        ...
+
+    def call(self, kernel: str, inputs: Sequence[Operand | None], outputs: Sequence[Operand], /, **params: Any) -> None:
+        """Add a kernel call; its builder gets the final views of the operands and `params`."""
+        ...
+
+
+Infer = Callable[[Any, Sequence[TensorSpec | None]], list[TensorSpec]]
+Reference = Callable[..., list[Any]]
+
+
+def _wide_of(dtype: np.dtype) -> np.dtype:
+    """What a type of ml_dtypes is computed in: each holds all of its values exactly."""
+    return np.dtype({"i": np.int8, "u": np.uint8}.get(dtype.name[0], np.float32))
+
+
+def _small_of(op: Any, dtypes: Sequence[np.dtype]) -> np.dtype | None:
+    """The type of ml_dtypes that results are rounded to: that of the first input that is no bool and no integer of NumPy's.
+
+    Raises
+    ------
+    InputError
+        That input is of another type, and one after it is small.
+    """
+    if not op.widens or all(d.isbuiltin != 2 for d in dtypes):
+        return None
+    typed = [d for d in dtypes if d.isbuiltin == 2 or d.kind not in "biu"]
+    if typed[0].isbuiltin == 2:
+        return typed[0]
+    if op.mixes:
+        return None
+    other = next(d for d in typed if d.isbuiltin == 2)
+    raise InputError("inputs of different types", operator=op.op_type, expected=typed[0], received=other)
+
+
+def _widening_infer(infer: Infer) -> Infer:
+    @functools.wraps(infer)
+    def widened(self: Any, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        for spec in inputs:
+            if spec is not None and spec.dtype.isbuiltin == 2:
+                break
+        else:
+            return infer(self, inputs)  # nearly always
+        small = _small_of(self, [s.dtype for s in inputs if s is not None])
+        if small is None:
+            return infer(self, inputs)
+        specs = [
+            s
+            if s is None or s.dtype.isbuiltin != 2
+            else TensorSpec(_wide_of(s.dtype), s.shape, None if s.value is None else s.value.astype(_wide_of(s.dtype)))
+            for s in inputs
+        ]
+        return [
+            TensorSpec(small, s.shape, None if s.value is None else s.value.astype(small)) if s.dtype == _wide_of(small) else s
+            for s in infer(self, specs)
+        ]
+
+    return widened
+
+
+def _widening_reference(reference: Reference) -> Reference:
+    @functools.wraps(reference)
+    def widened(self: Any, *inputs: Any) -> list[Any]:
+        small = _small_of(self, [x.dtype for x in inputs if isinstance(x, np.ndarray)])
+        if small is None:
+            return reference(self, *inputs)
+        wide = [x.astype(_wide_of(x.dtype)) if isinstance(x, np.ndarray) and x.dtype.isbuiltin == 2 else x for x in inputs]
+        return [
+            np.asarray(y).astype(small) if isinstance(y, np.ndarray | np.generic) and y.dtype == _wide_of(small) else y
+            for y in reference(self, *wide)
+        ]
+
+    return widened
+
+
+class Operator:
+    """Base of all operators: subclasses are frozen dataclasses whose fields are the typed attributes.
+
+    Class attributes
+    ----------------
+    op_type, domain : str
+        The ONNX operator.
+    min_version : int
+        The oldest version of the operator that `from_onnx` understands.
+    tolerance : str
+        EXACT or ROUNDING, used by the tests.
+    widens : bool
+        Whether bfloat16, the 8-bit and 4-bit floats are computed in float32 (4-bit and 2-bit integers in 8 bits) and what
+        comes out in that dtype is rounded back, around `infer` and `reference`. Not for operators about dtypes themselves.
+    mixes : bool
+        Whether inputs may be of several floating-point types.
+    growth : int
+        How many times the bytes of its inputs a result may have to be computed while a model is loaded: a small file must not
+        become a huge model. More where all of the result is in the file in a packed form.
+    waits : bool
+        Whether it is never computed while a model is loaded: it may run for as long as a number in the file says, or it hands
+        bytes of the file to a library of decoders.
+    """
+
+    op_type: ClassVar[str] = ""
+    domain: ClassVar[str] = ""
+    min_version: ClassVar[int] = 1
+    tolerance: ClassVar[str] = ROUNDING
+    widens: ClassVar[bool] = True
+    mixes: ClassVar[bool] = False
+    growth: ClassVar[int] = 4
+    waits: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "infer" in cls.__dict__:
+            cls.infer = _widening_infer(cls.__dict__["infer"])  # type: ignore[method-assign,assignment]
+        if "reference" in cls.__dict__:
+            cls.reference = _widening_reference(cls.__dict__["reference"])  # type: ignore[method-assign]
+
+    @classmethod
+    def from_onnx(cls, node: NodeRecord) -> Operator:
+        """Build from a file's node. The default fills each field from the attribute of the same name.
+
+        Raises
+        ------
+        ModelError
+            An attribute is missing, unknown or of the wrong type.
+        UnsupportedOperatorError
+            A version or attribute value that is valid ONNX but not supported.
+        """
+        kwargs: dict[str, Any] = {}
+        own: Any = cls
+        for name, f in fields_of(own).items():
+            if name in node.attributes:
+                value = node.attributes[name]
+                kwargs[name] = tuple(value) if isinstance(value, list) else value
+            elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+                raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected=name)
+        return cls(**kwargs)
+
+    @classmethod
+    def spell_out(cls, into: Expansion) -> bool:
+        """Write a file's node as nodes of other operators, so that passes see those; False where `from_onnx` makes the node.
+
+        Raises as `from_onnx` does.
+        """
+        return False
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        """Specs of the outputs from fully known input shapes; raises ShapeError or InputError where they do not fit.
+
+        Where an output's value follows from shapes or known values, its spec carries it. An extent that depends on data
+        is None.
+        """
+        raise NotImplementedError
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        """The outputs computed plainly with NumPy; slow is fine, right is required."""
+        raise UnsupportedOperatorError("has no reference", operator=self.op_type)
+
+    def immediate(self, *inputs: Any) -> list[Any] | None:
+        """The outputs by a compiled function at once, for operators whose output's extents depend on data.
+
+        None where there is none for these inputs (C-contiguous arrays, None where absent).
+        """
+        return None
+
+    def lower(self, ctx: Lowering) -> bool:
+        """Add the kernel calls of this node; returns False where it cannot (then it runs on the host by `reference`)."""
+        return False
+
+    def captures(self) -> tuple[str, ...]:
+        """Names of outer values that subgraphs of this operator read."""
+        return ()

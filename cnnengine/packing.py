@@ -1,0 +1,114 @@
+"""How constants are made that can be made in parts: by several threads, and giving a file's pages back in between."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ._kernels.conv import pack_conv, pack_panels
+from .layout import aligned_empty, is_mapped
+from .weights import Computed, cut
+
+PART = 2 << 20
+"""Bytes of a constant that are made at a time: so much of a file and of products with a scale is held beside what is packed."""
+
+
+class Scratch:
+    """Memory of one thread that packs, used again from part to part: fresh memory costs as much as what is done with it."""
+
+    def __init__(self) -> None:
+        self._held = np.empty(0, np.float32)
+
+    def floats(self, n: int) -> np.ndarray:
+        """So many floats, good until the next call."""
+        if self._held.size < n:
+            self._held = np.empty(n, np.float32)
+        return self._held[:n]
+
+
+Jobs = list[Callable[[Scratch], int]]
+"""Each makes a part and tells its bytes; in any order, and side by side."""
+
+
+class Copy:
+    """Makes a constant as it is, in memory that a run may read: a copy of what lies in a file."""
+
+    def __init__(self, source: np.ndarray) -> None:
+        self.source = source
+
+    def __call__(self) -> np.ndarray:
+        found = self.parts()
+        if found is None:
+            return self.source
+        for job in found[1]:
+            job(Scratch())
+        return found[0]
+
+    def parts(self) -> tuple[np.ndarray, Jobs] | None:
+        """Memory for the values, flat, and what fills it; None where there is nothing to copy."""
+        if not is_mapped(self.source):
+            return None
+        made = aligned_empty(self.source.size, self.source.dtype.newbyteorder("="))
+        flat, step = self.source.reshape(-1), max(PART // max(self.source.itemsize, 1), 1)
+
+        def fill(start: int) -> int:
+            part = made[start : start + step]
+            part[...] = flat[start : start + step]
+            return part.nbytes
+
+        return made, [lambda _, start=start: fill(start) for start in range(0, flat.size, step)]  # type: ignore[misc]
+
+
+class Panels:
+    """Packs weights (O, C / groups, taps...) as `pack_conv` does; what the parts make has the bits of the whole.
+
+    Parameters
+    ----------
+    weights : ndarray of float32 or Computed
+    channels : int
+        Channels of one input plane.
+    groups : int
+    transposed : bool
+        Whether the weights are (C, O), a matrix.
+    factor : float
+        Multiplies the weights, in float32.
+    """
+
+    def __init__(
+        self, weights: np.ndarray | Computed, channels: int, groups: int = 1, *, transposed: bool = False, factor: float = 1.0
+    ) -> None:
+        self.weights, self.channels, self.groups = weights, channels, groups
+        self.transposed, self.factor = transposed, np.float32(factor)
+
+    def _rows(self, start: int, end: int, scratch: Scratch) -> np.ndarray:
+        """The weights of some outputs."""
+        part = cut(self.weights, 1 if self.transposed else 0, start, end)
+        found = part.made(scratch.floats) if isinstance(part, Computed) else part
+        if self.transposed:
+            found = found.T
+        if found.ndim == 2:
+            found = found[:, :, None]
+        return found if self.factor == 1 else found * self.factor
+
+    def __call__(self) -> np.ndarray:
+        whole = self._rows(0, self.weights.shape[1 if self.transposed else 0], Scratch())
+        packed: np.ndarray = pack_conv(whole, self.groups, self.channels)
+        return packed
+
+    def parts(self, lanes: int, empty: Callable[[int], np.ndarray] = aligned_empty) -> tuple[np.ndarray, Jobs] | None:
+        """Memory for the panels, by `empty`, and what fills it; None for weights that one thread may pack."""
+        if self.weights.nbytes <= PART or self.groups != 1:
+            return None
+        shape = self.weights.shape[::-1] if self.transposed else self.weights.shape
+        o, row = shape[0], math.prod(shape[1:])
+        made = empty(-(-o // lanes) * lanes * row)
+        step = max(PART // 4 // row // (2 * lanes), 1) * 2 * lanes
+
+        def fill(start: int, scratch: Scratch) -> int:
+            rows = self._rows(start, min(start + step, o), scratch)
+            pack_panels(rows, self.channels, made, start)
+            return rows.nbytes
+
+        return made, [lambda scratch, start=start: fill(start, scratch) for start in range(0, o, step)]  # type: ignore[misc]

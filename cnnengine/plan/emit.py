@@ -1,0 +1,404 @@
+"""Emitter: turns operators at concrete shapes into kernel calls over buffers, inserting reorders between layouts.
+
+The Emitter implements the `Lowering` that operators see. It serves whole graphs (lowering) and single layers (functional)
+alike, which is why a layer called as a function and a model of one node run the same kernels on the same layouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .._kernels.conv import Slab, pack_into
+from ..errors import InputError, ShapeError
+from ..layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, aligned_empty, is_mapped, kept, merge_halos
+from ..packing import Copy, Panels, Scratch
+from ..records import lazy
+from ..spec import TensorSpec
+from .share import share
+
+FLOAT32 = np.dtype(np.float32)
+
+WHOLE = (-1,)
+"""The shape of a reference to all of a constant, whose size is known when it is packed."""
+
+ALONE = 4 << 20
+"""Bytes of constants that one thread packs sooner than others are started."""
+
+
+@dataclass(eq=False)
+class Buffer:
+    """One piece of memory.
+
+    Attributes
+    ----------
+    kind : {"arena", "constant", "input", "output"}
+    shape, dtype : of the tensor that it was made for
+    lanes, groups, halo : its layout; lanes 0 is plain
+    array : the values of a constant, flat and aligned, once it is packed
+    slot : number of the input or output
+    fault : (node, operator) where it holds the words in which a step reports bad inputs
+    parent, block : the buffer that it is a range of channel blocks of, and the first of them (see runtime.place)
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    lanes: int = 0
+    groups: int = 1
+    halo: Halo = NO_HALO
+    array: np.ndarray | None = None
+    slot: int = -1
+    parent: Buffer | None = None
+    block: int = 0
+    fault: tuple[str, str] | None = None
+
+    def place(self) -> tuple[Buffer, int]:
+        """The buffer that this one lies in at last (itself, unless placed) and the first of its channel blocks there."""
+        buffer, block = self, 0
+        while buffer.parent is not None:
+            block += buffer.block
+            buffer = buffer.parent
+        return buffer, block
+
+
+@dataclass(frozen=True, eq=False)
+class BufferRef:
+    """A buffer under a shape (several shapes may name one plain buffer)."""
+
+    buffer: Buffer
+    shape: tuple[int, ...]
+
+    def reshaped(self, shape: tuple[int, ...]) -> BufferRef:
+        """The same plain buffer under another shape of as many elements."""
+        return BufferRef(self.buffer, tuple(shape))
+
+    def view(self) -> View:
+        b = self.buffer
+        if not b.lanes:
+            return View.plain(b.shape if self.shape == WHOLE else self.shape, b.dtype)
+        if b.parent is None:
+            return View.planes(b.shape, b.lanes, b.halo, b.groups)
+        root = b.place()[0]
+        return View.planes(b.shape, b.lanes, root.halo, b.groups).within(View.planes(root.shape, b.lanes, root.halo, root.groups))
+
+    def start(self) -> int:
+        """Bytes from the start of the buffer's memory to the view: those of the blocks before it where it is placed."""
+        root, block = self.buffer.place()
+        return block * View.planes(root.shape, root.lanes, root.halo, root.groups).sp * root.dtype.itemsize if block else 0
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor and the buffers that hold it, one per layout (lanes, groups)."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    constant: np.ndarray | None = None
+    refs: dict[tuple[int, int], BufferRef] = field(default_factory=dict)
+
+
+def _hold(buffer: Buffer, array: np.ndarray) -> None:
+    """Give a constant its values."""
+    buffer.array, buffer.shape, buffer.dtype = array, array.shape, array.dtype
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A constant that is yet to be packed: where it goes, how it is made, and what its errors are located by."""
+
+    buffer: Buffer
+    store: dict[tuple[Hashable, ...], np.ndarray]
+    key: tuple[Hashable, ...]
+    build: Callable[[], np.ndarray]
+    located: Callable[[], AbstractContextManager[None]]
+
+
+class Emitter:
+    """Collects kernel calls.
+
+    Parameters
+    ----------
+    lanes : int
+        SIMD width of the instruction set.
+    packed : dict
+        Packed constants by key, shared by all plans of a program.
+    winograd : bool or mapping
+        Whether convolutions may use Winograd's algorithm, or the tiles of those that do, by the names of their outputs.
+    on_pack : callable, optional
+        Told the bytes of every constant that is packed, by the thread that packs it.
+    slabs : list of Slab, optional
+        Where constants are packed: one for each thread, more are added where they are missing.
+    keeps : bool
+        Whether what is packed serves more than one run.
+    """
+
+    def __init__(
+        self,
+        lanes: int,
+        packed: dict[tuple[Hashable, ...], np.ndarray],
+        winograd: bool | Mapping[str, tuple[int, int]] = False,
+        on_pack: Callable[[int], None] | None = None,
+        slabs: list[Slab] | None = None,
+        keeps: bool = True,
+    ) -> None:
+        self.lanes = lanes
+        self.winograd = winograd
+        self.packed = packed
+        self._on_pack = on_pack
+        self._slabs = slabs
+        self.keeps = keeps
+        self._pending: list[_Pending] = []
+        self._bytes = 0
+        self.located: Callable[[], AbstractContextManager[None]] = nullcontext
+        """What tells, in errors, of the node that is lowered."""
+        self.calls: list[KernelCall] = []
+        self.values: dict[str, Value] = {}
+        self.local: set[str] = set()
+        """Names of constants that belong to this plan alone."""
+        self.builds: list[tuple[Buffer, tuple[Hashable, ...], Callable[[], np.ndarray]]] = []
+        """Buffers of constants, and how they were packed."""
+        self._constants: dict[tuple[Hashable, ...], Buffer] = {}
+
+    def add_input(self, name: str, shape: tuple[int, ...], dtype: np.dtype, slot: int) -> Value:
+        """A value that the caller hands in, plain, at every run."""
+        value = Value(shape, dtype)
+        value.refs[0, 1] = BufferRef(Buffer("input", shape, dtype, slot=slot), shape)
+        self.values[name] = value
+        return value
+
+    def add_constant(self, name: str, array: np.ndarray) -> Value:
+        value = Value(array.shape, array.dtype, array)
+        self.values[name] = value
+        return value
+
+    def add_host_output(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> BufferRef:
+        """A value that a host step writes, plain."""
+        value = Value(shape, dtype)
+        self.values[name] = value
+        return self._new(value, (0, 1))
+
+    def _new(self, value: Value, key: tuple[int, int]) -> BufferRef:
+        ref = BufferRef(Buffer("arena", value.shape, value.dtype, *key), value.shape)
+        value.refs[key] = ref
+        return ref
+
+    def constant_buffer(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray], nbytes: int = 0) -> BufferRef:
+        """The packed constant of this key as an operand; `pack` makes it, from about so many bytes."""
+        buffer = self._constants.get(key)
+        if buffer is None:
+            # what follows from shapes has other values in other plans, under the same name
+            store = {} if self.local and any(isinstance(k, str) and k in self.local for k in key) else self.packed
+            buffer = self._constants[key] = Buffer("constant", (), FLOAT32)
+            if key in store:
+                _hold(buffer, store[key])
+            else:
+                self._pending.append(_Pending(buffer, store, key, build, self.located))
+                self._bytes += nbytes
+            self.builds.append((buffer, key, build))
+        return BufferRef(buffer, WHOLE)
+
+    def pack(self, threads: int = 1) -> None:
+        """Make the constants that were asked for, on at most so many threads; what each holds does not depend on them.
+
+        Raises
+        ------
+        CNNEngineError
+            A constant cannot be packed.
+        """
+        pending, self._pending = self._pending, []
+        threads = threads if self._bytes > ALONE else 1
+        self._bytes = 0
+        if self._slabs is not None:
+            self._slabs.extend(Slab() for _ in range(len(self._slabs), threads))
+        empty = aligned_empty if self._slabs is None else self._slabs[0].floats
+        scratch = [Scratch() for _ in range(threads)]
+        jobs: list[Callable[[int], None]] = []
+        for one in pending:
+            # in parts, a file's pages are given back before the whole is made, and threads share it
+            build = one.build
+            parts = None
+            if isinstance(build, Copy):
+                parts = build.parts()
+            elif isinstance(build, Panels):
+                parts = build.parts(self.lanes, empty)
+            if parts is not None:
+                _hold(one.buffer, parts[0])
+                jobs.extend(lambda thread, one=one, part=part: self._pack_part(one, part, scratch[thread]) for part in parts[1])  # type: ignore[misc]
+            else:
+                jobs.append(lambda thread, one=one: self._pack(one, thread))  # type: ignore[misc]
+        share(jobs, threads)
+        for one in pending:
+            assert one.buffer.array is not None
+            one.store[one.key] = one.buffer.array
+
+    def _pack(self, one: _Pending, thread: int) -> None:
+        with one.located():
+            array = self.packed_by(one.key, one.build, thread)
+        _hold(one.buffer, array)
+        if self._on_pack is not None:
+            self._on_pack(array.nbytes)
+
+    def _pack_part(self, one: _Pending, part: Callable[[Scratch], int], scratch: Scratch) -> None:
+        with one.located():
+            nbytes = part(scratch)
+        if self._on_pack is not None:
+            self._on_pack(nbytes)
+
+    def packed_by(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray], thread: int = 0) -> np.ndarray:
+        """What `build` gives, flat, in memory that a run may read; in the slab of this one of the threads that pack."""
+        pack_into(None if self._slabs is None else self._slabs[thread])
+        try:
+            array = kept(np.ascontiguousarray(build()).reshape(-1))
+        finally:
+            pack_into(None)
+        # what is packed is read in whole registers; plain tensors may lie anywhere
+        aligned = key[0] == "plain" or array.__array_interface__["data"][0] % ALIGNMENT == 0
+        return array if aligned else aligned_copy(array)
+
+    def plain_constant(self, name: str, constant: np.ndarray) -> Buffer:
+        """The constant of this name as it is, in memory that a run may read, shared by all plans."""
+        return self.constant_buffer(("plain", name), Copy(constant), constant.nbytes).buffer
+
+    def host_constant(self, name: str) -> np.ndarray | None:
+        """The constant of this name as a host step may hold it; None where the value is no constant."""
+        constant = self.values[name].constant
+        if constant is None or not is_mapped(constant):
+            return None if constant is None else np.asarray(constant)
+        buffer = self.plain_constant(name, constant)
+        if buffer.array is None:
+            self.pack()
+        assert buffer.array is not None
+        return buffer.array.reshape(constant.shape)
+
+    def operand(self, name: str, lanes: int, groups: int, halo: Halo, node: str) -> BufferRef:
+        """The value in this layout, reordered here where it is not at hand."""
+        value = self.values[name]
+        if lanes and groups > 1 and value.shape[1] % groups == 0 and value.shape[1] // groups % lanes == 0:
+            groups = 1  # every group is whole blocks: one layout
+        key = (lanes, groups)
+        ref = value.refs.get(key)
+        if ref is None and value.constant is not None and lanes == 0:
+            ref = value.refs[key] = BufferRef(self.plain_constant(name, value.constant), value.shape)
+        if ref is None:
+            source = value.refs.get((self.lanes, 1)) or (
+                next(iter(value.refs.values())) if value.refs else self.operand(name, 0, 1, NO_HALO, node)
+            )
+            ref = self._new(value, key)
+            self.calls.append(KernelCall("reorder", (source,), (ref,), {}, node))
+        if lanes:
+            ref.buffer.halo = merge_halos(ref.buffer.halo, halo)
+        return ref
+
+    def context(
+        self, node: str, operator: str, names: Sequence[str], outputs: Sequence[str], specs: Sequence[Any]
+    ) -> NodeContext:
+        """The `Lowering` of one node; `specs` are those of its outputs."""
+        return NodeContext(self, node, operator, tuple(names), tuple(outputs), tuple(specs))
+
+
+class NodeContext:
+    """`cnnengine.operator.Lowering` for one node."""
+
+    def __init__(
+        self, emitter: Emitter, node: str, operator: str, names: tuple[str, ...], outputs: tuple[str, ...], specs: tuple[Any, ...]
+    ) -> None:
+        self._emitter = emitter
+        self._node = node
+        self._operator = operator
+        self._names = names
+        self._output_names = outputs
+        self.lanes = emitter.lanes
+        chosen = emitter.winograd
+        self.winograd: bool | tuple[int, int] | None = (
+            chosen if isinstance(chosen, bool) else chosen.get(outputs[0]) if outputs else None
+        )
+        self.keeps = emitter.keeps
+        self.outputs = specs
+
+    @lazy
+    def inputs(self) -> tuple[TensorSpec | None, ...]:
+        values = [self._emitter.values[n] if n else None for n in self._names]
+        return tuple(None if v is None else TensorSpec(v.dtype, v.shape, v.constant) for v in values)
+
+    def const(self, index: int) -> np.ndarray | None:
+        if index >= len(self._names) or not self._names[index]:
+            return None
+        return self._emitter.values[self._names[index]].constant
+
+    def name(self, index: int) -> str:
+        return self._names[index]
+
+    def is_planes(self, index: int) -> bool:
+        return self.grouping(index) is not None
+
+    def grouping(self, index: int) -> int | None:
+        refs = self._emitter.values[self._names[index]].refs
+        return min((groups for lanes, groups in refs if lanes == self.lanes), default=None)
+
+    def plain(self, index: int) -> BufferRef:
+        return self._emitter.operand(self._names[index], 0, 1, NO_HALO, self._node)
+
+    def planes(self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1) -> BufferRef:
+        value = self._emitter.values[self._names[index]]
+        if value.dtype != FLOAT32:
+            raise InputError("must be float32", operator=self._operator, tensor=self._names[index], received=value.dtype)
+        if not 2 <= len(value.shape) <= 5:
+            raise ShapeError("the rank is not supported", operator=self._operator, expected="2 to 5 axes", received=value.shape)
+        return self._emitter.operand(self._names[index], self.lanes if lanes is None else lanes, groups, halo, self._node)
+
+    def _output(self, index: int, key: tuple[int, int]) -> BufferRef:
+        spec = self.outputs[index]
+        value = self._emitter.values.get(self._output_names[index]) if self._output_names[index] else None
+        if value is None:
+            value = Value(tuple(spec.shape), spec.dtype)
+            if self._output_names[index]:
+                self._emitter.values[self._output_names[index]] = value
+        return value.refs.get(key) or self._emitter._new(value, key)
+
+    def wants(self, index: int = 0) -> bool:
+        """Whether output `index` is asked for at all."""
+        return index < len(self._output_names) and bool(self._output_names[index])
+
+    def out_plain(self, index: int = 0) -> BufferRef:
+        return self._output(index, (0, 1))
+
+    def out_planes(self, index: int = 0, *, groups: int = 1) -> BufferRef:
+        shape = self.outputs[index].shape
+        if groups > 1 and shape[1] // groups % self.lanes == 0:
+            groups = 1
+        return self._output(index, (self.lanes, groups))
+
+    def alias(self, output: int = 0, input: int = 0) -> None:
+        if not self.wants(output):
+            return
+        spec = self.outputs[output]
+        value = Value(tuple(spec.shape), spec.dtype)
+        value.refs[0, 1] = BufferRef(self.plain(input).buffer, value.shape)
+        self._emitter.values[self._output_names[output]] = value
+
+    def same(self, output: int = 0, input: int = 0) -> None:
+        if not self.wants(output):
+            return
+        self._emitter.values[self._output_names[output]] = self._emitter.values[self._names[input]]
+
+    def pack(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> BufferRef:
+        constants = [self._emitter.values[name].constant for name in self._names if name]
+        return self._emitter.constant_buffer(key, build, max([c.nbytes for c in constants if c is not None], default=0))
+
+    def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> BufferRef:
+        return BufferRef(Buffer("arena", tuple(shape), np.dtype(dtype)), tuple(shape))
+
+    def temp_planes(self, shape: tuple[int, ...]) -> BufferRef:
+        return BufferRef(Buffer("arena", tuple(shape), FLOAT32, self.lanes, 1), tuple(shape))
+
+    def faults(self, n: int) -> BufferRef:
+        buffer = Buffer("arena", (3 * n,), np.dtype(np.int64), fault=(self._node, self._operator))
+        return BufferRef(buffer, buffer.shape)
+
+    def call(self, kernel: str, inputs: Sequence[Any], outputs: Sequence[Any], /, **params: Any) -> None:
+        self._emitter.calls.append(KernelCall(kernel, tuple(inputs), tuple(outputs), params, self._node))

@@ -1,0 +1,237 @@
+"""Plan: kernel calls with memory assigned, compiled to an array of native steps.
+
+Buffers of the arena share memory when their lives do not meet: sorted by size, each takes the lowest gap that is free while
+it lives (greedy by size). Those that are parts of another one lie inside of it (runtime.place). Constants, inputs and outputs
+are reached where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .._kernels import kernel
+from ..errors import ShapeError
+from ..layout import ALIGNMENT, KernelCall, View
+from ..runtime.blas import limited
+from ..runtime.runner import NativePlan, Workspace
+from ..spec import MAX_BYTES
+from .emit import Buffer, BufferRef
+from .place import place
+
+
+@dataclass(eq=False)
+class HostStep:
+    """A node that runs on the host, between native steps: through NumPy or onnx.reference.
+
+    `inputs` are plain operands, None where absent, or the constant itself; `outputs` plain operands, None where unused.
+    """
+
+    node: str
+    operator: str
+    run: Any
+    inputs: tuple[BufferRef | np.ndarray | None, ...]
+    outputs: tuple[BufferRef | None, ...]
+
+
+@dataclass(eq=False)
+class StepReport:
+    """What `profile` and `info` show of a native step."""
+
+    node: str
+    kernel: str
+    flops: float
+    nbytes: float
+    n_chunks: int
+
+
+@dataclass(eq=False)
+class _Life:
+    first: int
+    last: int
+    nbytes: int
+    offset: int = -1
+
+
+@dataclass(eq=False)
+class Plan:
+    """An executable for one set of shapes; immutable once built.
+
+    Attributes
+    ----------
+    native : NativePlan
+    pieces : list of (first, count) of native steps, or HostStep
+    output_specs : shapes and dtypes of the outputs, in order
+    """
+
+    native: NativePlan
+    pieces: list[tuple[int, int] | HostStep]
+    offsets: dict[Buffer, int]
+    reports: list[StepReport] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._hosted = any(isinstance(piece, HostStep) for piece in self.pieces)
+
+    @property
+    def arena_bytes(self) -> int:
+        return int(self.native.arena_bytes)
+
+    def execute(self, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray], threads: int) -> None:
+        """Run all pieces; inputs and outputs are C-contiguous arrays of the planned shapes and dtypes."""
+        workspace.begin(self.native, inputs, outputs, threads)
+        if self._hosted:
+            with limited(threads):
+                self._run(workspace, inputs, outputs, threads)
+        else:
+            self._run(workspace, inputs, outputs, threads)
+
+    def _run(self, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray], threads: int) -> None:
+        for piece in self.pieces:
+            if isinstance(piece, HostStep):
+                self._host(piece, workspace, inputs, outputs)
+            else:
+                workspace.run(piece[0], piece[1], threads)
+
+    def _array(self, ref: BufferRef, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> np.ndarray:
+        buffer = ref.buffer
+        if buffer.kind == "input":
+            return inputs[buffer.slot].reshape(ref.shape)
+        if buffer.kind == "output":
+            return outputs[buffer.slot].reshape(ref.shape)
+        if buffer.kind == "constant":
+            assert buffer.array is not None
+            return buffer.array.reshape(ref.shape)
+        array: np.ndarray = workspace.array(self.offsets[buffer], ref.shape, buffer.dtype)
+        return array
+
+    def _host(self, step: HostStep, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+        arrays = [self._array(r, workspace, inputs, outputs) if isinstance(r, BufferRef) else r for r in step.inputs]
+        results = step.run(*arrays)
+        for ref, result in zip(step.outputs, results, strict=False):
+            if ref is not None:
+                self._array(ref, workspace, inputs, outputs)[...] = result
+
+
+def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
+    """Assign memory to the buffers of these calls, build their launches and the native steps.
+
+    Raises
+    ------
+    ValueError
+        From a kernel's builder, when operands do not fit (a fault of the lowering, not of the user).
+    """
+    items = place(items)
+    lives: dict[Buffer, _Life] = {}
+    views: dict[BufferRef, View] = {}
+    starts: dict[Buffer, int] = {}
+    for time, item in enumerate(items):
+        for ref in (*item.inputs, *item.outputs):
+            if not isinstance(ref, BufferRef):
+                continue
+            view = views.get(ref) or views.setdefault(ref, ref.view())
+            if ref.buffer.kind != "arena":
+                continue
+            root, _ = ref.buffer.place()
+            life = lives.setdefault(root, _Life(time, time, 0))
+            life.last = time
+            if ref.buffer not in starts:
+                starts[ref.buffer] = ref.start()
+            life.nbytes = max(life.nbytes, starts[ref.buffer] + view.nbytes)
+            if ref.buffer.fault is not None:
+                life.last = len(items)  # read when the steps have run
+    arena = _assign(list(lives.values()))
+    if arena > MAX_BYTES:
+        time = max(lives.values(), key=lambda life: life.nbytes).first
+        raise ShapeError(
+            "no memory holds the intermediate results",
+            node=items[time].node,
+            expected=f"at most {MAX_BYTES} bytes",
+            received=arena,
+        )
+    offsets = {buffer: lives[buffer.place()[0]].offset + start for buffer, start in starts.items()}
+
+    steps: list[tuple[Any, list[tuple[str, Any]]]] = []
+    pieces: list[tuple[int, int] | HostStep] = []
+    reports: list[StepReport] = []
+    faults: list[tuple[int, int, int, str, str]] = []
+    first = 0
+    for item in items:
+        if isinstance(item, HostStep):
+            if len(steps) > first:
+                pieces.append((first, len(steps) - first))
+            pieces.append(item)
+            first = len(steps)
+            continue
+        try:
+            launch = kernel(item.kernel).build(
+                [None if r is None else views[r] for r in item.inputs], [views[r] for r in item.outputs], **item.params
+            )
+        except (MemoryError, OverflowError) as error:
+            raise ShapeError(f"extents beyond what can be computed with ({error})", node=item.node) from None
+        slots = [_slot(r, offsets) for r in (*item.inputs, *item.outputs)]
+        if any(launch.extents[len(slots) :]):
+            raise ValueError(f"{launch.kernel}: {len(slots)} operands for {launch.n_args}")
+        for operand, ref in enumerate(item.outputs, len(item.inputs)):
+            if ref.buffer.fault is not None:
+                faults.append((len(steps), operand, views[ref].size, *ref.buffer.fault))
+        slots += [("null", 0)] * (launch.n_args - len(slots))  # outputs that may be absent and are
+        steps.append((launch, slots))
+        reports.append(StepReport(item.node, launch.kernel, launch.flops, launch.nbytes, launch.n_chunks))
+    if len(steps) > first:
+        pieces.append((first, len(steps) - first))
+    return Plan(NativePlan(steps, arena, faults), pieces, offsets, reports)
+
+
+def _slot(ref: BufferRef | None, offsets: dict[Buffer, int]) -> tuple[str, Any]:
+    if ref is None:
+        return ("null", 0)
+    buffer = ref.buffer
+    if buffer.kind == "arena":
+        return ("arena", offsets[buffer])
+    if buffer.kind == "constant":
+        return ("constant", buffer.array)
+    return (buffer.kind, buffer.slot)
+
+
+FEW = 192
+"""Buffers up to which Python places them as quickly as NumPy does."""
+
+
+def _assign_many(lives: list[_Life]) -> int:
+    """As `_assign`, to the same offsets: one step over arrays for each buffer in place of one over all buffers."""
+    table = np.empty((4, len(lives)), np.int64)  # of the placed ones, by offset: first and last item, offset, end
+    total = 0
+    for count, life in enumerate(sorted(lives, key=lambda v: -v.nbytes)):
+        first, last, offset, end = table[:, :count]
+        beside = np.flatnonzero((first <= life.last) & (life.first <= last))
+        reached = np.zeros(len(beside) + 1, np.int64)
+        np.maximum.accumulate(end[beside], out=reached[1:])
+        gaps = np.flatnonzero(reached[:-1] + life.nbytes <= offset[beside])
+        life.offset = int(reached[gaps[0] if len(gaps) else -1])
+        after = life.offset + -(-life.nbytes // ALIGNMENT) * ALIGNMENT
+        at = int(np.searchsorted(offset, life.offset, side="right"))
+        table[:, at + 1 : count + 1] = table[:, at:count].copy()
+        table[:, at] = life.first, life.last, life.offset, after
+        total = max(total, after)
+    return total
+
+
+def _assign(lives: list[_Life]) -> int:
+    """Offsets for buffers by their lives; returns the bytes of the arena."""
+    if len(lives) > FEW:
+        return _assign_many(lives)
+    placed: list[_Life] = []
+    total = 0
+    for life in sorted(lives, key=lambda v: -v.nbytes):
+        at = 0
+        for other in sorted((p for p in placed if p.first <= life.last and life.first <= p.last), key=lambda p: p.offset):
+            if at + life.nbytes <= other.offset:
+                break
+            at = max(at, other.offset + -(-other.nbytes // ALIGNMENT) * ALIGNMENT)
+        life.offset = at
+        placed.append(life)
+        total = max(total, at + -(-life.nbytes // ALIGNMENT) * ALIGNMENT)
+    return total

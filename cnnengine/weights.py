@@ -1,0 +1,137 @@
+"""Weights that are computed when they are packed, and never kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+class Computed:
+    """float32 weights that are computed when they are asked for and never kept: only packed they are needed.
+
+    Takes the place of an ndarray among a graph's constants; what an ndarray has and this does not comes from one made for the
+    purpose.
+
+    Parameters
+    ----------
+    source : ndarray of float32, or Computed
+        What they are made of; they have its shape.
+    """
+
+    __slots__ = ("dtype", "nbytes", "ndim", "shape", "size", "source")
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    nbytes: int
+    ndim: int
+    size: int
+
+    def __init__(self, source: np.ndarray | Computed) -> None:
+        self.source = source
+        self.shape, self.dtype, self.ndim = source.shape, source.dtype, source.ndim
+        self.size, self.nbytes = source.size, source.nbytes
+
+    def made(self, empty: Callable[[int], np.ndarray]) -> np.ndarray:
+        """The values, where it can be in memory for so many floats that `empty` gives."""
+        raise NotImplementedError
+
+    def cut(self, axis: int, start: int, end: int) -> np.ndarray | Computed:
+        """A range of an axis, for which no more is computed than it needs."""
+        raise NotImplementedError
+
+    def bound(self, largest: Callable[[np.ndarray | Computed], float]) -> float:
+        """The largest absolute value, or not less than it, from the `largest` of what it is made of."""
+        raise NotImplementedError
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        out = self.made(lambda n: np.empty(n, np.float32))
+        return out if dtype is None else out.astype(dtype, copy=False)
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):  # the protocols by which NumPy looks for an array
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return np.asarray(self)[key]
+
+
+class Scaled(Computed):
+    """Weights times numbers per channel. The products are those of float64, rounded once.
+
+    Parameters
+    ----------
+    source : ndarray of float32, or Computed
+    scale : ndarray of float64
+        Broadcasts to the source.
+    """
+
+    __slots__ = ("scale",)
+
+    def __init__(self, source: np.ndarray | Computed, scale: np.ndarray) -> None:
+        super().__init__(source)
+        self.scale = scale
+
+    def made(self, empty: Callable[[int], np.ndarray]) -> np.ndarray:
+        from ._kernels.conv import scale_rows  # only here: the graph itself needs no compiled code
+
+        source = np.asarray(self.source)
+        out: np.ndarray | None = scale_rows(source, self.scale, empty)
+        if out is None:
+            out = np.empty_like(source)
+            np.multiply(source, self.scale, out=out, casting="same_kind")
+        return out
+
+    def cut(self, axis: int, start: int, end: int) -> Scaled:
+        scale, own = self.scale, axis - (self.ndim - self.scale.ndim)
+        if own >= 0 and scale.shape[own] > 1:
+            scale = scale[(slice(None),) * own + (slice(start, end),)]
+        return Scaled(cut(self.source, axis, start, end), scale)
+
+    def bound(self, largest: Callable[[np.ndarray | Computed], float]) -> float:
+        return largest(self.source) * float(np.abs(self.scale).max())
+
+
+class Summed(Computed):
+    """Weights with others added to a part of them.
+
+    Parameters
+    ----------
+    source : ndarray of float32, or Computed
+    part : tuple
+        An index of the source, each element at most once: for the first two axes whole ones, or arrays of numbers.
+    added : ndarray, or Computed
+        What is added there.
+    """
+
+    __slots__ = ("added", "part")
+
+    def __init__(self, source: np.ndarray | Computed, part: tuple[Any, ...], added: np.ndarray | Computed) -> None:
+        super().__init__(source)
+        self.part, self.added = part, added
+
+    def made(self, empty: Callable[[int], np.ndarray]) -> np.ndarray:
+        out = empty(self.size).reshape(self.shape)
+        out[...] = self.source
+        out[self.part] += np.asarray(self.added)
+        return out
+
+    def cut(self, axis: int, start: int, end: int) -> Summed:
+        source, here = cut(self.source, axis, start, end), self.part[axis]
+        if isinstance(here, slice):
+            return Summed(source, self.part, cut(self.added, axis, start, end))
+        inside = (here >= start) & (here < end)
+        part = [p[inside] if isinstance(p, np.ndarray) else p for p in self.part]
+        part[axis] = part[axis] - start
+        return Summed(source, tuple(part), self.added[inside])
+
+    def bound(self, largest: Callable[[np.ndarray | Computed], float]) -> float:
+        return largest(self.source) + largest(self.added)
+
+
+def cut(weights: np.ndarray | Computed, axis: int, start: int, end: int) -> np.ndarray | Computed:
+    """A range of an axis of weights."""
+    if isinstance(weights, Computed):
+        return weights.cut(axis, start, end)
+    return weights[(slice(None),) * axis + (slice(start, end),)]

@@ -1,0 +1,190 @@
+"""Chains of convolutions and gates in models: what is fused, that results stay, and what reports say of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import cnnengine
+from cnnengine.ops.conv import Conv, ConvChain
+from cnnengine.report import summarize
+from cnnengine.rewrites import fusion
+from cnnengine.runtime.runner import fill_arenas
+from cnnengine.spec import TensorSpec
+
+RNG = np.random.default_rng(11)
+
+
+def rand(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+class Net:
+    """Nodes that follow one another; every call returns the name of its output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, np.ndarray] = {}
+
+    def add(self, op: str, *inputs: str, **attributes) -> str:
+        name = f"{op}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def conv(self, x: str, c: int, o: int, k: int, *, groups: int = 1, bias: bool = True, **attributes) -> str:
+        w = f"w{len(self.nodes)}"
+        self.constants[w] = rand(o, c // groups, k, k) / np.float32(np.sqrt(c // groups * k * k))
+        names = [x, w]
+        if bias:
+            self.constants[w + "b"] = rand(o)
+            names.append(w + "b")
+        return self.add("Conv", *names, group=groups, pads=[k // 2] * 4, **attributes)
+
+    def model(self, x_shape, outputs: list[str]) -> onnx.ModelProto:
+        info = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            self.nodes,
+            "net",
+            [info("x", TensorProto.FLOAT, x_shape)],
+            [info(name, TensorProto.FLOAT, None) for name in outputs],
+            [numpy_helper.from_array(v, k) for k, v in self.constants.items()],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def inverted_residual(x_shape, c, hidden, o, k, stride, *, expose=(), gate=False) -> onnx.ModelProto:
+    net = Net()
+    x = net.conv("x", x_shape[1], c, 3)
+    a = net.add("Relu", net.conv(x, c, hidden, 1))
+    d = net.add("HardSwish", net.conv(a, hidden, hidden, k, groups=hidden, strides=[stride, stride], bias=False))
+    if gate:
+        s = net.add("GlobalAveragePool", d)
+        s = net.add("Sigmoid", net.conv(net.add("Relu", net.conv(s, hidden, 12, 1)), 12, hidden, 1))
+        d = net.add("Mul", d, s)
+    p = net.conv(d, hidden, o, 1)
+    y = net.add("Add", p, x) if stride == 1 and c == o else p
+    return net.model(x_shape, [y, *({"a": a, "d": d}[e] for e in expose)])
+
+
+def operators(model: cnnengine.Model) -> list[str]:
+    return [layer.operator for layer in summarize(model).layers]
+
+
+def unfused(monkeypatch, proto):
+    with monkeypatch.context() as patch:
+        patch.setattr(fusion, "CHAIN_BYTES", 1 << 60)
+        return cnnengine.load(proto)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("c", "hidden", "o", "k", "stride", "size"),
+    [(24, 116, 24, 3, 1, (40, 37)), (16, 96, 24, 3, 2, (57, 31)), (40, 200, 40, 5, 1, (29, 33)), (8, 40, 20, 7, 2, (64, 64))],
+)
+def test_chains_keep_the_bits(monkeypatch, isa, c, hidden, o, k, stride, size, threads):
+    proto = inverted_residual((1, 3, *size), c, hidden, o, k, stride)
+    x = rand(1, 3, *size)
+    with unfused(monkeypatch, proto) as plain:
+        (expected,) = plain.run(None, {"x": x})
+        assert "ConvChain" not in operators(plain)
+    monkeypatch.setattr(fusion, "CHAIN_BYTES", 1 << 16)
+    with cnnengine.load(proto, threads=threads) as model:
+        assert operators(model).count("ConvChain") == 1
+        fill_arenas(255)
+        try:
+            (y,) = model.run(None, {"x": x})
+        finally:
+            fill_arenas(None)
+    assert np.array_equal(y, expected)
+
+
+def test_a_hidden_tensor_that_others_read_is_stored(monkeypatch):
+    monkeypatch.setattr(fusion, "CHAIN_BYTES", 1)
+    for expose in ("a", "d"):
+        with cnnengine.load(inverted_residual((1, 3, 20, 20), 16, 48, 16, 3, 1, expose=expose)) as model:
+            found = operators(model)
+        # where the depthwise output is asked for, the 1x1 before it still joins
+        assert found.count("ConvChain") == 1
+
+
+def test_depthwise_and_project(monkeypatch):
+    net = Net()
+    x = net.conv("x", 3, 20, 3)
+    y = net.conv(net.add("Relu", net.conv(x, 20, 20, 3, groups=20)), 20, 12, 1)
+    proto = net.model((2, 3, 33, 30), [y])
+    x = rand(2, 3, 33, 30)
+    with unfused(monkeypatch, proto) as plain:
+        (expected,) = plain.run(None, {"x": x})
+    monkeypatch.setattr(fusion, "CHAIN_BYTES", 1)
+    with cnnengine.load(proto) as model:
+        assert "ConvChain" in operators(model)
+        assert np.array_equal(model.run(None, {"x": x})[0], expected)
+
+
+def test_what_reports_say(monkeypatch):
+    proto = inverted_residual((1, 3, 20, 22), 16, 48, 24, 3, 2)
+    with unfused(monkeypatch, proto) as plain:
+        expected = summarize(plain)
+    monkeypatch.setattr(fusion, "CHAIN_BYTES", 1)
+    with cnnengine.load(proto) as model:
+        report = summarize(model)
+    chain = next(layer for layer in report.layers if layer.operator == "ConvChain")
+    assert chain.fused == ("expand", "relu", "depthwise", "hard_swish")
+    assert chain.kernels == ("expand+depthwise",)
+    assert (report.macs, report.parameters) == (expected.macs, expected.parameters)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("hidden", "o", "size"), [(40, 24, (19, 16)), (72, 17, (12, 13))])
+def test_gates_go_into_the_weights(isa, hidden, o, size, batch):
+    proto = inverted_residual((batch, 3, *size), 16, hidden, o, 3, 1, gate=True)
+    x = rand(batch, 3, *size)
+    with cnnengine.load(proto, threads=2) as model:
+        assert "Mul" not in operators(model)
+        layers = summarize(model).layers
+        assert [layer.kernels[0] for layer in layers if "gate" in layer.fused] == ["gate weights"]
+        fill_arenas(255)
+        try:
+            (y,) = model.run(None, {"x": x})
+        finally:
+            fill_arenas(None)
+        (expected,) = model._graph.evaluate({"x": x})
+    assert np.allclose(y, expected, rtol=1e-4, atol=1e-5)
+    for i in range(batch):
+        with cnnengine.load(for_one_image(proto)) as single:
+            assert np.array_equal(single.run(None, {"x": x[i : i + 1]})[0], y[i : i + 1])
+
+
+def for_one_image(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model for one image."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    copy.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    return copy
+
+
+def test_small_planes_keep_the_product():
+    """Where the weights outnumber the pixels, scaling the pixels is less work."""
+    with cnnengine.load(inverted_residual((1, 3, 5, 5), 16, 40, 24, 3, 1, gate=True)) as model:
+        assert "Mul" in operators(model)
+
+
+def test_the_operators_by_themselves():
+    """infer and reference of what no file can say."""
+    conv = Conv(gated=True, residual=True)
+    x, w, b, r, g = rand(2, 9, 4, 5), rand(6, 9, 1, 1), rand(6), rand(2, 6, 4, 5), rand(2, 9, 1, 1)
+    (y,) = conv.reference(x, w, b, r, g)
+    (expected,) = Conv().reference(x * g, w, b)
+    assert np.allclose(y, expected + r, rtol=1e-6, atol=1e-5)
+    chain = ConvChain((Conv(), Conv(group=6, pads=(1, 1, 1, 1), strides=(2, 2)), Conv(residual=True)), True, True)
+    d, p = rand(6, 1, 3, 3), rand(4, 6, 1, 1)
+    r = rand(2, 4, 2, 3)
+    values = (x, w, b, d, None, p, None, r)
+    (spec,) = chain.infer([None if v is None else TensorSpec(v.dtype, v.shape) for v in values])
+    assert spec.shape == r.shape
+    (y,) = chain.reference(*values)
+    hidden = chain.convs[1].reference(conv.__class__().reference(x, w, b)[0], d, None)[0]
+    assert np.allclose(y, Conv().reference(hidden, p, None)[0] + r, rtol=1e-5, atol=1e-5)
+    assert chain.macs(x.shape, [w.shape, d.shape, p.shape], y.shape) == 2 * (20 * 54 + 6 * 54 + 6 * 24)
