@@ -48,7 +48,7 @@ CHANGED = """
     import cnnengine
     from cnnengine.importer import functions, graphs, reader
     from cnnengine.plan import program
-    from cnnengine.runtime import emit
+    from cnnengine.plan import emit
     import cnnengine.importer, cnnengine.rewrites
 
     path, victim, stage, how, threads = sys.argv[1:]
