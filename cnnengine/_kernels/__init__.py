@@ -68,12 +68,12 @@ ACTIVATIONS = {
 KERNELS: dict[str, str] = {
     # kernel name -> module
     "conv": "conv",
-    "depthwise": "conv",
+    "depthwise": "depthwise",
     "chain": "chain",
     "gate_weights": "chain",
-    "dense": "conv",
-    "dense_add": "conv",
-    "dense_rows": "conv",
+    "dense": "dense",
+    "dense_add": "dense",
+    "dense_rows": "dense",
     "matmul": "matmul",
     "attention": "matmul",
     "winograd": "winograd",
