@@ -12,7 +12,7 @@ import numpy as np
 from ..graph import Node
 from ..model import Model
 from ..operator import Activation, Operator
-from ..ops.conv import ConvChain
+from ..ops.fused import ConvChain
 from ..plan import Layer, Segment
 from ..runtime.runner import Workspace
 from .planning import Shapes, random_feeds, resolve_shapes, segments

@@ -12,13 +12,14 @@ import numpy as np
 
 from ..graph import Node, output_specs
 from ..operator import Activation
-from ..ops.conv import Conv, ConvChain
-from ..ops.dense import MatMul, Place, SoftmaxProduct
+from ..ops.conv import Conv
+from ..ops.dense import MatMul
 from ..ops.elementwise import Add, Mul
+from ..ops.fused import ConvChain, Place, SoftmaxProduct, TakeChannels
 from ..ops.gather import Gather
 from ..ops.norm import BatchNormalization
 from ..ops.reduce import Softmax
-from ..ops.shape import Concat, Flatten, Identity, Pad, Reshape, Slice, Split, Squeeze, TakeChannels, Transpose, Unsqueeze
+from ..ops.shape import Concat, Flatten, Identity, Pad, Reshape, Slice, Split, Squeeze, Transpose, Unsqueeze
 from ..spec import TensorSpec
 
 FLOAT32 = np.dtype(np.float32)

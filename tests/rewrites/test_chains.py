@@ -8,7 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
-from cnnengine.ops.conv import Conv, ConvChain
+from cnnengine.ops.conv import Conv
+from cnnengine.ops.fused import ConvChain
 from cnnengine.report import summarize
 from cnnengine.rewrites import fusion
 from cnnengine.runtime.runner import fill_arenas
