@@ -1,4 +1,7 @@
-"""Operators that rewrites make: ONNX has none of them, or not in this form."""
+"""Operators that rewrites make: ONNX has none of them, or not in this form.
+
+One that is an operator of ONNX with more operands keeps that one's `op_type`, by which reports name it, and its domain.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,144 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels.conv import pack_bias, pack_depthwise
+from .._kernels.conv import pack_bias, pack_conv, pack_depthwise
 from ..layout import NO_HALO
-from ..operator import EXACT, Lowering, Operator
+from ..operator import EXACT, Activation, Lowering, Operator
 from ..packing import Panels
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, required
-from .conv import Conv, _halo_for, _three
+from .conv import Conv, known_weights, lower_conv, names_of
+from .dense import MatMul, lower_dense, lower_product, product
+from .elements import activate
 from .norm import all_float32, check_vector, over, shape_of, standardised, widened
+from .taps import halo_for, tap_ranges, three
+
+# ---------------------------------------------------------------- convolutions
+
+
+@dataclass(frozen=True)
+class FusedConv(Operator):
+    """A convolution that reads more than x, weights and bias.
+
+    Inputs: x, w and the bias (or ""); then the residual, where there is one; then the gate, where there is one.
+
+    Attributes
+    ----------
+    conv : Conv
+        Its activation comes last.
+    residual : bool
+        Whether an input of the output's shape is added before the activation.
+    gated : bool
+        Whether an input (N, C, 1...) scales the channels of x first; of 1x1 convolutions alone.
+    """
+
+    conv: Conv
+    residual: bool = False
+    gated: bool = False
+
+    op_type: ClassVar[str] = "Conv"
+
+    @classmethod
+    def of(cls, op: Conv | FusedConv) -> FusedConv:
+        """As it is, or with nothing more to read yet."""
+        return cls(op) if isinstance(op, Conv) else op
+
+    @property
+    def activation(self) -> Activation | None:
+        """What comes last."""
+        return self.conv.activation
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        return self.conv.infer(inputs[:3])
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x, w, b = inputs[:3]
+        y = self.conv.sums(x * inputs[-1] if self.gated else x, w, b)
+        if self.residual:
+            y += inputs[3]
+        return [activate(y.astype(x.dtype), self.activation)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        return lower_conv(ctx, self.conv, 3 if self.residual else None, 3 + self.residual if self.gated else None)
+
+
+def convolution(op: Operator) -> Conv | None:
+    """The convolution of x (N, C, spatial axes...) that an operator is, whatever else it reads; None for any other."""
+    if isinstance(op, FusedConv):
+        return op.conv
+    return op if isinstance(op, Conv) else None
+
+
+@dataclass(frozen=True)
+class ChannelsLastConv(Operator):
+    """A convolution over two spatial axes of x (N, H, W, C) of few channels, to (N, O, H, W).
+
+    Inputs: x, w (O, C, kh, kw) and the bias (or ""); then the residual (N, O, H, W), where there is one.
+
+    Attributes
+    ----------
+    conv : Conv
+        In one group and without dilation; its activation comes last.
+    residual : bool
+        Whether an input of the output's shape is added before the activation.
+    """
+
+    conv: Conv
+    residual: bool = False
+
+    op_type: ClassVar[str] = "Conv"
+
+    @property
+    def activation(self) -> Activation | None:
+        """What comes last."""
+        return self.conv.activation
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        x = required(inputs, 0, self.op_type)
+        n, *spatial, c = x.concrete
+        return self.conv.infer([TensorSpec(x.dtype, (n, c, *spatial)), *inputs[1:3]])
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        return FusedConv(self.conv, self.residual).reference(np.moveaxis(inputs[0], -1, 1), *inputs[1:])
+
+    def lower(self, ctx: Lowering) -> bool:
+        """(N, H, W, C) is one channel of W * C pixels, and one kw wide a kernel of kw * C, at C times the stride."""
+        known, x = known_weights(ctx), ctx.inputs[0]
+        assert x is not None
+        if known is None:
+            return False
+        w, bias = known
+        n, height, width, c = x.concrete
+        window = self.conv.window(w.shape)
+        _, (top, left), _ = window.resolve((height, width))
+        o, _, kh, kw = w.shape
+        names = names_of(ctx, bias)
+        packed = ctx.pack(
+            ("conv channels last", *names),
+            lambda: pack_conv(np.ascontiguousarray(w.transpose(0, 2, 3, 1)).reshape(o, 1, kh, kw * c), 1, 1),
+        )
+        ctx.call(
+            "conv",
+            [
+                ctx.plain(0).reshaped((n, 1, height, width * c)),
+                packed,
+                ctx.pack(("bias", *names, 1), lambda: pack_bias(bias, o, 1)),
+                ctx.planes(3) if self.residual else None,
+            ],
+            [ctx.out_planes()],
+            taps=[(0, i - top, j - left * c) for i in range(kh) for j in range(kw * c)],
+            stride=(1, window.strides[0], window.strides[1] * c),
+            activation=self.activation,
+        )
+        return True
 
 
 @dataclass(frozen=True)
 class ConvChain(Operator):
-    """A depthwise convolution with the 1x1 convolutions around it, made by the lowering (`lowering.fusion`).
+    """A depthwise convolution with the 1x1 convolutions around it.
 
-    Inputs: x, then weights and bias (or "") of each convolution, then the residual of the last one if it has any.
+    Inputs: x, then weights and bias (or "") of each convolution, then the residual, where there is one.
 
     Attributes
     ----------
@@ -32,33 +157,31 @@ class ConvChain(Operator):
         In order.
     expand, project : bool
         Whether the first and the last one are 1x1; the other one is the depthwise convolution, over two spatial axes.
+    residual : bool
+        Whether an input of the output's shape is added before the activation of the last one.
     """
 
     convs: tuple[Conv, ...] = ()
     expand: bool = False
     project: bool = False
+    residual: bool = False
 
     op_type: ClassVar[str] = "ConvChain"
     domain: ClassVar[str] = "cnnengine"
 
-    @property
-    def residual(self) -> bool:
-        """Whether a last input is added before the last activation."""
-        return self.convs[-1].residual
-
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         spec = inputs[0]
         for i, conv in enumerate(self.convs):
-            extra = [inputs[-1]] if conv.residual else []
-            (spec,) = conv.infer([spec, inputs[1 + 2 * i], inputs[2 + 2 * i], *extra])
+            (spec,) = conv.infer([spec, inputs[1 + 2 * i], inputs[2 + 2 * i]])
         assert spec is not None
         return [spec]
 
     def reference(self, *inputs: Any) -> list[Any]:
         value = inputs[0]
+        last = len(self.convs) - 1
         for i, conv in enumerate(self.convs):
-            extra = [inputs[-1]] if conv.residual else []
-            (value,) = conv.reference(value, inputs[1 + 2 * i], inputs[2 + 2 * i], *extra)
+            added = [inputs[-1]] if self.residual and i == last else []
+            (value,) = FusedConv(conv, bool(added)).reference(value, inputs[1 + 2 * i], inputs[2 + 2 * i], *added)
         return [value]
 
     def macs(self, x: tuple[int, ...], weights: Sequence[tuple[int, ...]], y: tuple[int, ...]) -> int:
@@ -82,16 +205,15 @@ class ConvChain(Operator):
                 packed.append(ctx.pack(("depthwise", *names), lambda w=w: pack_depthwise(w)))  # type: ignore[misc]
                 packed.append(ctx.pack(("bias", *names), lambda w=w, bias=bias: pack_bias(bias, w.shape[0])))  # type: ignore[misc]
                 hidden = w.shape[0]
-                window = conv._window(w.shape)
+                window = conv.window(w.shape)
             else:
                 packed.append(ctx.pack(("conv", *names, 1, ctx.lanes), Panels(w, ctx.lanes)))
                 packed.append(ctx.pack(("bias", *names, 1), lambda w=w, bias=bias: pack_bias(bias, w.shape[0])))  # type: ignore[misc]
         out, begins, _ = window.resolve(x.concrete[2:])
-        ranges = [[t * d - b for t in range(k)] for k, d, b in zip(window.kernel, window.dilations, begins, strict=True)]
-        taps = list(itertools.product(*ranges))
+        taps = list(itertools.product(*tap_ranges(window, begins)))
         halo = NO_HALO
         if not self.expand:
-            halo = _halo_for([_three(t, 0) for t in taps], _three(out, 1), _three(window.strides, 1), _three(x.concrete[2:], 1))
+            halo = halo_for([three(t, 0) for t in taps], three(out, 1), three(window.strides, 1), three(x.concrete[2:], 1))
         ctx.call(
             "chain",
             [
@@ -113,13 +235,86 @@ class ConvChain(Operator):
         return True
 
 
+# ---------------------------------------------------------------- products of matrices
+
+
+@dataclass(frozen=True)
+class Dense(Operator):
+    """``a @ w + bias + residual`` of float32 a (..., K) with two axes or more, by a constant matrix w (K, N).
+
+    Inputs: a, w and a constant bias (N,) (or ""); then the residual, where there is one.
+
+    Attributes
+    ----------
+    activation : Activation, optional
+        What comes last.
+    residual : bool
+        Whether an input of the output's shape is added before it.
+    """
+
+    activation: Activation | None = None
+    residual: bool = False
+
+    op_type: ClassVar[str] = "MatMul"
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        return MatMul().infer(inputs[:2])
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        y = product(inputs[0], inputs[1])
+        for addend in inputs[2:]:
+            if addend is not None:
+                y = y + addend
+        return [activate(y.astype(inputs[0].dtype), self.activation)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        return lower_dense(ctx, self.activation, 3 if self.residual else None)
+
+
+@dataclass(frozen=True)
+class ScaledMatMul(Operator):
+    """``scale * a @ b`` of two matrices that are known only while running, b with its last two axes swapped if `transposed`.
+
+    Attributes
+    ----------
+    scale : float
+    transposed : bool
+    activation : Activation, optional
+        What comes last.
+    """
+
+    scale: float = 1.0
+    transposed: bool = False
+    activation: Activation | None = None
+
+    op_type: ClassVar[str] = "MatMul"
+
+    @classmethod
+    def of(cls, op: MatMul | ScaledMatMul, scale: float, transposed: bool) -> MatMul | ScaledMatMul:
+        """The product with the activation of `op`: ONNX's own where there is nothing to scale or swap."""
+        return MatMul(op.activation) if scale == 1 and not transposed else cls(scale, transposed, op.activation)
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        a, b = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
+        shape = b.concrete
+        return MatMul().infer([a, TensorSpec(b.dtype, (*shape[:-2], *shape[:-3:-1])) if self.transposed else b])
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        a, b = inputs
+        y = product(a, b.swapaxes(-1, -2) if self.transposed else b) * self.scale
+        return [activate(y.astype(a.dtype), self.activation)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        return lower_product(ctx, self.activation, scale=self.scale, transposed=self.transposed)
+
+
 Place = tuple[tuple[int, ...], tuple[int, ...], int]
 """Where a strided operand lies in a buffer: shape, strides and offset, in elements."""
 
 
 @dataclass(frozen=True)
 class SoftmaxProduct(Operator):
-    """Attention: ``softmax(scale * q @ k^T) @ v`` over the last axis. No ONNX operator; the lowering makes it of the three.
+    """Attention: ``softmax(scale * q @ k^T) @ v`` over the last axis.
 
     Attributes
     ----------
@@ -183,9 +378,12 @@ class SoftmaxProduct(Operator):
         return True
 
 
+# ---------------------------------------------------------------- channels
+
+
 @dataclass(frozen=True)
 class TakeChannels(Operator):
-    """Channels of tensors (N, C, ...), in any order: what channel shuffles and Gather along channels become. No ONNX operator.
+    """Channels of tensors (N, C, ...), in any order: what channel shuffles and Gather along channels become.
 
     Attributes
     ----------
@@ -219,7 +417,7 @@ class TakeChannels(Operator):
 
 @dataclass(frozen=True)
 class ChannelLayerNorm(Operator):
-    """LayerNormalization over axis 1 of (N, C, ...), scale and bias (C,): one between two transposes. No ONNX operator.
+    """LayerNormalization over axis 1 of (N, C, ...), scale and bias (C,): one between two transposes.
 
     Attributes
     ----------
