@@ -94,6 +94,6 @@ def _apply(rewrite: Rewrite, nodes: Nodes) -> bool:
     try:
         return rewrite.apply(nodes)
     except FAULTS:
-        # Shapes are not known yet, so weights of wrong ranks or lengths get this far. What is left as it is fails where the shapes
+        # Shapes are not known yet, so weights of wrong ranks or lengths get this far. What is left as it is fails where shapes
         # are inferred, with the name of the node.
         return False

@@ -37,7 +37,8 @@ def merge_branches(nodes: Nodes) -> None:
             if merged is None:
                 nodes.left(node, f"the taps of {small.name} do not lie on those of {large.name}")
                 continue
-            names = [nodes.add(f"{large.name}/merged_{part}", value) for part, value in zip(("weight", "bias"), merged, strict=True)]
+            parts = zip(("weight", "bias"), merged, strict=True)
+            names = [nodes.add(f"{large.name}/merged_{part}", value) for part, value in parts]
             nodes.put(node, large.replace(inputs=(large.inputs[0], *names), outputs=node.outputs))
             break
 

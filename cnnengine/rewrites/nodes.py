@@ -86,6 +86,7 @@ class Nodes:
         graph: Graph | None = None,
         specs: dict[str, TensorSpec] | None = None,
     ) -> None:
+        assert (graph is None) != (specs is None)
         self.constants = constants
         self.kept = kept
         self.specs = specs
@@ -312,7 +313,7 @@ class Nodes:
     def fresh(self, stem: str) -> str:
         """A value name like `stem` that is not taken."""
         if self._names is None:
-            self._names = set(self.specs) if self.specs is not None else set() if self._graph is None else set(self._graph.names())
+            self._names = set(self.specs or ()) if self._graph is None else set(self._graph.names())
         count = self._fresh.get(stem, 2)  # so that n equal names take n steps
         name = stem
         while name in self._names:
