@@ -147,7 +147,7 @@ def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
                 read.update(parameters)
                 layers.append(_describe(layer, segment, kernels.get(id(layer.node), []), sum(parameters.values())))
         arena = max((segment.plan.arena_bytes for segment in found), default=0)
-        weights = sum(array.nbytes for array in model._program._packed.values())
+        weights = sum(array.nbytes for array in model._program.packed.values())
     total = sum(graph.constants[name].size for name in read)
     macs = None if resolved is None else sum(layer.macs or 0 for layer in layers)
     return Summary(model.name, model.isa, resolved, tuple(layers), total, macs, arena, weights)

@@ -29,7 +29,7 @@ import cnnengine
 from cnnengine._kernels import dispatch
 from cnnengine.importer import import_model, open_model
 from cnnengine.ops import conv
-from cnnengine.plan.program import run_host
+from cnnengine.plan.host import run_host
 from cnnengine.rewrites import fusion
 from cnnengine.runtime.runner import fill_arenas
 

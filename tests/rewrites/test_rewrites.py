@@ -24,7 +24,7 @@ from cnnengine.graph import Graph
 from cnnengine.importer.graphs import import_model
 from cnnengine.importer.reader import open_model
 from cnnengine.ops.common import FAULTS
-from cnnengine.plan import program
+from cnnengine.plan import planner
 from cnnengine.rewrites import fusion
 from cnnengine.rewrites.nodes import Rewrite
 from cnnengine.runtime.runner import fill_arenas
@@ -152,8 +152,8 @@ def test_what_is_drafted_matches(name: str) -> None:
             did: set[str] = set()
             stack.enter_context(eager())
             stack.enter_context(mock.patch.object(Rewrite, "apply", _noting(did)))
-            for rewrite in [n for n in dir(program) if n.startswith(("fuse_", "repeat_"))]:
-                stack.enter_context(mock.patch.object(program, rewrite, _told(getattr(program, rewrite), did)))
+            for rewrite in [n for n in dir(planner) if n.startswith(("fuse_", "repeat_"))]:
+                stack.enter_context(mock.patch.object(planner, rewrite, _told(getattr(planner, rewrite), did)))
             loaded = cnnengine.load(d.proto(), winograd=False)
             loaded.run(None, d.feeds)
             happened += wanted in did
