@@ -1,4 +1,4 @@
-"""Write cnnengine/importer/schemas.py from the onnx package at hand: python tests/make_schemas.py"""
+"""Write cnnengine/importer/schemas.py from the onnx package at hand: python tools/make_schemas.py"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENDLESS = 2**31 - 1
 
 HEAD = '''"""What ONNX says of the operators of `cnnengine.ops.INDEX` at their versions: reading a model need not import onnx.
 
-Made by tests/make_schemas.py; the tests compare it with the onnx package. A line is: version, fewest and most inputs,
+Made by tools/make_schemas.py; the tests compare it with the onnx package. A line is: version, fewest and most inputs,
 fewest and most outputs (* for any number), "deprecated" where it is, then the attributes as name:type (AttributeProto's numbers),
 required ones with a !.
 """
