@@ -11,6 +11,7 @@ from cnnengine.ops import INDEX
 
 ROOT = Path(__file__).resolve().parents[1]
 ENDLESS = 2**31 - 1
+WIDTH = 130
 
 HEAD = '''"""What ONNX says of the operators of `cnnengine.ops.INDEX` at their versions: reading a model need not import onnx.
 
@@ -51,9 +52,12 @@ def text() -> str:
     newest = onnx.defs.onnx_opset_version()
     parts = [HEAD.format(opset=newest, ir=int(onnx.IR_VERSION))]
     for op_type in sorted({*INDEX, "Constant"}):
-        parts.append(f'    "{op_type}": (\n')
-        parts += [f"{_wrapped(line)}\n" for line in lines(op_type, newest)]
-        parts.append("    ),\n")
+        found = [_wrapped(line) for line in lines(op_type, newest)]
+        alone = f'    "{op_type}": ({found[0].strip()}),' if len(found) == 1 and "\n" not in found[0] else ""
+        if 0 < len(alone) <= WIDTH:
+            parts.append(f"{alone}\n")
+        else:
+            parts += [f'    "{op_type}": (\n', *(f"{line}\n" for line in found), "    ),\n"]
     return "".join([*parts, "}\n"])
 
 

@@ -32,9 +32,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "13 2 2 1 1",
         "14 2 2 1 1",
     ),
-    "AffineGrid": (
-        "20 2 2 1 1 align_corners:2",
-    ),
+    "AffineGrid": ("20 2 2 1 1 align_corners:2",),
     "And": (
         "1 2 2 1 1 axis:2 broadcast:2",
         "7 2 2 1 1",
@@ -83,25 +81,15 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "14 5 5 1 3 epsilon:1 momentum:1 training_mode:2",
         "15 5 5 1 3 epsilon:1 momentum:1 training_mode:2",
     ),
-    "BitCast": (
-        "26 1 1 1 1 to!:2",
-    ),
+    "BitCast": ("26 1 1 1 1 to!:2",),
     "BitShift": (
         "11 2 2 1 1 direction!:3",
         "28 2 2 1 1 direction!:3",
     ),
-    "BitwiseAnd": (
-        "18 2 2 1 1",
-    ),
-    "BitwiseNot": (
-        "18 1 1 1 1",
-    ),
-    "BitwiseOr": (
-        "18 2 2 1 1",
-    ),
-    "BitwiseXor": (
-        "18 2 2 1 1",
-    ),
+    "BitwiseAnd": ("18 2 2 1 1",),
+    "BitwiseNot": ("18 1 1 1 1",),
+    "BitwiseOr": ("18 2 2 1 1",),
+    "BitwiseXor": ("18 2 2 1 1",),
     "Cast": (
         "1 1 1 1 1 to!:3",
         "6 1 1 1 1 to!:2",
@@ -138,9 +126,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "12 1 3 1 1",
         "13 1 3 1 1",
     ),
-    "Col2Im": (
-        "18 3 3 1 1 dilations:7 pads:7 strides:7",
-    ),
+    "Col2Im": ("18 3 3 1 1 dilations:7 pads:7 strides:7",),
     "Compress": (
         "9 2 2 1 1 axis:2",
         "11 2 2 1 1 axis:2",
@@ -152,27 +138,18 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "11 1 * 1 1 axis!:2",
         "13 1 * 1 1 axis!:2",
     ),
-    "ConcatFromSequence": (
-        "11 1 1 1 1 axis!:2 new_axis:2",
-    ),
+    "ConcatFromSequence": ("11 1 1 1 1 axis!:2 new_axis:2",),
     "Constant": (
         "1 0 0 1 1 value!:4",
         "9 0 0 1 1 value!:4",
         "11 0 0 1 1 sparse_value:11 value:4",
-        "12 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 "
-        "value_strings:8",
-        "13 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 "
-        "value_strings:8",
-        "19 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 "
-        "value_strings:8",
-        "21 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 "
-        "value_strings:8",
-        "23 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 "
-        "value_strings:8",
-        "24 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 "
-        "value_strings:8",
-        "25 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 "
-        "value_strings:8",
+        "12 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 value_strings:8",
+        "13 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 value_strings:8",
+        "19 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 value_strings:8",
+        "21 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 value_strings:8",
+        "23 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 value_strings:8",
+        "24 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 value_strings:8",
+        "25 0 0 1 1 sparse_value:11 value:4 value_float:1 value_floats:6 value_int:2 value_ints:7 value_string:3 value_strings:8",
     ),
     "ConstantOfShape": (
         "9 1 1 1 1 value:4",
@@ -187,9 +164,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "11 2 3 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 pads:7 strides:7",
         "22 2 3 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 pads:7 strides:7",
     ),
-    "ConvInteger": (
-        "10 2 4 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 pads:7 strides:7",
-    ),
+    "ConvInteger": ("10 2 4 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 pads:7 strides:7",),
     "ConvTranspose": (
         "1 2 3 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 output_padding:7 output_shape:7 pads:7 strides:7",
         "11 2 3 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 output_padding:7 output_shape:7 pads:7 strides:7",
@@ -203,9 +178,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "9 1 1 1 1",
         "22 1 1 1 1",
     ),
-    "CumProd": (
-        "26 2 2 1 1 exclusive:2 reverse:2",
-    ),
+    "CumProd": ("26 2 2 1 1 exclusive:2 reverse:2",),
     "CumSum": (
         "11 2 2 1 1 exclusive:2 reverse:2",
         "14 2 2 1 1 exclusive:2 reverse:2",
@@ -326,9 +299,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "12 2 2 1 1 batch_dims:2",
         "13 2 2 1 1 batch_dims:2",
     ),
-    "Gelu": (
-        "20 1 1 1 1 approximate:3",
-    ),
+    "Gelu": ("20 1 1 1 1 approximate:3",),
     "Gemm": (
         "1 3 3 1 1 alpha:1 beta:1 broadcast:2 transA:2 transB:2",
         "6 3 3 1 1 alpha:1 beta:1 broadcast:2 transA:2 transB:2",
@@ -405,9 +376,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "24 1 1 1 * else_branch!:5 then_branch!:5",
         "25 1 1 1 * else_branch!:5 then_branch!:5",
     ),
-    "ImageDecoder": (
-        "20 1 1 1 1 pixel_format:3",
-    ),
+    "ImageDecoder": ("20 1 1 1 1 pixel_format:3",),
     "InstanceNormalization": (
         "1 3 3 1 1 consumed_inputs:7 epsilon:1",
         "6 3 3 1 1 epsilon:1",
@@ -433,9 +402,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "14 3 8 0 3 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 input_forget:2 layout:2",
         "22 3 8 0 3 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 input_forget:2 layout:2",
     ),
-    "LayerNormalization": (
-        "17 2 3 1 3 axis:2 epsilon:1 stash_type:2",
-    ),
+    "LayerNormalization": ("17 2 3 1 3 axis:2 epsilon:1 stash_type:2",),
     "LeakyRelu": (
         "1 1 1 1 1 alpha:1 consumed_inputs:7",
         "6 1 1 1 1 alpha:1",
@@ -488,9 +455,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "9 2 2 1 1",
         "13 2 2 1 1",
     ),
-    "MatMulInteger": (
-        "10 2 4 1 1",
-    ),
+    "MatMulInteger": ("10 2 4 1 1",),
     "Max": (
         "1 1 * 1 1 consumed_inputs:7",
         "6 1 * 1 1",
@@ -562,9 +527,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "9 1 1 1 1",
         "13 1 1 1 1",
     ),
-    "Not": (
-        "1 1 1 1 1",
-    ),
+    "Not": ("1 1 1 1 1",),
     "OneHot": (
         "9 3 3 1 1 axis:2",
         "11 3 3 1 1 axis:2",
@@ -614,9 +577,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "13 2 2 1 1",
         "15 2 2 1 1",
     ),
-    "QLinearConv": (
-        "10 8 9 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 pads:7 strides:7",
-    ),
+    "QLinearConv": ("10 8 9 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 pads:7 strides:7",),
     "QLinearMatMul": (
         "10 8 8 1 1",
         "21 8 8 1 1",
@@ -631,9 +592,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "25 2 3 1 1 axis:2 block_size:2 output_dtype:2 precision:2 saturate:2",
         "28 2 3 1 1 axis:2 block_size:2 output_dtype:2 precision:2 saturate:2",
     ),
-    "RMSNormalization": (
-        "23 2 2 1 1 axis:2 epsilon:1 stash_type:2",
-    ),
+    "RMSNormalization": ("23 2 2 1 1 axis:2 epsilon:1 stash_type:2",),
     "RNN": (
         "1 3 6 0 2 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 output_sequence:2",
         "7 3 6 0 2 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2",
@@ -714,9 +673,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "13 1 1 1 1 axes:7 keepdims:2",
         "18 1 2 1 1 keepdims:2 noop_with_empty_axes:2",
     ),
-    "RegexFullMatch": (
-        "20 1 1 1 1 pattern:3",
-    ),
+    "RegexFullMatch": ("20 1 1 1 1 pattern:3",),
     "Relu": (
         "1 1 1 1 1 consumed_inputs:7",
         "6 1 1 1 1",
@@ -758,9 +715,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "11 1 1 1 1",
         "22 1 1 1 1",
     ),
-    "STFT": (
-        "17 2 4 1 1 onesided:2",
-    ),
+    "STFT": ("17 2 4 1 1 onesided:2",),
     "Scan": (
         "8 2 * 1 * body!:5 directions:7 num_scan_inputs!:2",
         "9 1 * 1 * body!:5 num_scan_inputs!:2 scan_input_axes:7 scan_input_directions:7 scan_output_axes:7 "
@@ -801,27 +756,13 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "6 1 1 1 1 alpha:1 gamma:1",
         "22 1 1 1 1 alpha:1 gamma:1",
     ),
-    "SequenceAt": (
-        "11 2 2 1 1",
-    ),
-    "SequenceConstruct": (
-        "11 1 * 1 1",
-    ),
-    "SequenceEmpty": (
-        "11 0 0 1 1 dtype:2",
-    ),
-    "SequenceErase": (
-        "11 1 2 1 1",
-    ),
-    "SequenceInsert": (
-        "11 2 3 1 1",
-    ),
-    "SequenceLength": (
-        "11 1 1 1 1",
-    ),
-    "SequenceMap": (
-        "17 1 * 1 * body!:5",
-    ),
+    "SequenceAt": ("11 2 2 1 1",),
+    "SequenceConstruct": ("11 1 * 1 1",),
+    "SequenceEmpty": ("11 0 0 1 1 dtype:2",),
+    "SequenceErase": ("11 1 2 1 1",),
+    "SequenceInsert": ("11 2 3 1 1",),
+    "SequenceLength": ("11 1 1 1 1",),
+    "SequenceMap": ("17 1 * 1 * body!:5",),
     "Shape": (
         "1 1 1 1 1",
         "13 1 1 1 1",
@@ -832,9 +773,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "24 1 1 1 1 end:2 start:2",
         "25 1 1 1 1 end:2 start:2",
     ),
-    "Shrink": (
-        "9 1 1 1 1 bias:1 lambd:1",
-    ),
+    "Shrink": ("9 1 1 1 1 bias:1 lambd:1",),
     "Sigmoid": (
         "1 1 1 1 1 consumed_inputs:7",
         "6 1 1 1 1",
@@ -914,15 +853,9 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "24 1 2 1 1",
         "25 1 2 1 1",
     ),
-    "StringConcat": (
-        "20 2 2 1 1",
-    ),
-    "StringNormalizer": (
-        "10 1 1 1 1 case_change_action:3 is_case_sensitive:2 locale:3 stopwords:8",
-    ),
-    "StringSplit": (
-        "20 1 1 2 2 delimiter:3 maxsplit:2",
-    ),
+    "StringConcat": ("20 2 2 1 1",),
+    "StringNormalizer": ("10 1 1 1 1 case_change_action:3 is_case_sensitive:2 locale:3 stopwords:8",),
+    "StringSplit": ("20 1 1 2 2 delimiter:3 maxsplit:2",),
     "Sub": (
         "1 2 2 1 1 axis:2 broadcast:2 consumed_inputs:7",
         "6 2 2 1 1 axis:2 broadcast:2",
@@ -936,9 +869,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "8 1 * 1 1",
         "13 1 * 1 1",
     ),
-    "Swish": (
-        "24 1 1 1 1 alpha:1",
-    ),
+    "Swish": ("24 1 1 1 1 alpha:1",),
     "Tan": (
         "7 1 1 1 1",
         "22 1 1 1 1",
@@ -971,9 +902,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "24 1 1 1 1 perm:7",
         "25 1 1 1 1 perm:7",
     ),
-    "Trilu": (
-        "14 1 2 1 1 upper:2",
-    ),
+    "Trilu": ("14 1 2 1 1 upper:2",),
     "Unique": (
         "11 1 1 1 4 axis:2 sorted:2",
         "28 1 1 1 4 axis:2 sorted:2",
