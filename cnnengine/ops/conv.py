@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels.conv import pack_bias, pack_conv, pack_depthwise
+from .._kernels.pack import pack_bias, pack_conv, pack_depthwise
 from .._kernels.winograd import depth_as_channels, pack_winograd
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..layout import NO_HALO, Halo, merge_halos

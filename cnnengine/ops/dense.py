@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels.conv import pack_bias
+from .._kernels.pack import pack_bias
 from ..errors import InputError, ModelError, ShapeError
 from ..operator import Activation, Lowering, NodeRecord, Operator
 from ..packing import Panels

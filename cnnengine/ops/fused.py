@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels.conv import pack_bias, pack_conv, pack_depthwise
+from .._kernels.pack import pack_bias, pack_conv, pack_depthwise
 from ..layout import NO_HALO
 from ..operator import EXACT, Activation, Lowering, Operator
 from ..packing import Panels
