@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._kernels.conv import Slab
+from .._kernels.memory import Slab
 from ..errors import CNNEngineError
 from ..graph import Graph, Node, output_specs
 from ..layout import NO_HALO, KernelCall, kept

@@ -15,9 +15,16 @@ import numpy as np
 
 from ..graph import Node
 from ..operator import Operator
+<<<<<<< HEAD
 from ..ops.norm import ChannelLayerNorm, InstanceNormalization, LayerNormalization
 from .nodes import FLOAT32, Nodes, rewrite
 from .rewrite import Matcher, axes_of, field_of, only_output, plain, scalar_of
+=======
+from ..ops.fused import ChannelLayerNorm
+from ..ops.norm import InstanceNormalization, LayerNormalization
+from .facts import Fact
+from .rewrite import FLOAT32, Matcher, axes_of, field_of, fresh, only_output, plain, replaced, scalar_of
+>>>>>>> house
 
 
 @rewrite(("Sub",), ("Sqrt", "Pow"), ("ReduceMean", "GlobalAveragePool"))

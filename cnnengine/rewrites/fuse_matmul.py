@@ -6,12 +6,13 @@ from ..graph import Node
 from ..operator import Operator
 from ..ops.dense import Gemm, MatMul
 from ..ops.elementwise import Add
+from ..ops.fused import Dense
 from .nodes import FLOAT32, Nodes, rewrite
 
 
 @rewrite(("MatMul",), ("Add",))
 def fuse_matmul(nodes: Nodes) -> None:
-    """MatMul(x, w) + b (+ activation) -> Gemm(x, w, b) for x of rank 2, MatMul(x, w, b) for higher ranks.
+    """MatMul(x, w) + b (+ activation) -> Gemm(x, w, b) for x of rank 2, Dense(x, w, b) for higher ranks.
 
     x is float32, w a constant (K, N), b a constant of N elements along the last axis.
     """
@@ -37,5 +38,5 @@ def fuse_matmul(nodes: Nodes) -> None:
         elif bias.shape[-1:] != w.shape[1:] or bias.size != w.shape[1] or bias.ndim > rank:
             nodes.left(node, f"a constant of shape {bias.shape} is not one number for each of {w.shape[1]} columns")
         else:
-            op: Operator = Gemm(activation=add.op.activation) if rank == 2 else MatMul(activation=add.op.activation)
+            op: Operator = Gemm(activation=add.op.activation) if rank == 2 else Dense(add.op.activation)
             nodes.put(add, Node(op, (*node.inputs, add.inputs[index]), add.outputs, node.name))
