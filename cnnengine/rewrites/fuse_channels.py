@@ -63,7 +63,10 @@ def _shuffled(name: str, nodes: Nodes) -> Channels | None:
         index = nodes.value(node.inputs[1])
         if node.op.axis not in (1, 1 - len(nodes.shape(name))) or not nodes.may_lie_in_planes(source):
             return None
-        if index is None or index.ndim != 1 or len(nodes.shape(source)) != len(nodes.shape(name)):
+        if index is None:
+            nodes.left(node, "the positions are known only while it runs")
+            return None
+        if index.ndim != 1 or len(nodes.shape(source)) != len(nodes.shape(name)):
             return None
         channels, n = _joined(source, nodes), nodes.shape(source)[1]
         if index.min() < -n or index.max() >= n:

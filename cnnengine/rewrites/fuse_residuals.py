@@ -27,6 +27,8 @@ def fuse_residuals(nodes: Nodes) -> None:
         maker = nodes.maker(first, "Conv", "MatMul")
         fused = None if maker is None else _with_residual(maker, second, node, node.op, nodes)
         if maker is None or fused is None:
+            if maker is None and nodes.maker(second, "Conv", "MatMul") is not None:
+                nodes.left(node, f"the other operand is made after {second}")
             continue
         if nodes.only_reader(first) is None:
             nodes.left(node, f"{first} is read elsewhere too")

@@ -687,7 +687,7 @@ def linear_and_residual(d: Draft) -> None:
     d.give(d.n("Relu", y) if d.maybe() else y)
 
 
-@pattern("fuse_residuals")
+@pattern("fuse_matmul")
 def product_and_vector_of_before(d: Draft) -> None:
     """A rank that only running tells, and a vector along an axis."""
     d.opset = 6

@@ -11,8 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from support import Builder
 
 import cnnengine
-from cnnengine.ops.shape import Pad, Transpose
+from cnnengine.ops.shape import CastLike, Pad, Transpose
 from cnnengine.rewrites import explaining, simplify
+from cnnengine.spec import TensorSpec
 
 Make = Callable[[Builder], tuple[str, ...]]
 
@@ -77,6 +78,19 @@ def _infinite(b: Builder) -> tuple[str, ...]:
     return (b.node("Mul", b.node("Conv", b.input(2, 4, 5, 5), b.constant(w)), b.random(4, 1, 1)),)
 
 
+def _nothing_known(b: Builder) -> str:
+    b.inputs["n"] = TensorSpec(np.dtype("V"), None)
+    return "n"
+
+
+def _transposes_of_any_rank(b: Builder) -> tuple[str, ...]:
+    return (b.node(Transpose(), b.node(Transpose(), _nothing_known(b))),)
+
+
+def _like_any_type(b: Builder) -> tuple[str, ...]:
+    return (b.node(CastLike(), b.input(2, 3), _nothing_known(b)),)
+
+
 AT_LOAD: list[tuple[str, Make, str]] = [
     ("fold_scale", _shared, "is read by others too"),
     ("fold_scale", _not_per_channel, "is not one float32 number per channel"),
@@ -88,6 +102,8 @@ AT_LOAD: list[tuple[str, Make, str]] = [
     ("fuse_gates", _gate_twice, "Swish times 2"),
     ("fuse_prelu", _wide_slope, "a slope of shape (1, 2, 3) widens values of 2 axes"),
     ("fuse_layernorm", _axes_in_between, "no operator normalises over axes (1, 2)"),
+    ("cancel_transposes", _transposes_of_any_rank, "the rank is not known"),
+    ("resolve_castlike", _like_any_type, "the dtype of the other value is not known"),
     ("merge_branches", _other_taps, "do not lie on those of"),
 ]
 
@@ -131,10 +147,16 @@ def weights(*shape: int) -> np.ndarray:
 node = helper.make_node
 AT_SHAPES = {
     "fuse_residuals, another shape": (
-        [node("Conv", ["x", "w"], ["a"]), node("Relu", ["z"], ["b"]), node("Add", ["a", "b"], ["y"])],
+        [node("Relu", ["z"], ["b"]), node("Conv", ["x", "w"], ["a"]), node("Add", ["a", "b"], ["y"])],
         {"x": (2, 4, 5, 5), "z": (2, 4, 1, 1)},
         {"w": weights(4, 4, 1, 1)},
         "the operands have different shapes",
+    ),
+    "fuse_residuals, made later": (
+        [node("Conv", ["x", "w"], ["a"]), node("Neg", ["a"], ["b"]), node("Add", ["a", "b"], ["y"])],
+        {"x": (2, 4, 5, 5)},
+        {"w": weights(4, 4, 1, 1)},
+        "the other operand is made after a",
     ),
     "fuse_residuals, read twice": (
         [node("Conv", ["x", "w"], ["a"]), node("Add", ["a", "x"], ["b"]), node("Mul", ["a", "b"], ["y"])],
@@ -147,6 +169,16 @@ AT_SHAPES = {
         {"x": (2, 1, 5, 5)},
         {"s": weights(4, 1, 1), "t": weights(4, 1, 1)},
         "a constant widens the tensor",
+    ),
+    "fuse_channels, computed": (
+        [
+            node("Cast", ["i"], ["j"], to=TensorProto.INT64),
+            node("Relu", ["x"], ["a"]),
+            node("Gather", ["a", "j"], ["y"], axis=1),
+        ],
+        {"x": (1, 8, 6, 6), "i": (3,)},
+        {},
+        "the positions are known only while it runs",
     ),
     "fuse_chains, small": (
         [
