@@ -22,7 +22,6 @@ from ..ops.common import FAULTS
 from ..ops.control import Controlling
 from ..ops.conv import NotTransformable
 from ..ops.copies import movable
-from ..ops.elementwise import Add, Div, Mul, Sub
 from ..rewrites.fusion import (
     fuse_affine,
     fuse_attention,
@@ -53,18 +52,6 @@ STEPPED = 10
 
 SEEN = 2048
 """Shapes whose runs are counted."""
-
-LIGHT_NAMES = (
-    "Abs Add And ArgMax ArgMin Cast Concat ConstantOfShape CumSum Div Equal Expand Flatten Gather GatherElements GatherND",
-    "Greater GreaterOrEqual Identity If Less LessOrEqual Loop Max Min Mul Neg NonMaxSuppression NonZero Not OneHot Or Range",
-    "ReduceMax ReduceMin Reshape ScatterElements ScatterND Shape Size Slice Split Squeeze Sub Tile TopK Transpose Unsqueeze",
-    "Where Xor",
-)
-LIGHT = frozenset(" ".join(LIGHT_NAMES).split())
-"""Operators that NumPy computes to the same bits as the kernels do, so that it does not matter which of them runs."""
-
-DIVIDING = frozenset(("If", "Loop", "NonMaxSuppression", "NonZero"))
-"""Operators of LIGHT behind which a new segment starts."""
 
 LIGHT_SIZE = 1 << 18
 """Elements of an input up to which a node is light."""
@@ -161,7 +148,7 @@ class Segment:
         run = run_host if self.run_host is None else self.run_host
         inputs = [values[n] if n else None for n in self.tail.inputs]
         with located(node):
-            if node.op.op_type in LIGHT:  # without a product of matrices, but in graphs whose plans see to that themselves
+            if node.op.light >= 0:  # without a product of matrices, but in graphs whose plans see to that themselves
                 results = run(node, inputs, threads, self.by_numpy)
             else:
                 with limited(threads):
@@ -384,8 +371,7 @@ class Program:
         if self._light is None:
             constants = self.graph.constants
             self._light = [
-                node.op.op_type in LIGHT
-                and node.op.domain == ""
+                node.op.light >= 0
                 and getattr(node.op, "activation", None) is None
                 and getattr(node.op, "reduction", "none") == "none"
                 and not any(n in constants and is_mapped(constants[n]) for n in node.inputs)
@@ -407,8 +393,8 @@ class Program:
                         if not isinstance(a, np.ndarray) or a.size > LIGHT_SIZE:
                             return at
                         rank = max(rank, a.ndim)
-                if rank > 2 and isinstance(op, (Add, Sub, Mul, Div)):
-                    return at  # may be fused with others, which rounds differently
+                if rank > op.light:
+                    return at
                 if isinstance(op, Controlling):
                     results = self._run_host(node, inputs, threads)
                 else:
@@ -418,7 +404,7 @@ class Program:
                     if name:
                         values[name] = _settled(value)
                 at += 1
-                if op.op_type in DIVIDING:
+                if op.divides:
                     break
         except (CNNEngineError, *FAULTS):
             with located(node, self.graph.name):
