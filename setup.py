@@ -41,7 +41,11 @@ ISAS = ARM if platform.machine().lower() in ("aarch64", "arm64") else X86
 MODULES = [
     "cnnengine._kernels.dispatch",
     "cnnengine._kernels.launch",
+    "cnnengine._kernels.memory",
+    "cnnengine._kernels.pack",
     "cnnengine._kernels.conv",
+    "cnnengine._kernels.depthwise",
+    "cnnengine._kernels.dense",
     "cnnengine._kernels.chain",
     "cnnengine._kernels.matmul",
     "cnnengine._kernels.winograd",

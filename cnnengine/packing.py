@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ._kernels.conv import pack_conv, pack_panels
+from ._kernels.pack import pack_conv, pack_panels
 from .layout import aligned_empty, is_mapped
 from .weights import Computed, cut
 

@@ -74,7 +74,7 @@ class Scaled(Computed):
         self.scale = scale
 
     def made(self, empty: Callable[[int], np.ndarray]) -> np.ndarray:
-        from ._kernels.conv import scale_rows  # only here: the graph itself needs no compiled code
+        from ._kernels.pack import scale_rows  # only here: the graph itself needs no compiled code
 
         source = np.asarray(self.source)
         out: np.ndarray | None = scale_rows(source, self.scale, empty)

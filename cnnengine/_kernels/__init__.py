@@ -68,12 +68,12 @@ ACTIVATIONS = {
 KERNELS: dict[str, str] = {
     # kernel name -> module
     "conv": "conv",
-    "depthwise": "conv",
+    "depthwise": "depthwise",
     "chain": "chain",
     "gate_weights": "chain",
-    "dense": "conv",
-    "dense_add": "conv",
-    "dense_rows": "conv",
+    "dense": "dense",
+    "dense_add": "dense",
+    "dense_rows": "dense",
     "matmul": "matmul",
     "attention": "matmul",
     "winograd": "winograd",
@@ -101,7 +101,6 @@ KERNELS: dict[str, str] = {
     "take": "select",
     "put": "select",
     "topk": "select",
-    "running_sum": "select",
     "pair": "typed",
     "float_test": "typed",
     "arg": "typed",
@@ -109,7 +108,7 @@ KERNELS: dict[str, str] = {
     "one_hot": "typed",
     "triangle": "typed",
     "reverse_sequence": "typed",
-    "running_product": "typed",
+    "running": "typed",
     "determinant": "typed",
     "resample": "image",
     "col2im": "image",
@@ -127,8 +126,8 @@ KERNELS: dict[str, str] = {
 }
 
 BYTE_FRONTS = frozenset(
-    ["cast", "copy_nd", "fill", "gather", "grid_sample", "index_offsets", "put", "roi_align", "running_sum", "take", "topk"]
-    + ["arg", "determinant", "float_test", "hardmax", "one_hot", "pair", "reverse_sequence", "running_product", "triangle"]
+    ["cast", "copy_nd", "fill", "gather", "grid_sample", "index_offsets", "put", "roi_align", "take", "topk"]
+    + ["arg", "determinant", "float_test", "hardmax", "one_hot", "pair", "reverse_sequence", "running", "triangle"]
 )
 """Kernels of any element type: their fronts take the buffers as bytes."""
 

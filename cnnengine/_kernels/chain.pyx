@@ -23,7 +23,8 @@ Every sum has the order that `conv` and `depthwise` give it, and values stay flo
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from cnnengine._kernels.conv cimport activation_of, activation_t, depthwise_tile_of
+from cnnengine._kernels.activation cimport activation_of, activation_t
+from cnnengine._kernels.depthwise cimport depthwise_tile_of
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t

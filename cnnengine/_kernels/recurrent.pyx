@@ -38,7 +38,7 @@ from cnnengine._kernels.tiles.conv cimport LINE, conv_tile_t
 from cnnengine._kernels.tiles.vector cimport MODE_FULL, OP_ADD, OP_MUL
 
 from cnnengine._kernels import ACTIVATIONS
-from cnnengine._kernels.conv import pack_bias, pack_dense
+from cnnengine._kernels.pack import pack_bias, pack_dense
 
 cdef enum:
     CELL_LSTM = 0

@@ -63,9 +63,11 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from cnnengine._kernels.conv cimport activation_of, activation_t, aligned_floats, run_five
+from cnnengine._kernels.activation cimport activation_of, activation_t
+from cnnengine._kernels.conv cimport run_five
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.launch cimport Launch, make_launch
+from cnnengine._kernels.memory cimport aligned_floats
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport (

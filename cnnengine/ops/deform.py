@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels.conv import pack_bias, pack_conv
+from .._kernels.pack import pack_bias, pack_conv
 from ..errors import ModelError, ShapeError
 from ..operator import EVERY, ROUNDING, SAME, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass

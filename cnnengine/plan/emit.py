@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels.conv import Slab, pack_into
+from .._kernels.memory import Slab, pack_into
 from ..errors import InputError, ShapeError
 from ..layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, aligned_empty, is_mapped, kept, merge_halos
 from ..packing import Copy, Panels, Scratch

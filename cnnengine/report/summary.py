@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from ..graph import Node
 from ..model import Model
 from ..operator import Activation, Operator
-from ..ops.conv import ConvChain
+from ..ops.fused import ConvChain, FusedConv
 from ..plan import Layer, Segment
 from ..runtime.runner import Workspace
 from .planning import Shapes, random_feeds, resolve_shapes, segments
@@ -139,7 +139,7 @@ def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
                 read.update(parameters)
                 layers.append(_describe(layer, segment, kernels.get(id(layer.node), []), sum(parameters.values())))
         arena = max((segment.plan.arena_bytes for segment in found), default=0)
-        weights = sum(array.nbytes for array in model._program._packed.values())
+        weights = sum(array.nbytes for array in model._program.packed.values())
     total = sum(graph.constants[name].size for name in read)
     macs = None if resolved is None else sum(layer.macs or 0 for layer in layers)
     return Summary(model.name, model.isa, resolved, tuple(layers), total, macs, arena, weights)
@@ -191,7 +191,9 @@ def fused_of(node: Node) -> tuple[str, ...]:
     """What was merged into the operator: a gate, a residual sum, an activation; the parts of a chain."""
     if isinstance(node.op, ConvChain):
         parts = ("expand",) * node.op.expand + ("depthwise",) + ("project",) * node.op.project
-        return tuple(name for part, conv in zip(parts, node.op.convs, strict=True) for name in (part, *_extras(conv)))
+        ends = (False,) * (len(parts) - 1) + (node.op.residual,)
+        convs = [FusedConv(conv, residual) for conv, residual in zip(node.op.convs, ends, strict=True)]
+        return tuple(name for part, conv in zip(parts, convs, strict=True) for name in (part, *_extras(conv)))
     return _extras(node.op)
 
 
@@ -222,16 +224,5 @@ def _parameters(node: Node, constants: Mapping[str, np.ndarray]) -> dict[str, in
 
 def macs_of(layer: Layer) -> int | None:
     """Multiply-adds of a convolution or matrix product; 0 for other operators, None where a shape is not known."""
-    if isinstance(layer.node.op, ConvChain):
-        x, y = _shape(layer.inputs, 0), _shape(layer.outputs, 0)
-        weights = [_shape(layer.inputs, 1 + 2 * i) for i in range(len(layer.node.op.convs))]
-        if x is None or y is None or None in weights:
-            return None
-        return layer.node.op.macs(x, [w for w in weights if w is not None], y)
     shapes = [[None if s is None else s[0] for s in values] for values in (layer.inputs, layer.outputs)]
     return layer.node.op.multiply_adds(*shapes)
-
-
-def _shape(values: Sequence[Known | None], index: int) -> tuple[int, ...] | None:
-    known = values[index] if index < len(values) else None
-    return None if known is None else known[0]

@@ -16,7 +16,8 @@ from ..ops.activation import PRelu
 from ..ops.conv import Conv
 from ..ops.dense import MatMul
 from ..ops.elementwise import Add, Div, Mul, Sub
-from ..ops.norm import ChannelLayerNorm, LayerNormalization
+from ..ops.fused import ChannelLayerNorm
+from ..ops.norm import LayerNormalization
 from ..ops.shape import Transpose
 from .facts import Fact, facts
 from .rewrite import FLOAT32, Uses, fresh, only_output, replaced

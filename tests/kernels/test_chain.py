@@ -10,8 +10,8 @@ import oracle
 import pytest
 from oracle import ROUNDING, assert_close, assert_same_bits
 
-from cnnengine._kernels import conv as kernels
 from cnnengine._kernels import dispatch, kernel
+from cnnengine._kernels import pack as kernels
 from cnnengine.layout import NO_HALO, View, aligned_copy, aligned_empty
 from cnnengine.operator import Activation
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cnnengine._kernels import dispatch
-from cnnengine._kernels.conv import Slab, pack_bias, pack_conv, pack_depthwise, pack_into, scale_rows
+from cnnengine._kernels.memory import Slab, pack_into
+from cnnengine._kernels.pack import pack_bias, pack_conv, pack_depthwise, scale_rows
 from cnnengine._kernels.winograd import FORMS, pack_winograd
 
 

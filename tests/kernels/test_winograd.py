@@ -7,8 +7,8 @@ import oracle
 import pytest
 from oracle import assert_same_bits
 
-from cnnengine._kernels import conv as kernels
 from cnnengine._kernels import dispatch, kernel
+from cnnengine._kernels import pack as kernels
 from cnnengine._kernels import winograd as winograd_kernel
 from cnnengine.layout import NO_HALO, View, aligned_empty, merge_halos
 from cnnengine.operator import Activation

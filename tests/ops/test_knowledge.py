@@ -26,7 +26,7 @@ from cnnengine.importer.graphs import import_model
 from cnnengine.importer.reader import open_model
 from cnnengine.layout import aligned_empty
 from cnnengine.operator import EXACT, READ_PACKED, READ_PLAIN, READ_VALUES, Gives, Operator
-from cnnengine.ops import DOMAINS, activation, contrib, conv, dense, lookup, norm, pool, retired, sequence, shape
+from cnnengine.ops import DOMAINS, activation, contrib, conv, dense, fused, lookup, norm, pool, retired, sequence, shape
 from cnnengine.ops.common import FLOAT32, is_small
 from cnnengine.ops.control import Controlling
 from cnnengine.ops.elements import reference_activation
@@ -83,7 +83,7 @@ def _more() -> Iterator[tuple[Operator, list[Any]]]:
     yield contrib.Addend(whole=True), [x(2, 3), x(2, 3)]
     yield activation.Affine(2.0, 3.0), [x(2, 3)]
     yield activation.PRelu(expands=True), [x(3), x(2, 1)]
-    yield norm.ChannelLayerNorm(), [x(1, 3, 4, 5), x(3), x(3)]
+    yield fused.ChannelLayerNorm(), [x(1, 3, 4, 5), x(3), x(3)]
     yield norm.InstanceNormalization(expands=True), [x(1, 1, 4), x(2, 2, 1), x(1)]
     yield norm.LayerNormalization(outputs=(True, True), stash_type=11), [x(2, 3, 4), x(4), x(4)]
     yield norm.LayerNormalization(expands=True), [x(3, 4), x(2, 3, 4), x(4)]

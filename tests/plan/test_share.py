@@ -10,7 +10,8 @@ import pytest
 
 from cnnengine import packing
 from cnnengine._kernels import dispatch
-from cnnengine._kernels.conv import Slab, pack_conv, pack_panels
+from cnnengine._kernels.memory import Slab
+from cnnengine._kernels.pack import pack_conv, pack_panels
 from cnnengine.packing import Panels, Scratch
 from cnnengine.plan import emit
 from cnnengine.plan.emit import Emitter

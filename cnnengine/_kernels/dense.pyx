@@ -1,0 +1,307 @@
+# cython: language_level=3
+"""Dense layers over the tiles of the convolution.
+
+Layout
+    x, y, residual   x (M, K), y and residual (M, O), plain; a row is read as a pixel whose planes are its runs of `lanes` floats
+    weights          `dense`: panels as `pack_conv` writes them for a kernel of one tap, [panel][K][B * lanes]
+                     `dense_rows`: (O, K), as they are
+
+Loop order of a chunk
+    A chunk of `dense` is a run of rows and one unit of 1, 2 or 4 output blocks. Where rows lie a power of two apart, the pixels of
+    a tile would push each other out of the few sets of the first-level cache that all of them share: then a tile's rows are laid
+    side by side in scratch first, and a chunk has several units, which share that.
+    A chunk of `dense_rows` is a run of outputs, eight rows of weights at a time, for every row of x.
+"""
+
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from cnnengine._kernels.activation cimport activation_of, activation_t
+from cnnengine._kernels.conv cimport run_five
+from cnnengine._kernels.dispatch cimport current_table
+from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.table cimport ACT_NONE, KernelTable
+from cnnengine._kernels.tiles.conv cimport DOT_ROWS, LINE, conv_tile_t
+
+cdef enum:
+    WAYS = 4                # lines of one set of the first-level cache, of eight or more, that a tile's pixels may take
+
+
+cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return a if a < b else b
+
+
+cdef inline Py_ssize_t at_least(Py_ssize_t a, Py_ssize_t low) noexcept nogil:
+    return a if a > low else low
+
+
+cdef struct dense_t:
+    const KernelTable *table
+    Py_ssize_t m, k, o, whole, partial, blocks
+    Py_ssize_t units4, units2, units1, chunk_rows, row_chunks
+    Py_ssize_t some_units               # of a chunk
+    int gathers                         # rows of x are laid side by side first
+    int has_residual                    # then it is operand 3, and y operand 4
+    activation_t act
+
+
+cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const dense_t *g = <const dense_t *>geometry
+    cdef const KernelTable *table = g.table
+    cdef Py_ssize_t lanes = table.lanes, zero = 0, units = g.units4 + g.units2 + g.units1
+    cdef Py_ssize_t first = chunk // g.row_chunks * g.some_units, last = smaller(first + g.some_units, units)
+    cdef Py_ssize_t part = chunk % g.row_chunks, unit, block, blocks, row, left, pieces, valid, end, i, p, width
+    cdef const float *r = <const float *>args[3]
+    cdef const float *x
+    cdef float *y = <float *>args[4 if g.has_residual else 3]
+    cdef float *to
+    cdef float *rest = <float *>scratch + 4 * lanes * 16
+    cdef float *gathered = rest + 4 * lanes * 16
+    cdef conv_tile_t t
+    t.taps = &zero
+    t.skips = NULL
+    t.n_taps = 1
+    t.planes = g.whole
+    t.channels = lanes
+    t.partial = g.partial
+    t.yplane = lanes
+    t.residual = NULL
+    t.rplane = lanes
+    t.first = t.last = 1
+    t.ahead_lines = 0
+    t.low = g.act.low
+    t.high = g.act.high
+    row = part * g.chunk_rows
+    end = smaller(row + g.chunk_rows, g.m)
+    width = table.conv.width[4 if first < g.units4 else 2 if first < g.units4 + g.units2 else 1]
+    pieces = (end - row + width - 1) // width
+    while pieces > 0:
+        left = (end - row + pieces - 1) // pieces
+        x = <const float *>args[0] + row * g.k
+        t.x = x
+        t.xplane = lanes
+        t.xstep = g.k
+        if g.gathers:
+            for i in range(left):
+                for p in range(g.whole):
+                    memcpy(gathered + (p * left + i) * lanes, x + i * g.k + p * lanes, lanes * sizeof(float))
+                memcpy(gathered + (g.whole * left + i) * lanes, x + i * g.k + g.whole * lanes, g.partial * sizeof(float))
+            t.x = gathered
+            t.xplane = left * lanes
+            t.xstep = lanes
+        for unit in range(first, last):
+            if unit < g.units4:
+                blocks = 4
+                block = 4 * unit
+            elif unit < g.units4 + g.units2:
+                blocks = 2
+                block = 4 * g.units4 + 2 * (unit - g.units4)
+            else:
+                blocks = 1
+                block = g.blocks - 1
+            # the last unit may end beyond the last output: its tiles go to scratch
+            valid = smaller(g.o - block * lanes, blocks * lanes)
+            t.bias = <const float *>args[2] + block * lanes
+            t.w = <const float *>args[1] + block // 2 * g.k * 2 * lanes
+            t.w2 = t.w + g.k * 2 * lanes
+            to = y + row * g.o + block * lanes
+            if g.has_residual:
+                t.residual = r + row * g.o + block * lanes
+                t.rstep = g.o
+            if valid == blocks * lanes:
+                t.y = to
+                t.ystep = g.o
+                table.conv.blocked[blocks][0](<int>left, 1, &t)
+            else:
+                t.y = <float *>scratch
+                t.ystep = blocks * lanes
+                if g.has_residual:
+                    # no float beyond the last output is read either
+                    for i in range(left):
+                        memcpy(rest + i * t.ystep, t.residual + i * g.o, valid * sizeof(float))
+                    t.residual = rest
+                    t.rstep = t.ystep
+                table.conv.blocked[blocks][0](<int>left, 1, &t)
+                for i in range(left):
+                    memcpy(to + i * g.o, t.y + i * t.ystep, valid * sizeof(float))
+            if g.act.kind != ACT_NONE:
+                for i in range(left):
+                    table.vector.activate(g.act.kind, to + i * g.o, to + i * g.o, valid, g.act.alpha, g.act.beta)
+        row = row + left
+        pieces = pieces - 1
+
+
+cdef Py_ssize_t sets_of(Py_ssize_t stride):
+    """How many of a first-level cache's sets (64 of 64 bytes) lie under rows that are so many floats apart."""
+    cdef Py_ssize_t lines = stride // LINE, sets = 64
+    while sets > 1 and lines % 2 == 0:
+        lines = lines // 2
+        sets = sets // 2
+    return sets
+
+
+def build_dense(inputs, outputs, *, activation=None):
+    """Dense layer ``y = act(x @ w.T + bias)``, or ``act(x @ w.T + bias + residual)``.
+
+    Parameters
+    ----------
+    inputs : x, weights, bias; with a residual, `build_dense_add`
+        x is plain with its last axis K, the axes before it rows; weights (O, K) packed by `pack_dense`, bias by `pack_bias`;
+        the residual plain, of the shape of y.
+    outputs : y
+        Plain, its last axis O.
+    """
+    xv, wv, bv, *added = inputs
+    yv, = outputs
+    cdef dense_t g
+    cdef const KernelTable *table = current_table()
+    cdef Py_ssize_t lanes = table.lanes
+    memset(&g, 0, sizeof(g))
+    if not xv.is_plain or not yv.is_plain or xv.shape[:-1] != yv.shape[:-1]:
+        raise ValueError(f"dense: {xv} -> {yv}")
+    for rv in added:
+        if not rv.is_plain or rv.shape != yv.shape:
+            raise ValueError(f"dense: residual {rv} for {yv}")
+        g.has_residual = 1
+    g.table = table
+    g.k = xv.shape[-1]
+    g.o = yv.shape[-1]
+    g.m = int(np.prod(xv.shape[:-1]))
+    g.whole = g.k // lanes
+    g.partial = g.k % lanes
+    g.blocks = (g.o + lanes - 1) // lanes
+    if g.m <= table.conv.width[4] and table.conv.blocked[4][0] != NULL:
+        g.units4 = g.blocks // 4
+    g.units2 = (g.blocks - 4 * g.units4) // 2
+    g.units1 = g.blocks % 2
+    g.chunk_rows = at_least(2000000 // at_least(g.k * lanes * 2, 1), 4 * table.conv.width[2])
+    g.row_chunks = (g.m + g.chunk_rows - 1) // g.chunk_rows
+    # the pixels of a tile would push each other out of the few sets of the cache that all of them share
+    pieces = at_least((g.m + table.conv.width[4 if g.units4 else 2] - 1) // table.conv.width[4 if g.units4 else 2], 1)
+    g.gathers = (g.m + pieces - 1) // pieces > WAYS * sets_of(g.k)
+    g.some_units = 4 if g.gathers else 1
+    g.act = activation_of(activation)
+    return make_launch(
+        "dense",
+        dense_chunk,
+        &g,
+        sizeof(g),
+        (g.units4 + g.units2 + g.units1 + g.some_units - 1) // g.some_units * g.row_chunks,
+        4 * 4 * lanes * 16 * 2 + (4 * (g.k + lanes) * table.conv.width[1] if g.gathers else 0),
+        (xv.nbytes, 4 * g.k * g.blocks * lanes, 4 * g.blocks * lanes, *(rv.nbytes for rv in added), yv.nbytes),
+        2.0 * g.m * g.k * g.o,
+        xv.nbytes + yv.nbytes * (1 + len(added)) + 4.0 * g.k * g.o,
+    )
+
+
+def dense(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, float[::1] y, int threads=1):
+    """Run a dense layer built by `build_dense` on these buffers, on at most `threads` threads."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, x.nbytes)
+    launch.check(1, w.nbytes)
+    launch.check(2, bias.nbytes)
+    launch.check(3, y.nbytes)
+    if launch.n_chunks == 0:
+        return
+    args[0] = <void *>&x[0] if x.shape[0] else NULL
+    args[1] = <void *>&w[0] if w.shape[0] else NULL
+    args[2] = <void *>&bias[0]
+    args[3] = &y[0]
+    launch.run(args, threads)
+
+
+def build_dense_add(inputs, outputs, *, activation=None):
+    """`build_dense` with a fourth input, the residual."""
+    x, w, bias, residual = inputs
+    return build_dense((x, w, bias, residual), outputs, activation=activation)
+
+
+def dense_add(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y,
+              int threads=1):
+    """Run a dense layer built by `build_dense_add` on these buffers, on at most `threads` threads."""
+    run_five(launch, x, w, bias, residual, y, threads)
+
+
+# ---------------------------------------------------------------- dense, few rows
+# A few rows of x are memory-bound whatever the layout: the weights (O, K) are read once, as they are, eight rows side by side.
+# Panels as `pack_dense` makes them would be read no faster from memory, from the third-level cache in 0.7 of the time; but packing
+# takes as long as some hundred runs save.
+cdef struct dense_rows_t:
+    const KernelTable *table
+    Py_ssize_t m, k, o, chunk_outputs
+    activation_t act
+
+
+cdef void dense_rows_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const dense_rows_t *g = <const dense_rows_t *>geometry
+    cdef Py_ssize_t first = chunk * g.chunk_outputs, end = first + g.chunk_outputs, o, n, row
+    cdef const float *x = <const float *>args[0]
+    cdef const float *w = <const float *>args[1]
+    cdef const float *bias = <const float *>args[2]
+    cdef float *y = <float *>args[3]
+    if end > g.o:
+        end = g.o
+    o = first
+    while o < end:
+        n = end - o if end - o < DOT_ROWS else DOT_ROWS
+        for row in range(g.m):
+            g.table.conv.dot(x + row * g.k, w + o * g.k, g.k, <int>n, bias + o if bias != NULL else NULL, y + row * g.o + o,
+                             g.act.low, g.act.high)
+        o = o + n
+    if g.act.kind != ACT_NONE:
+        for row in range(g.m):
+            g.table.vector.activate(g.act.kind, y + row * g.o + first, y + row * g.o + first, end - first, g.act.alpha, g.act.beta)
+
+
+def build_dense_rows(inputs, outputs, *, activation=None):
+    """Dense layer ``y = act(x @ w.T + bias)`` for few rows of x, with the weights as they are.
+
+    Parameters
+    ----------
+    inputs : x (..., K), weights (O, K), bias (O,) or None
+        Plain.
+    outputs : y (..., O)
+        Plain.
+    """
+    xv, wv, bv = inputs
+    yv, = outputs
+    cdef dense_rows_t g
+    memset(&g, 0, sizeof(g))
+    if not (xv.is_plain and wv.is_plain and yv.is_plain) or xv.shape[:-1] != yv.shape[:-1] or wv.shape != (yv.shape[-1], xv.shape[-1]):
+        raise ValueError(f"dense_rows: {xv}, {wv} -> {yv}")
+    if bv is not None and bv.shape != yv.shape[-1:]:
+        raise ValueError(f"dense_rows: bias {bv} for {yv}")
+    g.table = current_table()
+    g.k = xv.shape[-1]
+    g.o = yv.shape[-1]
+    g.m = int(np.prod(xv.shape[:-1], dtype=np.int64))
+    g.chunk_outputs = (at_least(200000 // at_least(g.k * g.m, 1), 1) + DOT_ROWS - 1) // DOT_ROWS * DOT_ROWS
+    g.act = activation_of(activation)
+    return make_launch(
+        "dense rows",
+        dense_rows_chunk,
+        &g,
+        sizeof(g),
+        (g.o + g.chunk_outputs - 1) // g.chunk_outputs if g.m else 0,
+        0,
+        (xv.nbytes, wv.nbytes, bv.nbytes if bv is not None else 0, yv.nbytes),
+        2.0 * g.m * g.k * g.o,
+        xv.nbytes + wv.nbytes + yv.nbytes,
+    )
+
+
+def dense_rows(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, float[::1] y, int threads=1):
+    """Run a dense layer built by `build_dense_rows` on these buffers, on at most `threads` threads."""
+    cdef void *args[MAX_ARGS]
+    launch.check(0, x.nbytes)
+    launch.check(1, w.nbytes)
+    launch.check(2, bias.nbytes if bias is not None else 0)
+    launch.check(3, y.nbytes)
+    if launch.n_chunks == 0:
+        return
+    args[0] = <void *>&x[0] if x.shape[0] else NULL
+    args[1] = <void *>&w[0] if w.shape[0] else NULL
+    args[2] = <void *>&bias[0] if bias is not None else NULL
+    args[3] = &y[0]
+    launch.run(args, threads)
