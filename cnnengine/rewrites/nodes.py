@@ -22,7 +22,7 @@ import numpy as np
 from ..graph import Graph, Node
 from ..ops.shape import Identity
 from ..spec import TensorSpec
-from .facts import Fact, facts
+from .facts import Fact, facts, specs_of
 
 FLOAT32 = np.dtype(np.float32)
 NOTHING = Fact()
@@ -235,6 +235,19 @@ class Nodes:
         """Whether reasons are asked for."""
         return self._reasons is not None
 
+    def specs_of(self, node: Node) -> list[TensorSpec | None]:
+        """What is known of a node's inputs, None where absent; of constants their values."""
+        if self.specs is not None:
+            return [self.specs[n] if n else None for n in node.inputs]
+        self.fact("")
+        assert self._facts is not None
+        return specs_of(node, self._facts, self.constants)
+
+    def given(self) -> list[np.dtype]:
+        """The dtypes of inputs and constants of a graph, where shapes are not known."""
+        inputs = [] if self._graph is None else [spec.dtype for spec in self._graph.inputs.values()]
+        return inputs + [value.dtype for value in self.constants.values()]
+
     def left(self, node: Node, reason: str) -> None:
         """Say why the rewrite at work leaves a node that its pattern nearly fits; costs nothing where nobody asked."""
         if self._reasons is not None:
@@ -390,14 +403,6 @@ class Nodes:
             self._graph_at = self.edits
         return self._graph
 
-    def become(self, graph: Graph) -> None:
-        """Go on with another graph that means the same."""
-        self.edits += 1
-        self._graph, self._graph_at = graph, self.edits
-        self.constants, self.kept = dict(graph.constants), graph.outputs
-        self._names = None
-        self._load(graph.nodes)
-
     # ---------------------------------------------------------------- keeping order
 
     def _needed(self, nodes: Sequence[Node], specs: Mapping[str, TensorSpec]) -> list[Node]:
@@ -510,16 +515,3 @@ class Rewrite:
 def rewrite(*needs: tuple[str, ...]) -> Callable[[Callable[[Nodes], None]], Rewrite]:
     """Mark a function as a rewrite that leaves every graph as it is that lacks one of each of these groups of operators."""
     return lambda run: Rewrite(run, needs)
-
-
-def on_graphs(run: Callable[[Graph], Graph], *needs: tuple[str, ...]) -> Rewrite:
-    """A rewrite that builds another graph."""
-
-    def changed(nodes: Nodes) -> None:
-        before = nodes.graph()
-        after = run(before)
-        if after is not before:
-            nodes.become(after)
-
-    changed.__name__, changed.__doc__ = run.__name__, run.__doc__
-    return Rewrite(changed, needs)
