@@ -2,7 +2,7 @@
 
 A block of ConvNeXt goes to channels-last and back for the sake of its LayerNormalization and MatMuls. On channels-first values
 these are a norm over axis 1 and 1x1 convolutions, which take biases, activations and residuals in; the transposes meet and
-cancel. Here one Transpose moves behind one node at a time; the other passes do the rest.
+cancel. Here one Transpose moves behind one node at a time; the other rewrites do the rest.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..ops.elementwise import Add, Div, Mul, Sub
 from ..ops.fused import ChannelLayerNorm, Dense
 from ..ops.norm import LayerNormalization
 from ..ops.shape import Transpose
+from .common import only_output
 from .nodes import FLOAT32, Nodes, rewrite
-from .rewrite import only_output
 
 
 @rewrite(("Transpose",))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from .common import only_output
 from .nodes import Nodes, rewrite
-from .rewrite import only_output
 
 
 @rewrite()

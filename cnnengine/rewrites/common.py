@@ -1,4 +1,4 @@
-"""What rewrites share: replacing values and following constants."""
+"""What rewrites ask of nodes and their constants."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from ..graph import Node
 from ..operator import Operator
 from ..spec import MAX_RANK
 from .nodes import Nodes
-
-FLOAT32 = np.dtype(np.float32)
-INT64 = np.dtype(np.int64)
 
 
 def only_output(node: Node) -> bool:
