@@ -6,8 +6,8 @@ are there are kept up to date by each change, so that the next question is about
 more goes at once. A change leaves every value that is still there what it was: names are kept, and what is known of them stays
 true.
 
-A rewrite changes the graph by `put`, `same` and `computed` alone, and these leave a graph that means the same: a rewrite may
-stop, or fail, between any two of them.
+Each change (`put`, `same`, `computed`, `remove`, `drop`) leaves a graph that means the same: a rewrite may stop, or fail, between
+any two of them.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ class Nodes:
         self._names: set[str] | None = None
         self._reasons = _explained.get()
         self._noted: set[str] = set() if self._reasons is None else {name for node in nodes for name in node.outputs}
-        self._load(nodes if specs is None else self._needed(nodes, specs))
-
-    def _load(self, nodes: Sequence[Node]) -> None:
+        nodes = nodes if specs is None else self._needed(nodes, specs)
         self._long = False
         """Whether there are rows of several nodes: changing one of them takes as long as its row is."""
         self._rows: list[tuple[Node, ...]] = [(node,) for node in nodes]
