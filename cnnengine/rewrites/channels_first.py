@@ -16,7 +16,7 @@ from ..ops.activation import PRelu
 from ..ops.conv import Conv
 from ..ops.dense import MatMul
 from ..ops.elementwise import Add, Div, Mul, Sub
-from ..ops.fused import ChannelLayerNorm
+from ..ops.fused import ChannelLayerNorm, Dense
 from ..ops.norm import LayerNormalization
 from ..ops.shape import Transpose
 from .facts import Fact, facts
@@ -75,7 +75,7 @@ def channels_first(graph: Graph) -> Graph:
                 new = node.replace(inputs=(x, *node.inputs[1:]))
         elif isinstance(node.op, LayerNormalization):
             new = _layer_norm(node, node.op, x, rank, uses)
-        elif isinstance(node.op, MatMul) and node.op.activation is None:
+        elif isinstance(node.op, (Dense, MatMul)) and node.op.activation is None:
             w = uses.constant(node, 1)
             if w is not None and w.ndim == 2 and w.dtype == FLOAT32:
                 weights = constant(f"{node.inputs[1]} (1x1)", w.T.reshape(*w.shape[::-1], *(1,) * (rank - 2)))
