@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 import zoo_support
 
 import cnnengine
-from cnnengine import rewrites
-from cnnengine.graph import Graph
 from cnnengine.importer import import_model
+from cnnengine.rewrites import simplify
+from cnnengine.rewrites.nodes import Nodes, Rewrite
 
 
 class Network:
@@ -132,17 +131,16 @@ class TestCheckOutputs:
 
 @pytest.mark.parametrize("name", zoo_support.names())
 def test_rewrites_left_out_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pass is left out where its operators are missing: it would have left the graph as it is."""
-    concerned, left_out = rewrites._concerned, []
+    """A rewrite is left out where its operators are missing: it would have left the graph as it is."""
+    concerns, left_out = Rewrite.concerns, []
 
-    def checked(rewrite: Any, graph: Graph) -> bool:
-        if not concerned(rewrite, graph):
-            left_out.append(rewrite)
-            assert rewrite(graph) is graph, rewrite.__name__
-            return False
-        return True
+    def checked(rewrite: Rewrite, nodes: Nodes) -> bool:
+        if concerns(rewrite, nodes):
+            return True
+        left_out.append(rewrite)
+        assert not rewrite.apply(nodes), rewrite.name
+        return False
 
-    monkeypatch.setattr(rewrites, "_concerned", checked)
-    rewrites.simplify(import_model(zoo_support.model_proto(name)))
+    monkeypatch.setattr(Rewrite, "concerns", checked)
+    simplify(import_model(zoo_support.model_proto(name)))
     assert left_out
-    assert set(rewrites.NEEDS) <= set(rewrites.PASSES)
