@@ -15,6 +15,7 @@ import numpy as np
 
 from .errors import InputError, ModelError, UnsupportedOperatorError
 from .layout import NO_HALO, Halo
+from .packing import Build
 from .records import fields_of
 from .spec import TensorSpec
 
@@ -175,7 +176,7 @@ class Lowering(Protocol):
         """Output is the input's value as it is, in whatever layout (Identity, Dropout)."""
         ...
 
-    def pack(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> Operand:
+    def pack(self, key: tuple[Hashable, ...], build: Build) -> Operand:
         """A packed constant, made once per model and `key` (include the constants' names: `name(i)`, and the format)."""
         ...
 

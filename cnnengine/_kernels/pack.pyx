@@ -8,6 +8,8 @@ Layout
     pack_depthwise   [block][tap][channel of the group][lane]
     pack_bias        [group][block][lane]
     Outputs beyond the last one are zeros.
+    A packer takes its memory from `empty`, a callable that gives an uninitialised 1-D float32 array of so many floats whose data is
+    64-byte aligned: whoever asks for a constant knows what it is kept with.
 
 Loop order
     Weights are read as they come in, row by row, in a file perhaps: some taps of the rows of a panel at a time are copied side by
@@ -19,7 +21,6 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from cnnengine._kernels.dispatch cimport current_table
-from cnnengine._kernels.memory cimport aligned_floats
 from cnnengine._kernels.table cimport KernelTable
 
 cdef extern from "portable.h" nogil:
@@ -30,7 +31,7 @@ cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return a if a < b else b
 
 
-def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
+def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels, empty):
     """Weights (O, C / groups, taps...) as `build_conv` reads them.
 
     Parameters
@@ -40,6 +41,8 @@ def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
     groups : int
     channels : int
         Channels of one input plane: the lanes, or 1.
+    empty : callable
+        Gives the memory.
 
     Returns
     -------
@@ -50,8 +53,10 @@ def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
     cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], cg = w.shape[1], og = o // groups, group
     cdef Py_ssize_t n_taps = int(np.prod(w.shape[2:], dtype=np.int64)), size = (og + lanes - 1) // lanes * lanes * cg * n_taps
     cdef bint columns = n_taps == 1 and o > 1 and cg > 1 and w.strides[0] == 4
-    packed = aligned_floats(groups * size)
+    packed = empty(groups * size)
     cdef float[::1] target = packed
+    if target.shape[0] != groups * size:
+        raise ValueError("pack_conv: memory of the wrong size")
     if target.shape[0] == 0:
         return packed
     w = w.reshape(o, cg, n_taps)
@@ -219,12 +224,12 @@ cdef void pack_columns(const char *w, Py_ssize_t step, float *out, Py_ssize_t og
         o0 = o0 + width
 
 
-def pack_bias(bias, Py_ssize_t channels, Py_ssize_t groups=1):
-    """A bias (or zeros for None) of `channels` values, each group padded with zeros to whole blocks."""
+def pack_bias(bias, Py_ssize_t channels, empty, Py_ssize_t groups=1):
+    """A bias (or zeros for None) of `channels` values, each group padded with zeros to whole blocks, in memory by `empty`."""
     cdef Py_ssize_t lanes = current_table().lanes
     og = channels // groups
     padded = -(-og // lanes) * lanes
-    out = aligned_floats(groups * padded)
+    out = empty(groups * padded)
     rows = out.reshape(groups, padded)
     if bias is None or og < padded:
         rows[...] = 0
@@ -233,13 +238,13 @@ def pack_bias(bias, Py_ssize_t channels, Py_ssize_t groups=1):
     return out
 
 
-def pack_depthwise(w):
-    """Weights (C, channels per group, taps...) as `build_depthwise` reads them: [block][tap][channel of the group][lane]."""
+def pack_depthwise(w, empty):
+    """Weights (C, channels per group, taps...) as `build_depthwise` reads them, in memory by `empty`."""
     cdef Py_ssize_t lanes = current_table().lanes
     c, k = w.shape[:2]
     t = int(np.prod(w.shape[2:]))
     whole, blocks = c // lanes, -(-c // lanes)
-    packed = aligned_floats(blocks * lanes * k * t)
+    packed = empty(blocks * lanes * k * t)
     out = packed.reshape(blocks, t, k, lanes)       # no taps: a phase of a transposed convolution that no tap reaches
     w = w.reshape(c, k, t)
     out[:whole] = w[: whole * lanes].reshape(whole, lanes, k, t).transpose(0, 3, 2, 1)
@@ -249,6 +254,6 @@ def pack_depthwise(w):
     return packed
 
 
-def pack_dense(w):
-    """Weights (O, K) as `build_dense` reads them."""
-    return pack_conv(w[:, :, None], 1, current_table().lanes)
+def pack_dense(w, empty):
+    """Weights (O, K) as `build_dense` reads them, in memory by `empty`."""
+    return pack_conv(w[:, :, None], 1, current_table().lanes, empty)

@@ -339,17 +339,23 @@ def pad_gates(w, gates):
     return whole.reshape(*w.shape[:-2], -1, w.shape[-1])
 
 
-def pack_input_weights(w, gates):
+def pack_input_weights(w, gates, empty):
     """W (directions, gates * hidden, input) as `build_dense` reads it."""
-    return pack_dense(pad_gates(np.asarray(w, np.float32), gates).reshape(-1, w.shape[-1]))
+    return pack_dense(pad_gates(np.asarray(w, np.float32), gates).reshape(-1, w.shape[-1]), empty)
 
 
-def pack_input_bias(bias, gates):
+def pack_input_bias(bias, gates, empty):
     """A bias (directions, gates * hidden), or its gates' part of it, for `build_dense`."""
-    return pack_bias(pad_gates(np.asarray(bias, np.float32)[..., None], gates).reshape(-1), bias.shape[0] * gates * padded_size(bias.shape[1] // gates))
+    padded = pad_gates(np.asarray(bias, np.float32)[..., None], gates).reshape(-1)
+    return pack_bias(padded, len(padded), empty)
 
 
-def pack_state_weights(r, cell):
+def floats(n):
+    """Memory for a moment."""
+    return np.empty(n, np.float32)
+
+
+def pack_state_weights(r, cell, empty):
     """R (directions, gates * hidden, hidden) as `build_recurrent` reads it."""
     gates = GATES[CELLS[cell]]
     whole = pad_gates(np.asarray(r, np.float32), gates)
@@ -360,8 +366,8 @@ def pack_state_weights(r, cell):
         for part in of:
             full = np.zeros((-(-len(part) // width) * width, part.shape[1]), np.float32)
             full[: len(part)] = part
-            parts.append(pack_dense(full))
-    return np.concatenate(parts)
+            parts.append(pack_dense(full, floats))
+    return np.concatenate(parts, out=empty(sum(part.size for part in parts)))
 
 
 cdef int set_function(function_t *f, parts) except -1:

@@ -15,7 +15,7 @@ from .._kernels.winograd import depth_as_channels, pack_winograd
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..layout import NO_HALO, Halo, merge_halos
 from ..operator import Activation, Lowering, NodeRecord, Operator
-from ..packing import Panels
+from ..packing import Empty, Panels
 from ..records import dataclass
 from ..spec import TensorSpec
 from ..window import Window
@@ -370,8 +370,8 @@ class Conv(_Convolution):
         g = self.group
         residual = None
         if g > 1 and c == o and ctx.lanes % cg == 0 and (cg == 1 or cg < ctx.lanes):
-            packed = ctx.pack(("depthwise", *names), lambda: pack_depthwise(w))
-            bias_packed = ctx.pack(("bias", *names), lambda: pack_bias(bias, o))
+            packed = ctx.pack(("depthwise", *names), lambda empty: pack_depthwise(w, empty))
+            bias_packed = ctx.pack(("bias", *names), lambda empty: pack_bias(bias, o, empty))
             if self.residual:
                 residual = ctx.planes(3)
             ctx.call(
@@ -394,14 +394,12 @@ class Conv(_Convolution):
                 # depths beyond x are skipped, not read
                 halo = ((0, 0), *halo[1:])
 
-            def transform() -> np.ndarray:
+            def transform(empty: Empty) -> np.ndarray:
                 whole = w if w.ndim > 3 else w[:, :, None]
-                parts = [part if part.ndim == 4 else depth_as_channels(part) for part in np.split(whole, g)]
                 try:
-                    transformed = [pack_winograd(part, tile, plane_strides) for part in parts]
+                    packed: np.ndarray = pack_winograd(whole if whole.ndim == 4 else depth_as_channels(whole), empty, tile, plane_strides, g)
                 except OverflowError:
                     raise NotTransformable(names[0]) from None
-                packed: np.ndarray = transformed[0] if g == 1 else np.concatenate(transformed)
                 return packed
 
             ctx.call(
@@ -409,7 +407,7 @@ class Conv(_Convolution):
                 [
                     ctx.planes(0, halo=halo, groups=g),
                     ctx.pack(("winograd", *names, g, tile, plane_strides), transform),
-                    ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g)),
+                    ctx.pack(("bias", *names, g), lambda empty: pack_bias(bias, o, empty, g)),
                     ctx.planes(3, groups=g) if self.residual else None,
                 ],
                 [ctx.out_planes(groups=g)],
@@ -452,7 +450,7 @@ class Conv(_Convolution):
                     }
                 )
         packed = ctx.pack(("conv", *names, g, lanes), Panels(w, lanes, g))
-        bias_packed = ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g))
+        bias_packed = ctx.pack(("bias", *names, g), lambda empty: pack_bias(bias, o, empty, g))
         # for one unit of outputs the kernel itself lays the rows of few plain channels between zeros; else that takes as long
         whole = lanes == 1 and regions is None and len(out) < 3 and min(out) > 0 and o <= 2 * ctx.lanes
         xo = ctx.plain(0) if whole else ctx.planes(0, halo=halo, lanes=lanes, groups=g)
@@ -487,14 +485,14 @@ class Conv(_Convolution):
         names = (ctx.name(1), ctx.name(2) if bias is not None else "")
         packed = ctx.pack(
             ("conv channels last", *names),
-            lambda: pack_conv(np.ascontiguousarray(w.transpose(0, 2, 3, 1)).reshape(o, 1, kh, kw * c), 1, 1),
+            lambda empty: pack_conv(np.ascontiguousarray(w.transpose(0, 2, 3, 1)).reshape(o, 1, kh, kw * c), 1, 1, empty),
         )
         ctx.call(
             "conv",
             [
                 ctx.plain(0).reshaped((n, 1, height, width * c)),
                 packed,
-                ctx.pack(("bias", *names, 1), lambda: pack_bias(bias, o, 1)),
+                ctx.pack(("bias", *names, 1), lambda empty: pack_bias(bias, o, empty)),
                 ctx.planes(3) if self.residual else None,
             ],
             [ctx.out_planes()],
@@ -564,13 +562,13 @@ class ConvChain(Operator):
             assert w is not None
             names = (ctx.name(1 + 2 * i), ctx.name(2 + 2 * i) if bias is not None else "")
             if i == middle:
-                packed.append(ctx.pack(("depthwise", *names), lambda w=w: pack_depthwise(w)))  # type: ignore[misc]
-                packed.append(ctx.pack(("bias", *names), lambda w=w, bias=bias: pack_bias(bias, w.shape[0])))  # type: ignore[misc]
+                packed.append(ctx.pack(("depthwise", *names), lambda empty, w=w: pack_depthwise(w, empty)))  # type: ignore[misc]
+                packed.append(ctx.pack(("bias", *names), lambda empty, w=w, bias=bias: pack_bias(bias, w.shape[0], empty)))  # type: ignore[misc]
                 hidden = w.shape[0]
                 window = conv._window(w.shape)
             else:
                 packed.append(ctx.pack(("conv", *names, 1, ctx.lanes), Panels(w, ctx.lanes)))
-                packed.append(ctx.pack(("bias", *names, 1), lambda w=w, bias=bias: pack_bias(bias, w.shape[0])))  # type: ignore[misc]
+                packed.append(ctx.pack(("bias", *names, 1), lambda empty, w=w, bias=bias: pack_bias(bias, w.shape[0], empty)))  # type: ignore[misc]
         out, begins, _ = window.resolve(x.concrete[2:])
         ranges = [[t * d - b for t in range(k)] for k, d, b in zip(window.kernel, window.dilations, begins, strict=True)]
         taps = list(itertools.product(*ranges))
@@ -682,7 +680,7 @@ class ConvTranspose(_Convolution):
             raise UnsupportedOperatorError("negative begin pads are not supported", operator=self.op_type, received=begins)
         g, o = self.group, w.shape[1] * self.group
         names = (ctx.name(1), ctx.name(2) if bias is not None else "")
-        bias_packed = ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g))
+        bias_packed = ctx.pack(("bias", *names, g), lambda empty: pack_bias(bias, o, empty, g))
         # per axis and phase: first output position, extent, [(tap, pixel offset)]
         axes = []
         for k, s, d, b, size in zip(window.kernel, window.strides, window.dilations, begins, out, strict=True):
@@ -705,7 +703,7 @@ class ConvTranspose(_Convolution):
         cg = w.shape[0] // g
         inside = g > 1 and cg == w.shape[1] and ctx.lanes % cg == 0 and cg < ctx.lanes
         if inside:
-            bias_packed = ctx.pack(("bias", *names), lambda: pack_bias(bias, o))
+            bias_packed = ctx.pack(("bias", *names), lambda empty: pack_bias(bias, o, empty))
         xo = ctx.planes(0, halo=halo) if inside else ctx.planes(0, halo=halo, groups=g)
         y = ctx.out_planes() if inside else ctx.out_planes(groups=g)
         for index, (first, extent, kernel_taps, taps) in enumerate(calls):
@@ -719,24 +717,24 @@ class ConvTranspose(_Convolution):
             }
             if inside:  # groups that do not leave a block
 
-                def inside_weights(kernel_taps: list[tuple[int, ...]] = kernel_taps) -> np.ndarray:
+                def inside_weights(empty: Empty, kernel_taps: list[tuple[int, ...]] = kernel_taps) -> np.ndarray:
                     by_group = w.reshape(g, cg, cg, *w.shape[2:]).swapaxes(1, 2).reshape(o, cg, *w.shape[2:])
                     picked = np.zeros((o, cg, len(kernel_taps)), np.float32)
                     for i, tap in enumerate(kernel_taps):
                         picked[..., i] = by_group[(slice(None),) * 2 + tap]
-                    packed: np.ndarray = pack_depthwise(picked)
+                    packed: np.ndarray = pack_depthwise(picked, empty)
                     return packed
 
                 key = ("depthwise_transpose", *names, tuple(kernel_taps))
                 ctx.call("depthwise", [xo, ctx.pack(key, inside_weights), bias_packed, None], [y], per_group=cg, **params)
                 continue
 
-            def weights(kernel_taps: list[tuple[int, ...]] = kernel_taps) -> np.ndarray:
+            def weights(empty: Empty, kernel_taps: list[tuple[int, ...]] = kernel_taps) -> np.ndarray:
                 by_group = w.reshape(g, cg, w.shape[1], *w.shape[2:])
                 picked = np.zeros((g, cg, w.shape[1], len(kernel_taps)), np.float32)
                 for i, tap in enumerate(kernel_taps):
                     picked[..., i] = by_group[(slice(None),) * 3 + tap]
-                packed: np.ndarray = pack_conv(picked.transpose(0, 2, 1, 3).reshape(o, cg, len(kernel_taps)), g, ctx.lanes)
+                packed: np.ndarray = pack_conv(picked.transpose(0, 2, 1, 3).reshape(o, cg, len(kernel_taps)), g, ctx.lanes, empty)
                 return packed
 
             ctx.call(

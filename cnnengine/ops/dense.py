@@ -10,7 +10,7 @@ import numpy as np
 from .._kernels.pack import pack_bias
 from ..errors import InputError, ModelError, ShapeError
 from ..operator import Activation, Lowering, NodeRecord, Operator
-from ..packing import Panels
+from ..packing import Empty, Panels
 from ..records import dataclass
 from ..spec import TensorSpec
 from .copies import copy
@@ -111,11 +111,11 @@ class Gemm(Operator):
         assert b is not None
         n = b.shape[0] if self.transB else b.shape[1]
 
-        def bias() -> np.ndarray:
+        def bias(empty: Empty) -> np.ndarray:
             values = None
             if c is not None:
                 values = np.broadcast_to(c.reshape(-1), (n,)) * (1 if self.beta == 1 else np.float32(self.beta))
-            packed: np.ndarray = pack_bias(values, n)
+            packed: np.ndarray = pack_bias(values, n, empty)
             return packed
 
         names = (ctx.name(1), ctx.name(2) if c is not None else "")
@@ -257,7 +257,7 @@ class MatMul(Operator):
             [
                 ctx.plain(0),
                 ctx.pack(("dense", name, "", 1.0, 0), Panels(b, ctx.lanes, transposed=True)),
-                ctx.pack(("dense bias", name, bias_name, 1.0), lambda: pack_bias(bias, b.shape[1])),
+                ctx.pack(("dense bias", name, bias_name, 1.0), lambda empty: pack_bias(bias, b.shape[1], empty)),
                 *([ctx.plain(3)] if self.residual else []),
             ],
             [ctx.out_plain()],

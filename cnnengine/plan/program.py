@@ -14,7 +14,6 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from .._kernels import dispatch
-from .._kernels.memory import Slab
 from ..errors import CNNEngineError
 from ..graph import Graph, Node, output_specs
 from ..layout import NO_HALO, KernelCall, is_mapped, kept
