@@ -2,6 +2,7 @@
 
     python benchmarks/regress.py main HEAD
     python benchmarks/regress.py v0.1.0 . --kernels conv --models mobilenet_v2.ts resnet18.ts
+    python benchmarks/regress.py main HEAD --loads resnet50.ts ssdlite320.ts
 
 Each commit becomes a git worktree in a temporary folder, built in place (CNNENGINE_ISAS makes that quick; `--trees FOLDER` keeps
 the builds for the next time); `.` is this working tree as it is built now. Each runs in a process of its own, and the two take
@@ -32,7 +33,7 @@ import harness
 import suite
 
 Item = dict[str, Any]
-"""What is measured: "kind" (layer, function or model), "title", and where to find it."""
+"""What is measured: "kind" (layer, function, model, or load: a model loaded and run once), "title", and where to find it."""
 
 
 # ---------------------------------------------------------------- a worker
@@ -62,10 +63,14 @@ class Tree:
             side.bind(key)
             self.call = side.call
         else:
-            model = importlib.import_module("cnnengine").load(key, threads=threads)
+            load = importlib.import_module("cnnengine").load
             with np.load(feeds) as file:
                 arrays = {name: file[name] for name in file.files}
-            self.call = lambda: model.run(None, arrays)
+            if kind == "load":
+                self.call = lambda: load(key, threads=threads).run(None, arrays)
+            else:
+                model = load(key, threads=threads)
+                self.call = lambda: model.run(None, arrays)
         self.call()
         return {}
 
@@ -131,13 +136,13 @@ class BuildError(RuntimeError):
 
 
 # ---------------------------------------------------------------- the comparison
-def items(kernels: str | None, models: Sequence[str], threads: int, folder: Path) -> list[Item]:
+def items(kernels: str | None, models: Sequence[str], loads: Sequence[str], threads: int, folder: Path) -> list[Item]:
     """What the options ask for; without any, every kernel."""
     import layers
     import numpy as np
 
     found: list[Item] = []
-    if kernels is not None or not models:
+    if kernels is not None or not (models or loads):
         parts = (kernels or "").split(",")
         for index, layer in enumerate(suite.LAYERS):
             title = f"{layer.operator} {layer.family}: {layer.title}"
@@ -147,7 +152,7 @@ def items(kernels: str | None, models: Sequence[str], threads: int, folder: Path
             # those that compute are layers above
             if not case.flops and any(part.lower() in case.name.lower() for part in parts):
                 found.append({"kind": "function", "key": index, "title": case.name})
-    for name in models:
+    for kind, name in [*(("model", n) for n in models), *(("load", n) for n in loads)]:
         import zoo_support
 
         from cnnengine.bench import Case
@@ -159,7 +164,8 @@ def items(kernels: str | None, models: Sequence[str], threads: int, folder: Path
             path, feeds = zoo_support.materialized(name), zoo_support.feeds(name)
         stored = folder / f"feeds{len(found)}.npz"
         np.savez(stored, **feeds)  # type: ignore[arg-type]
-        found.append({"kind": "model", "key": os.fspath(path), "title": name, "feeds": os.fspath(stored)})
+        title = name if kind == "model" else f"{name}: load and first run"
+        found.append({"kind": kind, "key": os.fspath(path), "title": title, "feeds": os.fspath(stored)})
     return found
 
 
@@ -217,6 +223,9 @@ def main(argv: list[str] | None = None) -> int:
         help="kernels whose name contains it; several by commas (without models: all)",
     )
     parser.add_argument("--models", nargs="*", default=[], metavar="MODEL", help="ONNX files and names of the zoo")
+    parser.add_argument(
+        "--loads", nargs="*", default=[], metavar="MODEL", help="models that are loaded and run once, again and again"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=12, help="turns of each commit (12)")
     parser.add_argument("--seconds", type=float, default=0.03, help="length of a turn (0.03)")
@@ -247,7 +256,7 @@ def main(argv: list[str] | None = None) -> int:
                 if not Path(started["file"]).is_relative_to(tree):
                     raise SystemExit(f"{commit}: {started['file']} was imported instead of {tree}")
                 print(f"{side}: {commit}, {started['isa']}")
-            for item in items(options.kernels, options.models, options.threads, folder):
+            for item in items(options.kernels, options.models, options.loads, options.threads, folder):
                 if sys.stderr.isatty():
                     print(f"\r{item['title']:<78.78}", end="", file=sys.stderr)
                 results.append(measure(item, workers, options))

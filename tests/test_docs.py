@@ -94,7 +94,7 @@ def test_the_table_of_errors_names_the_right_bases() -> None:
 def test_the_table_of_environment_variables_is_complete() -> None:
     named = {cell.strip("`") for cell in first_column("Environment variables")}
     sources = [ROOT / "setup.py", *(p for p in (ROOT / "cnnengine").rglob("*.py*") if p.suffix in (".py", ".pyx"))]
-    sources += [*(ROOT / "tests").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    sources += [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
     pattern = r"environ(?:\.get\(|\[)\s*[\"']((?:CNNENGINE|OMP)_\w+)[\"']"
     read = {name for path in sources for name in re.findall(pattern, path.read_text(encoding="utf-8"))}
     assert read == named

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
+from .launch import Launch
+
 ACTIVATIONS = {
     "clip": 1,
     "leaky_relu": 2,
@@ -72,7 +74,6 @@ KERNELS: dict[str, str] = {
     "chain": "chain",
     "gate_weights": "chain",
     "dense": "dense",
-    "dense_add": "dense",
     "dense_rows": "dense",
     "matmul": "matmul",
     "attention": "matmul",
@@ -101,7 +102,6 @@ KERNELS: dict[str, str] = {
     "take": "select",
     "put": "select",
     "topk": "select",
-    "running_sum": "select",
     "pair": "typed",
     "float_test": "typed",
     "arg": "typed",
@@ -109,7 +109,7 @@ KERNELS: dict[str, str] = {
     "one_hot": "typed",
     "triangle": "typed",
     "reverse_sequence": "typed",
-    "running_product": "typed",
+    "running": "typed",
     "determinant": "typed",
     "resample": "image",
     "col2im": "image",
@@ -127,8 +127,8 @@ KERNELS: dict[str, str] = {
 }
 
 BYTE_FRONTS = frozenset(
-    ["cast", "copy_nd", "fill", "gather", "grid_sample", "index_offsets", "put", "roi_align", "running_sum", "take", "topk"]
-    + ["arg", "determinant", "float_test", "hardmax", "one_hot", "pair", "reverse_sequence", "running_product", "triangle"]
+    ["cast", "copy_nd", "fill", "gather", "grid_sample", "index_offsets", "put", "roi_align", "take", "topk"]
+    + ["arg", "determinant", "float_test", "hardmax", "one_hot", "pair", "reverse_sequence", "running", "triangle"]
 )
 """Kernels of any element type: their fronts take the buffers as bytes."""
 
@@ -165,4 +165,4 @@ def function(name: str) -> Callable[..., Any]:
 def kernel(name: str) -> Kernel:
     """The kernel of this name; raises KeyError."""
     module = importlib.import_module(f"{__name__}.{KERNELS[name]}")
-    return Kernel(getattr(module, f"build_{name}"), getattr(module, name))
+    return Kernel(getattr(module, f"build_{name}"), getattr(module, name, Launch.__call__))

@@ -33,11 +33,12 @@
 
 from libc.math cimport floor
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from cnnengine._kernels.chunks cimport BYTES_PER_NS, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, chunk_fn, make_launch
+from cnnengine._kernels.ints cimport ceil_div, smaller
+from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport KernelTable
 
@@ -56,27 +57,8 @@ cdef enum:
     WEIGH = 5
 
 
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
-
-
-cdef Launch launch_with(str kernel, chunk_fn fn, const void *geometry, Py_ssize_t size, bytes tables, Py_ssize_t chunks, Py_ssize_t scratch,
-                        tuple extents, double flops, double nbytes):
-    """A Launch whose geometry is followed by tables."""
-    cdef const char *bytes_of = tables
-    cdef char *whole = <char *>malloc(size + len(tables))
-    if whole == NULL:
-        raise MemoryError(kernel)
-    try:
-        memcpy(whole, geometry, size)
-        memcpy(whole + size, bytes_of, len(tables))
-        return make_launch(kernel, fn, whole, size + len(tables), chunks, scratch, extents, flops, nbytes)
-    finally:
-        free(whole)
-
-
 class _Tables:
-    """Arrays one after another, at multiples of eight bytes."""
+    """Arrays one after another behind a geometry, at multiples of eight bytes."""
 
     def __init__(self, start):
         self.start = start
@@ -90,6 +72,13 @@ class _Tables:
         self.parts.append(data + bytes((8 - len(data) % 8) % 8))
         self.size += len(self.parts[-1])
         return at
+
+
+cdef Launch with_tables(Launch launch, object kept):
+    """The launch, these tables behind its geometry."""
+    cdef bytes tables = b"".join(kept.parts)
+    memcpy(launch.tail(len(tables)), <const char *>tables, len(tables))
+    return launch
 
 
 cdef planes_t either_of(object view) except *:
@@ -297,11 +286,12 @@ def build_resample(inputs, outputs, *, tables, value=0.0) -> Launch:
     g.unit_rows = max(<Py_ssize_t>1, min(g.y.d * g.y.h, UNIT_BYTES // row))
     g.units = ceil_div(g.y.d * g.y.h, g.unit_rows)
     g.n_units = g.y.n * g.y.blocks * g.units if g.y.w else 0
-    g.chunk_units = max(<Py_ssize_t>1, UNIT_BYTES // (g.unit_rows * row))
+    g.chunk_units = per_chunk(g.n_units, 2.0 * g.unit_rows * row / BYTES_PER_NS)
     scratch = ceil_div(g.most * (sizeof(Py_ssize_t) + sizeof(float)), 64) * 64 + g.x.w * g.x.lanes * sizeof(float)
     flops = 2.0 * g.y.n * g.y.blocks * g.x.lanes * (len(every[1][1]) * max(1, len(every[0][1])) * g.x.w + g.y.d * g.y.h * len(index))
-    return launch_with(f"resample {name}", resample_chunk, &g, sizeof(g), b"".join(kept.parts), ceil_div(g.n_units, g.chunk_units), scratch,
-                       (x_view.nbytes, y_view.nbytes), flops, x_view.nbytes + y_view.nbytes)
+    launch = make_launch(f"resample {name}", resample_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units), scratch,
+                         (x_view.nbytes, y_view.nbytes), flops, x_view.nbytes + y_view.nbytes)
+    return with_tables(launch, kept)
 
 
 def resample(Launch launch, const float[::1] x, float[::1] y, int threads=1):
@@ -533,7 +523,7 @@ def build_deform_columns(inputs, outputs, *, kernel, strides, dilations, pads, g
         raise ValueError("deform_columns: offsets are needed")
     g.part_blocks, g.group_blocks = g.x.blocks // parts, g.x.blocks // group
     g.last = g.x.c - (g.x.blocks - 1) * g.x.lanes
-    g.piece = min(<Py_ssize_t>PIECE, g.y.w)
+    g.piece = smaller(PIECE, g.y.w)
     g.pieces = ceil_div(g.y.w, g.piece)
     scratch = g.piece * (4 * (sizeof(Py_ssize_t) + sizeof(float)) + sizeof(int))
     return make_launch("deform_columns", deform_chunk, &g, sizeof(g), g.x.n * parts * g.taps * g.y.h * g.pieces, scratch,
@@ -609,10 +599,12 @@ def build_affine_grid(inputs, outputs, *, coordinates) -> Launch:
     kept = _Tables(sizeof(g))
     g.at_d = kept.add(coordinates[0] if axes == 3 else [0.0], np.float64)
     g.at_h, g.at_w = kept.add(coordinates[-2], np.float64), kept.add(coordinates[-1], np.float32)
-    g.rows = max(<Py_ssize_t>1, min(max(<Py_ssize_t>1, g.d * g.h), UNIT_BYTES // max(<Py_ssize_t>1, 4 * g.w * g.axes)))
+    # of one image, written alone
+    g.rows = per_chunk(g.d * g.h, 4.0 * g.w * g.axes / BYTES_PER_NS)
     chunks = y_view.shape[0] * ceil_div(g.d * g.h, g.rows) if y_view.size else 0
-    return launch_with("affine_grid", affine_chunk, &g, sizeof(g), b"".join(kept.parts), chunks, 0, (t_view.nbytes, y_view.nbytes),
-                       2.0 * y_view.size, y_view.nbytes)
+    launch = make_launch("affine_grid", affine_chunk, &g, sizeof(g), chunks, 0, (t_view.nbytes, y_view.nbytes), 2.0 * y_view.size,
+                         y_view.nbytes)
+    return with_tables(launch, kept)
 
 
 def affine_grid(Launch launch, const float[::1] theta, float[::1] y, int threads=1):

@@ -34,10 +34,11 @@ Loops: unit = (outer axes, piece of the innermost or of the longer of the innerm
 """
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from cnnengine._kernels.chunks cimport BYTES_PER_NS, chunk_ns, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
+from cnnengine._kernels.ints cimport ceil_div
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport KernelTable
@@ -47,9 +48,6 @@ from dataclasses import replace
 import numpy as np
 
 cdef enum:
-    CHUNK_BYTES = 524288                # read and written by one chunk, at most: 10-30 us
-    SMALL_BYTES = 32768                 # where that makes less than PIECES chunks, at least this
-    PIECES = 8
     UNIT_BYTES = 131072                 # of one piece of a large plane or axis, which stays in cache
 
 cdef enum:
@@ -57,10 +55,6 @@ cdef enum:
     WAY_PACK = 1
     WAY_UNPACK = 2
     WAY_SCALAR = 3
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b if b > 0 else 0
 
 
 # ---------------------------------------------------------------- reorder
@@ -188,7 +182,7 @@ cdef bint touching(const planes_t *p) noexcept:
 
 cdef inline Py_ssize_t chunk_bytes(Py_ssize_t total) noexcept nogil:
     """Bytes of a chunk of a step that moves `total`."""
-    return min(<Py_ssize_t>CHUNK_BYTES, max(<Py_ssize_t>SMALL_BYTES, total // PIECES))
+    return <Py_ssize_t>(BYTES_PER_NS * chunk_ns(<double>total / BYTES_PER_NS))
 
 
 cdef int plan_units(reorder_t *g) except -1:
@@ -430,8 +424,8 @@ cdef Launch make_take(str kernel, tuple x_views, object y_view, channels):
     """Channel c of y becomes channel channels[c] of the inputs, counted through all of them; where it is negative, y keeps its own."""
     cdef take_t g
     cdef planes_t p
+    cdef Launch launch
     cdef Py_ssize_t lanes = y_view.lanes, c, block, lane, i, k, source, pixel, total, inside, width
-    cdef char *whole
     cdef source_t *sources
     cdef Py_ssize_t *listed
     cdef part_t *parts
@@ -488,42 +482,35 @@ cdef Launch make_take(str kernel, tuple x_views, object y_view, channels):
     g.unit_rows = min(g.rows, max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, g.width * pixel)))
     g.units = max(<Py_ssize_t>1, ceil_div(g.rows, g.unit_rows))   # an empty plane has a halo
     g.n_units = g.y.n * g.blocks * g.units
-    g.chunk_units = max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, g.unit_rows * g.width * pixel))
-    total = sizeof(g) + g.sources * sizeof(source_t) + (3 * g.blocks + 3) * sizeof(Py_ssize_t) + g.n_parts * (
-        sizeof(part_t) + 2 * lanes * sizeof(int))
-    whole = <char *>malloc(total)
-    if whole == NULL:
-        raise MemoryError(kernel)
-    try:
-        memset(whole, 0, total)
-        memcpy(whole, &g, sizeof(g))
-        sources = <source_t *>(whole + sizeof(g))
-        listed = <Py_ssize_t *>(sources + g.sources)
-        parts = <part_t *>(listed + 3 * g.blocks + 3)
-        table = <int *>(parts + g.n_parts)
-        for i in range(g.sources):
-            sources[i].x = planes_of(x_views[i])
-            sources[i].xd, sources[i].xh = sources[i].x.sd, g.width * lanes if touch else sources[i].x.sh
-        i = k = 0
-        for block, by_source in found.items():
-            listed[3 * i], listed[3 * i + 1] = block, k
-            listed[3 * i + 2] = TAKE_KEEP if block in kept else TAKE_CLEAR
-            (pairs, *others) = by_source.values()
-            if not others and len(pairs) == lanes and all(a == b for a, b in pairs):
-                listed[3 * i + 2] = TAKE_ROWS
-            for (source, at), pairs in by_source.items():
-                parts[k].source, parts[k].block = source, at
-                for to, lane in pairs:
-                    table[2 * k * lanes + <Py_ssize_t>to] = <int>lane
-                    table[(2 * k + 1) * lanes + <Py_ssize_t>to] = -1
-                k += 1
-            i += 1
-        listed[3 * i + 1] = k
-        moved = 8.0 * g.y.n * lanes * g.n_parts * g.y.d * g.y.h * g.y.w
-        return make_launch(kernel, take_chunk, whole, total, ceil_div(g.n_units, g.chunk_units), 0,
-                           (*(view.nbytes for view in x_views), y_view.nbytes), 0.0, moved)
-    finally:
-        free(whole)
+    g.chunk_units = per_chunk(g.n_units, <double>(g.unit_rows * g.width * pixel) / BYTES_PER_NS)
+    moved = 8.0 * g.y.n * lanes * g.n_parts * g.y.d * g.y.h * g.y.w
+    launch = make_launch(kernel, take_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units), 0,
+                         (*(view.nbytes for view in x_views), y_view.nbytes), 0.0, moved)
+    total = g.sources * sizeof(source_t) + (3 * g.blocks + 3) * sizeof(Py_ssize_t) + g.n_parts * (sizeof(part_t) + 2 * lanes * sizeof(int))
+    sources = <source_t *>launch.tail(total)
+    memset(sources, 0, total)
+    listed = <Py_ssize_t *>(sources + g.sources)
+    parts = <part_t *>(listed + 3 * g.blocks + 3)
+    table = <int *>(parts + g.n_parts)
+    for i in range(g.sources):
+        sources[i].x = planes_of(x_views[i])
+        sources[i].xd, sources[i].xh = sources[i].x.sd, g.width * lanes if touch else sources[i].x.sh
+    i = k = 0
+    for block, by_source in found.items():
+        listed[3 * i], listed[3 * i + 1] = block, k
+        listed[3 * i + 2] = TAKE_KEEP if block in kept else TAKE_CLEAR
+        (pairs, *others) = by_source.values()
+        if not others and len(pairs) == lanes and all(a == b for a, b in pairs):
+            listed[3 * i + 2] = TAKE_ROWS
+        for (source, at), pairs in by_source.items():
+            parts[k].source, parts[k].block = source, at
+            for to, lane in pairs:
+                table[2 * k * lanes + <Py_ssize_t>to] = <int>lane
+                table[(2 * k + 1) * lanes + <Py_ssize_t>to] = -1
+            k += 1
+        i += 1
+    listed[3 * i + 1] = k
+    return launch
 
 
 def build_take_planes(inputs, outputs, *, channels) -> Launch:
@@ -805,7 +792,7 @@ cdef Launch make_copy(str kernel, tuple views, shape, x_strides, y_strides, Py_s
     g.chunk_units = max(<Py_ssize_t>1, chunk_bytes(g.n_units * (cost + 32)) // (cost + 32))
     way = ("rows", "spread", "transpose", "strided")[g.way]
     return make_launch(f"{kernel}[{way}]", copy_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units), 0,
-                       tuple(v.nbytes for v in views), 0.0, moved if g.n_units else 0)
+                       tuple(v.nbytes for v in views), 0.0, moved if g.n_units else 0).typed(views[:-1], views[-1:])
 
 
 def build_copy_nd(inputs, outputs, *, shape, x_strides, y_strides, x_offset=0, y_offset=0) -> Launch:
@@ -936,8 +923,9 @@ def build_gather(inputs, outputs, *, axis, indices) -> Launch:
     """
     (x_view,), (y_view,) = inputs, outputs
     cdef gather_t g
+    cdef Launch launch
     cdef Py_ssize_t i
-    cdef char *whole
+    cdef Py_ssize_t *offsets
     shape = x_view.shape
     if not (x_view.is_plain and y_view.is_plain) or x_view.dtype != y_view.dtype or not 0 <= axis < len(shape):
         raise ValueError("gather: both sides must be plain, of one dtype, and the axis within the rank")
@@ -952,20 +940,15 @@ def build_gather(inputs, outputs, *, axis, indices) -> Launch:
     g.outer = int(np.prod(shape[:axis], dtype=np.int64))
     g.inner = int(np.prod(shape[axis + 1 :], dtype=np.int64)) * x_view.dtype.itemsize
     g.log_item = (<object>g.inner).bit_length() - 1 if g.inner in (1, 2, 4, 8) else -1
-    g.chunk_units = max(<Py_ssize_t>1, chunk_bytes(g.outer * g.count * (2 * g.inner + 16)) // (2 * g.inner + 16))
+    g.chunk_units = per_chunk(g.outer * g.count, (2.0 * g.inner + 16) / BYTES_PER_NS)
     cdef int64_t[::1] flat = np.ascontiguousarray(np.where(picked < 0, picked + g.n, picked).reshape(-1) * g.inner)
-    whole = <char *>malloc(sizeof(g) + g.count * sizeof(Py_ssize_t))
-    if whole == NULL:
-        raise MemoryError("gather")
-    try:
-        memcpy(whole, &g, sizeof(g))
-        for i in range(g.count):
-            (<Py_ssize_t *>(whole + sizeof(g)))[i] = flat[i]
-        units = g.outer * g.count if g.inner else 0
-        return make_launch("gather", gather_chunk, whole, sizeof(g) + g.count * sizeof(Py_ssize_t), ceil_div(units, g.chunk_units), 0,
-                           (x_view.nbytes, y_view.nbytes), 0.0, 2 * y_view.nbytes)
-    finally:
-        free(whole)
+    units = g.outer * g.count if g.inner else 0
+    launch = make_launch("gather", gather_chunk, &g, sizeof(g), ceil_div(units, g.chunk_units), 0, (x_view.nbytes, y_view.nbytes), 0.0,
+                         2 * y_view.nbytes)
+    offsets = <Py_ssize_t *>launch.tail(g.count * sizeof(Py_ssize_t))
+    for i in range(g.count):
+        offsets[i] = flat[i]
+    return launch.typed(inputs, outputs)
 
 
 def gather(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
@@ -1044,8 +1027,10 @@ def build_resize(inputs, outputs, *, tables) -> Launch:
     """
     (x_view,), (y_view,) = inputs, outputs
     cdef resize_t g
-    cdef Py_ssize_t i, at = 0, total, nbytes
-    cdef char *whole
+    cdef Launch launch
+    cdef Py_ssize_t i, at = 0, total, step
+    cdef Py_ssize_t *indices
+    cdef float *weights
     if x_view.is_plain or y_view.is_plain or x_view.groups != 1 or y_view.groups != 1 or x_view.shape[:2] != y_view.shape[:2]:
         raise ValueError("resize: both sides must be planes in one group, of one batch size and channel count")
     memset(&g, 0, sizeof(g))
@@ -1066,24 +1051,20 @@ def build_resize(inputs, outputs, *, tables) -> Launch:
     g.unit_rows = max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, g.y.w * g.y.lanes * 8))
     g.units = ceil_div(g.y.d * g.y.h, g.unit_rows)
     g.n_units = g.y.n * g.y.blocks * g.units if g.y.w else 0
-    g.chunk_units = max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, min(g.unit_rows, g.y.d * g.y.h) * g.y.w * g.y.lanes * 8))
-    nbytes = sizeof(g) + total * (2 * sizeof(Py_ssize_t) + sizeof(float))
-    whole = <char *>malloc(nbytes)
-    if whole == NULL:
-        raise MemoryError("resize")
-    try:
-        memcpy(whole, &g, sizeof(g))
-        for axis, (first, second, weight) in enumerate(every):
-            step = g.x.lanes if axis == 2 else 1
-            for i in range(len(first)):
-                (<Py_ssize_t *>(whole + sizeof(g)))[at] = first[i] * step
-                (<Py_ssize_t *>(whole + sizeof(g)))[total + at] = second[i] * step
-                (<float *>(whole + sizeof(g) + 2 * total * sizeof(Py_ssize_t)))[at] = weight[i]
-                at += 1
-        return make_launch("resize", resize_chunk, whole, nbytes, ceil_div(g.n_units, g.chunk_units),
-                           2 * g.x.w * g.x.lanes * sizeof(float), (x_view.nbytes, y_view.nbytes), 0.0, x_view.nbytes + y_view.nbytes)
-    finally:
-        free(whole)
+    # blending rows and then pixels takes twice as long as moving them
+    g.chunk_units = per_chunk(g.n_units, min(g.unit_rows, g.y.d * g.y.h) * g.y.w * g.y.lanes * 16.0 / BYTES_PER_NS)
+    launch = make_launch("resize", resize_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units),
+                         2 * g.x.w * g.x.lanes * sizeof(float), (x_view.nbytes, y_view.nbytes), 0.0, x_view.nbytes + y_view.nbytes)
+    indices = <Py_ssize_t *>launch.tail(total * (2 * sizeof(Py_ssize_t) + sizeof(float)))
+    weights = <float *>(indices + 2 * total)
+    for axis, (first, second, weight) in enumerate(every):
+        step = g.x.lanes if axis == 2 else 1
+        for i in range(len(first)):
+            indices[at] = first[i] * step
+            indices[total + at] = second[i] * step
+            weights[at] = weight[i]
+            at += 1
+    return launch
 
 
 def resize(Launch launch, const float[::1] x, float[::1] y, int threads=1):
@@ -1154,9 +1135,9 @@ def build_cast(inputs, outputs) -> Launch:
     g.fn = casts[<int>CAST_DTYPES.index(x_view.dtype)][<int>CAST_DTYPES.index(y_view.dtype)]
     g.n = y_view.size
     g.from_bytes, g.to_bytes = x_view.dtype.itemsize, y_view.dtype.itemsize
-    g.step = CHUNK_BYTES // (g.from_bytes + g.to_bytes) // 64 * 64
+    g.step = chunk_bytes(x_view.nbytes + y_view.nbytes) // (g.from_bytes + g.to_bytes) // 64 * 64
     return make_launch("cast", cast_chunk, &g, sizeof(g), ceil_div(g.n, g.step), 0, (x_view.nbytes, y_view.nbytes), 0.0,
-                       x_view.nbytes + y_view.nbytes)
+                       x_view.nbytes + y_view.nbytes).typed(inputs, outputs)
 
 
 def cast(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):

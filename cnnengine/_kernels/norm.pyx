@@ -19,7 +19,9 @@ No kernel folds the mean into the shift; see tiles/norm.pyx.
 from libc.math cimport INFINITY, sqrt
 from libc.string cimport memset
 
+from cnnengine._kernels.chunks cimport LARGE_PLANE, chunk_ns, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
+from cnnengine._kernels.ints cimport ceil_div, smaller
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_CLIP, ACT_NONE, KernelTable
@@ -30,24 +32,13 @@ import math
 from cnnengine._kernels import ACTIVATIONS
 
 cdef enum:
-    CHUNK_FLOATS = 65536                # that a chunk reads at most, about 20 us
-    SMALL_FLOATS = 4096                 # where that makes less than PIECES chunks, at least this
-    PIECES = 8
-    LARGE_PLANE = 400                   # pixels of planes that threads share by rows, as convolutions do
+    PER_NS = 4                          # floats that are read and normalised in a nanosecond by values that are there
     MAX_LANES = 64
-
-
-cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return a if a < b else b
-
-
-cdef inline Py_ssize_t parts_of(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
-    return (n + size - 1) // size
 
 
 cdef inline Py_ssize_t floats_of_chunk(Py_ssize_t total) noexcept nogil:
     """What a chunk of a step over `total` floats reads."""
-    return smaller(CHUNK_FLOATS, total // PIECES if total // PIECES > SMALL_FLOATS else SMALL_FLOATS)
+    return <Py_ssize_t>(PER_NS * chunk_ns(<double>total / PER_NS))
 
 
 cdef struct planes_pair_t:
@@ -72,7 +63,7 @@ cdef int set_planes(planes_pair_t *g, object xv, object yv, Py_ssize_t lanes) ex
     g.chunk_rows = smaller(g.rows, wanted // (floats + 1) + 1)
     if g.rows * g.x.w >= LARGE_PLANE and g.rows > 1:
         g.chunk_rows = smaller(g.chunk_rows, (g.rows + 1) // 2)
-    g.row_chunks = parts_of(g.rows, g.chunk_rows) if g.rows else 1
+    g.row_chunks = ceil_div(g.rows, g.chunk_rows) if g.rows else 1
     g.chunk_planes = smaller(wanted // (g.rows * floats + 1) + 1, 64) if g.row_chunks == 1 else 1
     return 0
 
@@ -89,7 +80,7 @@ cdef inline Py_ssize_t row_part(const planes_pair_t *g, Py_ssize_t chunk) noexce
 
 
 cdef Py_ssize_t chunks_of(const planes_pair_t *g):
-    return parts_of(g.planes, g.chunk_planes) * g.row_chunks
+    return ceil_div(g.planes, g.chunk_planes) * g.row_chunks
 
 
 cdef int check_lengths(object views, Py_ssize_t length, str kernel) except -1:
@@ -232,8 +223,8 @@ def build_batch_norm(inputs, outputs, *, epsilon=1e-5, activation=None):
         g.c = xv.shape[1]
         g.spatial = math.prod(xv.shape[2:])
         g.rows = xv.shape[0] * (1 if g.spatial == 1 else g.c)
-        g.chunk_rows = max(1, floats_of_chunk(xv.size) // max(1, g.c if g.spatial == 1 else g.spatial))
-        return make_launch("batch_norm, plain", batch_norm_plain_chunk, &g, sizeof(g), parts_of(g.rows, g.chunk_rows),
+        g.chunk_rows = per_chunk(g.rows, <double>(g.c if g.spatial == 1 else g.spatial) / PER_NS)
+        return make_launch("batch_norm, plain", batch_norm_plain_chunk, &g, sizeof(g), ceil_div(g.rows, g.chunk_rows),
                            g.c * sizeof(float) if g.spatial == 1 else 0, extents, flops, nbytes)
     set_planes(&g.p, xv, yv, g.table.lanes)
     return make_launch("batch_norm", batch_norm_planes_chunk, &g, sizeof(g), chunks_of(&g.p), 0, extents, flops, nbytes)
@@ -406,9 +397,10 @@ def build_row_norm(inputs, outputs, *, length, runs=0, epsilon=1e-5, centred=Tru
         raise ValueError(f"row_norm: scale and bias of {given} floats, rows of {length}")
     g.parameters = given[0] if given else 1
     check_lengths((mv, iv), g.rows, "row_norm")
-    g.chunk_rows = max(1, floats_of_chunk(2 * xv.size) // 2 // max(1, length))
-    return make_launch("row_norm", row_norm_chunk, &g, sizeof(g), parts_of(g.rows, g.chunk_rows), 0,
-                       tuple(0 if v is None else v.nbytes for v in (xv, sv, bv, yv, mv, iv)), 8.0 * xv.size, 2 * xv.nbytes + yv.nbytes)
+    g.chunk_rows = per_chunk(g.rows, 2.0 * length / PER_NS)
+    return make_launch("row_norm", row_norm_chunk, &g, sizeof(g), ceil_div(g.rows, g.chunk_rows), 0,
+                       tuple(0 if v is None else v.nbytes for v in (xv, sv, bv, yv, mv, iv)), 8.0 * xv.size,
+                       2 * xv.nbytes + yv.nbytes).typed(inputs, (yv, mv, iv))
 
 
 def row_norm(Launch launch, const float[::1] x, const float[::1] scale, const float[::1] bias, float[::1] y, float[::1] mean=None,
@@ -481,12 +473,12 @@ def build_pixel_norm(inputs, outputs, *, epsilon=1e-5):
     pixels = g.runs * g.width
     if pixels and all(v.sh == v.dhw[2] * lanes and v.sd == v.dhw[1] * v.sh for v in (xv, yv)):
         g.width = smaller(32, pixels)
-        g.runs = g.height = parts_of(pixels, g.width)
+        g.runs = g.height = ceil_div(pixels, g.width)
         g.last = pixels - (g.runs - 1) * g.width
         g.xh = g.yh = g.width * lanes
-    g.chunk_runs = max(1, floats_of_chunk(4 * xv.size) // 4 // (g.x.blocks * g.width * lanes + 1))
     count = g.x.n * g.runs if g.x.c and g.width else 0
-    return make_launch("pixel_norm", pixel_norm_chunk, &g, sizeof(g), parts_of(count, g.chunk_runs), 0,
+    g.chunk_runs = per_chunk(count, 4.0 * g.x.blocks * g.width * lanes / PER_NS)
+    return make_launch("pixel_norm", pixel_norm_chunk, &g, sizeof(g), ceil_div(count, g.chunk_runs), 0,
                        (xv.nbytes, sv.nbytes if sv is not None else 0, bv.nbytes if bv is not None else 0, yv.nbytes),
                        8.0 * math.prod(xv.shape), xv.nbytes + yv.nbytes)
 
@@ -535,7 +527,7 @@ cdef void lrn_planes_chunk(const void *geometry, void *const *args, Py_ssize_t c
 
 cdef void lrn_plain_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const lrn_t *g = <const lrn_t *>geometry
-    cdef Py_ssize_t lanes = g.table.lanes, tiles = parts_of(g.spatial, lanes)
+    cdef Py_ssize_t lanes = g.table.lanes, tiles = ceil_div(g.spatial, lanes)
     cdef Py_ssize_t tile, first = chunk * g.chunk_rows, end = smaller(first + g.chunk_rows, g.rows), at
     cdef lrn_tile_t t
     t.channels, t.stride, t.ystride = g.c, g.spatial, g.spatial
@@ -579,16 +571,16 @@ def build_lrn(inputs, outputs, *, size, alpha, beta, bias):
     flops = <double>xv.size * (2 * size + 10)
     if xv.is_plain and yv.is_plain:
         g.spatial = math.prod(xv.shape[2:])
-        g.rows = xv.shape[0] * parts_of(g.spatial, g.table.lanes)
-        g.chunk_rows = max(1, CHUNK_FLOATS // 8 // (g.c * g.table.lanes + 1))
-        return make_launch("lrn, plain", lrn_plain_chunk, &g, sizeof(g), parts_of(g.rows, g.chunk_rows), 0, (xv.nbytes, yv.nbytes), flops,
+        g.rows = xv.shape[0] * ceil_div(g.spatial, g.table.lanes)
+        g.chunk_rows = per_chunk(g.rows, 8.0 * g.c * g.table.lanes / PER_NS)
+        return make_launch("lrn, plain", lrn_plain_chunk, &g, sizeof(g), ceil_div(g.rows, g.chunk_rows), 0, (xv.nbytes, yv.nbytes), flops,
                            xv.nbytes + yv.nbytes)
     set_planes(&pair, xv, yv, g.table.lanes)
     g.x = pair.x
     g.y = pair.y
     g.rows = xv.shape[0] * pair.rows
-    g.chunk_rows = max(1, CHUNK_FLOATS // 8 // (g.x.blocks * g.x.w * g.x.lanes + 1))
-    return make_launch("lrn", lrn_planes_chunk, &g, sizeof(g), parts_of(g.rows, g.chunk_rows),
+    g.chunk_rows = per_chunk(g.rows, 8.0 * g.x.blocks * g.x.w * g.x.lanes / PER_NS)
+    return make_launch("lrn", lrn_planes_chunk, &g, sizeof(g), ceil_div(g.rows, g.chunk_rows),
                        LRN_PIXELS * (g.before + g.x.blocks * g.x.lanes + g.after) * sizeof(float), (xv.nbytes, yv.nbytes), flops,
                        xv.nbytes + yv.nbytes)
 

@@ -21,14 +21,11 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from cnnengine._kernels.dispatch cimport current_table
+from cnnengine._kernels.ints cimport ceil_div, smaller
 from cnnengine._kernels.table cimport KernelTable
 
 cdef extern from "portable.h" nogil:
     void fetch_ahead(const char *p, Py_ssize_t size) noexcept
-
-
-cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return a if a < b else b
 
 
 def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels, empty):
@@ -51,7 +48,7 @@ def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels, empty):
     w = np.asarray(w, np.float32)
     cdef const KernelTable *table = current_table()
     cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], cg = w.shape[1], og = o // groups, group
-    cdef Py_ssize_t n_taps = int(np.prod(w.shape[2:], dtype=np.int64)), size = (og + lanes - 1) // lanes * lanes * cg * n_taps
+    cdef Py_ssize_t n_taps = int(np.prod(w.shape[2:], dtype=np.int64)), size = ceil_div(og, lanes) * lanes * cg * n_taps
     cdef bint columns = n_taps == 1 and o > 1 and cg > 1 and w.strides[0] == 4
     packed = empty(groups * size)
     cdef float[::1] target = packed
@@ -141,7 +138,7 @@ def pack_panels(w, Py_ssize_t channels, float[::1] out, Py_ssize_t first):
     cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], cg = w.shape[1], n_taps = int(np.prod(w.shape[2:], dtype=np.int64))
     cdef Py_ssize_t at = first * cg * n_taps
     cdef bint columns = n_taps == 1 and o > 1 and cg > 1 and w.strides[0] == 4
-    if first < 0 or first % (2 * lanes) or at + (o + lanes - 1) // lanes * lanes * cg * n_taps > out.shape[0]:
+    if first < 0 or first % (2 * lanes) or at + ceil_div(o, lanes) * lanes * cg * n_taps > out.shape[0]:
         raise ValueError(f"pack_panels: outputs {first} to {first + o} of {out.shape[0]} floats")
     if o * cg * n_taps == 0:
         return
@@ -174,10 +171,10 @@ cdef void pack_group(const char *w, float *out, Py_ssize_t og, Py_ssize_t cg, Py
         channels = cg       # the same order, and longer pieces of the rows
     while o0 < og:
         width = 2 * lanes if og - o0 > lanes else lanes
-        valid = width if og - o0 > width else og - o0
+        valid = smaller(og - o0, width)
         c0 = 0
         while c0 < cg:
-            n = channels if cg - c0 > channels else cg - c0
+            n = smaller(channels, cg - c0)
             row = w + (o0 * cg + c0) * n_taps * <Py_ssize_t>sizeof(float)
             if valid < width:
                 memset(out, 0, n * n_taps * width * sizeof(float))
@@ -188,9 +185,8 @@ cdef void pack_group(const char *w, float *out, Py_ssize_t og, Py_ssize_t cg, Py
                 if n_taps <= some:
                     some = some // n_taps * n_taps
                 else:
-                    some = n_taps - first % n_taps if n_taps - first % n_taps < some else some
-                if some > n * n_taps - first:
-                    some = n * n_taps - first
+                    some = smaller(n_taps - first % n_taps, some)
+                some = smaller(some, n * n_taps - first)
                 ahead = smaller(some, (cg - c0) * n_taps - first - some) * <Py_ssize_t>sizeof(float)
                 for i in range(valid):
                     part = row + (i * cg * n_taps + first) * <Py_ssize_t>sizeof(float)
@@ -215,7 +211,7 @@ cdef void pack_columns(const char *w, Py_ssize_t step, float *out, Py_ssize_t og
     cdef Py_ssize_t o0 = 0, width, valid, k
     while o0 < og:
         width = 2 * lanes if og - o0 > lanes else lanes
-        valid = width if og - o0 > width else og - o0
+        valid = smaller(og - o0, width)
         if valid < width:
             memset(out, 0, cg * width * sizeof(float))
         for k in range(cg):
@@ -228,7 +224,7 @@ def pack_bias(bias, Py_ssize_t channels, empty, Py_ssize_t groups=1):
     """A bias (or zeros for None) of `channels` values, each group padded with zeros to whole blocks, in memory by `empty`."""
     cdef Py_ssize_t lanes = current_table().lanes
     og = channels // groups
-    padded = -(-og // lanes) * lanes
+    padded = ceil_div(og, lanes) * lanes
     out = empty(groups * padded)
     rows = out.reshape(groups, padded)
     if bias is None or og < padded:
@@ -243,7 +239,7 @@ def pack_depthwise(w, empty):
     cdef Py_ssize_t lanes = current_table().lanes
     c, k = w.shape[:2]
     t = int(np.prod(w.shape[2:]))
-    whole, blocks = c // lanes, -(-c // lanes)
+    whole, blocks = c // lanes, ceil_div(c, lanes)
     packed = empty(blocks * lanes * k * t)
     out = packed.reshape(blocks, t, k, lanes)       # no taps: a phase of a transposed convolution that no tap reaches
     w = w.reshape(c, k, t)

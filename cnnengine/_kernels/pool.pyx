@@ -18,10 +18,11 @@ Loop order of a chunk
 
 from libc.math cimport INFINITY
 from libc.stdint cimport INT32_MAX, int32_t, int64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from cnnengine._kernels.chunks cimport CHUNK_NS, LARGE_PLANE, chunk_ns, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
+from cnnengine._kernels.ints cimport ceil_div, clamp, larger
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport KernelTable
@@ -52,11 +53,9 @@ cdef extern from *:
     void keep_larger(const float *x, Py_ssize_t step, int32_t offset, int n, float *best, int32_t *at) noexcept nogil
 
 cdef enum:
-    CHUNK_WORK = 30000                  # registers that a chunk reads at most, about 20 us
-    SMALL_WORK = 3000                   # where that makes less than PIECES chunks, at least this
-    PIECES = 8
-    LARGE_PLANE = 400                   # pixels of planes that threads share by rows, as convolutions do
     INDEX_PIXELS = 64                   # windows that max_pool_indices takes at once
+
+cdef double PER_NS = 1.5                # registers that are read in a nanosecond
 
 KINDS = {"max": POOL_MAX, "avg": POOL_AVG, "lp": POOL_LP}
 
@@ -80,15 +79,6 @@ cdef int three(object values, Py_ssize_t missing, Py_ssize_t *out) except -1:
     for i in range(3):
         out[i] = missing if i < first else values[i - first]
     return 0
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    """For positive b; any sign of a."""
-    return (a + b - 1) // b if a > 0 else -((-a) // b)
-
-
-cdef inline Py_ssize_t clamp(Py_ssize_t v, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    return low if v < low else high if v > high else v
 
 
 # ---------------------------------------------------------------- geometry of one axis
@@ -249,7 +239,7 @@ def build_pool(inputs, outputs, *, kind, kernel, stride, dilation, begins, ends,
     g.planes = g.x.n * g.x.blocks
     taps = g.axes[0].k * g.axes[1].k * g.axes[2].k
     work = g.rows * g.y.w * taps * (20 if g.kind == POOL_LP else 1)
-    wanted = clamp(g.planes * work // PIECES, SMALL_WORK, CHUNK_WORK)
+    wanted = <Py_ssize_t>(PER_NS * chunk_ns(g.planes * work / PER_NS))
     g.row_chunks = clamp((work + wanted // 2) // wanted, 2 if g.x.d * g.x.h * g.x.w >= LARGE_PLANE else 1, g.rows if g.rows else 1)
     g.chunk_rows = ceil_div(g.rows, g.row_chunks)
     g.row_chunks = ceil_div(g.rows, g.chunk_rows) if g.rows else 1
@@ -367,7 +357,8 @@ def build_global_pool(inputs, outputs, *, kind, p=2):
             raise ValueError("global_pool: x is plain, y is not")
         g.rows = elements
         g.length = spatial
-        g.chunk_rows = clamp(CHUNK_WORK * g.table.lanes // (spatial + 64), 1, 1024)
+        # finding the next row costs as much as 64 elements
+        g.chunk_rows = per_chunk(g.rows, (spatial + 64) / (PER_NS * g.table.lanes))
         return make_launch(f"global_pool {kind}, plain", global_plain_chunk, &g, sizeof(g), ceil_div(g.rows, g.chunk_rows), 0, extents,
                            flops, xv.nbytes + yv.nbytes)
     if xv.lanes != g.table.lanes or (not yv.is_plain and (yv.lanes != xv.lanes or yv.groups != xv.groups)):
@@ -462,10 +453,11 @@ def build_adaptive_pool(inputs, outputs, *, kind, levels):
     """
     xv, = inputs
     yv, = outputs
-    cdef adaptive_t *g
+    cdef adaptive_t g
+    cdef Launch launch
     cdef level_t *v
     cdef Py_ssize_t *edges
-    cdef Py_ssize_t n_levels = len(levels), i, j, a, n, rows, n_edges = 0, at = 0, widest = 0, work
+    cdef Py_ssize_t n_levels = len(levels), i, j, a, n, rows, bins, parts, at = 0, widest = 0
     cdef Py_ssize_t out[3]
     cdef Py_ssize_t dhw[3]
     cdef const KernelTable *table = current_table()
@@ -478,44 +470,40 @@ def build_adaptive_pool(inputs, outputs, *, kind, levels):
         three(level, 1, out)
         if out[0] < 1 or out[1] < 1 or out[2] < 1 or min(xv.dhw) < 1:
             raise ValueError(f"adaptive_pool: {xv.shape} to {level}")
-        n_edges += out[0] + out[1] + out[2]
-    cdef Py_ssize_t nbytes = sizeof(adaptive_t) + n_levels * sizeof(level_t) + 2 * n_edges * sizeof(Py_ssize_t)
-    g = <adaptive_t *>malloc(nbytes)
-    if g == NULL:
-        raise MemoryError("adaptive_pool")
-    try:
-        memset(g, 0, nbytes)
-        v = <level_t *>(g + 1)
-        edges = <Py_ssize_t *>(v + n_levels)
-        g.table = table
-        g.x = planes_of(xv)
-        g.kind = kind_of(kind, 2)
-        g.n_levels = n_levels
-        for i in range(n_levels):
-            three(levels[i], 1, v[i].out)
-            v[i].bins = v[i].out[0] * v[i].out[1] * v[i].out[2]
-            v[i].base = g.out_n
-            g.out_n += g.x.c * v[i].bins
-            v[i].edges = at
-            for a in range(3):
-                n = v[i].out[a]
-                for j in range(n):
-                    edges[2 * at] = j * dhw[a] // n
-                    edges[2 * at + 1] = ceil_div((j + 1) * dhw[a], n)
-                    at += 1
-            rows = v[i].out[0] * v[i].out[1]
-            widest = max(widest, v[i].out[2])
-            work = max(dhw[0] * dhw[1] * dhw[2], v[i].bins)
-            v[i].first_part = g.parts
-            v[i].chunk_rows = ceil_div(rows, clamp(work // CHUNK_WORK, 1, rows))
-            g.parts += ceil_div(rows, v[i].chunk_rows)
-        if yv.size != g.out_n * g.x.n:
-            raise ValueError(f"adaptive_pool: {xv.shape} with levels {levels} gives {g.out_n} values an image, y is {yv.shape}")
-        return make_launch(f"adaptive_pool {kind}", adaptive_chunk, g, nbytes, g.x.n * g.x.blocks * g.parts,
-                           widest * table.lanes * sizeof(float), (xv.nbytes, yv.nbytes),
-                           <double>n_levels * xv.n * xv.c * dhw[0] * dhw[1] * dhw[2], xv.nbytes + yv.nbytes)
-    finally:
-        free(g)
+    memset(&g, 0, sizeof(g))
+    g.table = table
+    g.x = planes_of(xv)
+    g.kind = kind_of(kind, 2)
+    g.n_levels = n_levels
+    found = []
+    for level in levels:
+        three(level, 1, out)
+        rows = out[0] * out[1]
+        bins = rows * out[2]
+        widest = larger(widest, out[2])
+        # several parts where a chunk would take longer than a whole one
+        parts = clamp(<Py_ssize_t>(larger(dhw[0] * dhw[1] * dhw[2], bins) / (PER_NS * CHUNK_NS)), 1, rows)
+        found.append((bins, g.out_n, at, g.parts, ceil_div(rows, parts)))
+        g.out_n += g.x.c * bins
+        g.parts += ceil_div(rows, ceil_div(rows, parts))
+        at += out[0] + out[1] + out[2]
+    if yv.size != g.out_n * g.x.n:
+        raise ValueError(f"adaptive_pool: {xv.shape} with levels {levels} gives {g.out_n} values an image, y is {yv.shape}")
+    launch = make_launch(f"adaptive_pool {kind}", adaptive_chunk, &g, sizeof(g), g.x.n * g.x.blocks * g.parts,
+                         widest * table.lanes * sizeof(float), (xv.nbytes, yv.nbytes),
+                         <double>n_levels * xv.n * xv.c * dhw[0] * dhw[1] * dhw[2], xv.nbytes + yv.nbytes)
+    v = <level_t *>launch.tail(n_levels * sizeof(level_t) + 2 * at * sizeof(Py_ssize_t))
+    edges = <Py_ssize_t *>(v + n_levels)
+    for i in range(n_levels):
+        three(levels[i], 1, v[i].out)
+        v[i].bins, v[i].base, v[i].edges, v[i].first_part, v[i].chunk_rows = found[i]
+        for a in range(3):
+            n = v[i].out[a]
+            for j in range(n):
+                edges[0] = j * dhw[a] // n
+                edges[1] = ceil_div((j + 1) * dhw[a], n)
+                edges += 2
+    return launch
 
 
 def adaptive_pool(Launch launch, const float[::1] x, float[::1] y, int threads=1):
@@ -615,7 +603,7 @@ def build_max_pool_indices(inputs, outputs, *, kernel, stride, dilation, begins,
     else:
         g.steps[:] = [g.axes[1].n * g.axes[2].n, g.axes[2].n, 1]
     work = max(1, g.axes[2].out * g.axes[0].k * g.axes[1].k * g.axes[2].k)
-    g.chunk_rows = max(1, 20000 // work)
+    g.chunk_rows = per_chunk(g.rows, work)
     return make_launch("max_pool_indices", indices_chunk, &g, sizeof(g), ceil_div(g.rows, g.chunk_rows), 0,
                        (xv.nbytes, yv.nbytes, iv.nbytes), <double>g.rows * work, xv.nbytes + yv.nbytes + iv.nbytes)
 

@@ -19,6 +19,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
 from cnnengine._kernels.dispatch cimport current_table
+from cnnengine._kernels.ints cimport ceil_div, smaller
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport KernelTable
@@ -465,8 +466,8 @@ def build_grid_sample(inputs, outputs, *, mode, padding, align_corners) -> Launc
     g.mode = ("nearest", "linear", "cubic").index(mode)
     g.padding = ("zeros", "border", "reflection").index(padding)
     g.corners = align_corners
-    g.piece = min(<Py_ssize_t>PIECE, g.y.w)
-    g.pieces = (g.y.w + g.piece - 1) // g.piece
+    g.piece = smaller(PIECE, g.y.w)
+    g.pieces = ceil_div(g.y.w, g.piece)
     scratch = g.piece * (16 * (sizeof(Py_ssize_t) + sizeof(float)) + sizeof(int))
     taps = (1, 4, 16)[g.mode]
     return make_launch(f"grid_sample {mode}", grid_chunk, &g, sizeof(g), g.y.n * g.y.h * g.pieces, scratch,

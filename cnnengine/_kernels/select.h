@@ -153,29 +153,6 @@ typedef void (*put_fn)(char *y, const int64_t *offsets, ptrdiff_t points, const 
 #define PUT_ROW(T) {put_add_##T, put_mul_##T, put_max_##T, put_min_##T}
 static const put_fn puts_of[4][4] = {PUT_ROW(f4), PUT_ROW(f8), PUT_ROW(i4), PUT_ROW(i8)};
 
-/* ---- running sums along an axis: x and y are [axis][inner], one item of `step` inner ones ---- */
-#define RUNNING(T, C, U)                                                                                                       \
-    static void running_##T(const char *x_, char *y_, ptrdiff_t axis, ptrdiff_t inner, ptrdiff_t n, int exclusive, int reverse)\
-    {                                                                                                                          \
-        const C *x = (const C *)x_;                                                                                            \
-        C *y = (C *)y_;                                                                                                        \
-        const ptrdiff_t first = reverse ? (axis - 1) * inner : 0, step = reverse ? -inner : inner;                             \
-        for (ptrdiff_t j = 0; j < n; j++)                                                                                      \
-            y[first + j] = exclusive ? 0 : x[first + j];                                                                       \
-        for (ptrdiff_t i = 1; i < axis; i++) {                                                                                 \
-            const C *now = x + first + (exclusive ? i - 1 : i) * step;                                                         \
-            C *to = y + first + i * step;                                                                                      \
-            for (ptrdiff_t j = 0; j < n; j++)                                                                                  \
-                to[j] = (C)((U)to[j - step] + (U)now[j]);                                                                      \
-        }                                                                                                                      \
-    }
-RUNNING(f4, float, float)
-RUNNING(f8, double, double)
-RUNNING(i4, int32_t, uint32_t)
-RUNNING(i8, int64_t, uint64_t)
-typedef void (*running_fn)(const char *x, char *y, ptrdiff_t axis, ptrdiff_t inner, ptrdiff_t n, int exclusive, int reverse);
-static const running_fn runnings[4] = {running_f4, running_f8, running_i4, running_i8};
-
 /* ---- what is not zero: NaN is not, -0 is ---- */
 #define NONZERO(T, C)                                                                                                          \
     static ptrdiff_t nonzero_##T(const char *x, ptrdiff_t n, int64_t *found)                                                   \

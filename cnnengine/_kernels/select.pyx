@@ -28,6 +28,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from cnnengine._kernels.dispatch cimport current_table
+from cnnengine._kernels.chunks cimport BYTES_PER_NS, per_chunk
+from cnnengine._kernels.ints cimport ceil_div
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.table cimport KernelTable
 
@@ -41,23 +43,15 @@ cdef extern from "select.h" nogil:
         int64_t index
     ctypedef void (*topk_fn)(const char *, Py_ssize_t, Py_ssize_t, Py_ssize_t, uint64_t, ranked_t *) noexcept
     ctypedef void (*put_fn)(char *, const int64_t *, Py_ssize_t, const char *, Py_ssize_t) noexcept
-    ctypedef void (*running_fn)(const char *, char *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int, int) noexcept
     ctypedef Py_ssize_t (*nonzero_fn)(const char *, Py_ssize_t, int64_t *) noexcept
     const topk_fn topks[10]
     const put_fn puts_of[4][4]
-    const running_fn runnings[4]
     const nonzero_fn nonzeros[6]
     void sift_down(ranked_t *, Py_ssize_t, Py_ssize_t) noexcept
     void sort_heap(ranked_t *, Py_ssize_t) noexcept
 
 cdef enum:
     MAX_DIMS = 12
-    TARGET = 16384                      # items that one chunk reads
-    CHUNK_BYTES = 262144
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef int run_bytes(Launch launch, list operands, int threads) except -1:
@@ -233,7 +227,7 @@ def build_take(inputs, outputs, *, outer=1, step=0, inner=1) -> Launch:
         raise ValueError(f"take: {outer} times {o_view.size} slices of {inner} from {x_view.shape} do not give {y_view.shape}")
     g.item = x_view.dtype.itemsize
     g.outer, g.step, g.count, g.inner = outer, step * g.item, o_view.size, inner * g.item
-    g.per_chunk = max(<Py_ssize_t>1, CHUNK_BYTES // (2 * g.inner + 16))
+    g.per_chunk = per_chunk(g.outer * g.count, (2.0 * g.inner + 16) / BYTES_PER_NS)
     units = g.outer * g.count if g.inner else 0
     return make_launch("take", take_chunk, &g, sizeof(g), ceil_div(units, g.per_chunk), 0,
                        (x_view.nbytes, o_view.nbytes, y_view.nbytes), 0.0, 2 * y_view.nbytes + o_view.nbytes)
@@ -379,7 +373,7 @@ def build_topk(inputs, outputs, *, axis, largest=True) -> Launch:
     g.lines = g.inner
     for extent in shape[:axis]:
         g.lines *= extent
-    g.per_chunk = max(<Py_ssize_t>1, TARGET // max(g.n, <Py_ssize_t>1))
+    g.per_chunk = per_chunk(g.lines, g.n)
     return make_launch("topk", topk_chunk, &g, sizeof(g), ceil_div(g.lines, g.per_chunk) if g.k else 0, g.k * sizeof(ranked_t),
                        (x_view.nbytes, v_view.nbytes, i_view.nbytes), 0.0, x_view.nbytes + v_view.nbytes + i_view.nbytes)
 
@@ -423,70 +417,6 @@ def best_of_line(const float[::1] x, Py_ssize_t k, bint largest):
             v[i] = x[heap[i].index]
     free(heap)
     return [values, indices]
-
-
-# ---------------------------------------------------------------- running sums
-
-SUM_DTYPES = PUT_DTYPES
-"""What `running_sum` adds up."""
-
-cdef struct running_t:
-    running_fn fn
-    Py_ssize_t outer, axis, inner, strip, strips, item, per_chunk
-    int exclusive, reverse
-
-
-cdef void running_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
-    cdef const running_t *g = <const running_t *>geometry
-    cdef Py_ssize_t unit, at, start
-    for unit in range(chunk * g.per_chunk, min(chunk * g.per_chunk + g.per_chunk, g.outer * g.strips)):
-        start = unit % g.strips * g.strip
-        at = (unit // g.strips * g.axis * g.inner + start) * g.item
-        g.fn(<const char *>args[0] + at, <char *>args[1] + at, g.axis, g.inner, min(g.strip, g.inner - start), g.exclusive, g.reverse)
-
-
-def build_running_sum(inputs, outputs, *, axis, exclusive=False, reverse=False) -> Launch:
-    """Sums of the elements up to each along an axis, in their own dtype, one after the other as numpy.cumsum does it.
-
-    Parameters
-    ----------
-    inputs, outputs : tuple of one View
-        Plain, of one shape and a dtype of SUM_DTYPES.
-    exclusive : bool
-        Whether an element is left out of its own sum.
-    reverse : bool
-        Whether sums start at the end.
-
-    Raises
-    ------
-    ValueError
-        The views do not fit.
-    """
-    (x_view,), (y_view,) = inputs, outputs
-    cdef running_t g
-    shape = x_view.shape
-    if not (x_view.is_plain and y_view.is_plain) or y_view.shape != shape or y_view.dtype != x_view.dtype or not 0 <= axis < len(shape):
-        raise ValueError("running_sum: both sides must be plain, of one shape and dtype, and the axis within the rank")
-    if x_view.dtype not in SUM_DTYPES:
-        raise ValueError(f"running_sum: {x_view.dtype}")
-    g.fn = runnings[<int>SUM_DTYPES.index(x_view.dtype)]
-    g.item, g.axis, g.exclusive, g.reverse = x_view.dtype.itemsize, shape[axis], exclusive, reverse
-    g.outer = g.inner = 1
-    for extent in shape[:axis]:
-        g.outer *= extent
-    for extent in shape[axis + 1 :]:
-        g.inner *= extent
-    g.strip = min(g.inner, <Py_ssize_t>1024)
-    g.strips = ceil_div(g.inner, g.strip) if g.inner else 0
-    g.per_chunk = max(<Py_ssize_t>1, TARGET // max(g.axis * g.strip, <Py_ssize_t>1))
-    units = g.outer * g.strips if g.axis else 0
-    return make_launch("running_sum", running_chunk, &g, sizeof(g), ceil_div(units, g.per_chunk), 0, (x_view.nbytes, y_view.nbytes),
-                       float(x_view.size), x_view.nbytes + y_view.nbytes)
-
-
-def running_sum(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
-    """Run a `build_running_sum` launch: the buffers as bytes."""
-    run_bytes(launch, [x, y], threads)
 
 
 # ---------------------------------------------------------------- what is not zero

@@ -5,6 +5,7 @@
  * SSE2, AVX2, AVX-512 and NEON. */
 #ifndef CNNENGINE_SIMD_H
 #define CNNENGINE_SIMD_H
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -180,6 +181,12 @@ AI vf vf_sqrt(vf a)
         r[i] = __builtin_sqrtf(a[i]);
     return r;
 #endif
+}
+AI vf vpower(vf a, float p)
+{
+    for (int i = 0; i < LANES; i++)
+        a[i] = powf(a[i], p);
+    return a;
 }
 /* a / b within a unit or so in the last place, for b whose reciprocal is a normal number; with 16 lanes the divider takes longer
  * than a polynomial, a refined estimate does not */

@@ -210,26 +210,28 @@ static ptrdiff_t last_of(const float *x, ptrdiff_t n, float v)
     return i;
 }
 
-/* ---- running products along an axis, as running sums in select.h ---- */
-typedef void (*product_fn)(const char *x, char *y, ptrdiff_t axis, ptrdiff_t inner, ptrdiff_t n, int exclusive, int reverse);
-#define PRODUCT(T, C, U)                                                                                                       \
-    static void product_##T(const char *x_, char *y_, ptrdiff_t axis, ptrdiff_t inner, ptrdiff_t n, int exclusive, int reverse)\
+/* ---- running sums and products along an axis: x and y are [axis][inner], n items side by side of each ---- */
+typedef void (*running_fn)(const char *x, char *y, ptrdiff_t axis, ptrdiff_t inner, ptrdiff_t n, int exclusive, int reverse);
+#define RUNNING(NAME, T, C, U, FIRST, OP)                                                                                      \
+    static void NAME##_##T(const char *x_, char *y_, ptrdiff_t axis, ptrdiff_t inner, ptrdiff_t n, int exclusive, int reverse) \
     {                                                                                                                          \
         const C *x = (const C *)x_;                                                                                            \
         C *y = (C *)y_;                                                                                                        \
         const ptrdiff_t first = reverse ? (axis - 1) * inner : 0, step = reverse ? -inner : inner;                             \
         for (ptrdiff_t j = 0; j < n; j++)                                                                                      \
-            y[first + j] = exclusive ? 1 : x[first + j];                                                                       \
+            y[first + j] = exclusive ? FIRST : x[first + j];                                                                   \
         for (ptrdiff_t i = 1; i < axis; i++) {                                                                                 \
             const C *now = x + first + (exclusive ? i - 1 : i) * step;                                                         \
             C *to = y + first + i * step;                                                                                      \
             for (ptrdiff_t j = 0; j < n; j++)                                                                                  \
-                to[j] = (C)((U)to[j - step] * (U)now[j]);                                                                      \
+                to[j] = (C)((U)to[j - step] OP (U)now[j]);                                                                     \
         }                                                                                                                      \
     }
-PRODUCT(f4, float, float) PRODUCT(f8, double, double) PRODUCT(i4, int32_t, uint32_t) PRODUCT(i8, int64_t, uint64_t)
-PRODUCT(u4, uint32_t, uint32_t) PRODUCT(u8, uint64_t, uint64_t)
-static const product_fn products_of[6] = {product_f4, product_f8, product_i4, product_i8, product_u4, product_u8};
+#define RUNNINGS(T, C, U) RUNNING(sum, T, C, U, 0, +) RUNNING(product, T, C, U, 1, *)
+RUNNINGS(f4, float, float) RUNNINGS(f8, double, double) RUNNINGS(i4, int32_t, uint32_t) RUNNINGS(i8, int64_t, uint64_t)
+RUNNINGS(u4, uint32_t, uint32_t) RUNNINGS(u8, uint64_t, uint64_t)
+#define RUNNING_ROW(NAME) {NAME##_f4, NAME##_f8, NAME##_i4, NAME##_i8, NAME##_u4, NAME##_u8}
+static const running_fn runnings_of[2][6] = {RUNNING_ROW(sum), RUNNING_ROW(product)};
 
 /* ---- y[i] = start + i * delta, product and sum each rounded to the type ---- */
 typedef void (*progression_fn)(const void *start, const void *delta, void *y, ptrdiff_t n);

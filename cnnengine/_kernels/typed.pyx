@@ -3,7 +3,7 @@
 
 Two operands (`pair`)
     NumPy broadcasting: trailing axes that both operands cross in one stride, or not at all, are one run; the axes outside are merged
-    where they can be. A chunk is a piece of a long run or several short ones, about TARGET elements. Loops over types and functions
+    where they can be. A chunk is a piece of a long run or several short ones, at a nanosecond per element. Loops over types and functions
     are C macros (typed.h): float32 has tiles of its own in vector.pyx for all but the remainders.
 
 Positions of extremes (`arg`, `hardmax`)
@@ -24,7 +24,9 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from cnnengine._kernels.chunks cimport BYTES_PER_NS, chunk_ns, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
+from cnnengine._kernels.ints cimport ceil_div
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.vector cimport RED_MAX, RED_MIN
@@ -52,7 +54,7 @@ cdef extern from "typed.h" nogil:
     ctypedef void (*pair_fn)(const char *, Py_ssize_t, const char *, Py_ssize_t, char *, Py_ssize_t) noexcept
     ctypedef void (*test_fn)(const char *, char *, Py_ssize_t, int) noexcept
     ctypedef void (*arg_fn)(const char *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int, int, int64_t *) noexcept
-    ctypedef void (*product_fn)(const char *, char *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int, int) noexcept
+    ctypedef void (*running_fn)(const char *, char *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int, int) noexcept
     ctypedef void (*progression_fn)(const void *, const void *, void *, Py_ssize_t) noexcept
     ctypedef struct keyed_t:
         uint64_t key
@@ -60,7 +62,7 @@ cdef extern from "typed.h" nogil:
     const pair_fn pairs_of[10][18]
     const test_fn tests_of[3]
     const arg_fn args_of[10]
-    const product_fn products_of[6]
+    const running_fn runnings_of[2][6]
     const progression_fn progressions_of[5]
     void repeat_item(char *, const char *, Py_ssize_t, Py_ssize_t) noexcept
     int64_t place_of(const char *, int, int64_t) noexcept
@@ -73,8 +75,6 @@ cdef extern from "typed.h" nogil:
 
 cdef enum:
     MAX_DIMS = 9
-    TARGET = 16384                      # elements of a chunk, at most
-    CHUNK_BYTES = 262144                # bytes that a chunk writes, at most
 
 TYPES = tuple(
     np.dtype(t) for t in ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
@@ -82,8 +82,9 @@ TYPES = tuple(
 """Element types, in the order of the tables of typed.h."""
 FLOATS = tuple(np.dtype(t) for t in ("float32", "float64", "float16"))
 """What `float_test` looks at."""
-PRODUCT_TYPES = tuple(np.dtype(t) for t in ("float32", "float64", "int32", "int64", "uint32", "uint64"))
-"""What `running_product` multiplies."""
+RUNNING_TYPES = tuple(np.dtype(t) for t in ("float32", "float64", "int32", "int64", "uint32", "uint64"))
+"""What `running` adds up and multiplies."""
+RUNNING = ("sum", "product")
 PROGRESSION_TYPES = tuple(np.dtype(t) for t in ("float32", "float64", "int16", "int32", "int64"))
 """What `progression` counts in."""
 ARITHMETIC = ("add", "sub", "mul", "div", "max", "min")
@@ -93,10 +94,6 @@ BITS = ("and", "or", "xor", "left", "right")
 PAIRS = (*ARITHMETIC, *COMPARISONS, *REMAINDERS, *BITS)
 """Functions of two operands, in the order of the table of typed.h; those of BITS for integers alone."""
 _INDEX = {t: i for i, t in enumerate(TYPES)}
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef int run_bytes(Launch launch, list operands, int threads) except -1:
@@ -205,7 +202,7 @@ def build_pair(inputs, outputs, *, op, b_shape=None) -> Launch:
         g.rows *= size
     if yv.size == 0:
         g.rows = 0
-    target = min(<Py_ssize_t>TARGET, max(<Py_ssize_t>2048, yv.size // 8))
+    target = <Py_ssize_t>chunk_ns(yv.size)
     g.parts = max(<Py_ssize_t>1, ceil_div(g.run, target))
     g.part = max(<Py_ssize_t>1, (ceil_div(g.run, g.parts) + 63) & ~63 if g.parts > 1 else g.run)
     g.parts = max(<Py_ssize_t>1, ceil_div(g.run, g.part))
@@ -250,7 +247,7 @@ def build_float_test(inputs, outputs, *, nan=False, positive=False, negative=Fal
         raise ValueError(f"float_test: {xv.dtype} {xv.shape} to {yv.dtype} {yv.shape}")
     g.fn = tests_of[<int>FLOATS.index(xv.dtype)]
     g.what = 0 if nan else (1 if positive else 0) + (2 if negative else 0) or -1
-    g.n, g.step, g.item = xv.size, TARGET, xv.dtype.itemsize
+    g.n, g.step, g.item = xv.size, per_chunk(xv.size, 1), xv.dtype.itemsize
     return make_launch("float_test", test_chunk, &g, sizeof(g), ceil_div(g.n, g.step), 0, (xv.nbytes, yv.nbytes), 0.0,
                        float(xv.nbytes + yv.nbytes))
 
@@ -302,7 +299,7 @@ cdef int arg_geometry(arg_t *g, object xv, Py_ssize_t outer, Py_ssize_t n, Py_ss
         raise ValueError(f"arg: lines of {n} elements")
     g.strip = min(inner, <Py_ssize_t>ARG_STRIP)
     g.strips = ceil_div(inner, g.strip) if inner else 0
-    g.per_chunk = max(<Py_ssize_t>1, TARGET // max(n * g.strip, <Py_ssize_t>1))
+    g.per_chunk = per_chunk(outer * g.strips, n * g.strip)
     return 0
 
 
@@ -453,7 +450,7 @@ def build_one_hot(inputs, outputs, *, axis) -> Launch:
     g.outer, g.depth, g.inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1:])
     g.strip = min(g.inner, <Py_ssize_t>2048)
     g.strips = ceil_div(g.inner, g.strip) if g.inner else 0
-    g.per_chunk = max(<Py_ssize_t>1, CHUNK_BYTES // max(g.depth * g.strip * g.item, <Py_ssize_t>1))
+    g.per_chunk = per_chunk(g.outer * g.strips, <double>(g.depth * g.strip * g.item) / BYTES_PER_NS)
     return make_launch("one_hot", one_hot_chunk, &g, sizeof(g), ceil_div(g.outer * g.strips, g.per_chunk) if g.depth else 0, 0,
                        (iv.nbytes, vv.nbytes, yv.nbytes), 0.0, float(iv.nbytes + yv.nbytes))
 
@@ -517,7 +514,7 @@ def build_triangle(inputs, outputs, *, upper) -> Launch:
     g.rows, g.columns = xv.shape[-2:]
     g.matrices = math.prod(xv.shape[:-2])
     g.item, g.upper = xv.dtype.itemsize, bool(upper)
-    g.per_chunk = max(<Py_ssize_t>1, CHUNK_BYTES // max(g.columns * g.item, <Py_ssize_t>1))
+    g.per_chunk = per_chunk(g.matrices * g.rows, <double>(g.columns * g.item) / BYTES_PER_NS)
     return make_launch("triangle", triangle_chunk, &g, sizeof(g), ceil_div(g.matrices * g.rows, g.per_chunk) if g.columns else 0, 0,
                        (xv.nbytes, 0 if kv is None else kv.nbytes, yv.nbytes), 0.0, float(xv.nbytes + yv.nbytes))
 
@@ -582,15 +579,20 @@ def build_reverse_sequence(inputs, outputs, *, batch_axis) -> Launch:
     g.inner = math.prod(xv.shape[2:]) * xv.dtype.itemsize
     g.batch_step = g.inner * (g.time if batch_axis == 0 else 1)
     g.time_step = g.inner * (g.batch if batch_axis == 1 else 1)
-    g.per_chunk = max(<Py_ssize_t>1, CHUNK_BYTES // (2 * g.inner + 16))
+    g.per_chunk = rows_of_reversing(g.time * g.batch, g.inner)
     return make_launch("reverse_sequence", reversed_chunk, &g, sizeof(g), ceil_div(g.time * g.batch, g.per_chunk), 0,
                        (xv.nbytes, lv.nbytes, yv.nbytes, wv.nbytes), 0.0, float(xv.nbytes + yv.nbytes))
 
 
+cdef Py_ssize_t rows_of_reversing(Py_ssize_t rows, Py_ssize_t inner) noexcept:
+    """Rows of a chunk."""
+    return per_chunk(rows, (2.0 * inner + 16) / BYTES_PER_NS)
+
+
 def reverse_chunks(shape, Py_ssize_t item) -> int:
     """Chunks of `reverse_sequence` for x of this shape and bytes of an element."""
-    cdef Py_ssize_t inner = math.prod(shape[2:]) * item
-    return ceil_div(shape[0] * shape[1], max(<Py_ssize_t>1, CHUNK_BYTES // (2 * inner + 16)))
+    cdef Py_ssize_t rows = shape[0] * shape[1]
+    return ceil_div(rows, rows_of_reversing(rows, math.prod(shape[2:]) * item))
 
 
 def reverse_sequence(Launch launch, const unsigned char[::1] x, const unsigned char[::1] lengths, unsigned char[::1] y,
@@ -599,10 +601,10 @@ def reverse_sequence(Launch launch, const unsigned char[::1] x, const unsigned c
     run_bytes(launch, [x, lengths, y, words], threads)
 
 
-# ---------------------------------------------------------------- running products
+# ---------------------------------------------------------------- running sums and products
 
 cdef struct running_t:
-    product_fn fn
+    running_fn fn
     Py_ssize_t outer, axis, inner, strip, strips, item, per_chunk
     int exclusive, reverse
 
@@ -616,33 +618,46 @@ cdef void running_chunk(const void *geometry, void *const *args, Py_ssize_t chun
         g.fn(<const char *>args[0] + at, <char *>args[1] + at, g.axis, g.inner, min(g.strip, g.inner - start), g.exclusive, g.reverse)
 
 
-def build_running_product(inputs, outputs, *, axis, exclusive=False, reverse=False) -> Launch:
-    """Products of the elements up to each along an axis, in their own dtype, one after the other as numpy.cumprod does it.
+def build_running(inputs, outputs, *, op, axis, exclusive=False, reverse=False) -> Launch:
+    """Sums or products of the elements up to each along an axis, in their own dtype, one after the other as numpy.cumsum does it.
+
+    Parameters
+    ----------
+    inputs, outputs : tuple of one View
+        Plain, of one shape and a dtype of RUNNING_TYPES.
+    op : str
+        Of RUNNING.
+    axis : int
+        0 to rank - 1.
+    exclusive : bool
+        Whether an element is left out of its own sum.
+    reverse : bool
+        Whether sums start at the end.
 
     Raises
     ------
     ValueError
-        The views do not fit, or are of no dtype of PRODUCT_TYPES.
+        The views do not fit.
     """
     (xv,), (yv,) = inputs, outputs
     cdef running_t g
     shape = xv.shape
     if not (xv.is_plain and yv.is_plain) or yv.shape != shape or yv.dtype != xv.dtype or not 0 <= axis < len(shape):
-        raise ValueError(f"running_product: {xv.dtype} {shape} along axis {axis} to {yv.dtype} {yv.shape}")
-    if xv.dtype not in PRODUCT_TYPES:
-        raise ValueError(f"running_product: {xv.dtype}")
-    g.fn = products_of[<int>PRODUCT_TYPES.index(xv.dtype)]
+        raise ValueError(f"running {op}: {xv.dtype} {shape} along axis {axis} to {yv.dtype} {yv.shape}")
+    if op not in RUNNING or xv.dtype not in RUNNING_TYPES:
+        raise ValueError(f"running {op}: not of {xv.dtype}")
+    g.fn = runnings_of[<int>RUNNING.index(op)][<int>RUNNING_TYPES.index(xv.dtype)]
     g.item, g.axis, g.exclusive, g.reverse = xv.dtype.itemsize, shape[axis], exclusive, reverse
     g.outer, g.inner = math.prod(shape[:axis]), math.prod(shape[axis + 1:])
     g.strip = min(g.inner, <Py_ssize_t>1024)
     g.strips = ceil_div(g.inner, g.strip) if g.inner else 0
-    g.per_chunk = max(<Py_ssize_t>1, TARGET // max(g.axis * g.strip, <Py_ssize_t>1))
-    return make_launch("running_product", running_chunk, &g, sizeof(g), ceil_div(g.outer * g.strips, g.per_chunk) if g.axis else 0, 0,
+    g.per_chunk = per_chunk(g.outer * g.strips, g.axis * g.strip)
+    return make_launch(f"running {op}", running_chunk, &g, sizeof(g), ceil_div(g.outer * g.strips, g.per_chunk) if g.axis else 0, 0,
                        (xv.nbytes, yv.nbytes), float(xv.size), float(xv.nbytes + yv.nbytes))
 
 
-def running_product(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
-    """Run a `build_running_product` launch: the buffers as bytes."""
+def running(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
+    """Run a `build_running` launch: the buffers as bytes."""
     run_bytes(launch, [x, y], threads)
 
 
@@ -688,7 +703,7 @@ def build_determinant(inputs, outputs) -> Launch:
     if len(shape) < 2 or shape[-1] != shape[-2] or yv.shape != shape[:-2]:
         raise ValueError(f"determinant: {shape} to {yv.shape}")
     g.n, g.matrices, g.wide = shape[-1], yv.size, xv.dtype == np.float64
-    g.per_chunk = max(<Py_ssize_t>1, TARGET // max(g.n * g.n * g.n, <Py_ssize_t>1))
+    g.per_chunk = per_chunk(g.matrices, <double>(g.n * g.n * g.n))
     return make_launch("determinant", determinant_chunk, &g, sizeof(g), ceil_div(g.matrices, g.per_chunk), max(64, 8 * g.n * g.n),
                        (xv.nbytes, yv.nbytes), float(g.matrices * g.n * g.n * g.n), float(xv.nbytes + yv.nbytes))
 

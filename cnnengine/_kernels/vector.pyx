@@ -6,7 +6,7 @@ Elementwise kernels (activation, binary, compare, logic, where)
     operand. A plain output's runs are its trailing axes, as many as every operand crosses in one stride (NumPy broadcasting: an
     operand's stride is 0 along the axes that it lacks). An output in planes walks [n][block][d][h], a run being the pixels of a
     row, or more rows where no halo lies between them; the channels of a vector operand are LANES floats used again and again.
-    Runs longer than TARGET are cut, shorter ones grouped, so that a chunk is about TARGET elements: 5 to 50 us.
+    Long runs are cut, short ones grouped, to the chunks of chunks.pxd at a nanosecond per element: 5 to 50 us.
     A constant per channel behind few channels (an image (N, H, W, 3) and a mean) makes runs of those few elements: then copies of
     it side by side are the operand of one long run.
     The chunk that owns a plane's first run writes its halo. A second function (the fused activation) goes over each run while
@@ -21,7 +21,9 @@ Reductions
 from libc.math cimport INFINITY, isfinite, log, sqrt
 from libc.stdint cimport uint32_t
 
+from cnnengine._kernels.chunks cimport CHUNK_NS, chunk_ns
 from cnnengine._kernels.dispatch cimport current_table
+from cnnengine._kernels.ints cimport ceil_div, larger, smaller
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
@@ -35,9 +37,6 @@ import math
 from cnnengine._kernels import ACTIVATIONS
 
 cdef enum:
-    TARGET = 16384                      # elements of a chunk, at most
-    SMALL = 2048                        # where that makes less than PIECES chunks, at least this
-    PIECES = 8
     MAX_DIMS = 8
     STRIP = 256                         # columns of a reduction that one chunk accumulates
     WORDS = 64                          # floats of the widest register, with room
@@ -174,9 +173,9 @@ cdef int join_short_runs(walk_t *g) except -1:
     g.run *= g.size[d]
     g.n_dims = d
     target = target_of(g.run * g.rows)
-    g.part = min(g.run, target // g.again * g.again)
-    g.parts = (g.run + g.part - 1) // g.part
-    g.rows_per_chunk = max(1, target // g.run)
+    g.part = smaller(g.run, target // g.again * g.again)
+    g.parts = ceil_div(g.run, g.part)
+    g.rows_per_chunk = larger(1, target // g.run)
     return 0
 
 
@@ -337,9 +336,9 @@ def broadcast_dims(shapes, out_shape):
     return dims
 
 
-cdef Py_ssize_t target_of(Py_ssize_t total):
-    """Elements of a chunk of a step over `total`."""
-    return min(TARGET, max(SMALL, total // PIECES))
+cdef inline Py_ssize_t target_of(Py_ssize_t total) noexcept nogil:
+    """Elements of a chunk of a step over `total`: each takes a nanosecond."""
+    return <Py_ssize_t>chunk_ns(<double>total)
 
 
 cdef int set_walk(walk_t *g, list dims, Py_ssize_t run, list extents) except -1:
@@ -379,14 +378,14 @@ cdef int set_walk(walk_t *g, list dims, Py_ssize_t run, list extents) except -1:
         g.rows = 0
     target = target_of(run * g.rows)
     if run > target:
-        g.parts = (run + target - 1) // target
-        g.part = ((run + g.parts - 1) // g.parts + 63) & ~63
-        g.parts = (run + g.part - 1) // g.part
+        g.parts = ceil_div(run, target)
+        g.part = (ceil_div(run, g.parts) + 63) & ~63
+        g.parts = ceil_div(run, g.part)
         g.rows_per_chunk = 1
     else:
         g.parts = 1
         g.part = run
-        g.rows_per_chunk = max(1, target // max(run, 1))
+        g.rows_per_chunk = larger(1, target // larger(run, 1))
     return 0
 
 
@@ -506,7 +505,7 @@ cdef int set_activation(walk_t *g, object activation) except -1:
 
 
 cdef Py_ssize_t chunks_of(const walk_t *g) noexcept:
-    return (g.rows + g.rows_per_chunk - 1) // g.rows_per_chunk * g.parts
+    return ceil_div(g.rows, g.rows_per_chunk) * g.parts
 
 
 def build_activation(inputs, outputs, *, activation) -> Launch:
@@ -589,7 +588,7 @@ def build_compare(inputs, outputs, *, op) -> Launch:
     plain_walk(&g, [a.shape, b.shape], y.shape)
     count = math.prod(y.shape)
     return make_launch(f"compare {op}", compare_chunk, &g, sizeof(g), chunks_of(&g), 0, (a.nbytes, b.nbytes, y.nbytes), count,
-                       float(a.nbytes + b.nbytes + y.nbytes))
+                       float(a.nbytes + b.nbytes + y.nbytes)).typed(inputs, outputs)
 
 
 def compare(Launch launch, const float[::1] a, const float[::1] b, unsigned char[::1] y, int threads=1) -> None:
@@ -616,7 +615,7 @@ def build_logic(inputs, outputs, *, op) -> Launch:
     plain_walk(&g, [a.shape, b.shape], y.shape)
     count = math.prod(y.shape)
     return make_launch(f"logic {op}", logic_chunk, &g, sizeof(g), chunks_of(&g), 0, (a.nbytes, b.nbytes, y.nbytes), count,
-                       float(a.nbytes + b.nbytes + y.nbytes))
+                       float(a.nbytes + b.nbytes + y.nbytes)).typed(inputs, outputs)
 
 
 def logic(Launch launch, const unsigned char[::1] a, const unsigned char[::1] b, unsigned char[::1] y, int threads=1) -> None:
@@ -642,7 +641,7 @@ def build_where(inputs, outputs) -> Launch:
     plain_walk(&g, [m.shape, a.shape, b.shape], y.shape)
     count = math.prod(y.shape)
     return make_launch("where", where_chunk, &g, sizeof(g), chunks_of(&g), 0, (m.nbytes, a.nbytes, b.nbytes, y.nbytes), count,
-                       float(m.nbytes + a.nbytes + b.nbytes + y.nbytes))
+                       float(m.nbytes + a.nbytes + b.nbytes + y.nbytes)).typed(inputs, outputs)
 
 
 def where(Launch launch, const unsigned char[::1] condition, const float[::1] a, const float[::1] b, float[::1] y,
@@ -829,10 +828,11 @@ def build_reduce(inputs, outputs, *, op, axes) -> Launch:
     g.outer = math.prod(d[0] for d in kept)
     if reduced_count == 0:
         g.combinations = 0
-    g.strips = 1 if g.rows_inside else (g.inner + STRIP - 1) // STRIP
+    g.strips = 1 if g.rows_inside else ceil_div(g.inner, STRIP)
     work = max(1, reduced_count) * (1 if g.rows_inside else min(g.inner, STRIP))
+    # half a nanosecond per element
     g.per_chunk = max(1, 2 * target_of(math.prod(x.shape) // 2) // work) if g.inner or g.rows_inside else 1
-    chunks = (g.outer + g.per_chunk - 1) // g.per_chunk * g.strips if kept_count else 0
+    chunks = ceil_div(g.outer, g.per_chunk) * g.strips if kept_count else 0
     total = math.prod(x.shape)
     return make_launch(f"reduce {op}", reduce_chunk, &g, sizeof(g), chunks, 0, (x.nbytes, y.nbytes), total,
                        float(x.nbytes + y.nbytes))
@@ -889,10 +889,10 @@ def build_softmax(inputs, outputs, *, axis, log=False, flatten=False) -> Launch:
     g.axis = math.prod(x.shape[at:]) if flatten else x.shape[at]
     g.inner = 1 if flatten else math.prod(x.shape[at + 1:])
     lanes = g.table.lanes
-    g.strip = max(lanes, TARGET // max(g.axis, 1) // lanes * lanes) if g.inner > 1 else 1
-    g.strips = (g.inner + g.strip - 1) // g.strip
+    g.strip = larger(lanes, CHUNK_NS // larger(g.axis, 1) // lanes * lanes) if g.inner > 1 else 1
+    g.strips = ceil_div(g.inner, g.strip)
     g.per_chunk = max(1, target_of(math.prod(x.shape)) // max(1, g.axis * min(g.strip, g.inner)))
-    chunks = (g.outer + g.per_chunk - 1) // g.per_chunk * g.strips if g.axis else 0
+    chunks = ceil_div(g.outer, g.per_chunk) * g.strips if g.axis else 0
     total = math.prod(x.shape)
     return make_launch("log_softmax" if log else "softmax", softmax_chunk, &g, sizeof(g), chunks, 0, (x.nbytes, y.nbytes), 5.0 * total,
                        float(x.nbytes + y.nbytes))

@@ -258,7 +258,7 @@ class CumProd(CumSum):
         at = self._axis(axis, len(x.concrete))
         if math.prod(x.concrete):
             given = {"axis": at, "exclusive": bool(self.exclusive), "reverse": bool(self.reverse)}
-            ctx.call("running_product", (ctx.plain(0),), (ctx.out_plain(),), **given)
+            ctx.call("running", (ctx.plain(0),), (ctx.out_plain(),), op="product", **given)
         else:
             ctx.out_plain()
         return True

@@ -138,6 +138,7 @@ class Gemm(Operator):
                     Panels(b, ctx.lanes, transposed=not self.transB, factor=self.alpha),
                 ),
                 ctx.pack(("dense bias", *names, self.beta), bias),
+                None,
             ],
             [ctx.out_plain()],
             activation=self.activation,
@@ -169,25 +170,13 @@ class Gemm(Operator):
 class MatMul(Operator):
     """ONNX MatMul (versions 1, 9, 13): NumPy's matmul.
 
-    By a constant matrix (K, N), passes may give it two more inputs: a constant bias (N,), and a residual of the output's shape,
-    both added before the activation.
-
     Attributes
     ----------
     activation : Activation, optional
         Fused by a pass.
-    residual : bool
-        Whether there is a fourth input (fused by the lowering).
-    scale : float
-        Of the product of two run-time matrices, before the activation (fused by the lowering).
-    transposed : bool
-        Whether the last two axes of such a b are swapped (fused by the lowering).
     """
 
     activation: Activation | None = None
-    residual: bool = False
-    scale: float = 1.0
-    transposed: bool = False
 
     op_type: ClassVar[str] = "MatMul"
 
@@ -201,8 +190,6 @@ class MatMul(Operator):
         a, b = inputs[0], inputs[1]
         assert a is not None and b is not None
         sa, sb = a.concrete, b.concrete
-        if self.transposed:
-            sb = (*sb[:-2], *sb[:-3:-1])
         if not sa or not sb:
             raise ShapeError(
                 "scalars cannot be multiplied", operator=self.op_type, expected="one axis or more", received=f"{sa} and {sb}"
@@ -223,114 +210,54 @@ class MatMul(Operator):
         return [TensorSpec(a.dtype, shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
-        a, b = inputs[:2]
-        wide = np.dtype(np.float64) if a.dtype.kind == "f" else a.dtype
-        y = np.matmul(a.astype(wide), (b.swapaxes(-1, -2) if self.transposed else b).astype(wide))
-        if self.scale != 1:
-            y = y * self.scale
-        for addend in inputs[2:]:
-            if addend is not None:
-                y = y + addend
-        return [activate(y.astype(a.dtype), self.activation)]
+        return [activate(product(*inputs).astype(inputs[0].dtype), self.activation)]
 
     def lower(self, ctx: Lowering) -> bool:
         a, b = ctx.inputs[0], ctx.const(1)
         assert a is not None
-        if a.dtype != FLOAT32:
-            return False
-        if b is None or b.ndim != 2 or len(a.concrete) < 2 or self.scale != 1 or self.transposed:
-            ctx.call(
-                "matmul",
-                [ctx.plain(0), ctx.plain(1)],
-                [ctx.out_plain()],
-                transposed=self.transposed,
-                scale=self.scale,
-                activation=self.activation,
-            )
-            return True
-        bias = ctx.const(2)
-        if bias is None and len(ctx.inputs) > 2 and ctx.inputs[2] is not None:
-            return False
-        name, bias_name = ctx.name(1), "" if bias is None else ctx.name(2)
-        ctx.call(
-            "dense_add" if self.residual else "dense",
-            [
-                ctx.plain(0),
-                ctx.pack(("dense", name, "", 1.0, 0), Panels(b, ctx.lanes, transposed=True)),
-                ctx.pack(("dense bias", name, bias_name, 1.0), lambda empty: pack_bias(bias, b.shape[1], empty)),
-                *([ctx.plain(3)] if self.residual else []),
-            ],
-            [ctx.out_plain()],
-            activation=self.activation,
-        )
-        return True
+        if b is not None and b.ndim == 2 and len(a.concrete) >= 2:
+            return lower_dense(ctx, self.activation)
+        return lower_product(ctx, self.activation)
 
 
-Place = tuple[tuple[int, ...], tuple[int, ...], int]
-"""Where a strided operand lies in a buffer: shape, strides and offset, in elements."""
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """NumPy's matmul, floats in float64 and not yet rounded."""
+    wide = np.dtype(np.float64) if a.dtype.kind == "f" else a.dtype
+    y: np.ndarray = np.matmul(a.astype(wide), b.astype(wide))
+    return y
 
 
-@dataclass(frozen=True)
-class SoftmaxProduct(Operator):
-    """Attention: ``softmax(scale * q @ k^T) @ v`` over the last axis. No ONNX operator; the lowering makes it of the three.
+def lower_product(ctx: Lowering, activation: Activation | None, *, scale: float = 1.0, transposed: bool = False) -> bool:
+    """The kernel call of a product of what is known only while running; False unless float32."""
+    a = ctx.inputs[0]
+    assert a is not None
+    if a.dtype != FLOAT32:
+        return False
+    operands = [ctx.plain(0), ctx.plain(1)]
+    ctx.call("matmul", operands, [ctx.out_plain()], transposed=transposed, scale=scale, activation=activation)
+    return True
 
-    Attributes
-    ----------
-    q, k, v : (shape, strides, offset)
-        Where the operands (batch..., rows, columns) lie in the three inputs, in elements.
-    order : tuple of int
-        Permutation of the axes of the result; the last one stays.
-    scale : float
+
+def lower_dense(ctx: Lowering, activation: Activation | None, residual: int | None = None) -> bool:
+    """The kernel call of a product by a constant matrix, and what is added to it: input 2, a constant bias, and the residual.
+
+    False unless float32, and where the bias is not known.
     """
-
-    q: Place
-    k: Place
-    v: Place
-    order: tuple[int, ...]
-    scale: float = 1.0
-
-    op_type: ClassVar[str] = "SoftmaxProduct"
-    domain: ClassVar[str] = "cnnengine"
-
-    def _shape(self) -> tuple[int, ...]:
-        shape = (*self.q[0][:-1], self.v[0][-1])
-        return tuple(shape[axis] for axis in self.order)
-
-    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        return [TensorSpec(FLOAT32, self._shape())]
-
-    def reference(self, *inputs: Any) -> list[Any]:
-        q, k, v = (
-            np.lib.stride_tricks.as_strided(
-                np.ascontiguousarray(x).reshape(-1)[offset:], shape, [s * x.itemsize for s in strides]
-            ).astype(np.float64)
-            for x, (shape, strides, offset) in zip(inputs, (self.q, self.k, self.v), strict=True)
-        )
-        scores = self.scale * (q @ k.swapaxes(-1, -2))
-        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        y = (weights / weights.sum(axis=-1, keepdims=True)) @ v
-        return [np.ascontiguousarray(y.transpose(self.order)).astype(inputs[0].dtype)]
-
-    def lower(self, ctx: Lowering) -> bool:
-        *batch, m, d = self.q[0]
-        n, e = self.v[0][-2:]
-        strides = [0] * len(self.order)
-        step = 1
-        for axis, extent in zip(reversed(self.order), reversed(self._shape()), strict=True):
-            strides[axis] = step
-            step *= extent
-        places = {name: place[1:] for name, place in (("q", self.q), ("k", self.k), ("v", self.v))}
-        ctx.call(
-            "attention",
-            [ctx.plain(0), ctx.plain(1), ctx.plain(2)],
-            [ctx.out_plain()],
-            batch=tuple(batch),
-            m=m,
-            n=n,
-            d=d,
-            e=e,
-            y=(tuple(strides), 0),
-            scale=self.scale,
-            **places,
-        )
-        return True
+    a, b, bias = ctx.inputs[0], ctx.const(1), ctx.const(2)
+    assert a is not None
+    if a.dtype != FLOAT32 or b is None or (bias is None and len(ctx.inputs) > 2 and ctx.inputs[2] is not None):
+        return False
+    n = b.shape[1]
+    name, bias_name = ctx.name(1), "" if bias is None else ctx.name(2)
+    ctx.call(
+        "dense",
+        [
+            ctx.plain(0),
+            ctx.pack(("dense", name, "", 1.0, 0), Panels(b, ctx.lanes, transposed=True)),
+            ctx.pack(("dense bias", name, bias_name, 1.0), lambda empty: pack_bias(bias, n, empty)),
+            None if residual is None else ctx.plain(residual),
+        ],
+        [ctx.out_plain()],
+        activation=activation,
+    )
+    return True

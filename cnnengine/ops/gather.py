@@ -564,7 +564,7 @@ class CumSum(Operator):
         at = self._axis(axis, len(x.concrete))
         if math.prod(x.concrete):
             given = {"axis": at, "exclusive": bool(self.exclusive), "reverse": bool(self.reverse)}
-            ctx.call("running_sum", (ctx.plain(0),), (ctx.out_plain(),), **given)
+            ctx.call("running", (ctx.plain(0),), (ctx.out_plain(),), op="sum", **given)
         else:
             ctx.out_plain()
         return True

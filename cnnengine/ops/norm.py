@@ -25,7 +25,7 @@ def _wide(x: np.ndarray) -> np.dtype:
     return np.dtype(np.float64) if x.dtype.itemsize <= 8 else x.dtype
 
 
-def _shape_of(inputs: Sequence[TensorSpec | None], operator: str, rank: int) -> tuple[int, ...]:
+def shape_of(inputs: Sequence[TensorSpec | None], operator: str, rank: int) -> tuple[int, ...]:
     """Concrete shape of input 0: floating point, of at least this rank."""
     spec = inputs[0] if inputs else None
     if spec is None:
@@ -40,7 +40,7 @@ def _shape_of(inputs: Sequence[TensorSpec | None], operator: str, rank: int) -> 
     return shape
 
 
-def _check_vector(inputs: Sequence[TensorSpec | None], index: int, name: str, length: int, operator: str) -> None:
+def check_vector(inputs: Sequence[TensorSpec | None], index: int, name: str, length: int, operator: str) -> None:
     spec = inputs[index] if index < len(inputs) else None
     if spec is None:
         raise ModelError("a required input is absent", operator=operator, tensor=name, expected=f"input {index}")
@@ -48,7 +48,7 @@ def _check_vector(inputs: Sequence[TensorSpec | None], index: int, name: str, le
         raise ShapeError("has the wrong shape", operator=operator, tensor=name, expected=(length,), received=spec.shape)
 
 
-def _widened(shape: tuple[int, ...], inputs: Sequence[TensorSpec | None], operator: str, spatial: int) -> tuple[int, ...]:
+def widened(shape: tuple[int, ...], inputs: Sequence[TensorSpec | None], operator: str, spatial: int) -> tuple[int, ...]:
     """The shape of x with scale and bias, the inputs behind it, which `spatial` axes of extent 1 follow."""
     for spec in inputs[1:3]:
         if spec is not None:
@@ -56,7 +56,7 @@ def _widened(shape: tuple[int, ...], inputs: Sequence[TensorSpec | None], operat
     return shape
 
 
-def _over(v: np.ndarray, x: np.ndarray) -> np.ndarray:
+def over(v: np.ndarray, x: np.ndarray) -> np.ndarray:
     """One value per channel, shaped to broadcast over x."""
     return np.asarray(v).astype(_wide(x)).reshape(-1, *(1,) * (x.ndim - 2))
 
@@ -66,11 +66,11 @@ def _spread(v: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(v, shape)).reshape(-1)
 
 
-def _all_float32(ctx: Lowering) -> bool:
+def all_float32(ctx: Lowering) -> bool:
     return all(spec is None or spec.dtype == FLOAT32 for spec in ctx.inputs)
 
 
-def _standardised(
+def standardised(
     x: np.ndarray, axes: tuple[int, ...], epsilon: float, centred: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """((x - mean) / deviation, mean, 1 / deviation), wide; the mean counts as 0 unless `centred`."""
@@ -124,11 +124,11 @@ class BatchNormalization(Operator):
         return True
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _shape_of(inputs, self.op_type, 1)
+        shape = shape_of(inputs, self.op_type, 1)
         assert inputs[0] is not None
         for index, name in enumerate(("scale", "bias", "mean", "var"), 1):
             if self.spatial:
-                _check_vector(inputs, index, name, shape[1] if len(shape) > 1 else 1, self.op_type)
+                check_vector(inputs, index, name, shape[1] if len(shape) > 1 else 1, self.op_type)
             else:
                 spec = inputs[index] if index < len(inputs) else None
                 if spec is None or spec.shape is None or math.prod(spec.concrete) != math.prod(shape[1:]):
@@ -154,9 +154,9 @@ class BatchNormalization(Operator):
             axes = (0, *range(2, x.ndim))
             wide = x.astype(_wide(x))
             now_mean, now_var = wide.mean(axis=axes), wide.var(axis=axes)
-            parameters = [_over(v, x) for v in (scale, bias, now_mean, now_var)]
+            parameters = [over(v, x) for v in (scale, bias, now_mean, now_var)]
         else:
-            parameters = [_over(v, x) for v in (scale, bias, mean, var)]
+            parameters = [over(v, x) for v in (scale, bias, mean, var)]
         s, b, m, v = parameters
         y = activate(((x - m) / np.sqrt(v + self.epsilon) * s + b).astype(x.dtype), self.activation)
         if not self.training_mode or self.outputs == 1:
@@ -169,7 +169,7 @@ class BatchNormalization(Operator):
 
     def lower(self, ctx: Lowering) -> bool:
         spec = ctx.inputs[0]
-        if self.training_mode or not self.spatial or spec is None or not _all_float32(ctx):
+        if self.training_mode or not self.spatial or spec is None or not all_float32(ctx):
             return False
         parameters = [ctx.plain(i) for i in range(1, 5)]
         planes = ctx.is_planes(0) and 1 < len(spec.concrete) <= 5
@@ -197,22 +197,22 @@ class InstanceNormalization(Operator):
     op_type: ClassVar[str] = "InstanceNormalization"
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _shape_of(inputs, self.op_type, 3)
+        shape = shape_of(inputs, self.op_type, 3)
         assert inputs[0] is not None
         if self.expands:
-            return [TensorSpec(inputs[0].dtype, _widened(shape, inputs, self.op_type, len(shape) - 2))]
-        _check_vector(inputs, 1, "scale", shape[1], self.op_type)
-        _check_vector(inputs, 2, "bias", shape[1], self.op_type)
+            return [TensorSpec(inputs[0].dtype, widened(shape, inputs, self.op_type, len(shape) - 2))]
+        check_vector(inputs, 1, "scale", shape[1], self.op_type)
+        check_vector(inputs, 2, "bias", shape[1], self.op_type)
         return [TensorSpec(inputs[0].dtype, shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, scale, bias = inputs
-        y = _standardised(x, tuple(range(2, x.ndim)), self.epsilon)[0]
-        return [(y * _over(scale, x) + _over(bias, x)).astype(x.dtype)]
+        y = standardised(x, tuple(range(2, x.ndim)), self.epsilon)[0]
+        return [(y * over(scale, x) + over(bias, x)).astype(x.dtype)]
 
     def lower(self, ctx: Lowering) -> bool:
         spec = ctx.inputs[0]
-        if spec is None or not _all_float32(ctx):
+        if spec is None or not all_float32(ctx):
             return False
         shape = spec.concrete
         if self.expands and any(v is None or v.shape != shape[1:2] for v in ctx.inputs[1:]):
@@ -268,11 +268,11 @@ class _LayerNorm(Operator):
         return stash.get(self.stash_type, dtype)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _shape_of(inputs, self.op_type, 1)
+        shape = shape_of(inputs, self.op_type, 1)
         assert inputs[0] is not None
         axis = self._axis(len(shape))
         if self.expands:
-            return [TensorSpec(inputs[0].dtype, _widened(shape, inputs, self.op_type, 0))]
+            return [TensorSpec(inputs[0].dtype, widened(shape, inputs, self.op_type, 0))]
         for index, name in ((1, "scale"), (2, "bias")):
             spec = inputs[index] if index < len(inputs) else None
             if spec is None:
@@ -294,7 +294,7 @@ class _LayerNorm(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         x, scale, bias = (*inputs, None, None)[:3]
         axis = self._axis(x.ndim)
-        y, mean, inverse = _standardised(x, tuple(range(axis, x.ndim)), self.epsilon, self.centred)
+        y, mean, inverse = standardised(x, tuple(range(axis, x.ndim)), self.epsilon, self.centred)
         if scale is not None:
             y = y * scale
         if bias is not None:
@@ -305,7 +305,7 @@ class _LayerNorm(Operator):
 
     def lower(self, ctx: Lowering) -> bool:
         spec = ctx.inputs[0]
-        if spec is None or not _all_float32(ctx) or (any(self.outputs) and self._stash(FLOAT32) != FLOAT32):
+        if spec is None or not all_float32(ctx) or (any(self.outputs) and self._stash(FLOAT32) != FLOAT32):
             return False
         shape = spec.concrete
         wanted = shape[self._axis(len(shape)) :]
@@ -358,53 +358,6 @@ class RMSNormalization(_LayerNorm):
 
 
 @dataclass(frozen=True)
-class ChannelLayerNorm(Operator):
-    """LayerNormalization over axis 1 of (N, C, ...), scale and bias (C,): one between two transposes. No ONNX operator.
-
-    Attributes
-    ----------
-    expands : bool
-        Scale and bias may widen x, as a product and a sum do that a pass took for a norm; that runs on the host.
-    """
-
-    epsilon: float = 1e-5
-    expands: bool = False
-
-    op_type: ClassVar[str] = "ChannelLayerNorm"
-    domain: ClassVar[str] = "cnnengine"
-
-    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _shape_of(inputs, self.op_type, 2)
-        assert inputs[0] is not None
-        if self.expands:
-            return [TensorSpec(inputs[0].dtype, _widened(shape, inputs, self.op_type, len(shape) - 2))]
-        for index, name in ((1, "scale"), (2, "bias")):
-            if index < len(inputs) and inputs[index] is not None:
-                _check_vector(inputs, index, name, shape[1], self.op_type)
-        return [TensorSpec(inputs[0].dtype, shape)]
-
-    def reference(self, *inputs: Any) -> list[Any]:
-        x, scale, bias = (*inputs, None, None)[:3]
-        y = _standardised(x, (1,), self.epsilon)[0]
-        if scale is not None:
-            y = y * _over(scale, x)
-        if bias is not None:
-            y = y + _over(bias, x)
-        return [y.astype(x.dtype)]
-
-    def lower(self, ctx: Lowering) -> bool:
-        spec = ctx.inputs[0]
-        if spec is None or not _all_float32(ctx) or len(spec.concrete) > 5:
-            return False
-        given = (*ctx.inputs, None, None)[1:3]
-        if self.expands and any(v is not None and v.shape != spec.concrete[1:2] for v in given):
-            return False
-        parameters = [None if v is None else ctx.plain(i) for i, v in enumerate(given, 1)]
-        ctx.call("pixel_norm", [ctx.planes(0), *parameters], [ctx.out_planes(0)], epsilon=self.epsilon)
-        return True
-
-
-@dataclass(frozen=True)
 class GroupNormalization(Operator):
     """ONNX GroupNormalization: scale and bias per group in version 18, per channel from version 21 on (`per_group`)."""
 
@@ -422,7 +375,7 @@ class GroupNormalization(Operator):
         return cls(int(node.attributes["num_groups"]), float(node.attribute("epsilon", 1e-5)), node.version < 21)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _shape_of(inputs, self.op_type, 3)
+        shape = shape_of(inputs, self.op_type, 3)
         assert inputs[0] is not None
         if self.num_groups < 1 or shape[1] % self.num_groups:
             raise ShapeError(
@@ -433,21 +386,21 @@ class GroupNormalization(Operator):
                 received=self.num_groups,
             )
         for index, name in ((1, "scale"), (2, "bias")):
-            _check_vector(inputs, index, name, self.num_groups if self.per_group else shape[1], self.op_type)
+            check_vector(inputs, index, name, self.num_groups if self.per_group else shape[1], self.op_type)
         return [TensorSpec(inputs[0].dtype, shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, scale, bias = inputs
         size = x.shape[1] // self.num_groups
         grouped = x.reshape(x.shape[0], self.num_groups, size, *x.shape[2:])
-        y = _standardised(grouped, tuple(range(2, grouped.ndim)), self.epsilon)[0].reshape(x.shape)
+        y = standardised(grouped, tuple(range(2, grouped.ndim)), self.epsilon)[0].reshape(x.shape)
         if self.per_group:
             scale, bias = np.repeat(scale, size), np.repeat(bias, size)
-        return [(y * _over(scale, x) + _over(bias, x)).astype(x.dtype)]
+        return [(y * over(scale, x) + over(bias, x)).astype(x.dtype)]
 
     def lower(self, ctx: Lowering) -> bool:
         spec = ctx.inputs[0]
-        if spec is None or not _all_float32(ctx):
+        if spec is None or not all_float32(ctx):
             return False
         shape = spec.concrete
         size = shape[1] // self.num_groups
@@ -477,7 +430,7 @@ class LRN(Operator):
     op_type: ClassVar[str] = "LRN"
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _shape_of(inputs, self.op_type, 2)
+        shape = shape_of(inputs, self.op_type, 2)
         assert inputs[0] is not None
         if self.size < 1:
             raise ShapeError(
@@ -537,7 +490,7 @@ class MeanVarianceNormalization(Operator):
         return tuple(sorted({a % rank for a in self.axes}))
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _shape_of(inputs, self.op_type, 1)
+        shape = shape_of(inputs, self.op_type, 1)
         assert inputs[0] is not None
         self._axes(len(shape))
         return [TensorSpec(inputs[0].dtype, shape)]
@@ -587,7 +540,7 @@ class LpNormalization(Operator):
     op_type: ClassVar[str] = "LpNormalization"
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = _shape_of(inputs, self.op_type, 1)
+        shape = shape_of(inputs, self.op_type, 1)
         assert inputs[0] is not None
         rank = len(shape)
         if not -rank <= self.axis < rank:

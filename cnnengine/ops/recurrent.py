@@ -319,6 +319,7 @@ class _Recurrent(Operator):
                 ctx.plain(0),
                 ctx.pack(("recurrent input", gates, *names), lambda empty: pack_input_weights(w, gates, empty)),
                 ctx.pack(("recurrent bias", gates, linear, *names), bias),
+                None,
             ],
             [sums],
         )

@@ -495,40 +495,6 @@ class Concat(Operator):
 
 
 @dataclass(frozen=True)
-class TakeChannels(Operator):
-    """Channels of tensors (N, C, ...), in any order: what channel shuffles and Gather along channels become. No ONNX operator.
-
-    Attributes
-    ----------
-    channels : tuple of int
-        For each channel of the output, the channel of the input, counted on from one input to the next.
-    """
-
-    channels: tuple[int, ...]
-
-    op_type: ClassVar[str] = "TakeChannels"
-    domain: ClassVar[str] = "cnnengine"
-    tolerance: ClassVar[str] = EXACT
-
-    MAX_INPUTS: ClassVar[int] = 23
-
-    def infer(self, inputs: Specs) -> list[TensorSpec]:
-        x = required(inputs, 0, self.op_type)
-        return [TensorSpec(x.dtype, None if x.shape is None else (x.shape[0], len(self.channels), *x.shape[2:]))]
-
-    def reference(self, *inputs: Any) -> list[Any]:
-        return [np.concatenate(inputs, axis=1)[:, list(self.channels)]]
-
-    def lower(self, ctx: Lowering) -> bool:
-        if len(ctx.inputs) == 1 and not ctx.is_planes(0):
-            ctx.call("gather", (ctx.plain(0),), (ctx.out_plain(),), axis=1, indices=np.array(self.channels, np.int64))
-            return True
-        operands = [ctx.planes(i, groups=ctx.grouping(i) or 1) for i in range(len(ctx.inputs))]
-        ctx.call("take_planes", operands, (ctx.out_planes(),), channels=self.channels)
-        return True
-
-
-@dataclass(frozen=True)
 class Split(Operator):
     """ONNX Split (1 to 18): pieces along an axis, by sizes or into equal parts.
 

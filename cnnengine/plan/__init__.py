@@ -8,6 +8,7 @@ every node whose output shape depends on data; each segment has its own plan.
 from __future__ import annotations
 
 from .binding import Binding
-from .program import Layer, Program, Segment
+from .program import Program
+from .segment import Layer, Segment
 
 __all__ = ["Binding", "Layer", "Program", "Segment"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..runtime.runner import Workspace
-from .program import Segment
+from .segment import Segment
 
 
 class Buffers(dict[str, np.ndarray]):

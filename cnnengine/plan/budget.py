@@ -10,7 +10,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..graph import Node
-from ..ops.conv import Conv, Pair, Transform
+from ..ops.conv_choice import Transform
+from ..ops.fused import convolution
+from ..ops.taps import Pair
 from ..spec import TensorSpec
 
 ALLOWANCE = 24 << 20
@@ -80,11 +82,12 @@ def choose_transforms(
     """
     found: list[tuple[str, Hashable, list[Transform]]] = []
     for node in nodes:
-        if isinstance(node.op, Conv) and len(node.inputs) > 1 and node.inputs[1] not in direct:
+        conv = convolution(node.op)
+        if conv is not None and len(node.inputs) > 1 and node.inputs[1] not in direct:
             x, w = specs[node.inputs[0]], specs[node.inputs[1]]
-            options = node.op.transforms(x.concrete, w, lanes)
+            options = conv.transforms(x.concrete, w, lanes)
             if options:
-                found.append((node.outputs[0], (tuple(node.inputs[1:3]), node.op.group, tuple(node.op.strides)), options))
+                found.append((node.outputs[0], (tuple(node.inputs[1:3]), conv.group, tuple(conv.strides)), options))
     best = {(key, options[0].tile): options[0].extra for _, key, options in found}
     if sum(best.values()) <= limit:
         return {name: options[0].tile for name, _, options in found}

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import CNNEngineError, InputError
 from ..graph import Graph, Node
 from ..model import Model
-from ..plan.program import run_host
+from ..plan.host import run_host
 
 if TYPE_CHECKING:
     import onnx

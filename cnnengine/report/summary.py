@@ -12,7 +12,7 @@ import numpy as np
 from ..graph import Node
 from ..model import Model
 from ..operator import Activation, Operator
-from ..ops.conv import ConvChain
+from ..ops.fused import ConvChain, FusedConv
 from ..plan import Layer, Segment
 from ..runtime.runner import Workspace
 from .planning import Shapes, random_feeds, resolve_shapes, segments
@@ -147,7 +147,7 @@ def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
                 read.update(parameters)
                 layers.append(_describe(layer, segment, kernels.get(id(layer.node), []), sum(parameters.values())))
         arena = max((segment.plan.arena_bytes for segment in found), default=0)
-        weights = sum(array.nbytes for array in model._program._packed.values())
+        weights = sum(array.nbytes for array in model._program.packed.values())
     total = sum(graph.constants[name].size for name in read)
     macs = None if resolved is None else sum(layer.macs or 0 for layer in layers)
     return Summary(model.name, model.isa, resolved, tuple(layers), total, macs, arena, weights)
@@ -199,7 +199,9 @@ def fused_of(node: Node) -> tuple[str, ...]:
     """What was merged into the operator: a gate, a residual sum, an activation; the parts of a chain."""
     if isinstance(node.op, ConvChain):
         parts = ("expand",) * node.op.expand + ("depthwise",) + ("project",) * node.op.project
-        return tuple(name for part, conv in zip(parts, node.op.convs, strict=True) for name in (part, *_extras(conv)))
+        ends = (False,) * (len(parts) - 1) + (node.op.residual,)
+        convs = [FusedConv(conv, residual) for conv, residual in zip(node.op.convs, ends, strict=True)]
+        return tuple(name for part, conv in zip(parts, convs, strict=True) for name in (part, *_extras(conv)))
     return _extras(node.op)
 
 

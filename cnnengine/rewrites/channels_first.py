@@ -15,7 +15,8 @@ from ..graph import Graph, Node
 from ..ops.activation import PRelu
 from ..ops.conv import Conv
 from ..ops.elementwise import Add, Div, Mul, Sub
-from ..ops.norm import ChannelLayerNorm, LayerNormalization
+from ..ops.fused import ChannelLayerNorm
+from ..ops.norm import LayerNormalization
 from ..ops.shape import Transpose
 from .facts import Fact, facts
 from .rewrite import FLOAT32, Uses, fresh, only_output, replaced

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..graph import Graph, Node
 from ..operator import Operator
-from ..ops.norm import ChannelLayerNorm, InstanceNormalization, LayerNormalization
+from ..ops.fused import ChannelLayerNorm
+from ..ops.norm import InstanceNormalization, LayerNormalization
 from .facts import Fact
 from .rewrite import FLOAT32, Matcher, axes_of, field_of, fresh, only_output, plain, replaced, scalar_of
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ..graph import Graph, Node
 from ..ops import lookup
+from ..ops.fused import Dense
 from .facts import Fact, facts
 from .rewrite import FLOAT32, Uses, only_output, plain
 
 
 def fuse_matmul(graph: Graph) -> Graph:
-    """MatMul(x, w) + b -> Gemm(x, w, b) for x of rank 2, MatMul(x, w, b) for higher ranks.
+    """MatMul(x, w) + b -> Gemm(x, w, b) for x of rank 2, Dense(x, w, b) for higher ranks.
 
     x is float32, w a constant (K, N), b a constant of N elements along the last axis.
     """
@@ -42,7 +43,7 @@ def fuse_matmul(graph: Graph) -> Graph:
         ):
             continue
         gone.add(id(node))
-        op = cls() if fact.rank == 2 else node.op
+        op = cls() if fact.rank == 2 else Dense()
         changes[id(add)] = Node(op, (*node.inputs, add.inputs[index]), add.outputs, node.name)
     if not changes:
         return graph

@@ -12,13 +12,24 @@ import numpy as np
 
 from ..graph import Node, output_specs
 from ..operator import Activation
-from ..ops.conv import Conv, ConvChain
-from ..ops.dense import MatMul, Place, SoftmaxProduct
+from ..ops.conv import Conv
+from ..ops.dense import MatMul
 from ..ops.elementwise import Add, Mul
+from ..ops.fused import (
+    ChannelsLastConv,
+    ConvChain,
+    Dense,
+    FusedConv,
+    Place,
+    ScaledMatMul,
+    SoftmaxProduct,
+    TakeChannels,
+    convolution,
+)
 from ..ops.gather import Gather
 from ..ops.norm import BatchNormalization
 from ..ops.reduce import Softmax
-from ..ops.shape import Concat, Flatten, Identity, Pad, Reshape, Slice, Split, Squeeze, TakeChannels, Transpose, Unsqueeze
+from ..ops.shape import Concat, Flatten, Identity, Pad, Reshape, Slice, Split, Squeeze, Transpose, Unsqueeze
 from ..spec import TensorSpec
 
 FLOAT32 = np.dtype(np.float32)
@@ -166,9 +177,13 @@ def _plus(
 ) -> Node | None:
     """The convolution or product with `addend` added before `activation`, or None where it cannot be."""
     op, y, other = node.op, specs[node.outputs[0]], specs[addend]
-    if not isinstance(op, (Conv, MatMul)) or op.residual or op.activation is not None or other.dtype != y.dtype:
+    if not isinstance(op, (Conv, MatMul, Dense)) or op.activation is not None or other.dtype != y.dtype:
         return None
-    if isinstance(op, MatMul):
+    new: FusedConv | Dense
+    if isinstance(op, Conv):
+        new = FusedConv(replace(op, activation=activation), residual=True)
+    else:
+        new = Dense(activation, residual=True)
         w = specs[node.inputs[1]].value
         if w is None or node.inputs[1] not in constants or w.ndim != 2:
             return None
@@ -176,11 +191,11 @@ def _plus(
             return None
         # packed once for all plans: what follows from shapes alone differs from plan to plan
         if len(node.inputs) == 2 and addend in constants and other.shape == y.concrete[-1:]:
-            return node.replace(op=replace(op, activation=activation), inputs=(*node.inputs, addend))
-    if other.shape != y.shape:
+            return node.replace(op=Dense(activation), inputs=(*node.inputs, addend))
+    if other.shape != y.shape or (isinstance(op, Dense) and op.residual):
         return None
     inputs = (*node.inputs, *("",) * (3 - len(node.inputs)), addend)
-    return node.replace(op=replace(op, residual=True, activation=activation), inputs=inputs)
+    return node.replace(op=new, inputs=inputs)
 
 
 def repeat_channels(nodes: Sequence[Node], specs: dict[str, TensorSpec]) -> list[Node]:
@@ -190,16 +205,18 @@ def repeat_channels(nodes: Sequence[Node], specs: dict[str, TensorSpec]) -> list
     """
     result: list[Node] = []
     for node in nodes:
-        op = node.op
-        if isinstance(op, Conv) and node.inputs[1] in specs and _blocked(node.inputs[0], specs):
+        op, conv = node.op, convolution(node.op)
+        if conv is not None and node.inputs[1] in specs and _blocked(node.inputs[0], specs):
             x, w = specs[node.inputs[0]], specs[node.inputs[1]]
             c, o = x.concrete[1], w.concrete[0]
-            if op.group == c > 1 and o > c and o % c == 0 and w.concrete[1] == 1 and w.value is not None:
+            if conv.group == c > 1 and o > c and o % c == 0 and w.concrete[1] == 1 and w.value is not None:
                 name = f"{node.outputs[0]} (channels)"
                 specs[name] = TensorSpec(x.dtype, (x.concrete[0], o, *x.concrete[2:]))
                 take = TakeChannels(tuple(i // (o // c) for i in range(o)))
                 result.append(Node(take, node.inputs[:1], (name,), f"{node.name} (channels)"))
-                node = node.replace(op=replace(op, group=o), inputs=(name, *node.inputs[1:]))
+                conv = replace(conv, group=o)
+                new = replace(op, conv=conv) if isinstance(op, FusedConv) else conv
+                node = node.replace(op=new, inputs=(name, *node.inputs[1:]))
         result.append(node)
     return result
 
@@ -380,11 +397,12 @@ def fuse_gates_into_weights(nodes: Sequence[Node], specs: Mapping[str, TensorSpe
     made = {name: i for i, node in enumerate(nodes) for name in node.outputs if name}
     result: list[Node | None] = list(nodes)
     for index, node in enumerate(nodes):
-        at = made.get(node.inputs[0]) if node.inputs else None
+        at, op = made.get(node.inputs[0]) if node.inputs else None, node.op
         mul = None if at is None else nodes[at]
         if (
             at is None
             or mul is None
+            or not isinstance(op, (Conv, FusedConv))
             or type(mul.op) is not Mul
             or mul.op.activation is not None
             or not _is_pointwise(node, specs)
@@ -399,7 +417,7 @@ def fuse_gates_into_weights(nodes: Sequence[Node], specs: Mapping[str, TensorSpe
             if specs[x].shape == shape and specs[gate].shape == (*shape[:2], 1, 1) and specs[gate].value is None:
                 inputs = (x, *node.inputs[1:], *("",) * (3 - len(node.inputs)), gate)
                 result[at] = None
-                result[index] = replace(node, op=replace(node.op, gated=True), inputs=inputs)  # type: ignore[type-var]
+                result[index] = replace(node, op=replace(FusedConv.of(op), gated=True), inputs=inputs)
                 break
     return [n for n in result if n is not None]
 
@@ -424,11 +442,13 @@ def fuse_channels_last(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], k
             and maker.op.order(4) == (0, 3, 1, 2)
             and 1 <= specs[node.inputs[0]].concrete[1] <= 4
             and 0 not in specs[node.outputs[0]].concrete
-            and node.op.group == 1  # type: ignore[attr-defined]
-            and max(node.op.dilations, default=1) == 1  # type: ignore[attr-defined]
+            and (conv := convolution(node.op)) is not None
+            and conv.group == 1
+            and max(conv.dilations, default=1) == 1
         ):
             gone.add(id(maker))
-            node = node.replace(op=replace(node.op, channels_last=True), inputs=(maker.inputs[0], *node.inputs[1:]))  # type: ignore[type-var]
+            op = ChannelsLastConv(conv, FusedConv.of(node.op).residual)  # type: ignore[arg-type]
+            node = node.replace(op=op, inputs=(maker.inputs[0], *node.inputs[1:]))
         result.append(node)
     return [node for node in result if id(node) not in gone]
 
@@ -439,14 +459,16 @@ def _chain(convs: Sequence[Node], *, expand: bool, project: bool) -> Node:
         inputs += [node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else ""]
     last = convs[-1]
     inputs += last.inputs[3:]
-    return replace(last, op=ConvChain(tuple(n.op for n in convs), expand, project), inputs=tuple(inputs))  # type: ignore[misc]
+    ops = [FusedConv.of(n.op) for n in convs]  # type: ignore[arg-type]
+    chain = ConvChain(tuple(op.conv for op in ops), expand, project, residual=ops[-1].residual)
+    return replace(last, op=chain, inputs=tuple(inputs))
 
 
 def _known_conv(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
     """A Conv over two spatial axes of float32 whose weights and bias are known."""
     return (
-        isinstance(node.op, Conv)
-        and not node.op.gated
+        convolution(node.op) is not None
+        and not (isinstance(node.op, FusedConv) and node.op.gated)
         and all(not n or specs[n].value is not None for n in node.inputs[1:3])
         and len(specs[node.inputs[0]].concrete) == 4
         and specs[node.inputs[0]].dtype == FLOAT32
@@ -456,29 +478,32 @@ def _known_conv(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
 def _is_pointwise(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
     if not _known_conv(node, specs):
         return False
+    conv = convolution(node.op)
+    assert conv is not None
     x, w, y = (specs[n].concrete for n in (node.inputs[0], node.inputs[1], node.outputs[0]))
-    return node.op.group == 1 and w[2:] == (1, 1) and x[2:] == y[2:] and max(node.op.strides, default=1) == 1  # type: ignore[attr-defined]
+    return conv.group == 1 and w[2:] == (1, 1) and x[2:] == y[2:] and max(conv.strides, default=1) == 1
 
 
 def _expands(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
-    """Whether a 1x1 convolution reads less than it writes, and whole blocks of channels."""
-    return not node.op.residual and 8 <= specs[node.inputs[0]].concrete[1] < specs[node.outputs[0]].concrete[1]  # type: ignore[attr-defined]
+    """Whether a 1x1 convolution, with nothing added, reads less than it writes, and whole blocks of channels."""
+    x, y = specs[node.inputs[0]].concrete, specs[node.outputs[0]].concrete
+    return isinstance(node.op, Conv) and 8 <= x[1] < y[1]
 
 
 def _is_depthwise(node: Node, specs: Mapping[str, TensorSpec]) -> bool:
-    """One channel a group, no residual, and every row of padding met by the kernel together with a row of the plane."""
-    if not _known_conv(node, specs) or node.op.residual:  # type: ignore[attr-defined]
+    """One channel a group, nothing added, and every row of padding met by the kernel together with a row of the plane."""
+    if not _known_conv(node, specs) or not isinstance(node.op, Conv):
         return False
     x, w, y = (specs[n].concrete for n in (node.inputs[0], node.inputs[1], node.outputs[0]))
-    if not node.op.group == x[1] == w[0] > 1 or w[1] != 1 or 0 in y:  # type: ignore[attr-defined]
+    if not node.op.group == x[1] == w[0] > 1 or w[1] != 1 or 0 in y:
         return False
-    window = node.op._window(w)  # type: ignore[attr-defined]
+    window = node.op.window(w)
     _, begins, _ = window.resolve(x[2:])
     return bool(0 <= begins[0] < window.extent[0])
 
 
 def fuse_attention(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
-    """MatMul of values that are scaled by numbers known by now, or whose last axes were swapped -> MatMul with scale, transposed.
+    """MatMul of values that are scaled by numbers known by now, or whose last axes were swapped -> ScaledMatMul.
 
     Attention is written so: (q * s) @ (Transpose(k) * s), or (q @ Transpose(k)) * s. What made the operands goes where nothing
     else reads it, and so does a product that only its scaling reads.
@@ -489,9 +514,9 @@ def fuse_attention(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept:
     gone: set[int] = set()
     for node in nodes:
         op = node.op
-        if not isinstance(op, MatMul) or len(node.inputs) != 2 or any(specs[n].value is not None for n in node.inputs):
+        if not isinstance(op, MatMul) or any(specs[n].value is not None for n in node.inputs):
             continue
-        inputs, scale, swapped, used = list(node.inputs), op.scale, op.transposed, set()
+        inputs, scale, swapped, used = list(node.inputs), 1.0, False, set()
         for i in (0, 1):
             while True:
                 maker = makers.get(inputs[i])
@@ -517,7 +542,7 @@ def fuse_attention(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept:
                     break
                 used.add(id(maker))
         if used and np.isfinite(np.float32(scale)) and specs[inputs[1]].value is None and specs[inputs[0]].value is None:
-            changes[id(node)] = node.replace(op=replace(op, scale=scale, transposed=swapped), inputs=tuple(inputs))
+            changes[id(node)] = node.replace(op=ScaledMatMul.of(op, scale, swapped), inputs=tuple(inputs))
             gone |= used
     for node in nodes:
         number = _scaled_by(node, specs) if id(node) not in gone else None
@@ -526,11 +551,13 @@ def fuse_attention(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept:
             continue
         product = changes.get(id(product), product)
         op = product.op
-        if not isinstance(op, MatMul) or op.activation is not None or len(product.inputs) != 2:
+        if not isinstance(op, (MatMul, ScaledMatMul)) or op.activation is not None:
             continue
-        if any(specs[n].value is not None for n in product.inputs) or not np.isfinite(np.float32(op.scale * number[1])):
+        scale, swapped = (op.scale, op.transposed) if isinstance(op, ScaledMatMul) else (1.0, False)
+        scale *= number[1]
+        if any(specs[n].value is not None for n in product.inputs) or not np.isfinite(np.float32(scale)):
             continue
-        changes[id(node)] = product.replace(op=replace(op, scale=op.scale * number[1]), outputs=node.outputs)
+        changes[id(node)] = product.replace(op=ScaledMatMul.of(op, scale, swapped), outputs=node.outputs)
         gone.add(id(makers[number[0]]))
     return [changes.get(id(n), n) for n in nodes if id(n) not in gone]
 
@@ -551,7 +578,7 @@ def _scaled_by(node: Node, specs: Mapping[str, TensorSpec]) -> tuple[str, float]
 
 
 def fuse_softmax_products(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: set[str]) -> list[Node]:
-    """MatMul (with a scale, transposed) + Softmax of the last axis + MatMul -> SoftmaxProduct, where nothing else reads between.
+    """MatMul or ScaledMatMul + Softmax of the last axis + MatMul -> SoftmaxProduct, where nothing else reads between.
 
     q, k and v are read where they lie in what Transpose, Split, Slice, Squeeze, Gather and Reshape made them of, and a Transpose
     of the result is done while it is written. Nodes that nothing reads any more stay; they are for the caller to drop.
@@ -565,11 +592,11 @@ def fuse_softmax_products(nodes: Sequence[Node], specs: Mapping[str, TensorSpec]
         return users[name] == 1 and name not in kept and specs[name].dtype == FLOAT32
 
     for node in nodes:
-        softmax = makers.get(node.inputs[0]) if isinstance(node.op, MatMul) and len(node.inputs) == 2 else None
+        softmax = makers.get(node.inputs[0]) if isinstance(node.op, MatMul) else None
         scores = None if softmax is None or not isinstance(softmax.op, Softmax) else makers.get(softmax.inputs[0])
         if softmax is None or not isinstance(softmax.op, Softmax):
             continue
-        if scores is None or not isinstance(scores.op, MatMul) or len(scores.inputs) != 2:
+        if scores is None or not isinstance(scores.op, (MatMul, ScaledMatMul)):
             continue
         names = (*scores.inputs, node.inputs[1])
         first, last, axis = scores.op, node.op, softmax.op.axis
@@ -578,11 +605,12 @@ def fuse_softmax_products(nodes: Sequence[Node], specs: Mapping[str, TensorSpec]
         rank = len(specs[node.outputs[0]].concrete)
         if not (alone(node.inputs[0]) and alone(softmax.inputs[0])) or rank < 2 or axis not in (-1, rank - 1):
             continue
-        if first.activation is not None or last != MatMul() or not np.isfinite(np.float32(first.scale)):
+        scale, transposed = (first.scale, first.transposed) if isinstance(first, ScaledMatMul) else (1.0, False)
+        if first.activation is not None or last != MatMul() or not np.isfinite(np.float32(scale)):
             continue
         places = [_place(n, makers, specs, rows=i != 1) for i, n in enumerate(names)]
         (q_name, q), (k_name, k), (v_name, v) = places
-        if not first.transposed:
+        if not transposed:
             k = (_swapped(k[0]), _swapped(k[1]), k[2])
         *batch, n, e = v[0]
         d = q[0][-1]
@@ -603,7 +631,7 @@ def fuse_softmax_products(nodes: Sequence[Node], specs: Mapping[str, TensorSpec]
             order, outputs = after.op.order(rank), after.outputs
             changes[id(after)] = None
         changes[id(scores)] = changes[id(softmax)] = None
-        changes[id(node)] = Node(SoftmaxProduct(q, k, v, order, first.scale), (q_name, k_name, v_name), outputs, node.name)
+        changes[id(node)] = Node(SoftmaxProduct(q, k, v, order, scale), (q_name, k_name, v_name), outputs, node.name)
     return [new for new in (changes.get(id(n), n) for n in nodes) if new is not None]
 
 

@@ -677,9 +677,10 @@ class TestRegress:
         monkeypatch.setattr(regress.harness, "ROOT", Path(cnnengine.__file__).resolve().parents[1])
         target = tmp_path / "r.json"
         arguments = [".", ".", "--kernels", "relu 1x64,dense, batch 64", "--models", MODEL, "--rounds", "1", "--seconds", "0"]
+        arguments += ["--loads", MODEL]
         assert regress.main([*arguments, "--threshold", "1000", "--json", str(target)]) == 0
         found = json.loads(target.read_text())["items"]
-        assert {item["kind"] for item in found} == {"layer", "function", "model"}
+        assert {item["kind"] for item in found} == {"layer", "function", "model", "load"}
         assert all(item["ratio"] > 0 for item in found)
         assert "geometric mean B / A" in capsys.readouterr().out
 

@@ -490,7 +490,7 @@ def test_forks_while_threads_load() -> None:
     """Loads that hand packing to threads: several at once, and children of that moment that load, too."""
     printed = program(
         """
-from cnnengine.runtime import emit
+from cnnengine.plan import emit
 emit.ALONE = 0
 expected = cnnengine.load(MODEL, threads=3)(x)
 stop, wrong = threading.Event(), []
@@ -518,7 +518,7 @@ def test_the_end_of_the_interpreter_while_a_thread_loads() -> None:
     for pause in (0.0, 0.005, 0.02):
         program(
             f"""
-from cnnengine.runtime import emit
+from cnnengine.plan import emit
 emit.ALONE = 0
 def work():
     while True:

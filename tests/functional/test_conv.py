@@ -205,7 +205,7 @@ def test_conv_nan_in_one_group_stays_there(isa, groups, c, m, k):
 @pytest.mark.parametrize(("x_shape", "w_shape", "kw"), list(dilated_cases(3)), ids=str)
 def test_regions_by_themselves(isa, monkeypatch, x_shape, w_shape, kw):
     """The regions of large dilations as calls of their own, which small layers are not cut into otherwise."""
-    monkeypatch.setattr("cnnengine.ops.conv.CALL_PRODUCTS", 0)
+    monkeypatch.setattr("cnnengine.ops.conv_choice.CALL_PRODUCTS", 0)
     check_conv(normal(*x_shape), normal(*w_shape, seed=1), normal(w_shape[0], seed=2), **kw)
 
 

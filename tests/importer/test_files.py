@@ -47,8 +47,7 @@ CHANGED = """
     import numpy as np
     import cnnengine
     from cnnengine.importer import functions, graphs, reader
-    from cnnengine.plan import program
-    from cnnengine.runtime import emit
+    from cnnengine.plan import emit, planner
     import cnnengine.importer, cnnengine.rewrites
 
     path, victim, stage, how, threads = sys.argv[1:]
@@ -91,7 +90,7 @@ CHANGED = """
         elif stage == "passes":
             before(cnnengine.rewrites, "simplify")
         elif stage == "lowering":
-            before(program.Program, "_lower_node")
+            before(planner.Draft, "lower")
         elif stage == "packing":
             before(emit.Emitter, "pack")
         elif stage == "between parts":
@@ -102,7 +101,7 @@ CHANGED = """
             after(reader.Source, "check")
             pickle.dumps(model)
         elif stage == "new shapes":
-            before(program.Program, "_plan")
+            before(planner.Planner, "_plan")
             model(np.ones((9, 800), np.float32))
         elif stage != "none":
             model(np.ones((9, 800), np.float32))

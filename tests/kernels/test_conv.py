@@ -13,7 +13,7 @@ from oracle import ROUNDING, assert_close, assert_same_bits
 
 from cnnengine._kernels import dispatch, kernel
 from cnnengine._kernels import pack as kernels
-from cnnengine.layout import NO_HALO, View, aligned_copy, aligned_empty, merge_halos, spatial3
+from cnnengine.layout import NO_HALO, View, aligned_empty, merge_halos, spatial3
 from cnnengine.operator import Activation
 
 from .launching import blocked, pixels, run, unblocked
@@ -380,7 +380,7 @@ def test_a_convolution_that_does_not_fit_is_refused(isa):
 def test_dense(rows, k, o, isa, threads):
     x, w, bias = data(rows, k), data(o, k, seed=1), data(o, seed=2)
     for activation in (None, Activation("clip", 0.0, math.inf), Activation("leaky_relu", 0.1)):
-        arrays = [x, kernels.pack_dense(w, aligned_empty), kernels.pack_bias(bias, o, aligned_empty)]
+        arrays = [x, kernels.pack_dense(w, aligned_empty), kernels.pack_bias(bias, o, aligned_empty), None]
         (got,) = run("dense", arrays, [(rows, o)], threads=threads, activation=activation)
         want = x.astype(np.float64) @ w.T.astype(np.float64) + bias
         if activation is not None:
@@ -464,11 +464,11 @@ def test_dense_with_a_residual(rows, k, o, isa, threads):
     x, w, bias, residual = data(rows, k), data(o, k, seed=1), data(o, seed=2), data(rows, o, seed=3)
     for activation in (None, Activation("clip", 0.0, math.inf), Activation("silu")):
         arrays = [x, kernels.pack_dense(w, aligned_empty), kernels.pack_bias(bias, o, aligned_empty), residual]
-        (got,) = run("dense_add", arrays, [(rows, o)], threads=threads, activation=activation)
+        (got,) = run("dense", arrays, [(rows, o)], threads=threads, activation=activation)
         want = x.astype(np.float64) @ w.T.astype(np.float64) + bias + residual
         if activation is not None:
             want = np.maximum(want, 0) if activation.kind == "clip" else want / (1 + np.exp(-want))
         magnitude = abs(x).astype(np.float64) @ abs(w).T + abs(bias) + abs(residual)
         assert_close(got, want, ROUNDING, magnitude=magnitude, terms=k + 2)
     with pytest.raises(ValueError, match="residual"):
-        run("dense_add", [*arrays[:3], residual[:, :-1]], [(rows, o)])
+        run("dense", [*arrays[:3], residual[:, :-1]], [(rows, o)])

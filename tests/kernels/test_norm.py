@@ -11,6 +11,7 @@ from oracle import ROUNDING, assert_close
 
 from cnnengine.operator import Activation, NodeRecord
 from cnnengine.ops import norm as ops
+from cnnengine.ops.fused import ChannelLayerNorm
 from cnnengine.spec import TensorSpec
 
 from .launching import run
@@ -168,7 +169,7 @@ def test_pixel_norm(shape, given, isa, threads):
         if layout:
             (got,) = run("pixel_norm", [x, scale, bias], [shape], threads=threads, **layout)
             assert_close(got, want, ROUNDING, magnitude=magnitude)
-    op = ops.ChannelLayerNorm()
+    op = ChannelLayerNorm()
     inputs = [x] if not given else [x, scale, bias]
     assert_close(op.reference(*inputs)[0], want, ROUNDING, magnitude=magnitude)
     assert op.infer([None if a is None else TensorSpec.of(a) for a in inputs])[0].shape == shape

@@ -201,7 +201,7 @@ def test_topk_of_long_lines(order):
 @pytest.mark.parametrize(("shape", "axis"), [((1,), 0), ((30,), 0), ((3, 5, 7), 1), ((2, 9), 1), ((4, 2, 2050), 0)])
 def test_running_sum(threads, dtype, exclusive, reverse, shape, axis):
     x = (RNG.standard_normal(shape) * 100).astype(dtype)
-    (got,) = run("running_sum", [x], [(shape, dtype)], threads, axis=axis, exclusive=exclusive, reverse=reverse)
+    (got,) = run("running", [x], [(shape, dtype)], threads, op="sum", axis=axis, exclusive=exclusive, reverse=reverse)
     y = np.flip(x, axis) if reverse else x
     total = np.zeros_like(np.take(x, 0, axis))
     expected = np.empty_like(x)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnengine._kernels import function, kernel
-from cnnengine._kernels.typed import BITS, COMPARISONS, PAIRS, PRODUCT_TYPES, TYPES, reverse_chunks
+from cnnengine._kernels.typed import BITS, COMPARISONS, PAIRS, RUNNING_TYPES, TYPES, reverse_chunks
 from cnnengine.layout import View
 
 from .test_select import run
@@ -185,15 +185,15 @@ def test_reverse_sequence_and_lengths_that_are_none(threads: int, batch_axis: in
             assert next(w for w in words.reshape(-1, 3).tolist() if w[0]) == [1, bad, 0]
 
 
-@pytest.mark.parametrize("dtype", PRODUCT_TYPES, ids=str)
+@pytest.mark.parametrize("dtype", RUNNING_TYPES, ids=str)
 def test_running_product(threads: int, dtype: np.dtype) -> None:
     for shape, axis in (((9,), 0), ((3, 5, 1500), 1), ((4, 6), 1)):
         x = RNG.integers(1, 4, shape).astype(dtype)
         with np.errstate(all="ignore"):
             want = np.cumprod(x, axis=axis, dtype=dtype)
-        (y,) = run("running_product", [x], [(shape, dtype)], threads, axis=axis)
+        (y,) = run("running", [x], [(shape, dtype)], threads, op="product", axis=axis)
         np.testing.assert_array_equal(y, want)
-        (y,) = run("running_product", [x], [(shape, dtype)], threads, axis=axis, exclusive=True, reverse=True)
+        (y,) = run("running", [x], [(shape, dtype)], threads, op="product", axis=axis, exclusive=True, reverse=True)
         before = np.flip(np.cumprod(np.flip(x, axis), axis=axis, dtype=dtype), axis)
         shifted = np.concatenate([before.take(range(1, shape[axis]), axis), np.ones_like(x.take([0], axis))], axis)
         np.testing.assert_array_equal(y, shifted)

@@ -284,7 +284,7 @@ class TestOneNode:
             packed = []
             for rows in (1, 2, 8):
                 model(rand(rows, 50))
-                packed.append({key: id(array) for key, array in model._program._packed.items()})
+                packed.append({key: id(array) for key, array in model._program.packed.items()})
             assert packed[0] == packed[1] == packed[2]
 
 

@@ -28,8 +28,8 @@ from onnx.reference.op_run import OpRun
 import cnnengine
 from cnnengine._kernels import dispatch
 from cnnengine.importer import import_model, open_model
-from cnnengine.ops import conv
-from cnnengine.plan.program import run_host
+from cnnengine.ops import conv_choice
+from cnnengine.plan.host import run_host
 from cnnengine.rewrites import fusion
 from cnnengine.runtime.runner import fill_arenas
 
@@ -593,7 +593,7 @@ class Case:
         stack = contextlib.ExitStack()
         if self.eager:
             stack.enter_context(mock.patch.object(fusion, "CHAIN_BYTES", 1))
-            stack.enter_context(mock.patch.object(conv, "CALL_PRODUCTS", 0))
+            stack.enter_context(mock.patch.object(conv_choice, "CALL_PRODUCTS", 0))
         return stack
 
 

@@ -11,7 +11,7 @@ import pytest
 import zoo_support
 
 import cnnengine
-from cnnengine import passes
+from cnnengine import rewrites
 from cnnengine.graph import Graph
 from cnnengine.importer import import_model
 
@@ -131,9 +131,9 @@ class TestCheckOutputs:
 
 
 @pytest.mark.parametrize("name", zoo_support.names())
-def test_passes_left_out_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewrites_left_out_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass is left out where its operators are missing: it would have left the graph as it is."""
-    concerned, left_out = passes._concerned, []
+    concerned, left_out = rewrites._concerned, []
 
     def checked(rewrite: Any, graph: Graph) -> bool:
         if not concerned(rewrite, graph):
@@ -142,7 +142,7 @@ def test_passes_left_out_change_nothing(name: str, monkeypatch: pytest.MonkeyPat
             return False
         return True
 
-    monkeypatch.setattr(passes, "_concerned", checked)
-    passes.simplify(import_model(zoo_support.model_proto(name)))
+    monkeypatch.setattr(rewrites, "_concerned", checked)
+    rewrites.simplify(import_model(zoo_support.model_proto(name)))
     assert left_out
-    assert set(passes.NEEDS) <= set(passes.PASSES)
+    assert set(rewrites.NEEDS) <= set(rewrites.PASSES)

@@ -20,7 +20,7 @@ from cnnengine.errors import InputError
 from cnnengine.importer.graphs import import_model
 from cnnengine.importer.reader import open_model
 from cnnengine.plan.eager import by_kernels
-from cnnengine.plan.program import run_host
+from cnnengine.plan.host import run_host
 from cnnengine.rewrites import simplify
 from cnnengine.runtime.runner import fill_arenas
 

@@ -123,7 +123,10 @@ def test_panels_in_parts_are_those_of_the_whole(
         w = np.asarray(weights).T if transposed else np.asarray(weights)
     panels = Panels(weights, lanes, transposed=transposed, factor=factor)
     whole = panels(aligned_empty)
-    assert whole.tobytes() == pack_conv((w if factor == 1 else w * np.float32(factor))[:, :, None], 1, lanes, aligned_empty).tobytes()
+    assert (
+        whole.tobytes()
+        == pack_conv((w if factor == 1 else w * np.float32(factor))[:, :, None], 1, lanes, aligned_empty).tobytes()
+    )
     parts = panels.parts(lanes, aligned_empty)
     assert parts is not None or o < 4
     if parts is not None:
@@ -147,7 +150,11 @@ def test_panels_of_convolutions_in_parts(channels: int, monkeypatch: pytest.Monk
         scratch = Scratch()
         for job in parts[1]:
             job(scratch)
-        assert parts[0].tobytes() == panels(aligned_empty).tobytes() == pack_conv(np.asarray(weights), 1, channels, aligned_empty).tobytes()
+        assert (
+            parts[0].tobytes()
+            == panels(aligned_empty).tobytes()
+            == pack_conv(np.asarray(weights), 1, channels, aligned_empty).tobytes()
+        )
     assert Panels(w, channels, 2).parts(lanes, aligned_empty) is None
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
-from cnnengine.ops.conv import Conv, ConvChain
+from cnnengine.operator import Activation, Operator
+from cnnengine.ops.conv import Conv
+from cnnengine.ops.dense import MatMul
+from cnnengine.ops.fused import ChannelsLastConv, ConvChain, Dense, FusedConv, ScaledMatMul
 from cnnengine.report import summarize
 from cnnengine.rewrites import fusion
 from cnnengine.runtime.runner import fill_arenas
@@ -171,20 +177,46 @@ def test_small_planes_keep_the_product():
         assert "Mul" in operators(model)
 
 
-def test_the_operators_by_themselves():
-    """infer and reference of what no file can say."""
-    conv = Conv(gated=True, residual=True)
+def check(op: Operator, values: Sequence[np.ndarray | None], expected: np.ndarray) -> None:
+    """infer and reference of one operator."""
+    (spec,) = op.infer([None if v is None else TensorSpec(v.dtype, v.shape) for v in values])
+    (y,) = op.reference(*values)
+    assert spec.shape == y.shape == expected.shape
+    assert spec.dtype == y.dtype == expected.dtype
+    assert np.allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_products_by_themselves():
+    relu, a, w, b, r = Activation("clip", 0.0, np.inf), rand(2, 3, 5), rand(5, 4), rand(4), rand(2, 3, 4)
+    check(Dense(), (a, w, b), a @ w + b)
+    check(Dense(relu, residual=True), (a, w, None, r), np.maximum(a @ w + r, 0))
+    check(Dense(residual=True), (a, w, b, r), a @ w + b + r)
+    other, turned = rand(2, 5, 4), rand(2, 4, 5)
+    check(ScaledMatMul(0.5, activation=relu), (a, other), np.maximum(np.float32(0.5) * (a @ other), 0))
+    check(ScaledMatMul(2.0, transposed=True), (a, turned), np.float32(2.0) * (a @ turned.swapaxes(1, 2)))
+    assert ScaledMatMul.of(MatMul(relu), 1.0, False) == MatMul(relu)
+
+
+def test_convolutions_by_themselves():
+    relu = Activation("clip", 0.0, np.inf)
     x, w, b, r, g = rand(2, 9, 4, 5), rand(6, 9, 1, 1), rand(6), rand(2, 6, 4, 5), rand(2, 9, 1, 1)
-    (y,) = conv.reference(x, w, b, r, g)
     (expected,) = Conv().reference(x * g, w, b)
-    assert np.allclose(y, expected + r, rtol=1e-6, atol=1e-5)
-    chain = ConvChain((Conv(), Conv(group=6, pads=(1, 1, 1, 1), strides=(2, 2)), Conv(residual=True)), True, True)
+    check(FusedConv(Conv(activation=relu), residual=True, gated=True), (x, w, b, r, g), np.maximum(expected + r, 0))
+    check(FusedConv(Conv(), gated=True), (x, w, None, g), Conv().reference(x * g, w)[0])
+    last, k = np.ascontiguousarray(np.moveaxis(x, 1, -1)), rand(6, 9, 3, 2)
+    strided = Conv(strides=(1, 2), pads=(1, 1, 1, 1))
+    (expected,) = strided.reference(x, k, b)
+    check(ChannelsLastConv(strided), (last, k, b), expected)
+    r = rand(*expected.shape)
+    check(
+        ChannelsLastConv(replace(strided, activation=relu), residual=True),
+        (last, k, None, r),
+        np.maximum(strided.reference(x, k)[0] + r, 0),
+    )
+    chain = ConvChain((Conv(), Conv(group=6, pads=(1, 1, 1, 1), strides=(2, 2)), Conv()), True, True, residual=True)
     d, p = rand(6, 1, 3, 3), rand(4, 6, 1, 1)
     r = rand(2, 4, 2, 3)
     values = (x, w, b, d, None, p, None, r)
-    (spec,) = chain.infer([None if v is None else TensorSpec(v.dtype, v.shape) for v in values])
-    assert spec.shape == r.shape
-    (y,) = chain.reference(*values)
-    hidden = chain.convs[1].reference(conv.__class__().reference(x, w, b)[0], d, None)[0]
-    assert np.allclose(y, Conv().reference(hidden, p, None)[0] + r, rtol=1e-5, atol=1e-5)
-    assert chain.macs(x.shape, [w.shape, d.shape, p.shape], y.shape) == 2 * (20 * 54 + 6 * 54 + 6 * 24)
+    hidden = chain.convs[1].reference(Conv().reference(x, w, b)[0], d, None)[0]
+    check(chain, values, Conv().reference(hidden, p, None)[0] + r)
+    assert chain.macs(x.shape, [w.shape, d.shape, p.shape], r.shape) == 2 * (20 * 54 + 6 * 54 + 6 * 24)

@@ -17,14 +17,14 @@ import rewrites
 from rewrites import PATTERNS, Draft
 
 import cnnengine
-from cnnengine import passes
+import cnnengine.rewrites
 from cnnengine._kernels import dispatch
 from cnnengine.errors import CNNEngineError
 from cnnengine.graph import Graph
 from cnnengine.importer.graphs import import_model
 from cnnengine.importer.reader import open_model
 from cnnengine.ops.common import FAULTS
-from cnnengine.plan import program
+from cnnengine.plan import planner
 from cnnengine.rewrites import fusion
 from cnnengine.runtime.runner import fill_arenas
 from cnnengine.spec import TensorSpec
@@ -94,11 +94,11 @@ def check(d: Draft, isas: Sequence[str]) -> str:
         except CNNEngineError:
             return "refused"
         return "left"
-    after = passes.simplify(graph)
+    after = cnnengine.rewrites.simplify(graph)
     after.check()
     rewritten = one_by_one(after, feeds)
-    assert rewritten is not None, "an operator refuses what the passes made"
-    agree(d, rewritten, expected, "references, after the passes")
+    assert rewritten is not None, "an operator refuses what the rewrites made"
+    agree(d, rewritten, expected, "references, after the rewrites")
     for isa in isas:
         with dispatch.use_isa(isa), eager():
             loaded = cnnengine.load(proto, winograd=False)
@@ -125,11 +125,11 @@ def _shown(d: Draft) -> str:
 @pytest.mark.parametrize("name", PATTERNS)
 def test_matches_and_near_misses(name: str) -> None:
     isas = dispatch.available_isas()
-    by_shapes = hasattr(fusion, name.split(":")[0]) and not hasattr(passes, name.split(":")[0])
+    by_shapes = hasattr(fusion, name.split(":")[0]) and not hasattr(cnnengine.rewrites, name.split(":")[0])
     found = []
     for seed in range(SEEDS):
         d = rewrites.draft(name, seed)
-        # what passes do is seen by the references; 7 and the number of changes have no divisor in common
+        # what rewrites do is seen by the references; 7 and the number of changes have no divisor in common
         kernels = by_shapes or seed % 7 == 0
         try:
             found.append(check(d, [isas[seed // 7 % len(isas)]] if kernels else []))
@@ -151,9 +151,10 @@ def test_what_is_drafted_matches(name: str) -> None:
             did: set[str] = set()
             stack.enter_context(eager())
             for place in ("PASSES", "FINAL"):
-                stack.enter_context(mock.patch.object(passes, place, tuple(_told(f, did) for f in getattr(passes, place))))
-            for rewrite in [n for n in dir(program) if n.startswith(("fuse_", "repeat_"))]:
-                stack.enter_context(mock.patch.object(program, rewrite, _told(getattr(program, rewrite), did)))
+                told = tuple(_told(f, did) for f in getattr(cnnengine.rewrites, place))
+                stack.enter_context(mock.patch.object(cnnengine.rewrites, place, told))
+            for rewrite in [n for n in dir(planner) if n.startswith(("fuse_", "repeat_"))]:
+                stack.enter_context(mock.patch.object(planner, rewrite, _told(getattr(planner, rewrite), did)))
             loaded = cnnengine.load(d.proto(), winograd=False)
             loaded.run(None, d.feeds)
             happened += wanted in did

@@ -40,6 +40,8 @@ cdef extern from "build_tag.h":
     const char *CNNENGINE_CAPSULE
 from libc.math cimport INFINITY
 
+from cnnengine._kernels.simd cimport *
+
 cdef extern from "simd.h" nogil:
     """
     #define UNROLL (VREGISTERS < 32)
@@ -57,24 +59,9 @@ cdef extern from "simd.h" nogil:
     /* the same pointer, but what is read through it is read anew: kept from before, it would be kept on the stack */
     AI const void *unread(const void *p) { __asm__("" : "+r"(p)); return p; }
     """
-    ctypedef float vf
-    ctypedef int vi
-    enum: LANES, UNROLL, WIDTH1, WIDTH2, WIDTH3, WIDTH4, WIDTH_K3, WIDTH_K5, WIDTH_K7
-    vf vset(float) noexcept
-    vf vload(const float *) noexcept
-    vf vload_part(const float *, int) noexcept
+    enum: UNROLL, WIDTH1, WIDTH2, WIDTH3, WIDTH4, WIDTH_K3, WIDTH_K5, WIDTH_K7
     const float *unmoved(const float *) noexcept
     const void *unread(const void *) noexcept
-    void vstore(float *, vf) noexcept
-    float vsum(vf) noexcept
-    vf vmax_keep(vf, float) noexcept
-    void vkeep(vf) noexcept
-    vf vplace(vf) noexcept
-    vi vgroup(int per_group, int k) noexcept
-    vf vpermute(vf, vi) noexcept
-    vf vmin_keep(vf, float) noexcept
-    void prefetch_l1(const void *) noexcept
-    void prefetch_l2(const void *) noexcept
 
 
 # What is done to every accumulator of a tile.

@@ -11,15 +11,7 @@ from cpython.pycapsule cimport PyCapsule_New
 cdef extern from "build_tag.h":
     const char *CNNENGINE_CAPSULE
 
-cdef extern from "simd.h" nogil:
-    ctypedef float vf
-    enum: LANES
-    vf vset(float) noexcept
-    vf vload(const float *) noexcept
-    void vstore(float *, vf) noexcept
-    vf vmax_nan(vf, vf) noexcept
-    vf vzip_lo(vf, vf) noexcept
-    vf vzip_hi(vf, vf) noexcept
+from cnnengine._kernels.simd cimport *
 
 cdef extern from *:
     """

@@ -13,23 +13,7 @@ from libc.string cimport memcpy
 cdef extern from "build_tag.h":
     const char *CNNENGINE_CAPSULE
 
-cdef extern from "simd.h" nogil:
-    ctypedef float vf
-    ctypedef int vi
-    enum: LANES, VLOG
-    vf vset(float) noexcept
-    vf vload(const float *) noexcept
-    void vstore(float *, vf) noexcept
-    vf vzip_lo(vf, vf) noexcept
-    vf vzip_hi(vf, vf) noexcept
-    vf vpermute(vf, vi) noexcept
-    vf vmin_keep(vf, float) noexcept
-    vf vmax_keep(vf, float) noexcept
-    vi vlt(vf, vf) noexcept
-    vf vrounded(vf) noexcept
-    bint vany(vi) noexcept
-    vf vselect(vi, vf, vf) noexcept
-    vi vf_bits(vf) noexcept
+from cnnengine._kernels.simd cimport *
 
 
 cdef extern from *:

@@ -21,32 +21,9 @@ from cpython.pycapsule cimport PyCapsule_New
 cdef extern from "build_tag.h":
     const char *CNNENGINE_CAPSULE
 
-cdef extern from "simd.h" nogil:
-    """
-    #include <math.h>
-    AI vf vpower(vf a, float p) { for (int i = 0; i < LANES; i++) a[i] = powf(a[i], p); return a; }
-    """
-    ctypedef float vf
-    ctypedef double vd
-    ctypedef int vi
-    enum: LANES, DLANES
-    vf vselect(vi, vf, vf) noexcept
-    vi vlt(vf, vf) noexcept
-    double vd_sum(vd) noexcept
-    vf vset(float) noexcept
-    vf vload(const float *) noexcept
-    vf vload_part(const float *, int) noexcept
-    void vstore(float *, vf) noexcept
-    void vstore_part(float *, vf, int) noexcept
-    vf vmax_keep(vf, float) noexcept
-    vf vmin_keep(vf, float) noexcept
-    vf vsqrt "vf_sqrt" (vf) noexcept
-    vf vpower(vf, float) noexcept
-    vd vdset(double) noexcept
-    void vdstore(double *, vd) noexcept
-    double sqrt(double) noexcept
-    vd vf_low(vf) noexcept
-    vd vf_high(vf) noexcept
+from libc.math cimport sqrt
+
+from cnnengine._kernels.simd cimport *
 
 cdef enum:
     PLANES = 0
@@ -233,10 +210,10 @@ cdef inline vf responded(vf v, vf total, const lrn_tile_t *t) noexcept nogil:
     """v / (bias + alpha * total) ** beta."""
     cdef vf base = vset(t.bias) + vset(t.alpha) * total
     if t.beta == <float>0.75:
-        base = vsqrt(base)
-        return v / (base * vsqrt(base))
+        base = vf_sqrt(base)
+        return v / (base * vf_sqrt(base))
     if t.beta == <float>0.5:
-        return v / vsqrt(base)
+        return v / vf_sqrt(base)
     if t.beta == <float>1:
         return v / base
     return v / vpower(base, t.beta)

@@ -20,9 +20,12 @@ from cpython.pycapsule cimport PyCapsule_New
 cdef extern from "build_tag.h":
     const char *CNNENGINE_CAPSULE
 
+from libc.math cimport INFINITY
+
+from cnnengine._kernels.simd cimport *
+
 cdef extern from "simd.h" nogil:
     """
-    #include <math.h>
     /* v where it is larger or NaN. GCC before 14 makes four to ten instructions of the plain text where three do. */
     #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
     typedef float pf __attribute__((vector_size(VBYTES)));
@@ -60,22 +63,10 @@ cdef extern from "simd.h" nogil:
         for (int i = 0; i < LANES; i++) at[i] = i;
         return vselect((vi)(at >= viset(LANES - n)), a, fill);
     }
-    AI vf vpower(vf a, float p) { for (int i = 0; i < LANES; i++) a[i] = powf(a[i], p); return a; }
     """
-    ctypedef float vf
-    enum: LANES
-    vf vset(float) noexcept
-    vf vload(const float *) noexcept
-    vf vload_fill(const float *, int, float) noexcept
-    float vlane(vf, int) noexcept
     vf keep_last(vf, int, vf) noexcept
     vf half_down(vf, int) noexcept
-    void vstore(float *, vf) noexcept
     vf take_max(vf, vf) noexcept
-    vf vabs "vf_abs" (vf) noexcept
-    vf vsqrt "vf_sqrt" (vf) noexcept
-    vf vpower(vf, float) noexcept
-    float INFINITY
 
 cdef enum:
     SEGMENT = 64                        # steps of one level of a long sum
@@ -92,10 +83,10 @@ cdef inline vf combine(const int KIND, vf a, vf v, float p) noexcept nogil:
     if KIND == POOL_AVG:
         return a + v
     if KIND == POOL_L1:
-        return a + vabs(v)
+        return a + vf_abs(v)
     if KIND == POOL_L2:
         return a + v * v
-    return a + vpower(vabs(v), p)
+    return a + vpower(vf_abs(v), p)
 
 
 cdef inline vf merge(const int KIND, vf a, vf b) noexcept nogil:
@@ -107,7 +98,7 @@ cdef inline vf finish(const int KIND, vf a, const pool_tile_t *t) noexcept nogil
     if KIND == POOL_AVG:
         return a / vset(t.count)
     if KIND == POOL_L2:
-        return vsqrt(a)
+        return vf_sqrt(a)
     if KIND == POOL_LP:
         return vpower(a, <float>1 / t.p)
     return a

@@ -22,20 +22,7 @@ from cpython.pycapsule cimport PyCapsule_New
 cdef extern from "build_tag.h":
     const char *CNNENGINE_CAPSULE
 
-cdef extern from "simd.h" nogil:
-    ctypedef float vf
-    ctypedef int vi
-    enum: LANES
-    vf vload(const float *) noexcept
-    void vstore(float *, vf) noexcept
-    vf vmax_keep(vf, float) noexcept
-    vf vmin_keep(vf, float) noexcept
-    vi vf_bits(vf) noexcept
-    vf vi_bits(vi) noexcept
-    vf vf_abs(vf) noexcept
-    vf vneg(vf) noexcept
-    vf vcopysign(vf, vf) noexcept
-    vf vdivide(vf, vf) noexcept
+from cnnengine._kernels.simd cimport *
 
 
 # ---------------------------------------------------------------- products

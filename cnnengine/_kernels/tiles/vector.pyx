@@ -30,54 +30,7 @@ cdef extern from "build_tag.h":
 from libc.math cimport INFINITY
 from libc.string cimport memmove
 
-cdef extern from "simd.h" nogil:
-    ctypedef float vf
-    ctypedef int vi
-    ctypedef double vd
-    ctypedef long long vl
-    enum: LANES, DLANES
-    vf vset(float) noexcept
-    vi viset(int) noexcept
-    vf vload(const float *) noexcept
-    void vstore(float *, vf) noexcept
-    vf vload_part(const float *, int) noexcept
-    void vstore_part(float *, vf, int) noexcept
-    vf vselect(vi, vf, vf) noexcept
-    vf vmax_keep(vf, float) noexcept
-    vf vmin_keep(vf, float) noexcept
-    vi vf_bits(vf) noexcept
-    vf vi_bits(vi) noexcept
-    vf vi_to_vf(vi) noexcept
-    vi vlt(vf, vf) noexcept
-    vi vle(vf, vf) noexcept
-    vi veq(vf, vf) noexcept
-    vi vne(vf, vf) noexcept
-    vf vf_abs(vf) noexcept
-    vf vneg(vf) noexcept
-    vf vcopysign(vf, vf) noexcept
-    vf vmin_nan(vf, vf) noexcept
-    vf vmax_nan(vf, vf) noexcept
-    vf vf_sqrt(vf) noexcept
-    vf vdivide(vf, vf) noexcept
-    vf vload_fill(const float *, int, float) noexcept
-    double vsum_double(vf) noexcept
-    double vd_product(vd) noexcept
-    vf vall_sum(vf) noexcept
-    vf vall_max(vf) noexcept
-    vf vall_min(vf) noexcept
-    float vlane(vf, int) noexcept
-    vd vdset(double) noexcept
-    vd vdload(const double *) noexcept
-    void vdstore(double *, vd) noexcept
-    vd vh_load(const float *) noexcept
-    vd vf_low(vf) noexcept
-    vd vf_high(vf) noexcept
-    vf vd_join(vd, vd) noexcept
-    vl vd_bits(vd) noexcept
-    vd vl_bits(vl) noexcept
-    vd vd_clamp(vd, double, double) noexcept
-    vd vd_sqrt(vd) noexcept
-    int vany(vi) noexcept
+from cnnengine._kernels.simd cimport *
 
 cdef extern from *:
     """

@@ -27,6 +27,8 @@ is inlined into them.
 from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy
 
+from cnnengine._kernels.simd cimport *
+
 cdef extern from "build_tag.h":
     const char *CNNENGINE_CAPSULE
 
@@ -42,17 +44,8 @@ cdef extern from "simd.h" nogil:
         return x > y ? a : b;
     }
     """
-    ctypedef float vf
-    enum: LANES
-    vf vset(float) noexcept
-    vf vload(const float *) noexcept
-    vf vload_part(const float *, int) noexcept
     vf vlargest(vf, vf) noexcept
     float larger_magnitude(float, float) noexcept
-    void vstore(float *, vf) noexcept
-    vf vmax_keep(vf, float) noexcept
-    vf vmin_keep(vf, float) noexcept
-    float vsum(vf) noexcept
 
 cdef extern from "winograd.h" nogil:
     void transform_kernel(int kh, int kw, int high, int wide, int stride, const float *g, Py_ssize_t apart, float *u, Py_ssize_t size,

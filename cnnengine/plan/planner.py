@@ -1,0 +1,339 @@
+"""Planner: from a graph's nodes and the shapes of what they read to a segment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import CNNEngineError
+from ..graph import Graph, Node, output_specs
+from ..layout import NO_HALO, KernelCall, kept
+from ..ops.conv import NotTransformable
+from ..ops.copies import movable
+from ..packing import Slab
+from ..rewrites.fusion import (
+    fuse_affine,
+    fuse_attention,
+    fuse_chains,
+    fuse_channels,
+    fuse_channels_last,
+    fuse_gates_into_weights,
+    fuse_pads,
+    fuse_residuals,
+    fuse_softmax_products,
+    repeat_channels,
+)
+from ..spec import TensorSpec
+from .budget import allowed, choose_transforms
+from .emit import BufferRef, Emitter
+from .host import RunNode
+from .inference import infer_nodes, located
+from .plan import HostStep, build_plan
+from .segment import Layer, Segment, Tail
+
+
+class Store(Protocol):
+    """Where constants lie that are views of a file; a run never reads them, planning does."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether they lie in files of their own, external data."""
+        ...
+
+    def check(self) -> None:
+        """Raise ModelError where they are lost."""
+        ...
+
+    def reading(self) -> AbstractContextManager[object]:
+        """Context in which they may be read; at its end a ModelError where they were lost meanwhile."""
+        ...
+
+    def release(self, used: int | None = None) -> None:
+        """Give back memory: now and then, told the bytes that were packed, or at once."""
+        ...
+
+
+class Planner:
+    """Makes segments of one graph; what it packed for one serves the others.
+
+    Calls of `plan` must not overlap.
+
+    Parameters
+    ----------
+    graph : Graph
+        After the rewrites that need no shapes.
+    lanes : int
+        Floats of a register of the instruction set.
+    last_read : mapping of str to int
+        The last node that reads a value, the number of nodes for outputs of the graph.
+    run_node : callable
+        Runs the nodes that have no kernels, as `run_host` does.
+    winograd : bool or float
+        As `load` takes it.
+    store : Store, optional
+        Of the file that constants are views of.
+    threads : int
+        Threads that pack constants.
+
+    Attributes
+    ----------
+    packed : dict
+        Packed constants by key.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        lanes: int,
+        last_read: Mapping[str, int],
+        run_node: RunNode,
+        *,
+        winograd: bool | float,
+        store: Store | None,
+        threads: int,
+    ) -> None:
+        self.packed: dict[tuple[Hashable, ...], np.ndarray] = {}
+        self._graph = graph
+        self._lanes = lanes
+        self._last_read = last_read
+        self._run_node = run_node
+        self._winograd = winograd
+        self._store = store
+        self._threads = threads
+        self._slabs: list[Slab] = []
+        self._untransformed: set[str] = set()  # weights that turned out to be beyond what a transform can hold
+        self._constant_specs = {name: TensorSpec.of(value) for name, value in graph.constants.items()}
+
+    def plan(self, start: int, live: Mapping[str, TensorSpec]) -> Segment:
+        """The segment from node `start` on, for values of these shapes.
+
+        Raises
+        ------
+        ShapeError, InputError
+            The shapes do not fit the model; names node and operator.
+        ModelError
+            The file was lost or written to while its constants were read.
+        """
+        if self._store is None:
+            return self._plan(start, live)
+        self._store.check()
+        with self._store.reading():
+            return self._plan(start, live)
+
+    def _plan(self, start: int, live: Mapping[str, TensorSpec]) -> Segment:
+        graph = self._graph
+        specs = {**self._constant_specs, **live}
+        rest = graph.nodes[start:]
+        count = infer_nodes(rest, specs, graph.name)
+        end = start + count
+        nodes = rest[:count]
+        tail_node = None
+        if nodes and any(n and n not in specs for n in nodes[-1].outputs):
+            tail_node = nodes[-1]
+            nodes = nodes[:-1]
+        made = {n for node in nodes for n in node.outputs if n}
+        wanted = {n for n in made if self._last_read.get(n, -1) >= end}
+        tail = None
+        if tail_node is not None:
+            names = (*tail_node.inputs, *tail_node.op.captures())
+            wanted.update(n for n in names if n in made)
+            tail = Tail(tail_node, tail_node.inputs)
+        nodes = rewrite(nodes, specs, graph.constants, wanted)
+        try:
+            draft = self._lower(nodes, specs, live)
+            outputs, constants = draft.give(wanted)
+            draft.emitter.pack(self._threads)
+        except NotTransformable as error:
+            self._untransformed.add(error.args[0])
+            return self._plan(start, live)
+        try:
+            plan = build_plan(draft.items())
+        except CNNEngineError as error:
+            operator = next((n.op.op_type for n in nodes if n.name == error.node), None)
+            raise error.locate(model=graph.name or None, operator=operator) from None
+        if self._store is not None:
+            self._store.release()
+        if tail is not None:
+            # what follows from constants alone is read by the tail too
+            for name in tail.inputs:
+                if name and name not in live and name not in made and name in graph.constants:
+                    constants[name] = kept(graph.constants[name])
+        layers = [Layer.of(n, specs) for n in nodes]
+        return Segment(
+            start,
+            end,
+            plan,
+            draft.inputs,
+            outputs,
+            constants,
+            self._run_node,
+            draft.host_nodes,
+            tail,
+            layers,
+            draft.by_numpy,
+        )
+
+    def _lower(self, nodes: Sequence[Node], specs: Mapping[str, TensorSpec], live: Mapping[str, TensorSpec]) -> Draft:
+        release = None if self._store is None else self._store.release
+        emitter = Emitter(self._lanes, self.packed, self._transforms(nodes, specs), release, self._slabs)
+        draft = Draft(emitter, specs, self._run_node, self._graph.name)
+        for node in nodes:
+            for name in node.inputs:
+                if name and name not in emitter.values:
+                    draft.enter(name, name in live, name in self._constant_specs)
+            draft.lower(node)
+        return draft
+
+    def _transforms(self, nodes: Sequence[Node], specs: Mapping[str, TensorSpec]) -> Mapping[str, tuple[int, int]] | bool:
+        """The tiles of the convolutions of a plan that are computed by Winograd's algorithm."""
+        if self._winograd is False:
+            return False
+        plain = sum(value.nbytes for value in self._graph.constants.values() if value.dtype == np.float32)
+        limit = allowed(self._winograd, plain, self._store is not None and self._store.apart)
+        return choose_transforms(nodes, specs, self._lanes, limit, self._untransformed)
+
+
+def rewrite(nodes: list[Node], specs: dict[str, TensorSpec], constants: Mapping[str, np.ndarray], wanted: set[str]) -> list[Node]:
+    """The nodes that run for these shapes, after the rewrites that need them; adds to `specs` what these make.
+
+    Parameters
+    ----------
+    nodes, specs : of the segment
+    constants : of the graph
+    wanted : names of the values that are read outside
+    """
+    nodes = _needed(fuse_pads(_needed(nodes, specs, wanted), specs), specs, wanted)
+    nodes = fuse_attention(fuse_residuals(nodes, specs, constants, wanted), specs, wanted)
+    nodes = _needed(fuse_softmax_products(nodes, specs, wanted), specs, wanted)
+    nodes = fuse_affine(nodes, specs, constants, wanted)
+    nodes = repeat_channels(_needed(fuse_channels(nodes, specs), specs, wanted), specs)
+    nodes = fuse_gates_into_weights(fuse_chains(nodes, specs, wanted), specs, wanted)
+    return fuse_channels_last(nodes, specs, wanted)
+
+
+def _needed(nodes: list[Node], specs: Mapping[str, TensorSpec], wanted: set[str]) -> list[Node]:
+    """Nodes whose outputs are not known from shapes alone and that something needs."""
+    need = {n for n in wanted if specs[n].value is None}
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if not need.isdisjoint(node.outputs):
+            kept.append(node)
+            need.update([n for n in node.reads() if n and specs[n].value is None])
+    return kept[::-1]
+
+
+class Draft:
+    """One segment in the making: what lowering its nodes has given so far.
+
+    Attributes
+    ----------
+    emitter : Emitter
+    inputs : names of the values that are read from outside, by slot
+    host_nodes : names of the nodes that run on the host
+    by_numpy : names of those among them that found no kernel, once they run
+    """
+
+    def __init__(self, emitter: Emitter, specs: Mapping[str, TensorSpec], run_node: RunNode, model: str) -> None:
+        self.emitter = emitter
+        self.inputs: list[str] = []
+        self.host_nodes: list[str] = []
+        self.by_numpy: set[str] = set()
+        self._specs = specs
+        self._run_node = run_node
+        self._model = model
+        self._host_steps: list[tuple[int, HostStep]] = []  # with the number of calls before each
+
+    def enter(self, name: str, live: bool, shared: bool) -> None:
+        """Bring in a value that no node before makes: from outside, or a constant, which other plans share or not."""
+        spec = self._specs[name]
+        if spec.value is not None:
+            self.emitter.add_constant(name, spec.value)
+            if not shared:
+                self.emitter.local.add(name)
+        elif live:
+            self.emitter.add_input(name, spec.concrete, spec.dtype, len(self.inputs))
+            self.inputs.append(name)
+
+    def lower(self, node: Node) -> None:
+        """Add the kernel calls of a node, or a step on the host where it has none."""
+        emitter = self.emitter
+        out_specs = output_specs(node, self._specs)
+        mark = len(emitter.calls)
+        ctx = emitter.context(node.name, node.op.op_type, node.inputs, node.outputs, out_specs)
+        emitter.located = partial(located, node, self._model)
+        with emitter.located():
+            if node.op.lower(ctx):
+                return
+        if len(emitter.calls) != mark and any(c.node == node.name and c.kernel != "reorder" for c in emitter.calls[mark:]):
+            raise AssertionError(f"{node.op.op_type}.lower emitted calls and then returned False")
+        inputs: list[BufferRef | np.ndarray | None] = []
+        for name in node.inputs:
+            if not name:
+                inputs.append(None)
+            elif emitter.values[name].constant is not None:
+                inputs.append(emitter.host_constant(name))
+            else:
+                inputs.append(emitter.operand(name, 0, 1, NO_HALO, node.name))
+        refs: list[BufferRef | None] = [
+            emitter.add_host_output(n, s.concrete, s.dtype) if n else None for n, s in zip(node.outputs, out_specs, strict=True)
+        ]
+        self.host_nodes.append(node.name)
+        run_node, by_numpy = self._run_node, self.by_numpy
+
+        def run(*arrays: Any) -> list[Any]:
+            with located(node):
+                return run_node(node, arrays, 1, by_numpy)
+
+        self.add_host(HostStep(node.name, node.op.op_type, run, tuple(inputs), tuple(refs)))
+
+    def give(self, wanted: set[str]) -> tuple[list[tuple[str, tuple[int, ...], np.dtype]], dict[str, np.ndarray]]:
+        """Put the wanted values into outputs: (name, shape, dtype) by slot, and what shapes alone decide."""
+        emitter = self.emitter
+        outputs: list[tuple[str, tuple[int, ...], np.dtype]] = []
+        constants: dict[str, np.ndarray] = {}
+        for name in sorted(wanted):
+            spec = self._specs[name]
+            if spec.value is not None:
+                constants[name] = kept(spec.value)
+                continue
+            ref = emitter.operand(name, 0, 1, NO_HALO, name)
+            shape, dtype = spec.concrete, spec.dtype
+            if ref.buffer.kind == "arena":
+                ref.buffer.kind, ref.buffer.slot = "output", len(outputs)
+            else:
+                copy = emitter.add_host_output(f"{name} (copy)", shape, dtype)
+                copy.buffer.kind, copy.buffer.slot = "output", len(outputs)
+                if movable(spec):
+                    emitter.calls.append(KernelCall("copy_nd", (ref,), (copy,), _whole(shape), name))
+                else:
+                    self.add_host(HostStep(name, "Identity", _same, (ref,), (copy,)))
+            outputs.append((name, shape, dtype))
+        return outputs, constants
+
+    def add_host(self, step: HostStep) -> None:
+        """Add a step on the host, to run behind all calls so far."""
+        self._host_steps.append((len(self.emitter.calls), step))
+
+    def items(self) -> list[KernelCall | HostStep]:
+        """Calls and steps on the host in the order in which they run."""
+        items: list[KernelCall | HostStep] = []
+        done = 0
+        for before, step in self._host_steps:
+            items += self.emitter.calls[done:before]
+            items.append(step)
+            done = before
+        return items + self.emitter.calls[done:]
+
+
+def _whole(shape: tuple[int, ...]) -> dict[str, Any]:
+    """Parameters of copy_nd for all of a tensor."""
+    return {"shape": (math.prod(shape),), "x_strides": (1,), "y_strides": (1,), "x_offset": 0, "y_offset": 0}
+
+
+def _same(value: np.ndarray) -> list[np.ndarray]:
+    return [value]
