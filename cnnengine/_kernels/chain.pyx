@@ -23,6 +23,7 @@ Every sum has the order that `conv` and `depthwise` give it, and values stay flo
 from libc.string cimport memcpy, memset
 
 from cnnengine._kernels.activation cimport activation_of, activation_t
+from cnnengine._kernels.chunks cimport CHUNK_NS, FLOPS_PER_NS
 from cnnengine._kernels.depthwise cimport depthwise_tile_of
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, larger, smaller
@@ -258,14 +259,14 @@ def build_chain(inputs, outputs, *, taps, hidden, size, stride=(1, 1), expand=No
     g.ring = g.tall * g.pitch
     phases = g.tall if g.has_expand else 1
 
-    # Bands: enough chunks of about 50 us to share; rows where bands meet are expanded twice, so bands are 16 times as tall.
+    # Bands of six chunks of other kernels: rows where bands meet are expanded twice, so bands are 16 times as tall as those.
     work = g.width * n_taps * 4
     if g.has_expand:
         work = work + g.w * stride[0] * g.x.c
     work = work * lanes * (g.blocks if g.has_project else 2)
     if g.has_project:
         work = work + g.width * hidden * g.y.blocks * lanes
-    g.band_rows = larger(3000000 // larger(work, 1), 1)
+    g.band_rows = larger(6 * CHUNK_NS * FLOPS_PER_NS // larger(2 * work, 1), 1)
     overlap = g.tall - g.stride_h
     if g.has_expand and overlap > 0:
         g.band_rows = larger(g.band_rows, ceil_div(16 * overlap, g.stride_h))

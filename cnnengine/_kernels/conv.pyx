@@ -13,7 +13,8 @@ Loop order of a chunk
     A K block's weights stay in the second-level cache while the rows pass (its lines come early enough: two are needed every 14
     cycles); sums of unfinished K blocks wait in y, so K blocks are as long as that allows.
     Rows are cut into tiles of nearly equal width, so that no width falls off a cliff. A 1x1 convolution without halo is one
-    long row. Chunks run unit by unit where the weights outweigh the input, row by row otherwise.
+    long row. Chunks run unit by unit where the weights outweigh the input, row by row otherwise. They are up to eight times as long as
+    those of other kernels, because each reads its unit's weights anew.
 
 Taps are a table of pixel offsets, and the output grid has a start and a step: dilation, 1-D, 2-D, 3-D and each phase of a
 transposed convolution are the same kernel: ``y[start + i * step] = act(sum_t w[t] . x[i * stride + tap_t] + bias + residual)``.
@@ -22,8 +23,9 @@ transposed convolution are the same kernel: ``y[start + i * step] = act(sum_t w[
 from libc.string cimport memcpy, memset
 
 from cnnengine._kernels.activation cimport activation_of, activation_t
+from cnnengine._kernels.chunks cimport CHUNK_NS, FLOPS_PER_NS, PIECES
 from cnnengine._kernels.dispatch cimport current_table
-from cnnengine._kernels.ints cimport ceil_div, larger, smaller
+from cnnengine._kernels.ints cimport ceil_div, clamp, larger, smaller
 from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
@@ -34,8 +36,6 @@ cdef extern from "portable.h" nogil:
 
 
 cdef enum:
-    PIECES = 16             # chunks that a step shall have ...
-    PIECE = 400000          # ... of at least so many multiply-adds each
     STAGE = 4096            # floats of a plain input that are copied at a time: a third of the first-level cache
 
 
@@ -368,10 +368,10 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         g.units3 = 1
         g.units2 = g.units2 - 1
     units = g.units4 + g.units2 + g.units3 + g.units1
-    # chunks of 4 million multiply-adds at most; where that makes less than PIECES, of a PIECE at least
-    work = larger(cg * n_taps * lanes * (4 if g.units4 else 2) * g.width, 1)
-    i = work * units * groups * xv.n * g.rows // PIECES
-    g.chunk_rows = larger((4000000 if i > 4000000 else i if i > PIECE else PIECE) // work, 1)
+    # a row's operations; twice PIECES chunks, where they are neither too short nor too long
+    work = larger(2 * cg * n_taps * lanes * (4 if g.units4 else 2) * g.width, 1)
+    i = clamp(work * units * groups * xv.n * g.rows // (2 * PIECES), CHUNK_NS * FLOPS_PER_NS, 8 * CHUNK_NS * FLOPS_PER_NS)
+    g.chunk_rows = larger(i // work, 1)
     if g.chunk_rows * g.width < 2 * widest:
         g.chunk_rows = ceil_div(2 * widest, larger(g.width, 1))
     if staged:

@@ -9,7 +9,8 @@ Layout
 Loop order of a chunk
     A chunk of `dense` is a run of rows and one unit of 1, 2 or 4 output blocks. Where rows lie a power of two apart, the pixels of
     a tile would push each other out of the few sets of the first-level cache that all of them share: then a tile's rows are laid
-    side by side in scratch first, and a chunk has several units, which share that.
+    side by side in scratch first, and a chunk has several units, which share that. Chunks are four times as long as those of other
+    kernels, because each reads its units' weights anew.
     A chunk of `dense_rows` is a run of outputs, eight rows of weights at a time, for every row of x.
 """
 
@@ -18,6 +19,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from cnnengine._kernels.activation cimport activation_of, activation_t
+from cnnengine._kernels.chunks cimport BYTES_PER_NS, CHUNK_NS, FLOPS_PER_NS
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, larger, smaller
 from cnnengine._kernels.launch cimport make_launch
@@ -167,7 +169,7 @@ def build_dense(inputs, outputs, *, activation=None):
         g.units4 = g.blocks // 4
     g.units2 = (g.blocks - 4 * g.units4) // 2
     g.units1 = g.blocks % 2
-    g.chunk_rows = larger(2000000 // larger(g.k * lanes * 2, 1), 4 * table.conv.width[2])
+    g.chunk_rows = larger(4 * CHUNK_NS * FLOPS_PER_NS // larger(4 * g.k * lanes, 1), 4 * table.conv.width[2])
     g.row_chunks = ceil_div(g.m, g.chunk_rows)
     # the pixels of a tile would push each other out of the few sets of the cache that all of them share
     pieces = larger(ceil_div(g.m, table.conv.width[4 if g.units4 else 2]), 1)
@@ -238,7 +240,7 @@ def build_dense_rows(inputs, outputs, *, activation=None):
     g.k = xv.shape[-1]
     g.o = yv.shape[-1]
     g.m = int(np.prod(xv.shape[:-1], dtype=np.int64))
-    g.chunk_outputs = ceil_div(larger(200000 // larger(g.k * g.m, 1), 1), DOT_ROWS) * DOT_ROWS
+    g.chunk_outputs = ceil_div(larger(CHUNK_NS * BYTES_PER_NS // larger(4 * g.k * g.m, 1), 1), DOT_ROWS) * DOT_ROWS
     g.act = activation_of(activation)
     return make_launch(
         "dense rows",

@@ -17,6 +17,7 @@ once for all of them.
 from libc.string cimport memcpy, memset
 
 from cnnengine._kernels.activation cimport activation_of, activation_t
+from cnnengine._kernels.chunks cimport CHUNK_NS, LARGE_PLANE
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, larger, smaller
 from cnnengine._kernels.launch cimport Launch, make_launch
@@ -25,7 +26,7 @@ from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport depthwise_rows_fn, depthwise_tile_t
 
 cdef enum:
-    LARGE_PLANE = 400       # pixels of planes that threads share by rows
+    FLOPS_PER_NS = 24       # a pixel is loaded for one or a few multiply-adds
 
 
 cdef struct depthwise_t:
@@ -151,7 +152,7 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0),
         g.has_residual = 1
         g.r = planes_of(rv)
     # row by row through all blocks, as convolutions of large planes go: what a thread wrote there, it mostly reads here
-    g.chunk_rows = larger(200000 // larger(n_taps * g.per_group * lanes * g.width, 1), 1)
+    g.chunk_rows = larger(CHUNK_NS * FLOPS_PER_NS // larger(2 * n_taps * g.per_group * lanes * g.width, 1), 1)
     i = ceil_div(g.rows, g.chunk_rows)
     if g.rows * g.width >= LARGE_PLANE:
         i = ceil_div(i, 4) * 4

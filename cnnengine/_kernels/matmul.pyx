@@ -25,6 +25,7 @@ from libc.string cimport memcpy, memset
 
 import math
 
+from cnnengine._kernels.chunks cimport CHUNK_NS, FLOPS_PER_NS
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, larger, smaller
 from cnnengine._kernels.launch cimport Launch, make_launch
@@ -35,7 +36,6 @@ from cnnengine._kernels import ACTIVATIONS
 
 cdef enum:
     MAX_BATCH_AXES = 8
-    CHUNK_FLOPS = 1 << 20               # aimed at, 10 to 50 us
 
 
 cdef struct matmul_t:
@@ -206,7 +206,7 @@ def build_matmul(inputs, outputs, *, transposed=False, scale=1.0, activation=Non
     g.blocks = ceil_div(g.n, lanes)
     g.units = ceil_div(g.blocks, 2)
     # whole tiles, and at least 32 rows for one packing
-    rows = larger(larger(CHUNK_FLOPS // larger(4 * lanes * g.k, 1), 32), table.conv.width[2])
+    rows = larger(larger(CHUNK_NS * FLOPS_PER_NS // larger(4 * lanes * g.k, 1), 32), table.conv.width[2])
     g.chunk_rows = rows // table.conv.width[2] * table.conv.width[2]
     g.row_chunks = ceil_div(g.m, g.chunk_rows)
     g.scale = scale
@@ -418,7 +418,7 @@ def build_attention(inputs, outputs, *, batch, m, n, d, e, q, k, v, y, scale=1.0
     g.scale = scale
     g.rows = 2 * table.conv.width[2]
     # packing k and v moves n * (d + e) floats, a row computes 2 * n * (d + e) operations: at least 64 rows for one packing
-    g.chunk_rows = larger(ceil_div(4 * CHUNK_FLOPS // (2 * g.n * (g.d + g.e)), 64) * 64, 64)
+    g.chunk_rows = larger(ceil_div(4 * CHUNK_NS * FLOPS_PER_NS // (2 * g.n * (g.d + g.e)), 64) * 64, 64)
     g.row_chunks = ceil_div(g.m, g.chunk_rows)
     units = ceil_div(g.n, 2 * lanes)
     g.score_row = units * 2 * lanes

@@ -64,6 +64,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from cnnengine._kernels.activation cimport activation_of, activation_t
+from cnnengine._kernels.chunks cimport FLOPS_PER_NS, PIECES
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, larger, smaller
 from cnnengine._kernels.launch cimport make_launch
@@ -103,8 +104,7 @@ cdef enum:
     MAX_TAPS = 25
     MAX_OUTPUTS = 16                    # pixels of a tile
     SPREAD = 256                        # times the squares of a window that those of its tile may be
-    PIECES = 8                          # chunks, if the output channels suffice ...
-    PIECE = 600000                      # ... and each has so many operations
+    PIECE_NS = 9375                     # of one of PIECES chunks, if the output channels suffice
     FEWEST = 4                          # chunks for which runs are shortened ...
     SHORTEST = 7                        # ... to so many tiles
 
@@ -568,7 +568,7 @@ cdef void share(winograd_t *g):
     g.parts = 1
     g.part_blocks = g.y_blocks
     work = 2.0 * g.elements * g.panel * g.groups * g.total * (g.y.d if g.taps > 1 else 1)
-    wanted = smaller(PIECES, <Py_ssize_t>(work / PIECE))
+    wanted = smaller(PIECES, <Py_ssize_t>(work / (PIECE_NS * FLOPS_PER_NS)))
     chunks = g.runs * g.windows * g.groups
     if 0 < chunks < wanted:
         unit = 4 if g.run <= g.table.conv.width[4] else 2

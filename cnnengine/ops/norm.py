@@ -323,7 +323,7 @@ class _LayerNorm(Operator):
                 if value is None:
                     return False
                 key = ("layer_norm", ctx.name(index), wanted)
-                parameters.append(ctx.pack(key, lambda _, value=value: _spread(value, wanted)))
+                parameters.append(ctx.pack(key, lambda _, value=value: _spread(value, wanted)))  # type: ignore[misc]
         x = ctx.plain(0)
         outputs: list[Any] = [ctx.out_plain(0)]
         statistics = (*shape[: len(shape) - len(wanted)], *(1,) * len(wanted))
