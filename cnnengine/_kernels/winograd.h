@@ -148,13 +148,12 @@ static inline __attribute__((always_inline)) void restore_taps(const vd8 *u, int
     g[(taps - 1) * step] = last;
 }
 
-/* What restored taps may not show: bit k of a mark is set where channel k's tap is negative, bit 16 + k where it is not zero */
-#define MARKED 16
+/* What restored taps may not show: bit k of a mark is set where channel k's tap is negative, bit `marked` + k where it is not zero */
 /* Weights from here on are not transformed: the products of their elements may overflow where theirs do not */
 #define LARGEST_WEIGHT 1e30f
 
-/* Marks [tap][width] of up to MARKED kernels [kernel][tap][width]; whether any tap is too large or not finite */
-static inline int mark_kernels(const float *g, int taps, ptrdiff_t width, ptrdiff_t count, unsigned *marks)
+/* Marks [tap][width] of up to `marked` kernels [kernel][tap][width]; whether any tap is too large or not finite */
+static inline int mark_kernels(const float *g, int taps, ptrdiff_t width, ptrdiff_t count, unsigned *marks, int marked)
 {
     int bad = 0;
     memset(marks, 0, taps * width * sizeof(unsigned));
@@ -163,14 +162,14 @@ static inline int mark_kernels(const float *g, int taps, ptrdiff_t width, ptrdif
             for (ptrdiff_t i = 0; i < width; i++) {
                 const float x = g[(k * taps + t) * width + i];
                 bad |= !(fabsf(x) < LARGEST_WEIGHT);
-                marks[t * width + i] |= ((x < 0) | (unsigned)(x != 0) << MARKED) << k;
+                marks[t * width + i] |= ((x < 0) | (unsigned)(x != 0) << marked) << k;
             }
     return bad;
 }
 
 /* One kernel's taps for `count` outputs, a constant number up to 8; `apart` floats between taps */
 static inline __attribute__((always_inline)) void restore_some(const float *u, int kh, int kw, int high, int wide, int stride,
-                                                               ptrdiff_t size, const unsigned *marks, ptrdiff_t width, int bit, float *g,
+                                                               ptrdiff_t size, const unsigned *marks, ptrdiff_t width, int marked, int bit, float *g,
                                                                ptrdiff_t apart, int count)
 {
     vd8 whole[10], half[30], taps[25];
@@ -192,21 +191,21 @@ static inline __attribute__((always_inline)) void restore_some(const float *u, i
             /* a tap that rounding made zero or turned over is as small as that: the smallest of its sign does as well */
             const unsigned mark = marks[t * width + i] >> bit;
             const float sign = mark & 1 ? -1.0f : 1.0f, size = x[i] * sign, value = size > 1e-30f ? size : 1e-30f;
-            g[t * apart + i] = mark >> MARKED & 1 ? value * sign : 0.0f;
+            g[t * apart + i] = mark >> marked & 1 ? value * sign : 0.0f;
         }
     }
 }
 
 /* One kernel of a panel, of elements `size` floats apart, back to taps `apart` floats apart; it is `bit` of the marks */
 static inline __attribute__((always_inline)) void restore_kernel(int kh, int kw, int high, int wide, int stride, const float *u,
-                                                                 ptrdiff_t size, ptrdiff_t width, const unsigned *marks, int bit, float *g,
+                                                                 ptrdiff_t size, ptrdiff_t width, const unsigned *marks, int marked, int bit, float *g,
                                                                  ptrdiff_t apart)
 {
     ptrdiff_t at = 0;
     for (; at + 8 <= width; at += 8)
-        restore_some(u + at, kh, kw, high, wide, stride, size, marks + at, width, bit, g + at, apart, 8);
+        restore_some(u + at, kh, kw, high, wide, stride, size, marks + at, width, marked, bit, g + at, apart, 8);
     if (at < width)
-        restore_some(u + at, kh, kw, high, wide, stride, size, marks + at, width, bit, g + at, apart, 4);
+        restore_some(u + at, kh, kw, high, wide, stride, size, marks + at, width, marked, bit, g + at, apart, 4);
 }
 
 #endif

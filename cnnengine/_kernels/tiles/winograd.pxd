@@ -1,10 +1,8 @@
 # Winograd tiles of one instruction set: pointers only. A tile is the pixels of one channel block between planes and its elements,
 # which lie `step` floats apart.
 
-cdef extern from "winograd.h":
-    enum: MARKED                        # kernels whose signs and zeros one mark tells
-
 cdef enum:
+    MARKED = 16                         # kernels whose signs and zeros one mark tells
     SQUARES = 5                         # registers of sums of squares
     MAX_FORMS = 16
     MAX_ELEMENTS = 81                   # of a tile

@@ -51,8 +51,8 @@ cdef extern from "winograd.h" nogil:
     void transform_kernel(int kh, int kw, int high, int wide, int stride, const float *g, Py_ssize_t apart, float *u, Py_ssize_t size,
                           Py_ssize_t width) noexcept
     void restore_kernel(int kh, int kw, int high, int wide, int stride, const float *u, Py_ssize_t size, Py_ssize_t width,
-                        const unsigned int *marks, int bit, float *g, Py_ssize_t apart) noexcept
-    int mark_kernels(const float *g, int taps, Py_ssize_t width, Py_ssize_t count, unsigned int *marks) noexcept
+                        const unsigned int *marks, int marked, int bit, float *g, Py_ssize_t apart) noexcept
+    int mark_kernels(const float *g, int taps, Py_ssize_t width, Py_ssize_t count, unsigned int *marks, int marked) noexcept
 
 
 # ---------------------------------------------------------------- pixels
@@ -271,7 +271,7 @@ cdef inline void weights_part(const int KH, const int KW, const int UH, const in
 
 
 cdef inline void restore_part(const int KH, const int KW, const int UH, const int UW, const int S, const winograd_kernel_t *t) noexcept nogil:
-    restore_kernel(KH, KW, UH, UW, S, t.u, t.size, t.width, t.marks, t.bit, t.g, t.apart)
+    restore_kernel(KH, KW, UH, UW, S, t.u, t.size, t.width, t.marks, MARKED, t.bit, t.g, t.apart)
 
 
 cdef enum:
@@ -298,7 +298,7 @@ cdef int weights(const winograd_form_t *form, float *g, float *u, Py_ssize_t siz
         for e in range(elements):
             memcpy(u + e * size + at * width, gathered + e * ALONG * WIDEST, some * width * sizeof(float))
         at = at + some
-    return mark_kernels(g, <int>taps, width, count, marks)
+    return mark_kernels(g, <int>taps, width, count, marks, MARKED)
 
 
 # ---------------------------------------------------------------- forms
