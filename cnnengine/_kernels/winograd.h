@@ -169,8 +169,8 @@ static inline int mark_kernels(const float *g, int taps, ptrdiff_t width, ptrdif
 
 /* One kernel's taps for `count` outputs, a constant number up to 8; `apart` floats between taps */
 static inline __attribute__((always_inline)) void restore_some(const float *u, int kh, int kw, int high, int wide, int stride,
-                                                               ptrdiff_t size, const unsigned *marks, ptrdiff_t width, int marked, int bit, float *g,
-                                                               ptrdiff_t apart, int count)
+                                                               ptrdiff_t size, const unsigned *marks, ptrdiff_t width, int marked, int bit,
+                                                               float *g, ptrdiff_t apart, int count)
 {
     vd8 whole[10], half[30], taps[25];
     for (int i = 0; i < high; i++) {
@@ -198,8 +198,8 @@ static inline __attribute__((always_inline)) void restore_some(const float *u, i
 
 /* One kernel of a panel, of elements `size` floats apart, back to taps `apart` floats apart; it is `bit` of the marks */
 static inline __attribute__((always_inline)) void restore_kernel(int kh, int kw, int high, int wide, int stride, const float *u,
-                                                                 ptrdiff_t size, ptrdiff_t width, const unsigned *marks, int marked, int bit, float *g,
-                                                                 ptrdiff_t apart)
+                                                                 ptrdiff_t size, ptrdiff_t width, const unsigned *marks, int marked, int bit,
+                                                                 float *g, ptrdiff_t apart)
 {
     ptrdiff_t at = 0;
     for (; at + 8 <= width; at += 8)
