@@ -1,18 +1,16 @@
-"""Rewrites of the graph: an ordered list of functions Graph -> Graph, each tested as before == after.
+"""Rewrites of the graph: two tables of functions that change its nodes, each in a file of its own name.
 
-They know nothing of machines: what they do makes the graph smaller on every one of them. Graph outputs keep their names
-and values.
+Those of PORTABLE run when a model is loaded, before shapes are known; they know nothing of machines, and what they do makes the
+graph smaller on every one of them. Graph outputs keep their names and values. `nodes.py` says what a rewrite sees and may do.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from ..graph import Graph
 from ..ops.common import FAULTS
 from .bind_constants import bind_constants
 from .cancel_transposes import cancel_transposes
-from .channels_first import channels_first
+from .channels_first import channels_first as _channels_first
 from .common_subexpressions import common_subexpressions
 from .dead_code import dead_code
 from .fold_batchnorm import fold_batchnorm
@@ -26,16 +24,21 @@ from .fuse_pad import fuse_pad
 from .fuse_prelu import fuse_prelu
 from .global_pool import global_pool
 from .inline_if import inline_if
-from .merge_activation import merge_activation
+from .merge_activation import merge_activation as _merge_activation
 from .merge_branches import merge_branches
+from .nodes import Declined, Nodes, Rewrite, explaining, on_graphs
 from .remove_identity import remove_identity
 from .resolve_castlike import resolve_castlike
 from .sum_as_add import sum_as_add
-from .widen_half import widen_half
+from .widen_half import widen_half as _widen_half
 
-__all__ = ["FINAL", "PASSES", "simplify"]
+__all__ = ["LAST", "PORTABLE", "Declined", "explaining", "simplify"]
 
-PASSES: tuple[Callable[[Graph], Graph], ...] = (
+channels_first = on_graphs(_channels_first, ("Transpose",))
+merge_activation = on_graphs(_merge_activation)
+widen_half = on_graphs(_widen_half)
+
+PORTABLE: tuple[Rewrite, ...] = (
     resolve_castlike,
     remove_identity,
     fold_constants,
@@ -60,62 +63,37 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
 )
 """Run in this order, again and again until nothing changes; constants first, since the others look for them."""
 
-FINAL: tuple[Callable[[Graph], Graph], ...] = (merge_activation, dead_code)
-"""Run once after them: an activation inside a node hides the plain result that other passes look for."""
-
-NEEDS: dict[Callable[[Graph], Graph], tuple[tuple[str, ...], ...]] = {
-    resolve_castlike: (("CastLike",),),
-    inline_if: (("If",),),
-    bind_constants: (("If", "Loop", "Scan", "SequenceMap"),),
-    fold_sequences: (("SplitToSequence",),),
-    cancel_transposes: (("Transpose",),),
-    fuse_gates: (("Mul", "Div"),),
-    fuse_layernorm: (("Sub",), ("Sqrt", "Pow"), ("ReduceMean", "GlobalAveragePool")),
-    fuse_prelu: (("Add", "Sub"), ("Relu", "Max", "Clip")),
-    global_pool: (("ReduceMean", "ReduceMax"),),
-    sum_as_add: (("Sum",),),
-    fuse_pad: (("Pad",), ("Conv", "AveragePool")),
-    fuse_matmul: (("MatMul",), ("Add",)),
-    fold_batchnorm: (("BatchNormalization",), ("Conv", "ConvTranspose", "Gemm")),
-    fold_scale: (("Mul", "Div", "Add", "Sub"), ("Conv", "ConvTranspose", "Gemm")),
-    merge_branches: (("Add",), ("Conv",)),
-    channels_first: (("Transpose",),),
-}
-"""Operators without one of each group of which a pass leaves every graph as it is."""
+LAST: tuple[Rewrite, ...] = (merge_activation, dead_code)
+"""Run once after them: an activation inside a node hides the plain result that other rewrites look for."""
 
 ROUNDS = 20
-"""Times that PASSES is run at most; two or three rounds settle real graphs, a chain of scales takes one for each."""
+"""Times that PORTABLE is run at most; two or three rounds settle real graphs."""
 
 
 def simplify(graph: Graph) -> Graph:
-    """Run all passes; the graph is checked after each that changed it."""
-    left: dict[Callable[[Graph], Graph], Graph] = {}  # the graph that a pass left as it was: it would leave it so again
+    """Run the rewrites of PORTABLE; the same graph where none of them finds anything."""
+    nodes = Nodes.of_graph(graph)
+    left: dict[Rewrite, int] = {}  # the changes after which a rewrite left the nodes as they were: it would leave them so again
     for _ in range(ROUNDS):
-        before = graph
-        for rewrite in PASSES:
-            if left.get(rewrite) is not graph and _concerned(rewrite, graph):
-                after = _checked(rewrite, graph)
-                if after is graph:
-                    left[rewrite] = graph
-                graph = after
-        if graph is before:
+        before = nodes.edits
+        for rewrite in PORTABLE:
+            if left.get(rewrite) != nodes.edits and rewrite.concerns(nodes) and not _apply(rewrite, nodes):
+                left[rewrite] = nodes.edits
+        if nodes.edits == before:
             break
-    for rewrite in FINAL:
-        graph = _checked(rewrite, graph)
+    for rewrite in LAST:
+        _apply(rewrite, nodes)
+    if nodes.edits == 0:
+        return graph
+    graph = nodes.graph()
+    graph.check()
     return graph
 
 
-def _concerned(rewrite: Callable[[Graph], Graph], graph: Graph) -> bool:
-    return not any(graph.kinds().isdisjoint(kinds) for kinds in NEEDS.get(rewrite, ()))
-
-
-def _checked(rewrite: Callable[[Graph], Graph], graph: Graph) -> Graph:
+def _apply(rewrite: Rewrite, nodes: Nodes) -> bool:
     try:
-        after = rewrite(graph)
+        return rewrite.apply(nodes)
     except FAULTS:
-        # Shapes are not known yet, so weights of wrong ranks or lengths get this far. Left as it is, the graph fails where the
-        # shapes are inferred, with the name of the node.
-        return graph
-    if after is not graph:
-        after.check()
-    return after
+        # Shapes are not known yet, so weights of wrong ranks or lengths get this far. What is left as it is fails where shapes
+        # are inferred, with the name of the node.
+        return False

@@ -4,38 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from ..graph import Graph, Node
-from .rewrite import substitute
+from ..graph import Node
+from ..operator import Operator
+from .nodes import Nodes, rewrite
 
 SMALL = 1024
 """Bytes of constants that are compared."""
 
 
-def common_subexpressions(graph: Graph) -> Graph:
+@rewrite()
+def common_subexpressions(nodes: Nodes) -> None:
     """Merge nodes with equal operators and inputs; those with graph outputs stay, so that every output has a maker."""
     same: dict[str, str] = {}
     values: dict[Hashable, str] = {}
-    for name, value in graph.constants.items():
-        if value.nbytes <= SMALL and value.dtype.kind != "O" and name not in graph.outputs:
-            key: Hashable = (value.dtype, value.shape, value.tobytes())
-            if values.setdefault(key, name) != name:
-                same[name] = values[key]
+    for name, value in nodes.constants.items():
+        if value.nbytes <= SMALL and value.dtype.kind != "O" and name not in nodes.kept:
+            first = values.setdefault((value.dtype, value.shape, value.tobytes()), name)
+            if first != name:
+                same[name] = first
     seen: dict[Hashable, Node] = {}
-    for node in graph.nodes:
+    equal: dict[Hashable, dict[Operator, Node]] = {}
+    for node in nodes:
         inputs = node.inputs if same.keys().isdisjoint(node.inputs) else tuple(same.get(n, n) for n in node.inputs)
+        place = (type(node.op), inputs, len(node.outputs))
+        alike = seen.setdefault(place, node)
+        if alike is node:
+            continue  # nearly always: operators are not compared
         try:
-            key = (type(node.op), node.op, inputs, len(node.outputs))
-            first = seen.setdefault(key, node)
+            found = equal.setdefault(place, {alike.op: alike}).setdefault(node.op, node)
         except TypeError:  # an operator with a field that cannot be hashed
             continue
-        if first is node or any(o in graph.outputs for o in node.outputs):
+        if found is node or any(o in nodes.kept for o in node.outputs):
             continue
-        if any(o and not p for o, p in zip(node.outputs, first.outputs, strict=True)):
+        if any(o and not p for o, p in zip(node.outputs, found.outputs, strict=True)):
             continue
-        same.update((o, p) for o, p in zip(node.outputs, first.outputs, strict=True) if o)
-    return _merged(graph, same) if same else graph
-
-
-def _merged(graph: Graph, same: dict[str, str]) -> Graph:
-    graph = substitute(graph, same)
-    return graph.replace(constants={n: v for n, v in graph.constants.items() if n not in same})
+        same.update((o, p) for o, p in zip(node.outputs, found.outputs, strict=True) if o)
+    nodes.same(same)

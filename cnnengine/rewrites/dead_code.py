@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Node
+from .nodes import Nodes, rewrite
 
 
-def dead_code(graph: Graph) -> Graph:
-    """Keep the nodes and constants that graph outputs need."""
-    needed = set(graph.outputs)
-    kept: list[Node] = []
-    for node in reversed(graph.nodes):
-        if needed.isdisjoint(node.outputs):
-            continue
-        kept.append(node)
-        needed.update(node.reads())
-        needed.discard("")
-    constants = {n: v for n, v in graph.constants.items() if n in needed}
-    if len(kept) == len(graph.nodes) and len(constants) == len(graph.constants):
-        return graph
-    return graph.replace(nodes=kept[::-1], constants=constants)
+@rewrite()
+def dead_code(nodes: Nodes) -> None:
+    """Keep the nodes and constants that graph outputs need; changes drop what they leave unread, a file may have more of it."""
+    for node in reversed(list(nodes)):
+        if node in nodes and not any(map(nodes.wanted, filter(None, node.outputs))):
+            nodes.remove(node)
+    for name in [name for name in nodes.constants if not nodes.wanted(name)]:
+        nodes.drop(name)

@@ -7,29 +7,27 @@ import math
 import numpy as np
 
 from ..errors import CNNEngineError
-from ..graph import Graph, Node
+from ..graph import Node
 from ..ops.common import FAULTS
 from ..ops.control import waits
 from ..spec import TensorSpec
+from .nodes import Nodes, rewrite
 
 FREE = 1 << 16
 """Bytes that a result may always have. Larger ones may have `Operator.growth` times the bytes of what they are made from."""
 
 
-def fold_constants(graph: Graph) -> Graph:
+@rewrite()
+def fold_constants(nodes: Nodes) -> None:
     """Replace nodes whose inputs are all constants by their results; a node that fails stays, to fail with its name later."""
-    constants = dict(graph.constants)
-    nodes = []
-    for node in graph.nodes:
-        results = _results(node, constants)
-        if results is None:
-            nodes.append(node)
-        else:
-            constants.update((n, v) for n, v in zip(node.outputs, results, strict=False) if n)
-    return graph if len(nodes) == len(graph.nodes) else graph.replace(nodes=nodes, constants=constants)
+    for node in nodes:
+        results = _results(node, nodes)
+        if results is not None:
+            nodes.computed(node, {n: v for n, v in zip(node.outputs, results, strict=False) if n})
 
 
-def _results(node: Node, constants: dict[str, np.ndarray]) -> list[np.ndarray] | None:
+def _results(node: Node, nodes: Nodes) -> list[np.ndarray] | None:
+    constants = nodes.constants
     for name in node.inputs:  # nearly always an early end
         if name and name not in constants:
             return None

@@ -10,11 +10,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..graph import Graph, Node
+from ..graph import Node
 from ..operator import Operator
-from ..ops import lookup
-from .facts import Fact, facts
-from .rewrite import FLOAT32, Uses, field_of, only_output, scalar_of
+from ..ops.activation import Gelu, HardSwish, Mish, Swish
+from .nodes import Nodes, rewrite
+from .rewrite import field_of, only_output, scalar_of
 
 TOLERANCE = 1e-5
 """How far a constant may lie from what the formula has, relative: float32 constants lie within 1e-7."""
@@ -30,31 +30,27 @@ class Product:
     factors: list[str] = field(default_factory=list)
 
 
-def fuse_gates(graph: Graph) -> Graph:
-    """Replace the last Mul or Div of such a product; dead_code drops what it was made from."""
-    match = _Matcher(graph)
-    nodes = []
-    for node in graph.nodes:
-        op = match.gate(node) if node.op.op_type in ("Mul", "Div") and only_output(node) else None
-        nodes.append(node if op is None else Node(op[0], (op[1],), node.outputs, node.name))
-    return graph if all(a is b for a, b in zip(nodes, graph.nodes, strict=True)) else graph.replace(nodes=nodes)
+@rewrite(("Mul", "Div"))
+def fuse_gates(nodes: Nodes) -> None:
+    """Replace the last Mul or Div of such a product."""
+    match = _Matcher(nodes)
+    for node in nodes.of("Mul", "Div"):
+        found = match.gate(node) if only_output(node) else None
+        if found is not None:
+            nodes.put(node, Node(found[0], (found[1],), node.outputs, node.name))
 
 
 class _Matcher:
-    def __init__(self, graph: Graph) -> None:
-        self.uses = Uses(graph)
-        self.known = facts(graph)
+    def __init__(self, nodes: Nodes) -> None:
+        self.nodes = nodes
         self.tolerance = FINE
 
     def near(self, a: float, b: float) -> bool:
         return math.isclose(a, b, rel_tol=self.tolerance)
 
-    def rank(self, name: str) -> int | None:
-        return self.known.get(name, Fact()).rank
-
     def number(self, node: Node, index: int) -> float | None:
         """The one-element float constant that a node reads, unless it widens the other input."""
-        return scalar_of(self.uses.constant(node, index), self.rank(node.inputs[1 - index]))
+        return scalar_of(self.nodes.constant(node, index), self.nodes.rank(node.inputs[1 - index]))
 
     def product(self, node: Node, depth: int = 0) -> Product:
         """What a Mul or Div makes, as a number times values; inner products are taken apart when nobody else reads them."""
@@ -66,7 +62,7 @@ class _Matcher:
                 continue
             if node.op.op_type == "Div" and index == 1:
                 return Product(1.0, [node.outputs[0]])  # a quotient of values is one factor
-            inner = self.uses.maker(node.inputs[index], "Mul", "Div")
+            inner = self.nodes.maker(node.inputs[index], "Mul", "Div")
             if inner is None or depth > 4 or getattr(inner.op, "activation", None) is not None:
                 result.factors.append(node.inputs[index])
                 continue
@@ -77,12 +73,12 @@ class _Matcher:
 
     def scaled(self, name: str) -> Product:
         """A value as a number times values."""
-        node = self.uses.maker(name, "Mul", "Div")
+        node = self.nodes.maker(name, "Mul", "Div")
         return Product(1.0, [name]) if node is None or getattr(node.op, "activation", None) is not None else self.product(node)
 
     def plus(self, name: str) -> tuple[str, float] | None:
         """(x, c) when the value is x + c."""
-        node = self.uses.maker(name, "Add")
+        node = self.nodes.maker(name, "Add")
         if node is None or getattr(node.op, "activation", None) is not None:
             return None
         for index in (0, 1):
@@ -95,51 +91,49 @@ class _Matcher:
         """The operator and its input that the node's product is."""
         if getattr(node.op, "activation", None) is not None:
             return None
-        single = [self.known.get(name, Fact()).has_dtype(FLOAT32) for name in node.inputs]
-        self.tolerance = TOLERANCE if any(single) else FINE
+        self.tolerance = TOLERANCE if any(map(self.nodes.is_float32, node.inputs)) else FINE
         product = self.product(node)
         if len(product.factors) != 2:
             return None
         for x, g in (product.factors, product.factors[::-1]):
-            for kind, attributes in self.kinds(x, g, product.number):
-                cls: Any = lookup(kind)
-                if cls is not None:
-                    return cls(**attributes), x
+            op = self.operator(x, g, product.number)
+            if op is not None:
+                return op, x
         return None
 
-    def kinds(self, x: str, g: str, number: float) -> list[tuple[str, dict[str, object]]]:
-        maker = self.uses.maker(g)
+    def operator(self, x: str, g: str, number: float) -> Operator | None:
+        maker = self.nodes.maker(g)
         if maker is None or not maker.inputs:
-            return []
+            return None
         kind, op = maker.op.op_type, maker.op
         if kind == "Sigmoid" and maker.inputs[0] == x and number == 1:
-            return [("Swish", {})]
+            return Swish()
         if kind == "HardSigmoid" and maker.inputs[0] == x and number == 1:
             if self.near(float(field_of(op, "alpha", 0.0)), 1 / 6) and field_of(op, "beta") == 0.5:  # type: ignore[arg-type]
-                return [("HardSwish", {})]
-            return []
+                return HardSwish()
+            return None
         if kind == "Tanh" and number == 1:
-            inner = self.uses.maker(maker.inputs[0], "Softplus")
-            return [("Mish", {})] if inner is not None and inner.inputs[0] == x else []
+            inner = self.nodes.maker(maker.inputs[0], "Softplus")
+            return Mish() if inner is not None and inner.inputs[0] == x else None
         if kind == "Clip" and self.near(number, 1 / 6):
-            return [("HardSwish", {})] if self.plus(maker.inputs[0]) == (x, 3.0) and self.bounds(maker) == (0.0, 6.0) else []
+            return HardSwish() if self.plus(maker.inputs[0]) == (x, 3.0) and self.bounds(maker) == (0.0, 6.0) else None
         if kind == "Add" and self.near(number, 0.5):
             one = self.plus(g)
-            inner = None if one is None or one[1] != 1.0 else self.uses.maker(one[0], "Erf", "Tanh")
+            inner = None if one is None or one[1] != 1.0 else self.nodes.maker(one[0], "Erf", "Tanh")
             if inner is None:
-                return []
+                return None
             argument = self.scaled(inner.inputs[0])
             if inner.op.op_type == "Erf":
-                return [("Gelu", {})] if argument.factors == [x] and self.near(argument.number, math.sqrt(0.5)) else []
-            return [("Gelu", {"approximate": "tanh"})] if self.is_cubic(x, argument) else []
-        return []
+                return Gelu() if argument.factors == [x] and self.near(argument.number, math.sqrt(0.5)) else None
+            return Gelu("tanh") if self.is_cubic(x, argument) else None
+        return None
 
     def bounds(self, clip: Node) -> tuple[float | None, float | None]:
         result = []
         for index, name in ((1, "min"), (2, "max")):
             bound: Any = field_of(clip.op, name)
             if bound is None and index < len(clip.inputs):
-                bound = scalar_of(self.uses.constant(clip, index), 1)
+                bound = scalar_of(self.nodes.constant(clip, index), 1)
             result.append(bound)
         return result[0], result[1]
 
@@ -152,7 +146,7 @@ class _Matcher:
         if len(factors) == 2 and x in factors:
             factors.remove(x)
             power = 2
-        total = self.uses.maker(factors[0], "Add") if len(factors) == 1 else None
+        total = self.nodes.maker(factors[0], "Add") if len(factors) == 1 else None
         if total is None:
             return False
         for index in (0, 1):
@@ -165,7 +159,7 @@ class _Matcher:
         """0.044715 * x**power."""
         count = 0
         for name in term.factors:
-            node = self.uses.maker(name, "Pow")
+            node = self.nodes.maker(name, "Pow")
             if name == x:
                 count += 1
             elif node is not None and node.inputs[0] == x:

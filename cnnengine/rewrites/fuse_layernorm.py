@@ -13,36 +13,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import Graph, Node
+from ..graph import Node
 from ..operator import Operator
 from ..ops.fused import ChannelLayerNorm
 from ..ops.norm import InstanceNormalization, LayerNormalization
-from .facts import Fact
-from .rewrite import FLOAT32, Matcher, axes_of, field_of, fresh, only_output, plain, replaced, scalar_of
+from .nodes import FLOAT32, Nodes, rewrite
+from .rewrite import Matcher, axes_of, field_of, only_output, plain, scalar_of
 
 
-def fuse_layernorm(graph: Graph) -> Graph:
-    """Replace the last node of float32 normalisations by one operator; dead_code drops what nothing reads any more."""
-    match = _Matcher(graph)
-    changes: dict[int, list[Node]] = {}
-    constants: dict[str, np.ndarray] = {}
-    at = {id(node): index for index, node in enumerate(graph.nodes)}
-    taken: set[str] = set()
-
-    def constant(stem: str, value: np.ndarray) -> str:
-        name = fresh(graph, stem, taken)
-        taken.add(name)
-        constants[name] = value
-        return name
-
-    for node in graph.nodes:
+@rewrite(("Sub",), ("Sqrt", "Pow"), ("ReduceMean", "GlobalAveragePool"))
+def fuse_layernorm(nodes: Nodes) -> None:
+    """Replace the last node of float32 normalisations by one operator."""
+    match = _Matcher(nodes)
+    for node in nodes.of("Add", "Sub", "Mul", "Div"):
         if not only_output(node) or not plain(node) or len(node.inputs) != 2:
             continue
         found = match.whole(node) or match.scaled(node)
         if found is not None:
-            new = found.node(constant)
-            changes[at[id(found.last)]] = [new]
-    return replaced(graph, changes, constants)
+            nodes.put(found.last, found.node(nodes.add))
 
 
 @dataclass(frozen=True)
@@ -113,17 +101,17 @@ class _Norm:
 
 class _Matcher(Matcher):
     def number(self, node: Node, index: int) -> float | None:
-        return scalar_of(self.uses.constant(node, index), self.known.get(node.inputs[1 - index], Fact()).rank)
+        return scalar_of(self.nodes.constant(node, index), self.nodes.rank(node.inputs[1 - index]))
 
     def mean(self, name: str) -> tuple[str, tuple[int, ...]] | None:
         """(x, axes) of a mean that keeps its axes."""
         node = self.maker(name, "ReduceMean", "GlobalAveragePool")
         if node is None:
             return None
-        rank = self.known.get(node.inputs[0], Fact()).rank
+        rank = self.nodes.rank(node.inputs[0])
         if node.op.op_type == "GlobalAveragePool":
             return None if rank is None or rank < 3 else (node.inputs[0], tuple(range(2, rank)))
-        axes = axes_of(node.op, self.uses.constant(node, 1), rank)
+        axes = axes_of(node.op, self.nodes.constant(node, 1), rank)
         return (node.inputs[0], tuple(sorted(axes))) if axes is not None and field_of(node.op, "keepdims", 1) else None
 
     def square(self, name: str) -> str | None:
@@ -185,8 +173,7 @@ class _Matcher(Matcher):
         return self.deviation(node.inputs[-1])
 
     def moments(self, found: tuple[str, tuple[int, ...], float]) -> _Moments | None:
-        fact = self.known.get(found[0], Fact())
-        return _Moments(found[0], found[1], fact.rank) if fact.has_dtype(FLOAT32) else None
+        return _Moments(found[0], found[1], self.nodes.rank(found[0])) if self.nodes.is_float32(found[0]) else None
 
     def whole(self, node: Node) -> _Norm | None:
         """x * inverse + (bias - mean * inverse), inverse = scale / sqrt(variance + epsilon)."""
@@ -214,7 +201,7 @@ class _Matcher(Matcher):
         node = self.maker(name, "Mul")
         for index in (0, 1) if node is not None else ():
             assert node is not None
-            value = self.uses.constant(node, index)
+            value = self.nodes.constant(node, index)
             inverse = None if value is None else self.inverse(node.inputs[1 - index])
             if inverse is not None:
                 return inverse, value
@@ -248,7 +235,7 @@ class _Matcher(Matcher):
         node = self.maker(name, "Sub", "Add")
         for index in (0, 1) if node is not None else ():
             assert node is not None
-            value = self.uses.constant(node, index)
+            value = self.nodes.constant(node, index)
             subtracts = node.op.op_type == "Sub"
             if moments.parameter(value) is None or (subtracts and index == 1):
                 continue
@@ -275,11 +262,11 @@ class _Matcher(Matcher):
         last = node
         parameters: list[np.ndarray | None] = []
         for kind in ("Mul", "Add"):
-            reader = self.uses.only_reader(last.outputs[0])
+            reader = self.nodes.only_reader(last.outputs[0])
             value = None
             if reader is not None and reader.op.op_type == kind and only_output(reader):
                 index = 0 if reader.inputs[1] == last.outputs[0] else 1
-                value = self.uses.constant(reader, index)
+                value = self.nodes.constant(reader, index)
                 if not plain(reader) or moments.parameter(value) is None:
                     value = None
             parameters.append(value)

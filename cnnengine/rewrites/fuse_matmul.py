@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Node
-from ..ops import lookup
+from ..graph import Node
+from ..operator import Operator
+from ..ops.dense import Gemm, MatMul
+from ..ops.elementwise import Add
 from ..ops.fused import Dense
-from .facts import Fact, facts
-from .rewrite import FLOAT32, Uses, only_output, plain
+from .nodes import FLOAT32, Nodes, rewrite
 
 
-def fuse_matmul(graph: Graph) -> Graph:
-    """MatMul(x, w) + b -> Gemm(x, w, b) for x of rank 2, Dense(x, w, b) for higher ranks.
+@rewrite(("MatMul",), ("Add",))
+def fuse_matmul(nodes: Nodes) -> None:
+    """MatMul(x, w) + b (+ activation) -> Gemm(x, w, b) for x of rank 2, Dense(x, w, b) for higher ranks.
 
     x is float32, w a constant (K, N), b a constant of N elements along the last axis.
     """
-    cls = lookup("Gemm")
-    if cls is None:
-        return graph
-    uses, known = Uses(graph), facts(graph)
-    gone: set[int] = set()
-    changes: dict[int, Node] = {}
-    for node in graph.nodes:
-        if node.op.op_type != "MatMul":
+    for node in nodes.of("MatMul"):
+        w = nodes.constant(node, 1)
+        add = nodes.only_reader(node.outputs[0])
+        if not isinstance(node.op, MatMul) or w is None or add is None or not isinstance(add.op, Add):
             continue
-        w = uses.constant(node, 1)
-        add = uses.only_reader(node.outputs[0])
-        fact = known.get(node.inputs[0], Fact())
-        if w is None or w.ndim != 2 or len(node.inputs) > 2 or not fact.has_dtype(FLOAT32) or fact.rank is None or fact.rank < 2:
-            continue
-        if getattr(node.op, "activation", None) is not None:
-            continue
-        if add is None or add.op.op_type != "Add" or not only_output(add) or not plain(add):
-            continue
-        index = 1 - add.inputs.index(node.outputs[0])
-        bias = uses.constant(add, index)
-        if (
-            bias is None
-            or bias.dtype != FLOAT32
-            or bias.shape[-1:] != w.shape[1:]
-            or bias.size != w.shape[1]
-            or bias.ndim > fact.rank
-        ):
-            continue
-        gone.add(id(node))
-        op = cls() if fact.rank == 2 else Dense()
-        changes[id(add)] = Node(op, (*node.inputs, add.inputs[index]), add.outputs, node.name)
-    if not changes:
-        return graph
-    return graph.replace(nodes=[changes.get(id(n), n) for n in graph.nodes if id(n) not in gone])
+        x, index = node.inputs[0], 1 - add.inputs.index(node.outputs[0])
+        bias, rank = nodes.constant(add, index), nodes.rank(x)
+        if bias is None:
+            continue  # the sum of two values: perhaps a residual
+        if node.op != MatMul() or len(node.inputs) > 2:
+            nodes.left(node, "something else is fused into it already")
+        elif not nodes.is_float32(x) or bias.dtype != FLOAT32:
+            nodes.left(node, "the values or the bias are not known to be float32")
+        elif rank is None:
+            nodes.left(node, "the rank is not known")
+        elif rank < 2 or w.ndim != 2:
+            nodes.left(node, "the weights are no matrix" if rank >= 2 else "x is a vector")
+        elif add.op.axis is not None:
+            nodes.left(node, "the bias is aligned at an axis, as before version 7")
+        elif bias.shape[-1:] != w.shape[1:] or bias.size != w.shape[1] or bias.ndim > rank:
+            nodes.left(node, f"a constant of shape {bias.shape} is not one number for each of {w.shape[1]} columns")
+        else:
+            op: Operator = Gemm(activation=add.op.activation) if rank == 2 else Dense(activation=add.op.activation)
+            nodes.put(add, Node(op, (*node.inputs, add.inputs[index]), add.outputs, node.name))

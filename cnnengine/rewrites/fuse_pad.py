@@ -2,70 +2,97 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 
-from ..graph import Graph, Node
-from ..ops.shape import Pad
-from .facts import Fact, facts
-from .rewrite import Uses, field_of
+from ..graph import Node
+from ..ops.conv import Conv
+from ..ops.pool import AveragePool
+from ..ops.shape import Pad, Transpose
+from .nodes import Nodes, rewrite
 
 
-def fuse_pad(graph: Graph) -> Graph:
-    """Move the pads of Pad (constant zeros, spatial axes, none negative) into Conv, or into an AveragePool that counts them."""
-    uses, known = Uses(graph), facts(graph)
-    nodes = []
-    for node in graph.nodes:
-        pad = uses.maker(node.inputs[0], "Pad") if node.op.op_type in ("Conv", "AveragePool") else None
-        merged = None if pad is None or uses.only_reader(pad.outputs[0]) is not node else _merged(node, pad, uses, known)
-        nodes.append(node if merged is None else merged)
-    return graph if all(a is b for a, b in zip(nodes, graph.nodes, strict=True)) else graph.replace(nodes=nodes)
+@rewrite(("Pad",), ("Conv", "AveragePool"))
+def fuse_pad(nodes: Nodes) -> None:
+    """Move the pads of Pad (constant zeros, spatial axes, none negative), also of one between two Transposes that cancel, into
+    Conv, or into an AveragePool that counts them."""
+    for node in nodes.of("Conv", "AveragePool"):
+        op, x = node.op, node.inputs[0]
+        maker = nodes.maker(x, "Pad", "Transpose")
+        turned = maker if maker is not None and isinstance(maker.op, Transpose) else None
+        pad = maker if turned is None else nodes.maker(turned.inputs[0], "Pad")
+        if pad is None or not isinstance(pad.op, Pad) or not isinstance(op, (Conv, AveragePool)):
+            continue
+        rank = nodes.rank(x)
+        if rank is None and isinstance(op, Conv):
+            rank = nodes.rank(node.inputs[1])
+        if rank is None or rank < 3:
+            nodes.left(node, "the rank is not known")
+            continue
+        order = tuple(range(rank)) if turned is None or not isinstance(turned.op, Transpose) else turned.op.order(rank)
+        widths = _zeros(pad, rank, node, nodes)
+        if widths is None:
+            continue
+        widths = [widths[axis] for axis in order]
+        if any(w != (0, 0) for w in widths[:2]) or any(min(w) < 0 for w in widths):
+            nodes.left(node, "the Pad cuts, or pads the batch or the channels")
+            continue
+        source = pad.inputs[0]
+        if turned is not None:
+            before = nodes.maker(source, "Transpose")
+            first = before.op.order(rank) if before is not None and isinstance(before.op, Transpose) else ()
+            if before is None or tuple(first[axis] for axis in order if axis < len(first)) != tuple(range(rank)):
+                nodes.left(node, "the Transposes around the Pad do not cancel")
+                continue
+            source = before.inputs[0]
+        new = _padded(op, [w[0] for w in widths[2:]] + [w[1] for w in widths[2:]], node, nodes)
+        if new is not None:
+            nodes.put(node, node.replace(op=new, inputs=(source, *node.inputs[1:])))
 
 
-def _merged(node: Node, pad: Node, uses: Uses, known: dict[str, Fact]) -> Node | None:
+def _zeros(pad: Node, rank: int, node: Node, nodes: Nodes) -> list[tuple[int, int]] | None:
+    """How many zeros a Pad puts before and after each axis; None where it is no zeros, or not known."""
     op = pad.op
-    rank = known.get(pad.inputs[0], Fact()).rank
-    if node.op.op_type == "Conv":
-        weights = known.get(node.inputs[1], Fact())
-        rank = rank if rank is not None else weights.rank
-    if not isinstance(op, Pad) or rank is None or rank < 3 or op.mode != "constant":
+    assert isinstance(op, Pad)
+    if op.mode != "constant":
+        nodes.left(node, f"the Pad is of mode {op.mode}")
         return None
-    given = op.pads if op.pads is not None else uses.constant(pad, 1)
-    value: object = op.value
-    if len(pad.inputs) > 2 and pad.inputs[2]:
-        value = uses.constant(pad, 2)
-    axes = None
-    if len(pad.inputs) > 3 and pad.inputs[3]:
-        axes = uses.constant(pad, 3)
-        if axes is None:
-            return None
-    if given is None or value is None or np.asarray(value).size != 1 or np.any(np.asarray(value) != 0):
+    given = [None if not name else nodes.value(name) for name in (*pad.inputs[1:], "", "", "")[:3]]
+    if any(name and value is None for name, value in zip(pad.inputs[1:], given, strict=False)):
+        nodes.left(node, "the pads or their value are known only while it runs")
         return None
-    count = len(axes) if axes is not None else rank
-    if len(given) != 2 * count:
+    pads, value, axes = given
+    pads = np.asarray(op.pads) if op.pads is not None else pads
+    filled = np.asarray(op.value if value is None else value)
+    if pads is None or pads.size != 2 * (rank if axes is None else axes.size):
+        return None  # a wrong model: its own shape rule says so
+    if filled.size != 1 or np.any(filled != 0):
+        nodes.left(node, "the Pad is not of zeros")
         return None
-    widths = op.resolve(rank, tuple(int(p) for p in given), None if axes is None else tuple(int(a) for a in axes))
-    if any(w != (0, 0) for w in widths[:2]) or any(min(w) < 0 for w in widths):
+    return op.resolve(rank, tuple(map(int, pads.reshape(-1))), None if axes is None else tuple(map(int, axes.reshape(-1))))
+
+
+def _padded(op: Conv | AveragePool, added: list[int], node: Node, nodes: Nodes) -> Conv | AveragePool | None:
+    """The operator with zeros added to its pads: those before each axis, then those after."""
+    if op.auto_pad not in ("NOTSET", "VALID", ""):
+        nodes.left(node, f"its own padding is {op.auto_pad}")
         return None
-    auto_pad = field_of(node.op, "auto_pad", "NOTSET") or "NOTSET"
-    old = field_of(node.op, "pads", ()) or (0,) * (2 * (rank - 2))
-    if auto_pad == "VALID":
-        old = (0,) * (2 * (rank - 2))
-    elif auto_pad != "NOTSET":
+    old = op.pads if op.pads and op.auto_pad != "VALID" else (0,) * len(added)
+    if len(old) != len(added):
+        return None  # a wrong model: its own shape rule says so
+    pads = tuple(int(o) + n for o, n in zip(old, added, strict=True))
+    if isinstance(op, Conv):
+        return replace(op, pads=pads, auto_pad="NOTSET")
+    if op.ceil_mode:
+        nodes.left(node, "of ceil_mode, whose last window is cut where the padded input ends")  # where the zeros are counts
         return None
-    assert isinstance(old, tuple)
-    pads = tuple(int(o) + n for o, n in zip(old, [w[0] for w in widths[2:]] + [w[1] for w in widths[2:]], strict=True))
-    changes: dict[str, object] = {"pads": pads, "auto_pad": "NOTSET"}
-    if node.op.op_type == "AveragePool":
-        if field_of(node.op, "ceil_mode", 0):
-            return None  # the last window is cut where the padded input ends: where the zeros are counts
-        if any(old) and not field_of(node.op, "count_include_pad", 0):
-            return None  # the pool's own pads must stay out of the mean, the zeros must not
-        kernel = field_of(node.op, "kernel_shape")
-        dilations = field_of(node.op, "dilations") or (1,) * (rank - 2)
-        extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))  # type: ignore[call-overload]
-        if any(p >= e for p, e in zip(pads, extent * 2, strict=True)):
-            return None  # a window of padding alone
-        changes["count_include_pad"] = 1
-    return node.replace(op=dataclasses.replace(node.op, **changes), inputs=(pad.inputs[0], *node.inputs[1:]))  # type: ignore[type-var]
+    if any(old) and not op.count_include_pad:
+        nodes.left(node, "its own pads stay out of the mean, the zeros do not")
+        return None
+    spatial = len(added) // 2
+    extent = [(k - 1) * d + 1 for k, d in zip(op.kernel_shape, op.dilations or (1,) * spatial, strict=True)]
+    if any(p >= e for p, e in zip(pads, extent * 2, strict=True)):
+        nodes.left(node, "a window would be padding alone")
+        return None
+    return replace(op, pads=pads, auto_pad="NOTSET", count_include_pad=1)

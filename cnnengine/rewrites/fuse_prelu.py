@@ -7,29 +7,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Graph, Node
+from ..graph import Node
 from ..ops.activation import PRelu
-from .facts import Fact
-from .rewrite import FLOAT32, Matcher, field_of, fresh, only_output, plain, replaced, scalar_of
+from .nodes import FLOAT32, Nodes, rewrite
+from .rewrite import Matcher, field_of, only_output, plain, scalar_of
 
 FACTORS = 6
 """Constants and signs that a slope may be spread over."""
 
 
-def fuse_prelu(graph: Graph) -> Graph:
-    """Replace the last Add or Sub of a float32 PRelu with a constant slope; dead_code drops what it was made from."""
-    match = _Matcher(graph)
-    changes: dict[int, list[Node]] = {}
-    constants: dict[str, np.ndarray] = {}
-    for index, node in enumerate(graph.nodes):
-        if node.op.op_type not in ("Add", "Sub") or not only_output(node) or not plain(node):
-            continue
-        found = match.prelu(node)
+@rewrite(("Add", "Sub"), ("Relu", "Max", "Clip"))
+def fuse_prelu(nodes: Nodes) -> None:
+    """Replace the last Add or Sub of a float32 PRelu with a constant slope."""
+    match = _Matcher(nodes)
+    for node in nodes.of("Add", "Sub"):
+        found = match.prelu(node) if only_output(node) and plain(node) else None
         if found is not None:
-            name = fresh(graph, f"{node.outputs[0]} (slope)", constants)
-            constants[name] = found[1]
-            changes[index] = [Node(PRelu(expands=True), (found[0], name), node.outputs, node.name)]
-    return replaced(graph, changes, constants)
+            slope = nodes.add(f"{node.outputs[0]} (slope)", found[1])
+            nodes.put(node, Node(PRelu(expands=True), (found[0], slope), node.outputs, node.name))
 
 
 class _Matcher(Matcher):
@@ -37,11 +32,11 @@ class _Matcher(Matcher):
         """(x, slope) of what an Add or Sub makes."""
         for index in (0, 1) if node.op.op_type == "Add" else (0,):
             x = self.bounded(node.inputs[index], upper=False)
-            fact = Fact() if x is None else self.known.get(x, Fact())
-            if x is None or not fact.has_dtype(FLOAT32) or fact.rank is None:
+            rank = None if x is None else self.nodes.rank(x)
+            if x is None or rank is None or not self.nodes.is_float32(x):
                 continue
-            slope = self.negative(node.inputs[1 - index], x, fact.rank)
-            if slope is not None and slope.ndim <= fact.rank:
+            slope = self.negative(node.inputs[1 - index], x, rank)
+            if slope is not None and slope.ndim <= rank:
                 slope = slope if node.op.op_type == "Add" else -slope
                 return x, slope.astype(np.float32)
         return None
@@ -58,7 +53,7 @@ class _Matcher(Matcher):
             for index, field in ((1, "min"), (2, "max")):
                 value = field_of(node.op, field)
                 if value is None and index < len(node.inputs) and node.inputs[index]:
-                    value = scalar_of(self.uses.constant(node, index), 1)
+                    value = scalar_of(self.nodes.constant(node, index), 1)
                     if value is None:
                         return None
                 bounds.append(value)
@@ -68,8 +63,8 @@ class _Matcher(Matcher):
             free = bounds[1] is None or bounds[1] >= np.finfo(np.float32).max  # type: ignore[operator]
             return node.inputs[0] if bounds[0] == 0 and free else None
         for index in (0, 1) if len(node.inputs) == 2 else ():
-            rank = self.known.get(node.inputs[1 - index], Fact()).rank
-            if scalar_of(self.uses.constant(node, index), rank) == 0.0:
+            rank = self.nodes.rank(node.inputs[1 - index])
+            if scalar_of(self.nodes.constant(node, index), rank) == 0.0:
                 return node.inputs[1 - index]
         return None
 
@@ -93,7 +88,7 @@ class _Matcher(Matcher):
             inner = self.negative(node.inputs[0], x, rank, depth + 1)
             return None if inner is None else np.negative(inner)
         for index in (0, 1) if kind == "Mul" else (1,):
-            value = self.uses.constant(node, index)
+            value = self.nodes.constant(node, index)
             if value is None or value.dtype != FLOAT32 or value.ndim > rank or not np.isfinite(value).all():
                 continue
             inner = self.negative(node.inputs[1 - index], x, rank, depth + 1)

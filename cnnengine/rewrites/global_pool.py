@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Node
-from ..ops import lookup
+from ..graph import Node
+from ..ops.pool import GlobalAveragePool, GlobalMaxPool
+from ..ops.reduce import ReduceMax, ReduceMean
 from ..ops.shape import Flatten
-from .facts import Fact, facts
-from .rewrite import FLOAT32, Uses, axes_of, field_of, fresh
-
-POOLS = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
+from .nodes import Nodes, rewrite
+from .rewrite import axes_of
 
 
-def global_pool(graph: Graph) -> Graph:
+@rewrite(("ReduceMean", "ReduceMax"))
+def global_pool(nodes: Nodes) -> None:
     """ReduceMean and ReduceMax of float32 (N, C, spatial...) over all spatial axes; without keepdims a Flatten follows."""
-    uses, known = Uses(graph), facts(graph)
-    nodes: list[Node] = []
-    taken: set[str] = set()
-    for node in graph.nodes:
-        pool = POOLS.get(node.op.op_type)
-        cls = lookup(pool) if pool is not None else None
-        if cls is None or not _all_spatial(node, known.get(node.inputs[0], Fact()), uses):
-            nodes.append(node)
+    for node in nodes.of("ReduceMean", "ReduceMax"):
+        op, rank = node.op, nodes.rank(node.inputs[0])
+        if not isinstance(op, (ReduceMean, ReduceMax)):
             continue
-        if field_of(node.op, "keepdims", 1):
-            nodes.append(Node(cls(), node.inputs[:1], node.outputs[:1], node.name))
+        if rank is None or not nodes.is_float32(node.inputs[0]):
+            nodes.left(node, "the rank is not known" if rank is None else "the values are not known to be float32")
             continue
-        middle = fresh(graph, f"{node.outputs[0]}/pooled", taken)
-        taken.add(middle)
-        nodes.append(Node(cls(), node.inputs[:1], (middle,), node.name))
-        nodes.append(Node(Flatten(1), (middle,), node.outputs[:1], f"{node.name}/flatten"))
-    changed = len(nodes) != len(graph.nodes) or any(a is not b for a, b in zip(nodes, graph.nodes, strict=True))
-    return graph.replace(nodes=nodes) if changed else graph
-
-
-def _all_spatial(node: Node, fact: Fact, uses: Uses) -> bool:
-    if fact.rank is None or fact.rank < 3 or not fact.has_dtype(FLOAT32):
-        return False
-    axes = axes_of(node.op, uses.constant(node, 1), fact.rank)
-    return axes is not None and sorted(axes) == list(range(2, fact.rank))
+        axes = axes_of(op, nodes.constant(node, 1), rank)
+        if rank < 3 or axes is None or sorted(axes) != list(range(2, rank)):
+            continue  # another reduction
+        pool = GlobalAveragePool() if isinstance(op, ReduceMean) else GlobalMaxPool()
+        if op.keepdims:
+            nodes.put(node, Node(pool, node.inputs[:1], node.outputs[:1], node.name))
+            continue
+        middle = nodes.fresh(f"{node.outputs[0]}/pooled")
+        nodes.put(
+            node,
+            Node(pool, node.inputs[:1], (middle,), node.name),
+            Node(Flatten(1), (middle,), node.outputs[:1], f"{node.name}/flatten"),
+        )

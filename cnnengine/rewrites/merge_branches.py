@@ -10,44 +10,37 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..graph import Graph, Node
+from ..graph import Node
 from ..weights import Summed
 from ..window import Window
-from .fold_batchnorm import scale_and_shift
-from .fold_scale import LARGE, MAX_FLOAT32, Folding
-from .rewrite import Uses, fresh, only_output, replaced
+from .nodes import Nodes, rewrite
+from .per_channel import LARGE, MAX_FLOAT32, largest, linear, scale_and_shift
+from .rewrite import field_of, only_output
 
 
-def merge_branches(graph: Graph) -> Graph:
+@rewrite(("Add",), ("Conv",))
+def merge_branches(nodes: Nodes) -> None:
     """Add of two Conv, or of a Conv and a BatchNormalization, that alone read them and have the same input."""
-    uses = Uses(graph)
-    fold = Folding(graph, uses)
-    changes: dict[int, list[Node]] = {}
-    constants: dict[str, np.ndarray] = {}
-    gone: set[int] = set()
-    for index, node in enumerate(graph.nodes):
-        if node.op.op_type != "Add" or not only_output(node) or getattr(node.op, "activation", None) is not None:
+    for node in nodes.of("Add"):
+        if not only_output(node) or len(node.inputs) != 2:
             continue
         for first, second in (node.inputs, node.inputs[::-1]):
-            large, small = fold.target(first), uses.maker(second, "Conv", "BatchNormalization")
-            if large is None or small is None or large is small or large.op.op_type != "Conv":
+            large, small = nodes.maker(first, "Conv"), nodes.maker(second, "Conv", "BatchNormalization")
+            if large is None or small is None or large is small or large.inputs[0] != small.inputs[0]:
                 continue
-            if large.inputs[0] != small.inputs[0] or uses.only_reader(second) is not node:
+            if field_of(node.op, "activation") is not None or linear(first, nodes, node) is None:
                 continue
-            merged = _merged(large, small, fold, uses)
+            if nodes.only_reader(second) is not node:
+                nodes.left(node, f"{second} is read by others too")
+                continue
+            merged = _merged(large, small, node, nodes)
             if merged is None:
+                nodes.left(node, f"the taps of {small.name} do not lie on those of {large.name}")
                 continue
-            names = []
-            for suffix, value in zip(("weight", "bias"), merged, strict=True):
-                names.append(fresh(graph, f"{large.name}/merged_{suffix}", constants))
-                constants[names[-1]] = value
-            changes[index] = [large.replace(inputs=(large.inputs[0], *names), outputs=node.outputs)]
-            gone.update((id(large), id(small)))
+            parts = zip(("weight", "bias"), merged, strict=True)
+            names = [nodes.add(f"{large.name}/merged_{part}", value) for part, value in parts]
+            nodes.put(node, large.replace(inputs=(large.inputs[0], *names), outputs=node.outputs))
             break
-    if not changes:
-        return graph
-    changes.update((i, []) for i, n in enumerate(graph.nodes) if id(n) in gone)
-    return replaced(graph, changes, constants)
 
 
 def _window(op: Any, w: np.ndarray) -> Window | None:
@@ -79,25 +72,25 @@ def _first_taps(large: Window, small: Window) -> tuple[int, ...] | None:
     return tuple(taps)
 
 
-def _merged(large: Node, small: Node, fold: Folding, uses: Uses) -> tuple[Any, np.ndarray] | None:
+def _merged(large: Node, small: Node, add: Node, nodes: Nodes) -> tuple[Any, np.ndarray] | None:
     """Weights and bias of `large` with those of `small`, whose taps all lie on its own, added; None where they do not."""
     op, other = cast(Any, large.op), cast(Any, small.op)
-    w, b = uses.constant(large, 1), uses.constant(large, 2)
+    w, b = nodes.constant(large, 1), nodes.constant(large, 2)
     assert w is not None
     window = _window(op, w)
     within: Window | None = None
     added: Any = None
     if other.op_type == "Conv":
-        added, shift = uses.constant(small, 1), uses.constant(small, 2)
-        if fold.target(small.outputs[0]) is small and added.shape[:2] == w.shape[:2] and other.group == op.group:
+        added, shift = nodes.constant(small, 1), nodes.constant(small, 2)
+        if linear(small.outputs[0], nodes, add) is small and added.shape[:2] == w.shape[:2] and other.group == op.group:
             within = _window(other, added)
-    elif window is not None and w.shape[1] * op.group == w.shape[0]:
-        factors = scale_and_shift(small, uses, w.shape[0])
+    elif window is not None and w.shape[1] * op.group == w.shape[0] and field_of(other, "activation") is None:
+        factors = scale_and_shift(small, small.inputs[0], nodes, w.shape[0], w.ndim)
         if factors is not None:
             added, shift = factors
             within = Window.of((1,) * window.rank)
     taps = None if window is None or within is None else _first_taps(window, within)
-    if within is None or taps is None or not fold.largest(w) + fold.largest(added) < MAX_FLOAT32:
+    if within is None or taps is None or not largest(w, nodes) + largest(added, nodes) < MAX_FLOAT32:
         return None
     part: tuple[Any, ...]
     if other.op_type == "Conv":

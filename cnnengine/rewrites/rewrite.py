@@ -10,7 +10,7 @@ from ..graph import Graph, Node
 from ..operator import Operator
 from ..ops.shape import Identity
 from ..spec import MAX_RANK
-from .facts import facts
+from .nodes import Nodes
 
 FLOAT32 = np.dtype(np.float32)
 INT64 = np.dtype(np.int64)
@@ -148,10 +148,9 @@ def plain(node: Node) -> bool:
 class Matcher:
     """Finds patterns of plain nodes backwards from their last one."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.uses = Uses(graph)
-        self.known = facts(graph)
+    def __init__(self, nodes: Nodes) -> None:
+        self.nodes = nodes
 
     def maker(self, name: str, *kinds: str) -> Node | None:
-        node = self.uses.maker(name, *kinds)
+        node = self.nodes.maker(name, *kinds)
         return node if node is not None and plain(node) else None

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Node
-from ..ops.elementwise import Add, Sum
-from .facts import Fact, facts
-from .rewrite import FLOAT32, fresh
+from ..graph import Node
+from ..ops.elementwise import Add
+from .nodes import Nodes, rewrite
 
 
-def sum_as_add(graph: Graph) -> Graph:
+@rewrite(("Sum",))
+def sum_as_add(nodes: Nodes) -> None:
     """From left to right, as Sum adds; a Sum of one value is left alone."""
-    if not any(isinstance(node.op, Sum) for node in graph.nodes):
-        return graph
-    known = facts(graph)
-    nodes: list[Node] = []
-    taken: set[str] = set()
-    for node in graph.nodes:
-        if not isinstance(node.op, Sum) or len(node.inputs) < 2:
-            nodes.append(node)
+    for node in nodes.of("Sum"):
+        count = len(node.inputs)
+        if count < 2:
             continue
-        if any(not known.get(name, Fact()).has_dtype(FLOAT32) for name in node.inputs):
-            nodes.append(node)
+        if not all(map(nodes.is_float32, node.inputs)):
+            nodes.left(node, "a value is not known to be float32")
             continue
-        value = node.inputs[0]
+        value, adds = node.inputs[0], []
         for index, name in enumerate(node.inputs[1:], 2):
-            last = index == len(node.inputs)
-            out = node.outputs[0] if last else fresh(graph, f"{node.outputs[0]} ({index} of {len(node.inputs)})", taken)
-            taken.add(out)
-            nodes.append(Node(Add(), (value, name), (out,), node.name))
+            out = node.outputs[0] if index == count else nodes.fresh(f"{node.outputs[0]} ({index} of {count})")
+            adds.append(Node(Add(), (value, name), (out,), node.name))
             value = out
-    changed = len(nodes) != len(graph.nodes) or any(a is not b for a, b in zip(nodes, graph.nodes, strict=True))
-    return graph.replace(nodes=nodes) if changed else graph
+        nodes.put(node, *adds)

@@ -698,8 +698,8 @@ def product_and_vector_of_before(d: Draft) -> None:
     d.give(d.n("Add", y, d.r(size), broadcast=1, **({} if d.plainly else {"axis": d.one(0, 1)})))
 
 
-@pattern("fuse_pads")
-def pads_that_shapes_decide(d: Draft) -> None:
+@pattern("fuse_pad")
+def pads_between_transposes(d: Draft) -> None:
     shape = d.shape(d.one(3, 4, 5))
     rank = len(shape)
     x = d.n("Tanh", d.feed(*shape))

@@ -574,11 +574,19 @@ def test_pads_that_must_stay(b: Builder) -> None:
         b.node(Pad("constant", (0, 0, -1, 1, 0, 0, 1, 1)), x),
         b.node(Pad("constant", (1, 0, 1, 1, 0, 0, 1, 1)), x),
     ]
-    shared = b.node(Pad("constant", (0, 0, 1, 1, 0, 0, 1, 1)), x)
-    outputs = [b.node("Conv", p, w, kernel_shape=(3, 3)) for p in (*padded, shared)]
+    outputs = [b.node("Conv", p, w, kernel_shape=(3, 3)) for p in padded]
     pooled = b.node("AveragePool", b.node(Pad("constant", (0, 0, 1, 1, 0, 0, 1, 1)), x), kernel_shape=(3, 3), pads=(1, 1, 1, 1))
-    before = b.graph(*outputs, b.node("Relu", shared), pooled)
+    before = b.graph(*outputs, pooled)
     assert fuse_pad(before) is before
+
+
+def test_a_pad_that_others_read_stays_beside_the_pads_of_the_convolution(b: Builder) -> None:
+    padded = b.node(Pad("constant", (0, 0, 1, 1, 0, 0, 1, 1)), b.input(2, 4, 5, 5))
+    before = b.graph(b.node("Conv", padded, b.random(6, 4, 3, 3), kernel_shape=(3, 3)), b.node("Relu", padded))
+    after = fuse_pad(before)
+    assert kinds(after) == ["Pad", "Conv", "Relu"]
+    assert after.nodes[1].inputs[0] == "x"
+    same(b, before, after)
 
 
 # global_pool
