@@ -86,7 +86,7 @@ cdef void chain_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     cdef const chain_t *g = <const chain_t *>geometry
     cdef const KernelTable *table = g.table
     cdef Py_ssize_t lanes = table.lanes, zero = 0
-    cdef Py_ssize_t unit, end, n, row, row0, row1, block, b, next, slot, first
+    cdef Py_ssize_t unit, end, n, row, row0, row1, block, b, next = 0, slot, first
     cdef int blocks
     cdef const Py_ssize_t *taps = <const Py_ssize_t *>(g + 1)
     cdef float *ring = <float *>scratch
