@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from .._kernels.recurrent import chunks_of, pack_input_bias, pack_input_weights, pack_state_weights, padded_size
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import Activation, Lowering, NodeRecord, Operator
+from ..operator import Activation, Gives, Giving, Lowering, NodeRecord, Operator
 from ..packing import Empty
 from ..records import dataclass
 from ..spec import TensorSpec
@@ -100,6 +100,32 @@ def _functions(node: NodeRecord, defaults: tuple[str, ...], directions: int) -> 
     return tuple(Activation(kind, alpha, beta) for kind, alpha, beta in zip(kinds, *values, strict=True))
 
 
+class _Step(NamedTuple):
+    """What one step of one direction has, in float64.
+
+    Attributes
+    ----------
+    xw : (N, gates * hidden)
+        The products of the inputs with W, and its bias.
+    r, rb : (gates * hidden, hidden) and (gates * hidden,)
+    h, c : (N, hidden)
+        The states before it.
+    p : (3, hidden)
+        Peepholes.
+    """
+
+    xw: np.ndarray
+    r: np.ndarray
+    rb: np.ndarray
+    h: np.ndarray
+    c: np.ndarray
+    p: np.ndarray
+
+    def state(self) -> np.ndarray:
+        """The products of the state with R, and its bias."""
+        return np.asarray(self.h @ self.r.T + self.rb)
+
+
 @dataclass(frozen=True)
 class _Recurrent(Operator):
     """What the three layers share; inputs X, W, R, B, sequence_lens, initial_h (LSTM: initial_c, P), outputs Y, Y_h (LSTM: Y_c).
@@ -123,6 +149,7 @@ class _Recurrent(Operator):
     clip: float = math.inf
     layout: int = 0
 
+    gives: ClassVar[Giving] = (Gives(rank=4), Gives(rank=3), Gives(rank=3))
     gates: ClassVar[int] = 1
     defaults: ClassVar[tuple[str, ...]] = ()
     states: ClassVar[int] = 1
@@ -250,7 +277,8 @@ class _Recurrent(Operator):
             for s in range(int(lengths.max(initial=0))):
                 on = every[s < lengths]
                 t = lengths[on] - 1 - s if back else np.full(on.size, s)
-                h[on], c[on] = self._step(x[t, on] @ wide[0].T + wb, wide[1], rb, h[on], c[on], peepholes, self._of(d))
+                step = _Step(x[t, on] @ wide[0].T + wb, wide[1], rb, h[on], c[on], peepholes)
+                h[on], c[on] = self._step(step, self._of(d))
                 y[t, d, on] = h[on]
         if self.layout:
             y = y.transpose(2, 0, 1, 3)
@@ -260,17 +288,8 @@ class _Recurrent(Operator):
     def _cut(self, x: np.ndarray) -> np.ndarray:
         return x if self.clip == math.inf else np.clip(x, -self.clip, self.clip)
 
-    def _step(
-        self,
-        xw: np.ndarray,
-        r: np.ndarray,
-        rb: np.ndarray,
-        h: np.ndarray,
-        c: np.ndarray,
-        p: np.ndarray,
-        functions: tuple[Activation, ...],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The states after one step; `xw` has the products with W and its bias."""
+    def _step(self, at: _Step, functions: tuple[Activation, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """The states after one step."""
         raise NotImplementedError
 
     def _weights(self, ctx: Lowering) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
@@ -333,7 +352,7 @@ class _Recurrent(Operator):
             lengths = None
         outputs = [ctx.out_plain(i) if i <= self.states and ctx.wants(i) else ctx.temp((0,)) for i in range(3)]
         if lengths is not None and known is None:
-            outputs.append(ctx.faults(d * chunks_of(batch)))
+            outputs.append(ctx.faults(d * chunks_of(batch), "a length lies outside the steps", "sequence_lens"))
         ctx.call(
             "recurrent",
             [
@@ -368,19 +387,11 @@ class RNN(_Recurrent):
     """ONNX RNN (1, 7, 14, 22): ``H = f(X W^T + H R^T + Wb + Rb)``."""
 
     op_type: ClassVar[str] = "RNN"
+    elements: ClassVar[Sequence[int]] = (0, 1, 2, 3, 5)
     defaults: ClassVar[tuple[str, ...]] = ("Tanh",)
 
-    def _step(
-        self,
-        xw: np.ndarray,
-        r: np.ndarray,
-        rb: np.ndarray,
-        h: np.ndarray,
-        c: np.ndarray,
-        p: np.ndarray,
-        functions: tuple[Activation, ...],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return _call(functions[0], self._cut(xw + h @ r.T + rb)), c
+    def _step(self, at: _Step, functions: tuple[Activation, ...]) -> tuple[np.ndarray, np.ndarray]:
+        return _call(functions[0], self._cut(at.xw + at.state())), at.c
 
 
 @dataclass(frozen=True)
@@ -396,6 +407,7 @@ class GRU(_Recurrent):
     linear_before_reset: int = 0
 
     op_type: ClassVar[str] = "GRU"
+    elements: ClassVar[Sequence[int]] = (0, 1, 2, 3, 5)
     gates: ClassVar[int] = 3
     defaults: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh")
     flags: ClassVar[tuple[str, ...]] = ("linear_before_reset",)
@@ -406,16 +418,8 @@ class GRU(_Recurrent):
     def _options(self) -> dict[str, Any]:
         return {"linear": self._linear()}
 
-    def _step(
-        self,
-        xw: np.ndarray,
-        r: np.ndarray,
-        rb: np.ndarray,
-        h: np.ndarray,
-        c: np.ndarray,
-        p: np.ndarray,
-        functions: tuple[Activation, ...],
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _step(self, at: _Step, functions: tuple[Activation, ...]) -> tuple[np.ndarray, np.ndarray]:
+        xw, r, rb, h = at.xw, at.r, at.rb, at.h
         n = h.shape[1]
         z, reset = np.split(_call(functions[0], self._cut(xw[:, : 2 * n] + h @ r[: 2 * n].T + rb[: 2 * n])), 2, axis=1)
         if self.linear_before_reset:
@@ -423,7 +427,7 @@ class GRU(_Recurrent):
         else:
             again = (reset * h) @ r[2 * n :].T + rb[2 * n :]
         hidden = _call(functions[1], self._cut(xw[:, 2 * n :] + again))
-        return (1 - z) * hidden + z * h, c
+        return (1 - z) * hidden + z * h, at.c
 
 
 @dataclass(frozen=True)
@@ -441,6 +445,7 @@ class LSTM(_Recurrent):
     input_forget: int = 0
 
     op_type: ClassVar[str] = "LSTM"
+    elements: ClassVar[Sequence[int]] = (0, 1, 2, 3, 5, 6, 7)
     gates: ClassVar[int] = 4
     states: ClassVar[int] = 2
     defaults: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh", "Tanh")
@@ -449,18 +454,10 @@ class LSTM(_Recurrent):
     def _options(self) -> dict[str, Any]:
         return {"coupled": bool(self.input_forget)}
 
-    def _step(
-        self,
-        xw: np.ndarray,
-        r: np.ndarray,
-        rb: np.ndarray,
-        h: np.ndarray,
-        c: np.ndarray,
-        p: np.ndarray,
-        functions: tuple[Activation, ...],
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _step(self, at: _Step, functions: tuple[Activation, ...]) -> tuple[np.ndarray, np.ndarray]:
         f, g, last = functions
-        i, o, forget, cell = np.split(xw + h @ r.T + rb, 4, axis=1)
+        c, p = at.c, at.p
+        i, o, forget, cell = np.split(at.xw + at.state(), 4, axis=1)
         i = _call(f, self._cut(i + p[0] * c))
         forget = 1 - i if self.input_forget else _call(f, self._cut(forget + p[2] * c))
         c = forget * c + i * _call(g, self._cut(cell))
