@@ -41,7 +41,6 @@ ISAS = ARM if platform.machine().lower() in ("aarch64", "arm64") else X86
 MODULES = [
     "cnnengine._kernels.dispatch",
     "cnnengine._kernels.launch",
-    "cnnengine._kernels.memory",
     "cnnengine._kernels.pack",
     "cnnengine._kernels.conv",
     "cnnengine._kernels.depthwise",
@@ -65,7 +64,7 @@ MODULES = [
     "cnnengine.capi",
 ]
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
-TILES = ["conv", "pool", "vector", "move", "norm", "image", "recurrent"]
+TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent"]
 
 COMMON = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 MODULE_FLAGS = ["-O2"]
@@ -179,7 +178,7 @@ def extensions() -> list[Extension]:
         source = Path(tile.sources[0]).resolve()
         short = tile.name.rsplit(".", 1)[1]
         for isa in chosen:
-            few = one_region if short == "conv" and isa in ("sse2", "avx2") else []
+            few = one_region if short in ("conv", "winograd") and isa in ("sse2", "avx2") else []
             stub = build / "tiles" / f"_{short}_{isa}.c"
             stub.parent.mkdir(parents=True, exist_ok=True)
             text = f"#define PyInit_{short} PyInit__{short}_{isa}\n"
@@ -193,7 +192,7 @@ def extensions() -> list[Extension]:
                     include_dirs=include,
                     depends=[
                         str(source),
-                        *(str(kernels / name) for name in ("simd.h", "activations.h", "pack.h", "build_tag.h")),
+                        *(str(kernels / name) for name in ("simd.h", "activations.h", "winograd.h", "build_tag.h")),
                     ],
                     define_macros=tile_macros,
                     extra_compile_args=[*tile_flags, *few, *common, *ISAS[isa]],

@@ -31,7 +31,6 @@ KERNELS: dict[str, str] = {
     "chain": "chain",
     "gate_weights": "chain",
     "dense": "dense",
-    "dense_add": "dense",
     "dense_rows": "dense",
     "matmul": "matmul",
     "attention": "matmul",

@@ -24,6 +24,7 @@ from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
 from cnnengine._kernels.tiles.recurrent cimport RecurrentTiles
 from cnnengine._kernels.tiles.vector cimport VectorTiles
+from cnnengine._kernels.tiles.winograd cimport WinogradTiles
 
 cdef extern from "cpu.h" nogil:
     bint cpu_has(const char *isa)
@@ -85,6 +86,7 @@ cdef size_t load_table(str isa) except 0:
 
 cdef int fill_table(KernelTable *table, str isa) except -1:
     table.conv = (<const ConvTiles *>tiles_of("conv", isa))[0]
+    table.winograd = (<const WinogradTiles *>tiles_of("winograd", isa))[0]
     table.pool = (<const PoolTiles *>tiles_of("pool", isa))[0]
     table.vector = (<const VectorTiles *>tiles_of("vector", isa))[0]
     table.move = (<const MoveTiles *>tiles_of("move", isa))[0]

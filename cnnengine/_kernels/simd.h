@@ -275,6 +275,16 @@ AI double vd_product(vd v)
             t[j] *= t[j + i];
     return t[0];
 }
+/* the lanes by halves: few additions wait for each other */
+AI float vsum(vf v)
+{
+    float t[LANES];
+    memcpy(t, &v, VBYTES);
+    for (int i = LANES / 2; i > 0; i /= 2)
+        for (int j = 0; j < i; j++)
+            t[j] += t[j + i];
+    return t[0];
+}
 AI double vsum_double(vf v) { return vd_sum(vf_low(v) + vf_high(v)); }
 AI vd vd_sqrt(vd a)
 {

@@ -9,6 +9,7 @@ from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
 from cnnengine._kernels.tiles.recurrent cimport RecurrentTiles
 from cnnengine._kernels.tiles.vector cimport VectorTiles
+from cnnengine._kernels.tiles.winograd cimport WinogradTiles
 
 # Activations that kernels name, at hand here too.
 from cnnengine._kernels.tiles.vector cimport ACT_AFFINE, ACT_CLIP, ACT_NONE, ACT_SIGMOID, ACT_TANH
@@ -17,6 +18,7 @@ cdef struct KernelTable:
     int lanes
     char name[16]
     ConvTiles conv
+    WinogradTiles winograd
     PoolTiles pool
     VectorTiles vector
     MoveTiles move

@@ -136,14 +136,14 @@ class ChannelsLastConv(Operator):
         names = names_of(ctx, bias)
         packed = ctx.pack(
             ("conv channels last", *names),
-            lambda: pack_conv(np.ascontiguousarray(w.transpose(0, 2, 3, 1)).reshape(o, 1, kh, kw * c), 1, 1),
+            lambda empty: pack_conv(np.ascontiguousarray(w.transpose(0, 2, 3, 1)).reshape(o, 1, kh, kw * c), 1, 1, empty),
         )
         ctx.call(
             "conv",
             [
                 ctx.plain(0).reshaped((n, 1, height, width * c)),
                 packed,
-                ctx.pack(("bias", *names, 1), lambda: pack_bias(bias, o, 1)),
+                ctx.pack(("bias", *names, 1), lambda empty: pack_bias(bias, o, empty)),
                 ctx.planes(3) if self.residual else None,
             ],
             [ctx.out_planes()],
@@ -214,13 +214,13 @@ class ConvChain(Operator):
             assert w is not None
             names = (ctx.name(1 + 2 * i), ctx.name(2 + 2 * i) if bias is not None else "")
             if i == middle:
-                packed.append(ctx.pack(("depthwise", *names), lambda w=w: pack_depthwise(w)))  # type: ignore[misc]
-                packed.append(ctx.pack(("bias", *names), lambda w=w, bias=bias: pack_bias(bias, w.shape[0])))  # type: ignore[misc]
+                packed.append(ctx.pack(("depthwise", *names), lambda empty, w=w: pack_depthwise(w, empty)))  # type: ignore[misc]
+                packed.append(ctx.pack(("bias", *names), lambda empty, w=w, bias=bias: pack_bias(bias, w.shape[0], empty)))  # type: ignore[misc]
                 hidden = w.shape[0]
                 window = conv.window(w.shape)
             else:
                 packed.append(ctx.pack(("conv", *names, 1, ctx.lanes), Panels(w, ctx.lanes)))
-                packed.append(ctx.pack(("bias", *names, 1), lambda w=w, bias=bias: pack_bias(bias, w.shape[0])))  # type: ignore[misc]
+                packed.append(ctx.pack(("bias", *names, 1), lambda empty, w=w, bias=bias: pack_bias(bias, w.shape[0], empty)))  # type: ignore[misc]
         out, begins, _ = window.resolve(x.concrete[2:])
         taps = list(itertools.product(*tap_ranges(window, begins)))
         halo = NO_HALO

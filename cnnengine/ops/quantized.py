@@ -308,12 +308,12 @@ class _Scaling(Operator):
         x, spec = ctx.inputs[0], spec_at(ctx.inputs, index)
         assert x is not None
         if spec is None:
-            return ctx.pack(("float32 zero",), lambda: np.zeros(1, np.float32)), ()
+            return ctx.pack(("float32 zero",), lambda _: np.zeros(1, np.float32)), ()
         shape = self._laid_out(np.broadcast_to(np.zeros(()), spec.concrete), x.concrete, "scale").shape
         value = ctx.const(index)
         if value is not None:
             constant = value.astype(np.float32)
-            return ctx.pack(("float32", ctx.name(index)), lambda: constant), shape
+            return ctx.pack(("float32", ctx.name(index)), lambda _: constant), shape
         if spec.dtype == FLOAT32:
             return ctx.plain(index), shape
         wide = ctx.temp(spec.concrete)

@@ -357,7 +357,7 @@ class Resize(Operator):
         for step, (axis, rows) in enumerate(matrices):
             m, n = rows.shape
             key = ("resize", self, n, m, factors[axis], regions[axis])
-            packed = ctx.pack(key, lambda rows=rows: rows)  # type: ignore[misc]
+            packed = ctx.pack(key, lambda _, rows=rows: rows)  # type: ignore[misc]
             after = math.prod(shape[axis + 1 :])
             shape[axis] = m
             target = ctx.out_plain() if step == len(matrices) - 1 else ctx.temp(tuple(shape))

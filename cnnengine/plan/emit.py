@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels.memory import Slab, pack_into
 from ..errors import InputError, ShapeError
 from ..layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, aligned_empty, is_mapped, kept, merge_halos
-from ..packing import Copy, Panels, Scratch
+from ..packing import Build, Copy, Empty, Panels, Scratch, Slab
 from ..records import lazy
 from ..spec import TensorSpec
 from .share import share
@@ -114,7 +113,7 @@ class _Pending:
     buffer: Buffer
     store: dict[tuple[Hashable, ...], np.ndarray]
     key: tuple[Hashable, ...]
-    build: Callable[[], np.ndarray]
+    build: Build
     located: Callable[[], AbstractContextManager[None]]
 
 
@@ -160,7 +159,7 @@ class Emitter:
         self.values: dict[str, Value] = {}
         self.local: set[str] = set()
         """Names of constants that belong to this plan alone."""
-        self.builds: list[tuple[Buffer, tuple[Hashable, ...], Callable[[], np.ndarray]]] = []
+        self.builds: list[tuple[Buffer, tuple[Hashable, ...], Build]] = []
         """Buffers of constants, and how they were packed."""
         self._constants: dict[tuple[Hashable, ...], Buffer] = {}
 
@@ -187,7 +186,7 @@ class Emitter:
         value.refs[key] = ref
         return ref
 
-    def constant_buffer(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray], nbytes: int = 0) -> BufferRef:
+    def constant_buffer(self, key: tuple[Hashable, ...], build: Build, nbytes: int = 0) -> BufferRef:
         """The packed constant of this key as an operand; `pack` makes it, from about so many bytes."""
         buffer = self._constants.get(key)
         if buffer is None:
@@ -215,7 +214,6 @@ class Emitter:
         self._bytes = 0
         if self._slabs is not None:
             self._slabs.extend(Slab() for _ in range(len(self._slabs), threads))
-        empty = aligned_empty if self._slabs is None else self._slabs[0].floats
         scratch = [Scratch() for _ in range(threads)]
         jobs: list[Callable[[int], None]] = []
         for one in pending:
@@ -225,7 +223,7 @@ class Emitter:
             if isinstance(build, Copy):
                 parts = build.parts()
             elif isinstance(build, Panels):
-                parts = build.parts(self.lanes, empty)
+                parts = build.parts(self.lanes, self._memory(0))
             if parts is not None:
                 _hold(one.buffer, parts[0])
                 jobs.extend(lambda thread, one=one, part=part: self._pack_part(one, part, scratch[thread]) for part in parts[1])  # type: ignore[misc]
@@ -249,13 +247,13 @@ class Emitter:
         if self._on_pack is not None:
             self._on_pack(nbytes)
 
-    def packed_by(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray], thread: int = 0) -> np.ndarray:
+    def _memory(self, thread: int) -> Empty:
+        """Where this one of the threads that pack takes memory from."""
+        return aligned_empty if self._slabs is None else self._slabs[thread].floats
+
+    def packed_by(self, key: tuple[Hashable, ...], build: Build, thread: int = 0) -> np.ndarray:
         """What `build` gives, flat, in memory that a run may read; in the slab of this one of the threads that pack."""
-        pack_into(None if self._slabs is None else self._slabs[thread])
-        try:
-            array = kept(np.ascontiguousarray(build()).reshape(-1))
-        finally:
-            pack_into(None)
+        array = kept(np.ascontiguousarray(build(self._memory(thread))).reshape(-1))
         # what is packed is read in whole registers; plain tensors may lie anywhere
         aligned = key[0] == "plain" or array.__array_interface__["data"][0] % ALIGNMENT == 0
         return array if aligned else aligned_copy(array)
@@ -386,7 +384,7 @@ class NodeContext:
             return
         self._emitter.values[self._output_names[output]] = self._emitter.values[self._names[input]]
 
-    def pack(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> BufferRef:
+    def pack(self, key: tuple[Hashable, ...], build: Build) -> BufferRef:
         constants = [self._emitter.values[name].constant for name in self._names if name]
         return self._emitter.constant_buffer(key, build, max([c.nbytes for c in constants if c is not None], default=0))
 

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._kernels.memory import Slab
 from ..errors import CNNEngineError
 from ..graph import Graph, Node, output_specs
 from ..layout import NO_HALO, KernelCall, kept
 from ..ops.conv import NotTransformable
 from ..ops.copies import movable
+from ..packing import Slab
 from ..spec import TensorSpec
 from .budget import allowed, choose_transforms
 from .emit import BufferRef, Emitter
