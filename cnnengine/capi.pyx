@@ -14,8 +14,8 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from cnnengine.runtime.runner cimport SLOT_INPUT, SLOT_OUTPUT, NativePlan, Workspace, fault_t, find_fault
-from cnnengine.runtime.threads cimport allowed_threads, run_steps, step_t
+from cnnengine.runtime.runner cimport NativePlan, Workspace, memory_t, plan_t, run_plan, wire
+from cnnengine.runtime.threads cimport allowed_threads
 
 import numpy as np
 
@@ -84,8 +84,7 @@ cdef struct model_t:
 cdef struct operand_t:
     cnne_info info
     int64_t nbytes, item
-    Py_ssize_t n_args                   # operand pointers of the plan that name it
-    Py_ssize_t *args
+    Py_ssize_t number                   # of the plan's inputs, or outputs; -1 where the plan has no such one
     const char *constant                # the value of an output that is known without running; NULL where it is computed
     int from_input                      # an output that is this input; else -1
     char *copy                          # dense copy, made when the caller's array is not dense, not aligned, or overlaps another
@@ -98,16 +97,12 @@ cdef struct workspace_t:
     int32_t n_inputs, n_outputs
     operand_t *inputs
     operand_t *outputs
-    const step_t *steps
-    Py_ssize_t n_steps
-    char *habits
-    void **args
-    char *scratch
-    Py_ssize_t stride
+    const plan_t *plan                  # of the Segment ...
+    const memory_t *memory              # ... and what the Workspace has for it
+    void **ins                          # the plan's inputs and outputs in this run, by their numbers
+    void **outs
     int threads                         # for which there is scratch
     int limited                         # whether OpenMP's limit holds
-    const fault_t *faults               # where steps report bad indices
-    Py_ssize_t n_faults
 
 _CODES = {
     np.dtype(name): code
@@ -362,7 +357,6 @@ cdef void destroy_operands(operand_t *operands, int32_t n) noexcept nogil:
     cdef int32_t i
     if operands != NULL:
         for i in range(n):
-            free(operands[i].args)
             free(operands[i].copy)
         free(operands)
 
@@ -371,23 +365,10 @@ cdef void destroy_workspace(workspace_t *w) noexcept with gil:
     if w != NULL:
         destroy_operands(w.inputs, w.n_inputs)
         destroy_operands(w.outputs, w.n_outputs)
+        free(w.ins)
+        free(w.outs)
         forget(&w.held)
         free(w)
-
-
-cdef int bind(operand_t *operand, NativePlan plan, int kind, Py_ssize_t number) except -1:
-    """Note the operand pointers of the plan that name this input or output."""
-    cdef Py_ssize_t i, n = 0
-    for i in range(plan.n_slots):
-        n += plan.slots[i].kind == kind and plan.slots[i].where == number
-    operand.args = <Py_ssize_t *>malloc((n + 1) * sizeof(Py_ssize_t))
-    if operand.args == NULL:
-        raise MemoryError("no memory for a workspace")
-    for i in range(plan.n_slots):
-        if plan.slots[i].kind == kind and plan.slots[i].where == number:
-            operand.args[operand.n_args] = i
-            operand.n_args += 1
-    return 0
 
 
 cdef int fill(operand_t *operand, list names, str name, dtype, shape) except -1:
@@ -395,6 +376,7 @@ cdef int fill(operand_t *operand, list names, str name, dtype, shape) except -1:
     size = 1
     describe(&operand.info, names, name, dtype, shape)
     operand.from_input = -1
+    operand.number = -1
     operand.item = np.dtype(dtype).itemsize
     for i in range(operand.info.rank):
         size *= operand.info.dims[i]
@@ -449,25 +431,22 @@ cdef uint64_t make_workspace(model, const cnne_tensor *inputs, int32_t count, ui
         else:
             plan = segment.plan.native
             memory.attach(plan, w.threads)
-            w.steps = plan.steps
-            w.n_steps = plan.n_steps
-            w.habits = plan.habits
-            w.args = memory.args
-            w.scratch = memory.scratch
-            w.stride = plan.scratch_bytes
-            w.faults = plan.faults
-            w.n_faults = plan.n_faults
+            w.plan = &plan.c
+            w.memory = &memory.c
+            w.ins = <void **>calloc(len(segment.inputs) + 1, sizeof(void *))
+            w.outs = <void **>calloc(len(segment.outputs) + 1, sizeof(void *))
+            if w.ins == NULL or w.outs == NULL:
+                raise MemoryError("no memory for a workspace")
             inputs_at = {name: at for at, name in enumerate(segment.inputs)}
             outputs_at = {name: (at, shape, dtype) for at, (name, shape, dtype) in enumerate(segment.outputs)}
             input_at = {info.name: at for at, info in enumerate(model.inputs)}
             for i, info in enumerate(model.inputs):
-                if info.name in inputs_at:
-                    bind(&w.inputs[i], plan, SLOT_INPUT, inputs_at[info.name])
+                w.inputs[i].number = inputs_at.get(info.name, -1)
             for i, info in enumerate(model.outputs):
                 if info.name in outputs_at:
                     at, shape, dtype = outputs_at[info.name]
                     fill(&w.outputs[i], names, info.name, dtype, shape)
-                    bind(&w.outputs[i], plan, SLOT_OUTPUT, at)
+                    w.outputs[i].number = at
                 elif info.name in input_at:
                     at = input_at[info.name]
                     fill(&w.outputs[i], names, info.name, model.inputs[at].dtype, shapes[at])
@@ -626,7 +605,7 @@ cdef int apart(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor *out
 cdef int run_native(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor *outputs) noexcept nogil:
     cdef int32_t i, j
     cdef int copied
-    cdef Py_ssize_t k
+    cdef Py_ssize_t fault
     cdef const char *data
     cdef operand_t *o
     cdef const int64_t *word = NULL
@@ -644,8 +623,8 @@ cdef int run_native(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor
                 return fail(CNNE_ERROR_MEMORY, "no memory to copy an input")
             strided_copy(o.info.rank, o.info.dims, inputs[i].strides, o.item, <char *>inputs[i].data, o.copy, 1)
         o.now = data
-        for k in range(o.n_args):
-            w.args[o.args[k]] = <void *>data
+        if o.number >= 0:
+            w.ins[o.number] = <void *>data
     for i in range(w.n_outputs):
         o = &w.outputs[i]
         data = <const char *>outputs[i].data
@@ -655,12 +634,12 @@ cdef int run_native(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor
             if data == NULL:
                 return fail(CNNE_ERROR_MEMORY, "no memory to copy an output")
         o.now = data
-        for k in range(o.n_args):
-            w.args[o.args[k]] = <void *>data
-    run_steps(w.steps, w.n_steps, <void *const *>w.args, w.scratch, w.stride, threads, w.habits)
-    i = <int32_t>find_fault(w.faults, w.n_faults, 0, w.n_steps, <void *const *>w.args, &word)
-    if i >= 0:
-        return fail(CNNE_ERROR_INPUT, w.faults[i].text)
+        if o.number >= 0:
+            w.outs[o.number] = <void *>data
+    wire(w.plan, w.memory, <void *const *>w.ins, <void *const *>w.outs)
+    fault = run_plan(w.plan, w.memory, 0, w.plan.n_steps, threads, &word)
+    if fault >= 0:
+        return fail(CNNE_ERROR_INPUT, w.plan.faults[fault].text)
     for i in range(w.n_outputs):
         o = &w.outputs[i]
         if outputs[i].data == NULL:

@@ -23,7 +23,7 @@ from .plan.plan import HostStep
 from .preprocess import Preprocess, as_image, labels_of_model
 from .runtime.blas import limited
 from .runtime.quiet import collector_paused
-from .runtime.runner import Call, Workspace
+from .runtime.runner import Call
 from .runtime.threads import default_threads, limited_threads
 from .spec import Dim, TensorSpec, check_size
 
@@ -122,7 +122,6 @@ class Model:
             given = {n: kept(simple.constants[n]) for n in simple.outputs if n in simple.constants}
             self._graph: Graph = simple.replace(constants={**simple.constants, **given})
             self._program = Program(self._graph, winograd=winograd, store=source, threads=self._thread_count())
-            self._workspaces: list[Workspace] = []
             self._short: tuple[Segment | None, Call | None] = None, None
             self._closed = False
             self.metadata = dict(graph.metadata)
@@ -223,7 +222,7 @@ class Model:
             threads = default_threads(threads)
         call = self._short[1]
         if call is not None and names is None and out is None:
-            made: list[Any] | None = call.run(feeds, self._workspaces, threads)
+            made: list[Any] | None = call.run(feeds, threads)
             if made is not None:
                 return made
         program = self._opened()
@@ -369,24 +368,16 @@ class Model:
 
     def _execute(self, values: dict[str, Any], threads: int, given: Mapping[str, np.ndarray] | None = None) -> None:
         program = self._opened()
-        try:
-            workspace = self._workspaces.pop()
-        except IndexError:
-            workspace = Workspace()
-        try:
-            first = program.run(values, workspace, threads, given)
-            if first is not self._short[0]:
-                self._short = first, None if first is None else self._call_of(first, values, len(program.graph.nodes))
-        finally:
-            self._workspaces.append(workspace)
+        first = program.run(values, threads, given)
+        if first is not self._short[0]:
+            self._short = first, None if first is None else self._call_of(first, values, program)
             if self._closed:  # by another thread, meanwhile
                 self._short = None, None
-                self._workspaces.clear()
 
-    def _call_of(self, segment: Segment, values: Mapping[str, Any], nodes: int) -> Call | None:
+    def _call_of(self, segment: Segment, values: Mapping[str, Any], program: Program) -> Call | None:
         """The short way for inputs of these shapes; None where the segment is not all of the model, or some of it is Python."""
         slots = {name: slot for slot, (name, _, _) in enumerate(segment.outputs)}
-        if segment.end < nodes or segment.tail is not None or segment.host_nodes:
+        if segment.end < len(program.graph.nodes) or segment.tail is not None or segment.host_nodes:
             return None
         if any(not isinstance(piece, tuple) for piece in segment.plan.pieces):
             return None
@@ -397,7 +388,7 @@ class Model:
         outputs = [(shape, dtype) for _, shape, dtype in segment.outputs]
         if not Call.takes(inputs, outputs):
             return None
-        return Call(segment.plan.native, inputs, outputs, [slots[o.name] for o in self.outputs])
+        return Call(segment.plan.native, program.workspaces, inputs, outputs, [slots[o.name] for o in self.outputs])
 
     def __call__(self, *args: Any, **feeds: Any) -> Any:
         """The outputs for positional or named inputs: an array for one output, else a tuple."""
@@ -637,8 +628,7 @@ class Model:
         self._short = None, None
         program: Program | None = self._program
         if program is not None:
-            program.clear()
-        self._workspaces.clear()
+            program.close()
         self._program = None  # type: ignore[assignment]
         self._graph = None  # type: ignore[assignment]
         self._source = None  # type: ignore[assignment]

@@ -191,10 +191,10 @@ class Lowering(Protocol):
         """A float32 intermediate buffer in planes of `lanes` channels, one group; its writer must write the halo."""
         ...
 
-    def faults(self, n: int) -> Operand:
-        """Words of int64 in which `n` chunks report an index outside of its axis: (whether, the index, the axis) each.
+    def faults(self, n: int, text: str = "an index lies outside the axis", tensor: str = "indices") -> Operand:
+        """Words of int64 in which `n` chunks report values of an input that are wrong: (whether, the value, the axis) each.
 
-        The run raises an InputError that names the node where one is set.
+        The run raises an InputError that names the node where one is set: `text` says what is wrong, `tensor` with which input.
         """
         ...
 

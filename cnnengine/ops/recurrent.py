@@ -349,7 +349,7 @@ class _Recurrent(Operator):
             lengths = None
         outputs = [ctx.out_plain(i) if i <= self.states and ctx.wants(i) else ctx.temp((0,)) for i in range(3)]
         if lengths is not None and known is None:
-            outputs.append(ctx.faults(d * chunks_of(batch)))
+            outputs.append(ctx.faults(d * chunks_of(batch), "a length lies outside the steps", "sequence_lens"))
         ctx.call(
             "recurrent",
             [

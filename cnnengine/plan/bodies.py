@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from ..graph import Graph, Node
 from ..ops.control import Controlling
 from ..runtime.locks import own_lock
-from ..runtime.runner import Workspace
 from .host import run_host, settled
 from .segment import Segment
 
@@ -19,12 +18,16 @@ class Body(Protocol):
     @property
     def graph(self) -> Graph: ...
 
-    def run(self, values: dict[str, Any], workspace: Workspace, threads: int) -> Segment | None:
+    def run(self, values: dict[str, Any], threads: int) -> Segment | None:
         """Run the whole graph on `values` and add its results to them."""
         ...
 
     def segments(self) -> list[Segment]:
         """All segments that are planned now."""
+        ...
+
+    def close(self) -> None:
+        """Give up plans and workspaces."""
         ...
 
 
@@ -40,7 +43,7 @@ class Bodies:
     def __init__(self, make: Callable[[Graph], Body]) -> None:
         self._make = make
         self._lock = own_lock(self)
-        self._made: dict[int, tuple[Body, list[Workspace]]] = {}  # by the graph's id, which lives as long as its body
+        self._made: dict[int, Body] = {}  # by the graph's id, which lives as long as its body
 
     def run_node(self, node: Node, inputs: Sequence[Any], threads: int, by_numpy: set[str] | None = None) -> list[Any]:
         """As `run_host`, the graphs of a node being planned too."""
@@ -49,35 +52,30 @@ class Bodies:
         results = node.op.run(inputs, lambda graph, values: self.evaluate(graph, values, threads))
         if by_numpy is not None and node.name not in by_numpy:
             made = [self._made.get(id(getattr(node.op, field))) for field in node.op.graphs]
-            if any(segment.by_numpy for one in made if one is not None for segment in one[0].segments()):
+            if any(segment.by_numpy for body in made if body is not None for segment in body.segments()):
                 by_numpy.add(node.name)
         return results
 
     def evaluate(self, graph: Graph, values: Sequence[Any], threads: int) -> list[Any]:
         """The outputs of a node's graph for its inputs, in their order."""
-        found = self._made.get(id(graph))
-        if found is None:
+        body = self._made.get(id(graph))
+        if body is None:
             with self._lock:
-                found = self._made.setdefault(id(graph), (self._make(graph), []))
-        body, workspaces = found
+                body = self._made.setdefault(id(graph), self._make(graph))
         feeds = {name: settled(value) for name, value in zip(graph.inputs, values, strict=True)}
-        try:
-            workspace = workspaces.pop()
-        except IndexError:
-            workspace = Workspace()
-        try:
-            body.run(feeds, workspace, threads)
-        finally:
-            workspaces.append(workspace)
+        body.run(feeds, threads)
         return [feeds[name] if name in feeds else body.graph.constants[name] for name in graph.outputs]
 
     def segments(self) -> list[Segment]:
         """All segments of all bodies that are planned now."""
         with self._lock:
             made = list(self._made.values())
-        return [segment for body, _ in made for segment in body.segments()]
+        return [segment for body in made for segment in body.segments()]
 
-    def clear(self) -> None:
-        """Forget all of them."""
+    def close(self) -> None:
+        """Give up all of them."""
         with self._lock:
+            made = list(self._made.values())
             self._made.clear()
+        for body in made:
+            body.close()

@@ -19,7 +19,7 @@ import numpy as np
 
 from .._kernels import BYTE_FRONTS, dispatch, kernel
 from ..layout import NO_HALO, aligned_empty
-from ..runtime.runner import bad_index
+from ..runtime.runner import bad_input
 from ..runtime.threads import default_threads
 from ..spec import TensorSpec
 from .emit import Buffer, BufferRef, Emitter
@@ -226,9 +226,9 @@ def _execute(ready: _Ready, inputs: Sequence[np.ndarray | None], threads: int | 
         front(launch, *[_as_bytes(flat(r), as_bytes) for r in operands], threads=threads)
     for buffer, words in memory.items():
         if buffer.fault is not None:
-            for bad, value, axis in words.reshape(-1, 3).tolist():
+            for bad, value, _ in words.reshape(-1, 3).tolist():
                 if bad:
-                    raise bad_index(*buffer.fault, value, axis)
+                    raise bad_input(*buffer.fault, value)
     values = []
     for i, ref in enumerate(ready.results):
         array = flat(ref)

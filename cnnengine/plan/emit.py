@@ -41,7 +41,7 @@ class Buffer:
     lanes, groups, halo : its layout; lanes 0 is plain
     array : the values of a constant, flat and aligned, once it is packed
     slot : number of the input or output
-    fault : (node, operator) where it holds the words in which a step reports bad inputs
+    fault : (node, operator, text, tensor) where it holds the words in which a step reports bad inputs
     parent, block : the buffer that it is a range of channel blocks of, and the first of them (see runtime.place)
     """
 
@@ -55,7 +55,7 @@ class Buffer:
     slot: int = -1
     parent: Buffer | None = None
     block: int = 0
-    fault: tuple[str, str] | None = None
+    fault: tuple[str, str, str, str] | None = None
 
     def place(self) -> tuple[Buffer, int]:
         """The buffer that this one lies in at last (itself, unless placed) and the first of its channel blocks there."""
@@ -396,8 +396,8 @@ class NodeContext:
     def temp_planes(self, shape: tuple[int, ...]) -> BufferRef:
         return BufferRef(Buffer("arena", tuple(shape), FLOAT32, self.lanes, 1), tuple(shape))
 
-    def faults(self, n: int) -> BufferRef:
-        buffer = Buffer("arena", (3 * n,), np.dtype(np.int64), fault=(self._node, self._operator))
+    def faults(self, n: int, text: str = "an index lies outside the axis", tensor: str = "indices") -> BufferRef:
+        buffer = Buffer("arena", (3 * n,), np.dtype(np.int64), fault=(self._node, self._operator, text, tensor))
         return BufferRef(buffer, buffer.shape)
 
     def call(self, kernel: str, inputs: Sequence[Any], outputs: Sequence[Any], /, **params: Any) -> None:

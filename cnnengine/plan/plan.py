@@ -156,7 +156,7 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
     steps: list[tuple[Any, list[tuple[str, Any]]]] = []
     pieces: list[tuple[int, int] | HostStep] = []
     reports: list[StepReport] = []
-    faults: list[tuple[int, int, int, str, str]] = []
+    faults: list[tuple[int, int, int, str, str, str, str]] = []
     first = 0
     for item in items:
         if isinstance(item, HostStep):

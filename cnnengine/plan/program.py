@@ -12,7 +12,7 @@ import numpy as np
 from .._kernels import dispatch
 from ..graph import Graph
 from ..runtime.locks import own_lock
-from ..runtime.runner import Workspace
+from ..runtime.runner import Workspace, Workspaces
 from ..spec import TensorSpec
 from .bodies import Bodies
 from .planner import Planner, Store
@@ -42,11 +42,19 @@ class Program:
         Of the file that constants are views of.
     threads : int
         Threads that pack constants.
+
+    Attributes
+    ----------
+    graph : Graph
+    isa : str
+    workspaces : Workspaces
+        Memory of its runs.
     """
 
     def __init__(self, graph: Graph, *, winograd: bool | float = False, store: Store | None = None, threads: int = 1) -> None:
         self.graph = graph
         self.isa = dispatch.current_isa()
+        self.workspaces = Workspaces()
         self._segments: dict[int, OrderedDict[Hashable, Segment]] = {}
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
         self._live: dict[int, list[str]] = {}
@@ -116,21 +124,31 @@ class Program:
             found = [segment for plans in self._segments.values() for segment in plans.values()]
         return found + self._bodies.segments()
 
-    def clear(self) -> None:
-        """Forget all plans."""
+    def close(self) -> None:
+        """Give up plans and workspaces; what runs now runs to its end."""
+        self.workspaces.close()
         with self._lock:
             self._segments.clear()
             self._seen.clear()
-        self._bodies.clear()
+        self._bodies.close()
 
-    def run(
-        self, values: dict[str, Any], workspace: Workspace, threads: int, given: Mapping[str, np.ndarray] | None = None
-    ) -> Segment | None:
+    def run(self, values: dict[str, Any], threads: int, given: Mapping[str, np.ndarray] | None = None) -> Segment | None:
         """Run the whole graph on `values` (arrays by name, C-contiguous) and add its results to them; returns the first segment.
+
+        `given` are arrays (C-contiguous, aligned) that results are written into where their shapes and dtypes are right.
 
         Behind a node whose output's extents depend on data, shapes that come for the first few times run node by node where all
         nodes are light: planning them would take longer than running them, and such shapes may never come again.
         """
+        workspace = self.workspaces.take()
+        try:
+            return self._run(values, workspace, threads, given)
+        finally:
+            self.workspaces.give(workspace)
+
+    def _run(
+        self, values: dict[str, Any], workspace: Workspace, threads: int, given: Mapping[str, np.ndarray] | None
+    ) -> Segment | None:
         start, count = 0, len(self.graph.nodes)
         opening: Segment | None = None
         before: Segment | None = None

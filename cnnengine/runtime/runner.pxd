@@ -1,59 +1,81 @@
-# The native half of a plan: an array of steps over operand slots, and the memory of one running call.
+# The native half of a plan: an array of steps over operand pointers, the memory of one running call, and the one place where the two
+# are tied together: `attach` when a workspace turns to a plan, `wire` at every run, `run_plan` behind it.
 
 from libc.stdint cimport int64_t
 
+from cnnengine._kernels.launch cimport Launch
 from cnnengine.runtime.threads cimport step_t
 
-cdef enum:
-    SLOT_NULL = 0
-    SLOT_ARENA = 1
-    SLOT_CONSTANT = 2
-    SLOT_INPUT = 3
-    SLOT_OUTPUT = 4
+# An operand pointer that lies where a plan's own memory is: at an offset of the arena, or at a constant.
+cdef struct fixed_t:
+    Py_ssize_t arg
+    Py_ssize_t where
+    int in_arena
 
-cdef struct slot_t:
-    int kind
-    Py_ssize_t where                    # offset in the arena, address of a constant, or number of an input or output
-
+# An operand pointer that is an input or output of the plan, of this number.
+cdef struct port_t:
+    Py_ssize_t arg, number
 
 # Words in which a step says that its inputs were bad (`Lowering.faults`): `chunks` times (whether, value, axis), all int64.
 cdef struct fault_t:
-    Py_ssize_t step, slot, chunks
+    Py_ssize_t step, arg, chunks
     const char *text                    # for callers without Python
 
+# All that runs read of a plan; operand pointers that are in none of the three lists are absent operands, NULL.
+cdef struct plan_t:
+    step_t *steps
+    fixed_t *fixed
+    port_t *reads                       # inputs
+    port_t *writes                      # outputs
+    fault_t *faults
+    char *habits                        # HABIT_BYTES for each step that a run may begin with
+    Py_ssize_t n_steps, n_args, n_fixed, n_reads, n_writes, n_faults
+    Py_ssize_t n_inputs, n_outputs      # pointers that `wire` takes
+    Py_ssize_t arena_bytes
+    Py_ssize_t scratch_bytes            # of each thread
 
-# The number of the first fault that these steps reported, or -1; `word` then points to its three words.
-cdef Py_ssize_t find_fault(const fault_t *faults, Py_ssize_t n, Py_ssize_t first, Py_ssize_t count, void *const *args,
-                           const int64_t **word) noexcept nogil
+# What a run writes to besides its outputs.
+cdef struct memory_t:
+    char *arena
+    char *scratch
+    void **args                         # operand pointers of the steps
+
+# Point the operands at this run's inputs and outputs, each given by its number in the plan. Touches nothing but the memory, which
+# is that of a workspace that is attached to the plan.
+cdef void wire(const plan_t *plan, const memory_t *memory, void *const *ins, void *const *outs) noexcept nogil
+
+# Run `count` steps from `first` on. The number of the first fault that they reported, or -1; `word` then points to its three words.
+cdef Py_ssize_t run_plan(const plan_t *plan, const memory_t *memory, Py_ssize_t first, Py_ssize_t count, int threads,
+                         const int64_t **word) noexcept nogil
 
 
 cdef class NativePlan:
-    cdef step_t *steps
-    cdef slot_t *slots
-    cdef char *habits                   # HABIT_BYTES for each step that a run may begin with
-    cdef readonly Py_ssize_t n_steps, n_slots, n_inputs, n_outputs
-    cdef readonly Py_ssize_t arena_bytes
-    cdef readonly Py_ssize_t scratch_bytes
-    cdef fault_t *faults
-    cdef readonly Py_ssize_t n_faults
-    cdef list fault_nodes               # (node, operator) of each
+    cdef plan_t c
+    cdef list fault_notes               # (node, operator, text, tensor) of each fault
     cdef object keep                    # launches and constant arrays that the pointers reach into
+    cdef int note(self, Launch launch, Py_ssize_t operand, Py_ssize_t arg, str kind, object where) except -1
+    cdef int report(self, Py_ssize_t fault, const int64_t *word) except -1
 
 
 cdef class Workspace:
-    cdef char *arena
-    cdef char *scratch
-    cdef void **args
+    cdef memory_t c
+    cdef void **ends                    # inputs and outputs of `begin`
     cdef NativePlan plan
-    cdef readonly Py_ssize_t arena_bytes, scratch_bytes, n_args
+    cdef readonly Py_ssize_t arena_bytes, scratch_bytes, n_args, n_ends
     cdef int attach(self, NativePlan plan, int threads) except -1
-    cdef int point(self, void *const *ins, void *const *outs) except -1
-    cdef void fill(self) noexcept
-    cdef int verify(self, Py_ssize_t first, Py_ssize_t count) except -1
+    cdef int check(self, Py_ssize_t first, Py_ssize_t count, int threads) except -1
+
+
+cdef class Workspaces:
+    cdef list idle
+    cdef bint closed
+    cpdef Workspace take(self)
+    cpdef give(self, Workspace workspace)
 
 
 cdef class Call:
     cdef NativePlan plan
-    cdef tuple inputs                   # (name, slot, shape, format, alignment)
+    cdef Workspaces workspaces
+    cdef tuple inputs                   # (name, number, shape, format, alignment)
     cdef tuple outputs                  # (shape, dtype)
     cdef tuple order

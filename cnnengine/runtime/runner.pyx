@@ -55,31 +55,36 @@ cdef void *allocate(Py_ssize_t size) except NULL:
     return p
 
 
-cdef Py_ssize_t find_fault(const fault_t *faults, Py_ssize_t n, Py_ssize_t first, Py_ssize_t count, void *const *args,
-                           const int64_t **word) noexcept nogil:
+cdef void wire(const plan_t *plan, const memory_t *memory, void *const *ins, void *const *outs) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(plan.n_reads):
+        memory.args[plan.reads[i].arg] = ins[plan.reads[i].number]
+    for i in range(plan.n_writes):
+        memory.args[plan.writes[i].arg] = outs[plan.writes[i].number]
+    if _fill_byte >= 0 and plan.arena_bytes:
+        memset(memory.arena, _fill_byte, plan.arena_bytes)
+
+
+cdef Py_ssize_t run_plan(const plan_t *plan, const memory_t *memory, Py_ssize_t first, Py_ssize_t count, int threads,
+                         const int64_t **word) noexcept nogil:
     cdef Py_ssize_t i, k
     cdef const int64_t *words
-    for i in range(n):
-        if first <= faults[i].step < first + count:
-            words = <const int64_t *>args[faults[i].slot]
-            for k in range(faults[i].chunks):
+    # a lone step in the middle of others tells nothing of how long the plan takes
+    run_steps(plan.steps + first, count, <void *const *>memory.args, memory.scratch, plan.scratch_bytes, threads,
+              plan.habits + HABIT_BYTES * first if count == plan.n_steps or count > 1 else NULL)
+    for i in range(plan.n_faults):
+        if first <= plan.faults[i].step < first + count:
+            words = <const int64_t *>memory.args[plan.faults[i].arg]
+            for k in range(plan.faults[i].chunks):
                 if words[3 * k]:
                     word[0] = words + 3 * k
                     return i
     return -1
 
 
-def bad_index(node, operator, value, axis):
-    """The error of an index that a kernel found outside of its axis."""
-    text, tensor = fault_of(operator)
+def bad_input(node, operator, text, tensor, value):
+    """The error of what a kernel found to be wrong with an input: `text` says what, `tensor` which one."""
     return InputError(text, node=node, operator=operator, tensor=tensor, received=value)
-
-
-cdef tuple fault_of(operator):
-    """What a step of this operator reports, and of which of its inputs."""
-    if operator in ("LSTM", "GRU", "RNN"):
-        return "a length lies outside the steps", "sequence_lens"
-    return "an index lies outside the axis", "indices"
 
 
 cdef uintptr_t address(object array) except? 0:
@@ -96,155 +101,180 @@ cdef uintptr_t address(object array) except? 0:
 
 
 cdef class NativePlan:
-    """Steps over operand slots.
+    """Steps over operand pointers.
 
     Parameters
     ----------
-    steps : list of (Launch, list of slots)
-        A slot is (kind, where): ("null", 0), ("arena", byte offset), ("constant", ndarray), ("input", n), ("output", n).
+    steps : list of (Launch, list of operands)
+        An operand is (kind, where): ("null", 0), ("arena", byte offset), ("constant", ndarray), ("input", n), ("output", n).
         Absent operands at the end may be left out.
     arena_bytes : int
-    faults : list of (step, operand, words, node, operator)
-        Operands in which steps report bad inputs.
+    faults : list of (step, operand, words, node, operator, text, tensor)
+        Operands in which steps report bad inputs, and what they say then.
     """
 
     def __cinit__(self, list steps, Py_ssize_t arena_bytes, list faults=[]):
         cdef Py_ssize_t i = 0, k = 0
         cdef Launch launch
-        kinds = {"null": SLOT_NULL, "arena": SLOT_ARENA, "constant": SLOT_CONSTANT, "input": SLOT_INPUT, "output": SLOT_OUTPUT}
-        self.n_steps = len(steps)
-        self.n_slots = sum((<Launch>one).n_args for one, _ in steps)
-        self.arena_bytes = arena_bytes
+        cdef plan_t *c = &self.c
+        c.arena_bytes = arena_bytes
         self.keep = [steps]
-        self.steps = <step_t *>allocate(sizeof(step_t) * self.n_steps)
-        self.slots = <slot_t *>allocate(sizeof(slot_t) * self.n_slots)
-        self.habits = <char *>allocate(HABIT_BYTES * self.n_steps)
-        memset(self.habits, 0, HABIT_BYTES * self.n_steps)
-        for launch, slots in steps:
-            if len(slots) > launch.n_args or any(launch.extents[len(slots):]):
-                raise ValueError(f"{launch.kernel}: {len(slots)} operands for {launch.n_args}")
-            slots = [*slots, *[("null", 0)] * (launch.n_args - len(slots))]
-            self.steps[i].fn = launch.fn
-            self.steps[i].geometry = launch.geometry
-            self.steps[i].n_chunks = launch.n_chunks
-            self.steps[i].first_arg = k
-            self.steps[i].cost = max(launch.nbytes / BYTES_PER_NS, launch.flops / FLOPS_PER_NS)
-            self.scratch_bytes = max(self.scratch_bytes, (launch.scratch_bytes + 63) & ~63)
-            for operand, (kind, where) in enumerate(slots):
-                self.slots[k].kind = kinds[kind]
-                if kind == "constant":
-                    launch.check(operand, where.nbytes)
-                    self.slots[k].where = <Py_ssize_t><uintptr_t>where.ctypes.data
-                    self.keep.append(where)
-                else:
-                    self.slots[k].where = where
-                    if kind == "input":
-                        self.n_inputs = max(self.n_inputs, where + 1)
-                    elif kind == "output":
-                        self.n_outputs = max(self.n_outputs, where + 1)
-                    elif kind == "arena" and where + launch._extents[operand] > arena_bytes:
-                        raise ValueError(f"{launch.kernel}: operand {operand} leaves the arena")
+        self.fault_notes = []
+        operands = []
+        for launch, given in steps:
+            if len(given) > launch.n_args or any(launch.extents[len(given):]):
+                raise ValueError(f"{launch.kernel}: {len(given)} operands for {launch.n_args}")
+            operands += [*given, *[("null", 0)] * (launch.n_args - len(given))]
+        kinds = [kind for kind, _ in operands]
+        c.n_args = len(operands)
+        c.steps = <step_t *>allocate(sizeof(step_t) * len(steps))
+        c.habits = <char *>allocate(HABIT_BYTES * len(steps))
+        c.fixed = <fixed_t *>allocate(sizeof(fixed_t) * (kinds.count("arena") + kinds.count("constant")))
+        c.reads = <port_t *>allocate(sizeof(port_t) * kinds.count("input"))
+        c.writes = <port_t *>allocate(sizeof(port_t) * kinds.count("output"))
+        c.faults = <fault_t *>allocate(sizeof(fault_t) * len(faults))
+        memset(c.habits, 0, HABIT_BYTES * len(steps))
+        for launch, _ in steps:
+            c.steps[i].fn = launch.fn
+            c.steps[i].geometry = launch.geometry
+            c.steps[i].n_chunks = launch.n_chunks
+            c.steps[i].first_arg = k
+            c.steps[i].cost = max(launch.nbytes / BYTES_PER_NS, launch.flops / FLOPS_PER_NS)
+            c.scratch_bytes = max(c.scratch_bytes, (launch.scratch_bytes + 63) & ~63)
+            for operand in range(launch.n_args):
+                kind, where = operands[k]
+                self.note(launch, operand, k, kind, where)
                 k += 1
             i += 1
-        self.n_faults = len(faults)
-        self.fault_nodes = []
-        self.faults = <fault_t *>allocate(sizeof(fault_t) * self.n_faults)
-        for i, (step, operand, words, node, operator) in enumerate(faults):
-            text = f"node {node} ({operator}): {fault_of(operator)[0]}".encode()
-            self.keep.append(text)
-            self.faults[i].step = step
-            self.faults[i].slot = self.steps[<Py_ssize_t>step].first_arg + operand
-            self.faults[i].chunks = words // 3
-            self.faults[i].text = text
-            self.fault_nodes.append((node, operator))
+        c.n_steps = i
+        for i, (step, operand, words, node, operator, text, tensor) in enumerate(faults):
+            told = f"node {node} ({operator}): {text}".encode()
+            self.keep.append(told)
+            c.faults[i].step = step
+            c.faults[i].arg = c.steps[<Py_ssize_t>step].first_arg + operand
+            c.faults[i].chunks = words // 3
+            c.faults[i].text = told
+            self.fault_notes.append((node, operator, text, tensor))
+        c.n_faults = len(faults)
+
+    cdef int note(self, Launch launch, Py_ssize_t operand, Py_ssize_t arg, str kind, object where) except -1:
+        """Note where the operand pointer `arg` leads, an operand of this launch."""
+        cdef plan_t *c = &self.c
+        if kind == "constant":
+            launch.check(operand, where.nbytes)
+            self.keep.append(where)
+            c.fixed[c.n_fixed].where = <Py_ssize_t><uintptr_t>where.ctypes.data
+        elif kind == "arena":
+            if where + launch._extents[operand] > c.arena_bytes:
+                raise ValueError(f"{launch.kernel}: operand {operand} leaves the arena")
+            c.fixed[c.n_fixed].where = where
+        if kind in ("constant", "arena"):
+            c.fixed[c.n_fixed].arg = arg
+            c.fixed[c.n_fixed].in_arena = kind == "arena"
+            c.n_fixed += 1
+        elif kind == "input":
+            c.reads[c.n_reads].arg = arg
+            c.reads[c.n_reads].number = where
+            c.n_reads += 1
+            c.n_inputs = max(c.n_inputs, where + 1)
+        elif kind == "output":
+            c.writes[c.n_writes].arg = arg
+            c.writes[c.n_writes].number = where
+            c.n_writes += 1
+            c.n_outputs = max(c.n_outputs, where + 1)
+        elif kind != "null":
+            raise ValueError(f"{launch.kernel}: an operand of kind {kind!r}")
+        return 0
+
+    @property
+    def n_steps(self):
+        return self.c.n_steps
+
+    @property
+    def arena_bytes(self):
+        return self.c.arena_bytes
+
+    cdef int report(self, Py_ssize_t fault, const int64_t *word) except -1:
+        """Raise InputError for a fault that a run reported."""
+        raise bad_input(*self.fault_notes[fault], word[1])
 
     def __dealloc__(self):
-        aligned_release(self.faults)
-        aligned_release(self.steps)
-        aligned_release(self.slots)
-        aligned_release(self.habits)
-
-
-cdef int suffice(Workspace workspace, int threads) except -1:
-    """Raise unless there is scratch for so many threads."""
-    if threads < 1 or threads * workspace.plan.scratch_bytes > workspace.scratch_bytes:
-        raise ValueError("no thread, or more than the workspace was begun for")
-    return 0
+        aligned_release(self.c.steps)
+        aligned_release(self.c.habits)
+        aligned_release(self.c.fixed)
+        aligned_release(self.c.reads)
+        aligned_release(self.c.writes)
+        aligned_release(self.c.faults)
 
 
 cdef class Workspace:
     """Arena, scratch and operand pointers of one running call; serves one plan after another, and grows as they need."""
 
     def __dealloc__(self):
-        aligned_release(self.arena)
-        aligned_release(self.scratch)
-        aligned_release(self.args)
+        aligned_release(self.c.arena)
+        aligned_release(self.c.scratch)
+        aligned_release(self.c.args)
+        aligned_release(self.ends)
 
     cdef int attach(self, NativePlan plan, int threads) except -1:
+        """Make ready for runs of this plan on up to so many threads; `wire` does the rest."""
         cdef Py_ssize_t i
-        cdef Py_ssize_t scratch = plan.scratch_bytes * threads
+        cdef const plan_t *c = &plan.c
+        cdef Py_ssize_t scratch = c.scratch_bytes * threads
         if threads < 1:
             raise ValueError("no run without a thread")
         if self.plan is not plan:
-            if plan.arena_bytes > self.arena_bytes:
-                aligned_release(self.arena)
-                self.arena = NULL
+            if c.arena_bytes > self.arena_bytes:
+                aligned_release(self.c.arena)
+                self.c.arena = NULL
                 self.arena_bytes = 0
-                self.arena = <char *>allocate(plan.arena_bytes)
-                self.arena_bytes = plan.arena_bytes
-            if plan.n_slots > self.n_args:
-                aligned_release(self.args)
-                self.args = NULL
+                self.c.arena = <char *>allocate(c.arena_bytes)
+                self.arena_bytes = c.arena_bytes
+            if c.n_args > self.n_args:
+                aligned_release(self.c.args)
+                self.c.args = NULL
                 self.n_args = 0
-                self.args = <void **>allocate(sizeof(void *) * plan.n_slots)
-                self.n_args = plan.n_slots
+                self.c.args = <void **>allocate(sizeof(void *) * c.n_args)
+                self.n_args = c.n_args
             self.plan = None
-            for i in range(plan.n_slots):
-                if plan.slots[i].kind == SLOT_ARENA:
-                    self.args[i] = self.arena + plan.slots[i].where
-                elif plan.slots[i].kind == SLOT_CONSTANT:
-                    self.args[i] = <void *>plan.slots[i].where
-                else:
-                    self.args[i] = NULL
+            for i in range(c.n_args):
+                self.c.args[i] = NULL
+            for i in range(c.n_fixed):
+                self.c.args[c.fixed[i].arg] = (self.c.arena + c.fixed[i].where) if c.fixed[i].in_arena else <void *>c.fixed[i].where
             self.plan = plan
         if scratch > self.scratch_bytes:
-            aligned_release(self.scratch)
-            self.scratch = NULL
+            aligned_release(self.c.scratch)
+            self.c.scratch = NULL
             self.scratch_bytes = 0
-            self.scratch = <char *>allocate(scratch)
+            self.c.scratch = <char *>allocate(scratch)
             self.scratch_bytes = scratch
         return 0
 
-    cdef int point(self, void *const *ins, void *const *outs) except -1:
-        """Point the operands of the attached plan at the memory of its inputs and outputs."""
-        cdef NativePlan plan = self.plan
-        cdef Py_ssize_t i
-        for i in range(plan.n_slots):
-            if plan.slots[i].kind == SLOT_INPUT:
-                self.args[i] = ins[plan.slots[i].where]
-            elif plan.slots[i].kind == SLOT_OUTPUT:
-                self.args[i] = outs[plan.slots[i].where]
-        self.fill()
-        return 0
-
-    cdef void fill(self) noexcept:
-        if _fill_byte >= 0 and self.plan.arena_bytes:
-            memset(self.arena, _fill_byte, self.plan.arena_bytes)
-
     def begin(self, NativePlan plan, list inputs, list outputs, int threads):
         """Attach to a plan and point its operands at these arrays (C-contiguous; the caller keeps them alive)."""
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, n = len(inputs) + len(outputs)
         self.attach(plan, threads)
-        if plan.n_inputs > len(inputs) or plan.n_outputs > len(outputs):
-            raise ValueError(f"{len(inputs)} inputs, {len(outputs)} outputs for {plan.n_inputs}, {plan.n_outputs}")
-        ins = [address(a) for a in inputs]
-        outs = [address(a) for a in outputs]
-        for i in range(plan.n_slots):
-            if plan.slots[i].kind == SLOT_INPUT:
-                self.args[i] = <void *><uintptr_t>ins[plan.slots[i].where]
-            elif plan.slots[i].kind == SLOT_OUTPUT:
-                self.args[i] = <void *><uintptr_t>outs[plan.slots[i].where]
-        self.fill()
+        if plan.c.n_inputs > len(inputs) or plan.c.n_outputs > len(outputs):
+            raise ValueError(f"{len(inputs)} inputs, {len(outputs)} outputs for {plan.c.n_inputs}, {plan.c.n_outputs}")
+        if n > self.n_ends:
+            aligned_release(self.ends)
+            self.ends = NULL
+            self.n_ends = 0
+            self.ends = <void **>allocate(sizeof(void *) * n)
+            self.n_ends = n
+        for i, array in enumerate(inputs):
+            self.ends[i] = <void *>address(array)
+        for i, array in enumerate(outputs):
+            self.ends[len(inputs) + i] = <void *>address(array)
+        wire(&plan.c, &self.c, <void *const *>self.ends, <void *const *>(self.ends + len(inputs)))
+
+    cdef int check(self, Py_ssize_t first, Py_ssize_t count, int threads) except -1:
+        """Raise unless these are steps of the plan, and there is scratch for so many threads."""
+        if self.plan is None or first < 0 or count < 0 or first + count > self.plan.c.n_steps:
+            raise ValueError("steps outside the plan")
+        if threads < 1 or threads * self.plan.c.scratch_bytes > self.scratch_bytes:
+            raise ValueError("no thread, or more than the workspace was begun for")
+        return 0
 
     def run(self, Py_ssize_t first, Py_ssize_t count, int threads):
         """Run `count` steps from `first` on; releases the GIL.
@@ -255,35 +285,23 @@ cdef class Workspace:
             A step found an index outside of its axis; every step has run, on such indices as if they were 0.
         """
         cdef NativePlan plan = self.plan
-        if first < 0 or count < 0 or first + count > plan.n_steps:
-            raise ValueError("steps outside the plan")
-        suffice(self, threads)
-        with nogil:
-            run_steps(plan.steps + first, count, <void *const *>self.args, self.scratch, plan.scratch_bytes, threads,
-                      plan.habits + HABIT_BYTES * first if count == plan.n_steps or count > 1 else NULL)
-        self.verify(first, count)
-
-    cdef int verify(self, Py_ssize_t first, Py_ssize_t count) except -1:
-        """Raise InputError where one of these steps reported an index."""
-        cdef NativePlan plan = self.plan
         cdef const int64_t *word = NULL
         cdef Py_ssize_t fault
-        if plan.n_faults:
-            fault = find_fault(plan.faults, plan.n_faults, first, count, <void *const *>self.args, &word)
-            if fault >= 0:
-                node, operator = plan.fault_nodes[fault]
-                raise bad_index(node, operator, word[1], word[2])
-        return 0
+        self.check(first, count, threads)
+        with nogil:
+            fault = run_plan(&plan.c, &self.c, first, count, threads, &word)
+        if fault >= 0:
+            plan.report(fault, word)
 
     def time(self, Py_ssize_t first, Py_ssize_t count, int threads, double[::1] taken):
         """`run`, and write the nanoseconds that each step took into `taken`."""
         cdef NativePlan plan = self.plan
-        if first < 0 or count < 0 or first + count > plan.n_steps or taken.shape[0] < count:
+        self.check(first, count, threads)
+        if taken.shape[0] < count:
             raise ValueError("steps outside the plan")
-        suffice(self, threads)
         if count:
             with nogil:
-                time_steps(plan.steps + first, count, <void *const *>self.args, self.scratch, plan.scratch_bytes, threads, &taken[0])
+                time_steps(plan.c.steps + first, count, <void *const *>self.c.args, self.c.scratch, plan.c.scratch_bytes, threads, &taken[0])
 
     def array(self, Py_ssize_t offset, tuple shape, dtype):
         """A tensor in the arena as an array; valid until the workspace serves another call."""
@@ -294,7 +312,33 @@ cdef class Workspace:
             raise ValueError("outside the arena")
         if size == 0:
             return np.empty(shape, dtype)
-        return np.frombuffer(<char[:size]>(self.arena + offset), dtype).reshape(shape)
+        return np.frombuffer(<char[:size]>(self.c.arena + offset), dtype).reshape(shape)
+
+
+cdef class Workspaces:
+    """Workspaces that no call uses now. There are as many as there ever were calls at once, and they serve all plans of a model."""
+
+    def __cinit__(self):
+        self.idle = []
+
+    def __len__(self):
+        return len(self.idle)
+
+    cpdef Workspace take(self):
+        """A workspace for one call, to be given back."""
+        try:
+            return <Workspace>self.idle.pop()
+        except IndexError:
+            return Workspace()
+
+    cpdef give(self, Workspace workspace):
+        if not self.closed:
+            self.idle.append(workspace)
+
+    def close(self):
+        """Give up all memory, that of the calls under way when they end."""
+        self.closed = True
+        self.idle.clear()
 
 
 cdef enum:
@@ -308,22 +352,25 @@ cdef class Call:
     ----------
     plan : NativePlan
         A whole model, without host steps.
-    inputs : sequence of (name, slot, shape, dtype)
-        What the caller hands in; slot -1 where the plan does not read it.
+    workspaces : Workspaces
+        Of the model.
+    inputs : sequence of (name, number, shape, dtype)
+        What the caller hands in; number -1 where the plan does not read it.
     outputs : sequence of (shape, dtype)
-        Of the plan, by slot.
+        Of the plan, by number.
     order : sequence of int
-        The slots that the caller gets, in this order.
+        The numbers of those that the caller gets, in this order.
     """
 
-    def __init__(self, NativePlan plan, inputs, outputs, order):
+    def __init__(self, NativePlan plan, Workspaces workspaces, inputs, outputs, order):
         self.plan = plan
-        self.inputs = tuple([(name, slot, tuple(shape), format_of(dtype), dtype.alignment) for name, slot, shape, dtype in inputs])
+        self.workspaces = workspaces
+        self.inputs = tuple([(name, number, tuple(shape), format_of(dtype), dtype.alignment) for name, number, shape, dtype in inputs])
         self.outputs = tuple([(tuple(shape), dtype) for shape, dtype in outputs])
         self.order = tuple(order)
-        if max(len(self.inputs), len(self.outputs)) > CALL_OPERANDS or plan.n_outputs > len(self.outputs):
+        if max(len(self.inputs), len(self.outputs)) > CALL_OPERANDS or plan.c.n_outputs > len(self.outputs):
             raise ValueError(f"{len(self.inputs)} inputs, {len(self.outputs)} outputs: {CALL_OPERANDS} at most")
-        if plan.n_inputs > 1 + max([slot for _, slot, _, _, _ in self.inputs], default=-1):
+        if plan.c.n_inputs > 1 + max([number for _, number, _, _, _ in self.inputs], default=-1):
             raise ValueError("the plan reads an input that is not handed in")
 
     @staticmethod
@@ -332,16 +379,14 @@ cdef class Call:
         kinds = [dtype.kind in "biuf" and dtype.isbuiltin == 1 for *_, dtype in (*inputs, *outputs)]
         return max(len(inputs), len(outputs)) <= CALL_OPERANDS and all(kinds)
 
-    def run(self, feeds, list workspaces, int threads):
-        """Fresh outputs for these inputs; None, and nothing done, unless they are plain arrays of the planned shapes and dtypes.
-
-        The workspace comes from the end of the list, and goes back there.
-        """
+    def run(self, feeds, int threads):
+        """Fresh outputs for these inputs; None, and nothing done, unless they are plain arrays of the planned shapes and dtypes."""
         cdef Py_buffer views[CALL_OPERANDS]
         cdef Py_buffer made
         cdef void *ins[CALL_OPERANDS]
         cdef void *outs[CALL_OPERANDS]
-        cdef Py_ssize_t held = 0, slot, i, alignment
+        cdef const int64_t *word = NULL
+        cdef Py_ssize_t held = 0, number, i, alignment, fault
         cdef Workspace workspace
         cdef NativePlan plan = self.plan
         cdef tuple shape
@@ -350,7 +395,7 @@ cdef class Call:
         if type(feeds) is not dict or len(<dict>feeds) != len(self.inputs):
             return None
         try:
-            for name, slot, shape, form, alignment in self.inputs:
+            for name, number, shape, form, alignment in self.inputs:
                 array = (<dict>feeds).get(name)
                 if type(array) is not ndarray:
                     return None
@@ -366,31 +411,28 @@ cdef class Call:
                         return None
                 if not PyBuffer_IsContiguous(&views[held - 1], b"C") or <uintptr_t>views[held - 1].buf % alignment:
                     return None
-                if slot >= 0:
-                    ins[slot] = views[held - 1].buf
+                if number >= 0:
+                    ins[number] = views[held - 1].buf
             for shape, dtype in self.outputs:
                 array = empty(shape, dtype)
                 PyObject_GetBuffer(array, &made, PyBUF_STRIDES | PyBUF_WRITABLE)
                 outs[len(outputs)] = made.buf
                 PyBuffer_Release(&made)
                 outputs.append(array)
-            try:
-                workspace = workspaces.pop()
-            except IndexError:
-                workspace = Workspace()
+            workspace = self.workspaces.take()
             try:
                 workspace.attach(plan, threads)
-                workspace.point(ins, outs)
                 with nogil:
-                    run_steps(plan.steps, plan.n_steps, <void *const *>workspace.args, workspace.scratch, plan.scratch_bytes, threads,
-                              plan.habits)
-                workspace.verify(0, plan.n_steps)
+                    wire(&plan.c, &workspace.c, ins, outs)
+                    fault = run_plan(&plan.c, &workspace.c, 0, plan.c.n_steps, threads, &word)
+                if fault >= 0:
+                    plan.report(fault, word)
             finally:
-                workspaces.append(workspace)
+                self.workspaces.give(workspace)
         finally:
             for i in range(held):
                 PyBuffer_Release(&views[i])
-        return [outputs[slot] for slot in self.order]
+        return [outputs[number] for number in self.order]
 
 
 def format_of(dtype):

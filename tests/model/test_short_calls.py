@@ -132,7 +132,7 @@ def test_nothing_is_held(model):
     assert (sys.getrefcount(a), sys.getrefcount(b), sys.getrefcount(feeds)) == counts
     del feeds
     a.resize((6, 4))  # refused while a buffer is held
-    assert len(model._workspaces) == 1
+    assert len(model._program.workspaces) == 1
 
 
 def test_unread_inputs_are_checked_and_many_take_the_long_way():
