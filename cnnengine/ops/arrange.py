@@ -14,11 +14,9 @@ from ..errors import InputError, ModelError, ShapeError
 from ..operator import EXACT, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import Dim, TensorSpec
-from .common import INT64, dtype_of, kind_of, normal_axis, required
+from .common import INT64, Specs, dtype_of, kind_of, normal_axis, required
 from .copies import fill, movable
 from .gather import NUMBERS, CumSum
-
-Specs = Sequence[TensorSpec | None]
 
 
 @dataclass(frozen=True)

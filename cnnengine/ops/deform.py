@@ -13,9 +13,7 @@ from ..errors import ModelError, ShapeError
 from ..operator import EVERY, ROUNDING, SAME, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import FLOAT32, required
-
-Specs = Sequence[TensorSpec | None]
+from .common import FLOAT32, Specs, required
 
 
 @dataclass(frozen=True)

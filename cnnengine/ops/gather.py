@@ -14,10 +14,8 @@ from ..operator import ANY_RANK, EXACT, ROUNDING, Lowering, NodeRecord, Operand,
 from ..records import dataclass
 from ..spec import Dim, TensorSpec, check_size
 from . import immediate
-from .common import INT64, normal_axis, required, scalar, spec_at
+from .common import INT64, Specs, normal_axis, required, scalar, spec_at
 from .copies import MAX_AXES, copy, movable, offsets, strides_of
-
-Specs = Sequence[TensorSpec | None]
 
 REDUCTIONS = ("none", "add", "mul", "max", "min")
 

@@ -18,7 +18,7 @@ from ..ops.dense import MatMul
 from ..ops.elementwise import Add, Div, Mul, Sub
 from ..ops.fused import ChannelLayerNorm
 from ..ops.norm import LayerNormalization
-from ..ops.shape import Transpose
+from ..ops.transpose import Transpose
 from .facts import Fact, facts
 from .rewrite import FLOAT32, Uses, fresh, only_output, replaced
 

@@ -15,6 +15,7 @@ from ..operator import Activation
 from ..ops.conv import Conv
 from ..ops.dense import MatMul
 from ..ops.elementwise import Add, Mul
+from ..ops.extend import Pad
 from ..ops.fused import (
     ChannelsLastConv,
     ConvChain,
@@ -28,8 +29,10 @@ from ..ops.fused import (
 )
 from ..ops.gather import Gather
 from ..ops.norm import BatchNormalization
+from ..ops.pieces import Concat, Slice, Split
 from ..ops.reduce import Softmax
-from ..ops.shape import Concat, Flatten, Identity, Pad, Reshape, Slice, Split, Squeeze, Transpose, Unsqueeze
+from ..ops.shape import Flatten, Identity, Reshape, Squeeze, Unsqueeze
+from ..ops.transpose import Transpose
 from ..spec import TensorSpec
 
 FLOAT32 = np.dtype(np.float32)

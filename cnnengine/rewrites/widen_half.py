@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph, Node
+from ..ops.cast import Cast, CastLike
 from ..ops.common import kind_of
-from ..ops.shape import Cast, CastLike, Identity
+from ..ops.shape import Identity
 from .facts import NO_FACT, facts
 from .rewrite import fresh
 
