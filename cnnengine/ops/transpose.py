@@ -72,104 +72,86 @@ class Transpose(Operator):
         return True
 
 
-def _blocks(shape: tuple[int, ...], operator: str) -> tuple[int, int, int, int]:
-    if len(shape) != 4:
-        raise ShapeError("the input must be (N, C, H, W)", operator=operator, expected="rank 4", received=shape)
-    return shape
-
-
 @dataclass(frozen=True)
-class DepthToSpace(Operator):
-    """ONNX DepthToSpace (1 to 13): channels become blocks of pixels, block index first (DCR) or channel first (CRD)."""
+class _Blocks(Operator):
+    """What DepthToSpace and SpaceToDepth share: axes are split, put into another order, and joined.
+
+    Attributes
+    ----------
+    blocksize : int
+        Pixels of a block along each of the two axes.
+    mode : {"DCR", "CRD"}
+        Whether the index within a block comes before the channel or behind it.
+    """
 
     blocksize: int
     mode: str = "DCR"
 
-    op_type: ClassVar[str] = "DepthToSpace"
     tolerance: ClassVar[str] = EXACT
     gives: ClassVar[Giving] = SAME
     elements: ClassVar[Sequence[int]] = (0,)
     moves: ClassVar[bool] = True
 
-    def _shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        n, c, h, w = _blocks(shape, self.op_type)
-        b = self.blocksize
+    def _check(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 4:
+            raise ShapeError("the input must be (N, C, H, W)", operator=self.op_type, expected="rank 4", received=shape)
+        if self.mode not in ("DCR", "CRD"):
+            raise ShapeError("unknown mode", operator=self.op_type, tensor="mode", expected=("DCR", "CRD"), received=self.mode)
+
+    def _parts(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """The extents of the axes once they are split, the order that they get, and the shape that they are joined to."""
+        raise NotImplementedError
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x = required(inputs, 0, self.op_type)
+        return [TensorSpec(x.dtype, self._parts(x.concrete)[2] if x.is_concrete else (None,) * 4)]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        split, order, shape = self._parts(inputs[0].shape)
+        return [inputs[0].reshape(split).transpose(order).reshape(shape)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or not movable(x):
+            return False
+        split, order, _ = self._parts(x.concrete)
+        shape, strides = [split[i] for i in order], strides_of(split)
+        copy(ctx, ctx.plain(0), ctx.out_plain(), shape, [strides[i] for i in order], strides_of(shape))
+        return True
+
+
+@dataclass(frozen=True)
+class DepthToSpace(_Blocks):
+    """ONNX DepthToSpace (1 to 13): channels become blocks of pixels, block index first (DCR) or channel first (CRD)."""
+
+    op_type: ClassVar[str] = "DepthToSpace"
+
+    def _parts(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        self._check(shape)
+        (n, c, h, w), b = shape, self.blocksize
         if b < 1 or c % (b * b):
             raise ShapeError(
                 "the channels do not divide", operator=self.op_type, expected=f"a multiple of {b}*{b} channels", received=shape
             )
-        if self.mode not in ("DCR", "CRD"):
-            raise ShapeError("unknown mode", operator=self.op_type, tensor="mode", expected=("DCR", "CRD"), received=self.mode)
-        return (n, c // (b * b), h * b, w * b)
-
-    def infer(self, inputs: Specs) -> list[TensorSpec]:
-        x = required(inputs, 0, self.op_type)
-        return [TensorSpec(x.dtype, self._shape(x.concrete) if x.is_concrete else (None,) * 4)]
-
-    def reference(self, *inputs: Any) -> list[Any]:
-        x, b = inputs[0], self.blocksize
-        n, c, h, w = self._shape(x.shape)
-        if self.mode == "DCR":
-            blocks = x.reshape(n, b, b, c, h // b, w // b).transpose(0, 3, 4, 1, 5, 2)
-        else:
-            blocks = x.reshape(n, c, b, b, h // b, w // b).transpose(0, 1, 4, 2, 5, 3)
-        return [blocks.reshape(n, c, h, w)]
-
-    def lower(self, ctx: Lowering) -> bool:
-        x = ctx.inputs[0]
-        if x is None or not movable(x):
-            return False
-        n, c, h, w = self._shape(x.concrete)
-        b = self.blocksize
-        split = (n, b, b, c, h // b, w // b) if self.mode == "DCR" else (n, c, b, b, h // b, w // b)
-        order = (0, 3, 4, 1, 5, 2) if self.mode == "DCR" else (0, 1, 4, 2, 5, 3)
-        shape, strides = [split[i] for i in order], strides_of(split)
-        copy(ctx, ctx.plain(0), ctx.out_plain(), shape, [strides[i] for i in order], strides_of(shape))
-        return True
+        c //= b * b
+        split, order = (
+            ((n, b, b, c, h, w), (0, 3, 4, 1, 5, 2)) if self.mode == "DCR" else ((n, c, b, b, h, w), (0, 1, 4, 2, 5, 3))
+        )
+        return split, order, (n, c, h * b, w * b)
 
 
 @dataclass(frozen=True)
-class SpaceToDepth(Operator):
+class SpaceToDepth(_Blocks):
     """ONNX SpaceToDepth (1 to 28): blocks of pixels become channels, block index first (DCR) or channel first (CRD)."""
 
-    blocksize: int
-    mode: str = "DCR"
-
     op_type: ClassVar[str] = "SpaceToDepth"
-    tolerance: ClassVar[str] = EXACT
-    gives: ClassVar[Giving] = SAME
-    elements: ClassVar[Sequence[int]] = (0,)
-    moves: ClassVar[bool] = True
 
-    def _shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        n, c, h, w = _blocks(shape, self.op_type)
-        b = self.blocksize
+    def _parts(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        self._check(shape)
+        (n, c, h, w), b = shape, self.blocksize
         if b < 1 or h % b or w % b:
             raise ShapeError(
                 "the pixels do not divide", operator=self.op_type, expected=f"H and W multiples of {b}", received=shape
             )
-        if self.mode not in ("DCR", "CRD"):
-            raise ShapeError("unknown mode", operator=self.op_type, tensor="mode", expected=("DCR", "CRD"), received=self.mode)
-        return (n, c * b * b, h // b, w // b)
-
-    def infer(self, inputs: Specs) -> list[TensorSpec]:
-        x = required(inputs, 0, self.op_type)
-        return [TensorSpec(x.dtype, self._shape(x.concrete) if x.is_concrete else (None,) * 4)]
-
-    def reference(self, *inputs: Any) -> list[Any]:
-        x, b = inputs[0], self.blocksize
-        n, c, h, w = self._shape(x.shape)
         order = (0, 3, 5, 1, 2, 4) if self.mode == "DCR" else (0, 1, 3, 5, 2, 4)
-        return [x.reshape(n, c // (b * b), h, b, w, b).transpose(order).reshape(n, c, h, w)]
-
-    def lower(self, ctx: Lowering) -> bool:
-        x = ctx.inputs[0]
-        if x is None or not movable(x):
-            return False
-        n, c, h, w = self._shape(x.concrete)
-        b = self.blocksize
-        split = (n, c // (b * b), h, b, w, b)
-        order = (0, 3, 5, 1, 2, 4) if self.mode == "DCR" else (0, 1, 3, 5, 2, 4)
-        shape, strides = [split[i] for i in order], strides_of(split)
-        copy(ctx, ctx.plain(0), ctx.out_plain(), shape, [strides[i] for i in order], strides_of(shape))
-        return True
+        return (n, c, h // b, b, w // b, b), order, (n, c * b * b, h // b, w // b)
