@@ -14,7 +14,7 @@ import numpy as np
 
 from .._kernels.pack import pack_bias, pack_conv, pack_depthwise
 from ..layout import NO_HALO
-from ..operator import EVERY, EXACT, SAME, Activation, Extents, Gives, Giving, Lowering, Operator
+from ..operator import EVERY, EXACT, READ_PACKED, SAME, Activation, Extents, Gives, Giving, Lowering, Operator
 from ..packing import Panels
 from ..records import dataclass
 from ..spec import TensorSpec
@@ -51,6 +51,7 @@ class FusedConv(Operator):
     op_type: ClassVar[str] = "Conv"
     gives: ClassVar[Giving] = (Gives(0, (0, 1), alike=True),)
     elements: ClassVar[Sequence[int]] = EVERY
+    reads: ClassVar[str] = READ_PACKED
 
     @classmethod
     def of(cls, op: Conv | FusedConv) -> FusedConv:
