@@ -183,17 +183,29 @@ class Size(Operator):
 
 
 @dataclass(frozen=True)
-class Reshape(Operator):
+class _View(Operator):
+    """What gives the elements of its first input, in their order, under another shape."""
+
+    tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
+
+    def lower(self, ctx: Lowering) -> bool:
+        if not movable(ctx.inputs[0]) or not ctx.outputs[0].is_concrete:
+            return False
+        ctx.alias()
+        return True
+
+
+@dataclass(frozen=True)
+class Reshape(_View):
     """ONNX Reshape (1 to 25): 0 copies the input's extent (unless `allowzero`), one -1 takes what is left."""
 
     shape: tuple[int, ...] | None = None
     allowzero: int = 0
 
     op_type: ClassVar[str] = "Reshape"
-    tolerance: ClassVar[str] = EXACT
-    elements: ClassVar[Sequence[int]] = (0,)
-    moves: ClassVar[bool] = True
-    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Reshape:
@@ -256,25 +268,15 @@ class Reshape(Operator):
         wanted = self.shape if self.shape is not None else integers(inputs[1], self.op_type, "shape")
         return [x.reshape(self.resolve(x.shape, wanted))]
 
-    def lower(self, ctx: Lowering) -> bool:
-        if not movable(ctx.inputs[0]) or not ctx.outputs[0].is_concrete:
-            return False
-        ctx.alias()
-        return True
-
 
 @dataclass(frozen=True)
-class Flatten(Operator):
+class Flatten(_View):
     """ONNX Flatten (1 to 25): a matrix, the axes before `axis` times the axes from it on."""
 
     axis: int = 1
 
     op_type: ClassVar[str] = "Flatten"
-    tolerance: ClassVar[str] = EXACT
     gives: ClassVar[Giving] = (Gives(rank=2),)
-    elements: ClassVar[Sequence[int]] = (0,)
-    moves: ClassVar[bool] = True
-    light: ClassVar[int] = ANY_RANK
 
     def _shape(self, extents: Sequence[Dim]) -> tuple[Dim, ...]:
         rank = len(extents)
@@ -294,24 +296,14 @@ class Flatten(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         return [inputs[0].reshape(self._shape(inputs[0].shape))]
 
-    def lower(self, ctx: Lowering) -> bool:
-        if not movable(ctx.inputs[0]) or not ctx.outputs[0].is_concrete:
-            return False
-        ctx.alias()
-        return True
-
 
 @dataclass(frozen=True)
-class Squeeze(Operator):
+class Squeeze(_View):
     """ONNX Squeeze (1 to 25): drops axes of extent 1, all of them when no axes are given."""
 
     axes: tuple[int, ...] | None = None
 
     op_type: ClassVar[str] = "Squeeze"
-    tolerance: ClassVar[str] = EXACT
-    elements: ClassVar[Sequence[int]] = (0,)
-    moves: ClassVar[bool] = True
-    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Squeeze:
@@ -342,24 +334,14 @@ class Squeeze(Operator):
             axes = integers(inputs[1], self.op_type, "axes")
         return [inputs[0].reshape(self._shape(inputs[0].shape, axes))]
 
-    def lower(self, ctx: Lowering) -> bool:
-        if not movable(ctx.inputs[0]) or not ctx.outputs[0].is_concrete:
-            return False
-        ctx.alias()
-        return True
-
 
 @dataclass(frozen=True)
-class Unsqueeze(Operator):
+class Unsqueeze(_View):
     """ONNX Unsqueeze (1 to 25): puts axes of extent 1 where the output has them."""
 
     axes: tuple[int, ...] | None = None
 
     op_type: ClassVar[str] = "Unsqueeze"
-    tolerance: ClassVar[str] = EXACT
-    elements: ClassVar[Sequence[int]] = (0,)
-    moves: ClassVar[bool] = True
-    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Unsqueeze:
@@ -382,9 +364,3 @@ class Unsqueeze(Operator):
     def reference(self, *inputs: Any) -> list[Any]:
         axes = self.axes if self.axes is not None else integers(inputs[1], self.op_type, "axes")
         return [inputs[0].reshape(self._shape(inputs[0].shape, axes))]
-
-    def lower(self, ctx: Lowering) -> bool:
-        if not movable(ctx.inputs[0]) or not ctx.outputs[0].is_concrete:
-            return False
-        ctx.alias()
-        return True
