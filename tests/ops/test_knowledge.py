@@ -92,6 +92,10 @@ def _more() -> Iterator[tuple[Operator, list[Any]]]:
     w, b = x(4, 3, 3, 3), x(4)
     for op in (conv.Conv(pads=(1, 1, 1, 1)), conv.Conv(activation=activation.Relu().kernel_activation())):
         yield op, [x(1, 3, 6, 6), w, b]
+    yield fused.FusedConv(conv.Conv(pads=(1, 1, 1, 1)), residual=True), [x(1, 3, 6, 6), w, b, x(1, 4, 6, 6)]
+    yield fused.ChannelsLastConv(conv.Conv(pads=(1, 1, 1, 1))), [x(1, 6, 6, 3), w, b]
+    yield fused.Dense(), [x(2, 3, 4), x(4, 5), x(5)]
+    yield fused.ScaledMatMul(0.5, True), [x(2, 3, 4), x(5, 4)]
     yield dense.MatMul(), [x(3), x(3)]
     yield dense.MatMul(), [x(3), x(2, 3, 4)]
     yield dense.MatMul(), [x(2, 4, 3), x(3)]
