@@ -195,6 +195,7 @@ def broadcast_shape(a: Sequence[int], b: Sequence[int], operator: str) -> tuple[
 
 
 def as_ints(value: Any) -> tuple[int, ...] | None:
+    """An attribute that is a list of integers, None where it is absent."""
     return None if value is None else tuple(int(v) for v in value)
 
 
