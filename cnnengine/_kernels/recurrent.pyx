@@ -488,7 +488,7 @@ def build_recurrent(inputs, outputs, *, cell, hidden, functions, reverse=False, 
         ),
         2.0 * g.steps * g.batch * directions * g.gates * g.hidden * g.hidden,
         sums.nbytes + y.nbytes + 4.0 * directions * g.weights,
-    )
+    ).typed(inputs, outputs)
 
 
 def chunks_of(batch):

@@ -16,7 +16,6 @@ from ..graph import Graph, Node, output_specs
 from ..layout import NO_HALO, KernelCall, kept
 from ..ops.conv import NotTransformable
 from ..ops.copies import movable
-from ..rewrites import specialize
 from ..spec import TensorSpec
 from .budget import allowed, choose_transforms
 from .emit import BufferRef, Emitter
@@ -132,6 +131,8 @@ class Planner:
             names = (*tail_node.inputs, *tail_node.op.captures())
             wanted.update(n for n in names if n in made)
             tail = Tail(tail_node, tail_node.inputs)
+        from ..rewrites import specialize  # where the first plan is made: the package's import needs none of them
+
         nodes = specialize(nodes, specs, graph.constants, wanted)
         try:
             draft = self._lower(nodes, specs, live)

@@ -8,8 +8,8 @@ from ..graph import Node
 from ..ops.dense import MatMul
 from ..ops.fused import ScaledMatMul
 from ..ops.transpose import Transpose
+from .common import field_of
 from .nodes import Nodes, rewrite
-from .rewrite import field_of
 
 
 @rewrite(("MatMul",), ("Mul", "Div", "Transpose"))
