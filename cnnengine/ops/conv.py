@@ -128,6 +128,12 @@ class _Convolution(Operator):
             )
 
 
+def _multiply_adds(of: Extents, inputs: Extents) -> int | None:
+    """Of a convolution each of whose `of` elements meets all weights of its channel; None where shapes are not known."""
+    whole, weights = (of[0], inputs[1]) if inputs else (None, None)
+    return None if whole is None or weights is None else math.prod(whole) * math.prod(weights[1:])
+
+
 @dataclass(frozen=True)
 class Conv(_Convolution):
     """ONNX Conv (versions 1, 11, 22)."""
@@ -146,9 +152,7 @@ class Conv(_Convolution):
         return [TensorSpec(x.dtype, (x.concrete[0], ws[0], *out))]
 
     def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
-        if not inputs or None in (inputs[0], inputs[1], outputs[0]):
-            return None
-        return math.prod(outputs[0]) * math.prod(inputs[1][1:])  # type: ignore[arg-type,index]
+        return _multiply_adds(outputs, inputs)
 
     def reference(self, *inputs: Any) -> list[Any]:
         y = self.sums(*inputs)
@@ -437,9 +441,7 @@ class ConvTranspose(_Convolution):
             raise error.locate(operator=self.op_type, tensor="x") from None
 
     def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
-        if not inputs or None in (inputs[0], inputs[1], outputs[0]):
-            return None
-        return math.prod(inputs[0]) * math.prod(inputs[1][1:])  # type: ignore[arg-type,index]
+        return _multiply_adds(inputs, inputs)
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, w = inputs[0], inputs[1]

@@ -14,9 +14,7 @@ from ..operator import EVERY, ROUNDING, SAME, Giving, Lowering, NodeRecord, Oper
 from ..packing import Empty
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import FLOAT32, required
-
-Specs = Sequence[TensorSpec | None]
+from .common import FLOAT32, Specs, required
 
 
 @dataclass(frozen=True)

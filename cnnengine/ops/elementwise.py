@@ -510,39 +510,39 @@ class _Logic(_Binary):
 
 
 @dataclass(frozen=True)
-class And(_Logic):
+class _Bools(_Logic):
+    """Logic of bools."""
+
+    gives: ClassVar[Giving] = OF_BOOLS
+    element_outputs: ClassVar[Sequence[int]] = ()
+    light: ClassVar[int] = ANY_RANK
+
+
+@dataclass(frozen=True)
+class And(_Bools):
     """Both (ONNX And 1, 7)."""
 
     op_type: ClassVar[str] = "And"
     kernel_op: ClassVar[str] = "and"
     function: ClassVar[Callable[..., Any]] = np.logical_and
-    gives: ClassVar[Giving] = OF_BOOLS
-    element_outputs: ClassVar[Sequence[int]] = ()
-    light: ClassVar[int] = ANY_RANK
 
 
 @dataclass(frozen=True)
-class Or(_Logic):
+class Or(_Bools):
     """Either (ONNX Or 1, 7)."""
 
     op_type: ClassVar[str] = "Or"
     kernel_op: ClassVar[str] = "or"
     function: ClassVar[Callable[..., Any]] = np.logical_or
-    gives: ClassVar[Giving] = OF_BOOLS
-    element_outputs: ClassVar[Sequence[int]] = ()
-    light: ClassVar[int] = ANY_RANK
 
 
 @dataclass(frozen=True)
-class Xor(_Logic):
+class Xor(_Bools):
     """One of the two (ONNX Xor 1, 7)."""
 
     op_type: ClassVar[str] = "Xor"
     kernel_op: ClassVar[str] = "xor"
     function: ClassVar[Callable[..., Any]] = np.logical_xor
-    gives: ClassVar[Giving] = OF_BOOLS
-    element_outputs: ClassVar[Sequence[int]] = ()
-    light: ClassVar[int] = ANY_RANK
 
 
 @dataclass(frozen=True)

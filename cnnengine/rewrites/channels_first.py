@@ -18,7 +18,7 @@ from ..ops.dense import MatMul
 from ..ops.elementwise import Add, Div, Mul, Sub
 from ..ops.fused import ChannelLayerNorm, Dense
 from ..ops.norm import LayerNormalization
-from ..ops.shape import Transpose
+from ..ops.transpose import Transpose
 from .common import only_output
 from .nodes import FLOAT32, Nodes, rewrite
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Node
+from ..ops.cast import Cast, CastLike
 from ..ops.common import kind_of
-from ..ops.shape import Cast, CastLike, Identity
+from ..ops.shape import Identity
 from .nodes import FLOAT32, Nodes, rewrite
 
 
