@@ -7,7 +7,8 @@ are reached where they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,9 @@ from ..runtime.runner import NativePlan, Workspace
 from ..spec import MAX_BYTES
 from .emit import Buffer, BufferRef
 from .place import place
+
+Around = Callable[[str], AbstractContextManager[None]]
+"""Gives the context that a node of this name runs in."""
 
 
 @dataclass(eq=False)
@@ -79,21 +83,26 @@ class Plan:
     def arena_bytes(self) -> int:
         return int(self.native.arena_bytes)
 
-    def execute(self, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray], threads: int) -> None:
-        """Run all pieces; inputs and outputs are C-contiguous arrays of the planned shapes and dtypes."""
-        workspace.begin(self.native, inputs, outputs, threads)
-        if self._hosted:
-            with limited(threads):
-                self._run(workspace, inputs, outputs, threads)
-        else:
-            self._run(workspace, inputs, outputs, threads)
+    def execute(
+        self,
+        workspace: Workspace,
+        inputs: list[np.ndarray],
+        outputs: list[np.ndarray],
+        threads: int,
+        around: Around | None = None,
+    ) -> None:
+        """Run all pieces; inputs and outputs are C-contiguous arrays of the planned shapes and dtypes.
 
-    def _run(self, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray], threads: int) -> None:
-        for piece in self.pieces:
-            if isinstance(piece, HostStep):
-                self._host(piece, workspace, inputs, outputs)
-            else:
-                workspace.run(piece[0], piece[1], threads)
+        Steps on the host run inside of `around`.
+        """
+        workspace.begin(self.native, inputs, outputs, threads)
+        with limited(threads) if self._hosted else nullcontext():
+            for piece in self.pieces:
+                if not isinstance(piece, HostStep):
+                    workspace.run(piece[0], piece[1], threads)
+                    continue
+                with nullcontext() if around is None else around(piece.node):
+                    self.run_host_step(piece, workspace, inputs, outputs)
 
     def _array(self, ref: BufferRef, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> np.ndarray:
         buffer = ref.buffer
@@ -107,7 +116,8 @@ class Plan:
         array: np.ndarray = workspace.array(self.offsets[buffer], ref.shape, buffer.dtype)
         return array
 
-    def _host(self, step: HostStep, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+    def run_host_step(self, step: HostStep, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+        """Run one of the pieces, in a workspace that was begun for the plan with these arrays."""
         arrays = [self._array(r, workspace, inputs, outputs) if isinstance(r, BufferRef) else r for r in step.inputs]
         results = step.run(*arrays)
         for ref, result in zip(step.outputs, results, strict=False):
