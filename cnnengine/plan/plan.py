@@ -1,8 +1,7 @@
 """Plan: kernel calls with memory assigned, compiled to an array of native steps.
 
-Buffers of the arena share memory when their lives do not meet: sorted by size, each takes the lowest gap that is free while
-it lives (greedy by size). Those that are parts of another one lie inside of it (runtime.place). Constants, inputs and outputs
-are reached where they are.
+Buffers of the arena share memory when their lives do not meet (plan.arena). Those that are parts of another one lie inside of it
+(plan.place). Constants, inputs and outputs are reached where they are.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ import numpy as np
 
 from .._kernels import kernel
 from ..errors import ShapeError
-from ..layout import ALIGNMENT, KernelCall, View
+from ..layout import KernelCall, View
 from ..runtime.blas import limited
 from ..runtime.runner import NativePlan, Workspace
 from ..spec import MAX_BYTES
-from .emit import Buffer, BufferRef
+from .arena import Life, assign
+from .buffers import Buffer, BufferRef
 from .place import place
 
 Around = Callable[[str], AbstractContextManager[None]]
@@ -50,14 +50,6 @@ class StepReport:
     flops: float
     nbytes: float
     n_chunks: int
-
-
-@dataclass(eq=False)
-class _Life:
-    first: int
-    last: int
-    nbytes: int
-    offset: int = -1
 
 
 @dataclass(eq=False)
@@ -134,7 +126,7 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
         From a kernel's builder, when operands do not fit (a fault of the lowering, not of the user).
     """
     items = place(items)
-    lives: dict[Buffer, _Life] = {}
+    lives: dict[Buffer, Life] = {}
     views: dict[BufferRef, View] = {}
     starts: dict[Buffer, int] = {}
     for time, item in enumerate(items):
@@ -145,14 +137,14 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
             if ref.buffer.kind != "arena":
                 continue
             root, _ = ref.buffer.place()
-            life = lives.setdefault(root, _Life(time, time, 0))
+            life = lives.setdefault(root, Life(time, time, 0))
             life.last = time
             if ref.buffer not in starts:
                 starts[ref.buffer] = ref.start()
             life.nbytes = max(life.nbytes, starts[ref.buffer] + view.nbytes)
             if ref.buffer.fault is not None:
                 life.last = len(items)  # read when the steps have run
-    arena = _assign(list(lives.values()))
+    arena = assign(list(lives.values()))
     if arena > MAX_BYTES:
         time = max(lives.values(), key=lambda life: life.nbytes).first
         raise ShapeError(
@@ -204,44 +196,3 @@ def _slot(ref: BufferRef | None, offsets: dict[Buffer, int]) -> tuple[str, Any]:
     if buffer.kind == "constant":
         return ("constant", buffer.array)
     return (buffer.kind, buffer.slot)
-
-
-FEW = 192
-"""Buffers up to which Python places them as quickly as NumPy does."""
-
-
-def _assign_many(lives: list[_Life]) -> int:
-    """As `_assign`, to the same offsets: one step over arrays for each buffer in place of one over all buffers."""
-    table = np.empty((4, len(lives)), np.int64)  # of the placed ones, by offset: first and last item, offset, end
-    total = 0
-    for count, life in enumerate(sorted(lives, key=lambda v: -v.nbytes)):
-        first, last, offset, end = table[:, :count]
-        beside = np.flatnonzero((first <= life.last) & (life.first <= last))
-        reached = np.zeros(len(beside) + 1, np.int64)
-        np.maximum.accumulate(end[beside], out=reached[1:])
-        gaps = np.flatnonzero(reached[:-1] + life.nbytes <= offset[beside])
-        life.offset = int(reached[gaps[0] if len(gaps) else -1])
-        after = life.offset + -(-life.nbytes // ALIGNMENT) * ALIGNMENT
-        at = int(np.searchsorted(offset, life.offset, side="right"))
-        table[:, at + 1 : count + 1] = table[:, at:count].copy()
-        table[:, at] = life.first, life.last, life.offset, after
-        total = max(total, after)
-    return total
-
-
-def _assign(lives: list[_Life]) -> int:
-    """Offsets for buffers by their lives; returns the bytes of the arena."""
-    if len(lives) > FEW:
-        return _assign_many(lives)
-    placed: list[_Life] = []
-    total = 0
-    for life in sorted(lives, key=lambda v: -v.nbytes):
-        at = 0
-        for other in sorted((p for p in placed if p.first <= life.last and life.first <= p.last), key=lambda p: p.offset):
-            if at + life.nbytes <= other.offset:
-                break
-            at = max(at, other.offset + -(-other.nbytes // ALIGNMENT) * ALIGNMENT)
-        life.offset = at
-        placed.append(life)
-        total = max(total, at + -(-life.nbytes // ALIGNMENT) * ALIGNMENT)
-    return total

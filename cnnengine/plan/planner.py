@@ -30,7 +30,8 @@ from ..rewrites.fusion import (
 )
 from ..spec import TensorSpec
 from .budget import allowed, choose_transforms
-from .emit import BufferRef, Emitter
+from .buffers import BufferRef
+from .emit import Emitter
 from .host import RunNode
 from .inference import infer_nodes, located
 from .plan import HostStep, build_plan
