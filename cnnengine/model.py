@@ -21,7 +21,6 @@ from .layout import kept
 from .loaded import Loaded
 from .plan import Binding, Program, Segment
 from .plan.budget import winograd_option
-from .plan.plan import HostStep
 from .preprocess import Preprocess, as_image, labels_of_model
 from .runtime.blas import limited
 from .runtime.quiet import collector_paused
@@ -316,9 +315,7 @@ class Model:
     def _call_of(self, segment: Segment, values: Mapping[str, Any], program: Program) -> Call | None:
         """The short way for inputs of these shapes; None where the segment is not all of the model, or some of it is Python."""
         slots = {name: slot for slot, (name, _, _) in enumerate(segment.outputs)}
-        if segment.end < len(program.graph.nodes) or segment.tail is not None or segment.host_nodes:
-            return None
-        if any(not isinstance(piece, tuple) for piece in segment.plan.pieces):
+        if segment.end < len(program.graph.nodes) or not segment.is_compiled:
             return None
         if any(i.kind != "tensor" for i in self.inputs) or any(o.name not in slots for o in self.outputs):
             return None
@@ -437,8 +434,7 @@ class Model:
             return None
         values = {i.name: np.broadcast_to(np.zeros((), i.dtype), tuple(shapes[i.name])) for i in self.inputs}
         segment = program.segment(0, values)
-        whole = segment.end == len(program.graph.nodes) and segment.tail is None and not segment.host_nodes
-        return segment if whole and not any(isinstance(p, HostStep) for p in segment.plan.pieces) else None
+        return segment if segment.end == len(program.graph.nodes) and segment.is_compiled else None
 
     def known_value(self, segment: Segment, name: str) -> np.ndarray:
         """An output that does not depend on the inputs' values."""

@@ -60,7 +60,9 @@ class Plan:
     ----------
     native : NativePlan
     pieces : list of (first, count) of native steps, or HostStep
-    output_specs : shapes and dtypes of the outputs, in order
+    offsets : bytes from the start of the arena to each buffer that lies in it
+    reports : of the native steps, in order
+    hosted : whether any piece runs on the host
     """
 
     native: NativePlan
@@ -69,7 +71,7 @@ class Plan:
     reports: list[StepReport] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._hosted = any(isinstance(piece, HostStep) for piece in self.pieces)
+        self.hosted = any(isinstance(piece, HostStep) for piece in self.pieces)
 
     @property
     def arena_bytes(self) -> int:
@@ -88,7 +90,7 @@ class Plan:
         Steps on the host run inside of `around`.
         """
         workspace.begin(self.native, inputs, outputs, threads)
-        with limited(threads) if self._hosted else nullcontext():
+        with limited(threads) if self.hosted else nullcontext():
             for piece in self.pieces:
                 if not isinstance(piece, HostStep):
                     workspace.run(piece[0], piece[1], threads)

@@ -84,6 +84,11 @@ class Segment:
     by_numpy: set[str] = field(default_factory=set)
     following: WeakValueDictionary[Hashable, Segment] = field(default_factory=WeakValueDictionary)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether nothing of it runs on the host."""
+        return self.tail is None and not self.plan.hosted
+
     def execute(
         self,
         values: dict[str, Any],
