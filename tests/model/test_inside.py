@@ -96,7 +96,7 @@ def test_what_runs_on_the_host_runs_inside_of_the_given_context(model: cnnengine
 def test_it_tells_of_the_file_and_of_what_was_packed(model: cnnengine.Model) -> None:
     view = inside(model)
     assert view.weight_bytes == sum(a.nbytes for a in view.program.packed.values()) > 2 * 2 * 9 * 4
-    assert [n.op_type for n in view.source.message.graph.node][0] == "Conv"
+    assert view.source.message.graph.node[0].op_type == "Conv"
     assert (view.name, list(view.inputs)) == (model.name, ["x"])
     with pytest.raises(InputError, match="missing"):
         view.check_feeds({})
