@@ -1,3 +1,4 @@
+# ruff: noqa: F403, F405
 """A CNN inference engine for CPUs: ONNX in, compiled Cython kernels underneath.
 
 >>> import cnnengine
@@ -20,70 +21,24 @@ from .model import Model, TensorInfo, load
 
 if TYPE_CHECKING:
     from . import functional
-    from .session import (
-        ExecutionMode,
-        ExecutionOrder,
-        GraphOptimizationLevel,
-        InferenceSession,
-        IOBinding,
-        ModelMetadata,
-        NodeArg,
-        OrtValue,
-        RunOptions,
-        SessionOptions,
-        disable_telemetry_events,
-        enable_telemetry_events,
-        get_all_providers,
-        get_available_providers,
-        get_build_info,
-        get_device,
-        get_version_string,
-        set_default_logger_severity,
-        set_default_logger_verbosity,
-        set_seed,
-    )
+    from .session import *
 
     __version__: str
-
-_SESSION = frozenset(
-    {
-        "ExecutionMode",
-        "ExecutionOrder",
-        "GraphOptimizationLevel",
-        "InferenceSession",
-        "IOBinding",
-        "ModelMetadata",
-        "NodeArg",
-        "OrtValue",
-        "RunOptions",
-        "SessionOptions",
-        "disable_telemetry_events",
-        "enable_telemetry_events",
-        "get_all_providers",
-        "get_available_providers",
-        "get_build_info",
-        "get_device",
-        "get_version_string",
-        "set_default_logger_severity",
-        "set_default_logger_verbosity",
-        "set_seed",
-    }
-)
 
 
 def __getattr__(name: str) -> Any:
     """`functional`, the names of `session` and the version are found when they are first asked for: importing stays cheap."""
     if name == "functional":
         return importlib.import_module(".functional", __name__)
-    if name in _SESSION:
-        value = getattr(importlib.import_module(".session", __name__), name)
-    elif name == "__version__":
+    if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 
         try:
             value = version("cnnengine")
         except PackageNotFoundError:  # used from a source tree
             value = "0+unknown"
+    elif name in __all__:
+        value = getattr(importlib.import_module(".session", __name__), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

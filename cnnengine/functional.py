@@ -196,8 +196,6 @@ def _run(op: Operator, inputs: Sequence[np.ndarray | None], threads: int | None,
 
 
 def _result_shape(op: Operator, inputs: Sequence[np.ndarray | None]) -> tuple[int, ...]:
-    from .spec import TensorSpec
-
     specs = [None if a is None else TensorSpec.of(a) for a in inputs]
     return op.infer(specs)[0].concrete
 
@@ -1279,24 +1277,29 @@ def log_softmax(x: npt.ArrayLike, *, axis: int = -1, threads: int | None = None,
 
 
 # ---------------------------------------------------------------- recurrent layers
+_RECURRENT_INPUTS = ("x", "w", "r", "bias", "sequence_lens", "initial_h", "initial_c", "peepholes")
+
+
 def _recurrent(
-    operator_name: str,
-    arrays: Sequence[tuple[str, Any]],
-    attributes: dict[str, Any],
+    operator: type[_rec.RNN | _rec.GRU | _rec.LSTM],
+    arrays: Sequence[Any],
     hidden_size: int | None,
     threads: int | None,
     out: Any,
+    **attributes: Any,
 ) -> list[Any]:
-    """Run LSTM, GRU or RNN; `arrays` are its inputs in ONNX's order, None where absent."""
-    own: Any = getattr(_rec, operator_name)
+    """Run a recurrent layer; `arrays` are its inputs in ONNX's order, None where absent."""
+    kind = operator.op_type
     given: list[np.ndarray | None] = []
-    for name, value in arrays:
+    names = []
+    for name, value in zip(_RECURRENT_INPUTS, arrays, strict=False):
         if name in ("x", "w", "r"):
             given.append(_array(value, name, 3))
         elif value is None:
             given.append(None)
         else:
             given.append(_lengths(value) if name == "sequence_lens" else _array(value, name))
+        names.append("" if given[-1] is None else name)
     x, r = given[0], given[2]
     assert x is not None and r is not None
     kept = {key: value for key, value in attributes.items() if value is not None}
@@ -1304,15 +1307,14 @@ def _recurrent(
         if key in kept:
             kept[key] = list(kept[key])
     kept["hidden_size"] = _int(r.shape[2] if hidden_size is None else hidden_size, "hidden_size")
-    names = tuple(name if array is not None else "" for (name, _), array in zip(arrays, given, strict=True))
     try:
-        op = own.from_onnx(NodeRecord(operator_name, "", 22, kept, names, ()))
+        op = operator.from_onnx(NodeRecord(kind, "", 22, kept, tuple(names), ()))
     except ModelError as error:
-        raise InputError(error.message, operator=operator_name, expected=error.expected, received=error.received) from None
+        raise InputError(error.message, operator=kind, expected=error.expected, received=error.received) from None
     except (TypeError, ValueError) as error:
-        raise InputError(f"has an argument of the wrong kind ({error})", operator=operator_name) from None
+        raise InputError(f"has an argument of the wrong kind ({error})", operator=kind) from None
     op.infer([None if a is None else TensorSpec.of(a) for a in given])
-    return _run(op, given, threads, out, 1 + op.states)
+    return _run(op, given, threads, out, 1 + operator.states)
 
 
 def _lengths(value: Any) -> np.ndarray:
@@ -1361,16 +1363,19 @@ def rnn(
     ------
     InputError, ShapeError
     """
-    arrays = [("x", x), ("w", w), ("r", r), ("bias", bias), ("sequence_lens", sequence_lens), ("initial_h", initial_h)]
-    attributes = {
-        "direction": direction,
-        "activations": activations,
-        "activation_alpha": activation_alpha,
-        "activation_beta": activation_beta,
-        "clip": clip,
-        "layout": layout,
-    }
-    y, h = _recurrent("RNN", arrays, attributes, hidden_size, threads, out)
+    y, h = _recurrent(
+        _rec.RNN,
+        (x, w, r, bias, sequence_lens, initial_h),
+        hidden_size,
+        threads,
+        out,
+        direction=direction,
+        activations=activations,
+        activation_alpha=activation_alpha,
+        activation_beta=activation_beta,
+        clip=clip,
+        layout=layout,
+    )
     return y, h
 
 
@@ -1416,17 +1421,20 @@ def gru(
     ------
     InputError, ShapeError
     """
-    arrays = [("x", x), ("w", w), ("r", r), ("bias", bias), ("sequence_lens", sequence_lens), ("initial_h", initial_h)]
-    attributes = {
-        "direction": direction,
-        "activations": activations,
-        "activation_alpha": activation_alpha,
-        "activation_beta": activation_beta,
-        "clip": clip,
-        "linear_before_reset": int(bool(linear_before_reset)),
-        "layout": layout,
-    }
-    y, h = _recurrent("GRU", arrays, attributes, hidden_size, threads, out)
+    y, h = _recurrent(
+        _rec.GRU,
+        (x, w, r, bias, sequence_lens, initial_h),
+        hidden_size,
+        threads,
+        out,
+        direction=direction,
+        activations=activations,
+        activation_alpha=activation_alpha,
+        activation_beta=activation_beta,
+        clip=clip,
+        layout=layout,
+        linear_before_reset=int(bool(linear_before_reset)),
+    )
     return y, h
 
 
@@ -1493,24 +1501,18 @@ def lstm(
     ------
     InputError, ShapeError
     """
-    arrays = [
-        ("x", x),
-        ("w", w),
-        ("r", r),
-        ("bias", bias),
-        ("sequence_lens", sequence_lens),
-        ("initial_h", initial_h),
-        ("initial_c", initial_c),
-        ("peepholes", peepholes),
-    ]
-    attributes = {
-        "direction": direction,
-        "activations": activations,
-        "activation_alpha": activation_alpha,
-        "activation_beta": activation_beta,
-        "clip": clip,
-        "input_forget": int(bool(input_forget)),
-        "layout": layout,
-    }
-    y, h, c = _recurrent("LSTM", arrays, attributes, hidden_size, threads, out)
+    y, h, c = _recurrent(
+        _rec.LSTM,
+        (x, w, r, bias, sequence_lens, initial_h, initial_c, peepholes),
+        hidden_size,
+        threads,
+        out,
+        direction=direction,
+        activations=activations,
+        activation_alpha=activation_alpha,
+        activation_beta=activation_beta,
+        clip=clip,
+        layout=layout,
+        input_forget=int(bool(input_forget)),
+    )
     return y, h, c

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from ._common import (
 )
 
 if TYPE_CHECKING:
-    from ..report import Check, Comparison, Difference, HostNode
+    from ..report import Check, Comparison, Declined, Difference, HostNode
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -96,6 +97,11 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--threads", metavar="N", type=positive, help="threads to use (default: as predict; example: --threads 1)"
     )
+    parser.add_argument(
+        "--why",
+        action="store_true",
+        help="tell which nodes could nearly be fused with others, and why not (example: cnnengine check model.onnx --why)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object (example: cnnengine check model.onnx --json)")
     parser.set_defaults(run=run)
 
@@ -114,11 +120,14 @@ def run(args: argparse.Namespace) -> int:
         against=args.against,
         tolerance=args.tolerance,
         threads=args.threads,
+        why=args.why,
     )
     if args.json:
         print(json.dumps(found.as_dict(), ensure_ascii=False, allow_nan=False))
     else:
         _print(found)
+        if args.why:
+            _print_declined(found.declined)
     if found.runs is None:
         complain(f"{found.error}; {found.hint}" if found.hint else found.error)
         return EXIT_UNUSABLE
@@ -210,6 +219,21 @@ def _cost(nodes: Sequence[HostNode]) -> list[str]:
     if None in times or None in shares:
         return ["?", "?"]
     return [f"{sum(t or 0.0 for t in times):.3f}", f"{sum(s or 0.0 for s in shares):.1%}"]
+
+
+def _print_declined(found: Sequence[Declined]) -> None:
+    print(f"rewrites that nearly fit: {len(found)}" if found else "no rewrite nearly fits")
+    if len(found) > LINES:
+        groups = Counter((d.rewrite, d.operator, d.reason) for d in found)
+        rows = [["rewrite", "operator", "nodes", "left because"]]
+        rows += [[rewrite, operator, str(count), reason] for (rewrite, operator, reason), count in groups.most_common()]
+    else:
+        rows = [["node", "operator", "rewrite", "left because"]] if found else []
+        rows += [[shortened(d.node), d.operator, d.rewrite, d.reason] for d in found]
+    for line in table(rows, right=(2,) if len(found) > LINES else ()):
+        print(f"  {line}")
+    if len(found) > LINES:
+        print(f"  ({len(found)} nodes; --json has each)")
 
 
 def _print_hints(hints: list[tuple[str, str]]) -> None:

@@ -1,6 +1,6 @@
 """What ONNX says of the operators of `cnnengine.ops.INDEX` at their versions: reading a model need not import onnx.
 
-Made by tests/make_schemas.py; the tests compare it with the onnx package. A line is: version, fewest and most inputs,
+Made by tools/make_schemas.py; the tests compare it with the onnx package. A line is: version, fewest and most inputs,
 fewest and most outputs (* for any number), "deprecated" where it is, then the attributes as name:type (AttributeProto's numbers),
 required ones with a !.
 """
@@ -32,6 +32,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "13 2 2 1 1",
         "14 2 2 1 1",
     ),
+    "AffineGrid": ("20 2 2 1 1 align_corners:2",),
     "And": (
         "1 2 2 1 1 axis:2 broadcast:2",
         "7 2 2 1 1",
@@ -125,6 +126,12 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "12 1 3 1 1",
         "13 1 3 1 1",
     ),
+    "Col2Im": ("18 3 3 1 1 dilations:7 pads:7 strides:7",),
+    "Compress": (
+        "9 2 2 1 1 axis:2",
+        "11 2 2 1 1 axis:2",
+        "28 2 2 1 1 axis:2",
+    ),
     "Concat": (
         "1 1 * 1 1 axis:2",
         "4 1 * 1 1 axis!:2",
@@ -171,15 +178,38 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "9 1 1 1 1",
         "22 1 1 1 1",
     ),
+    "CumProd": ("26 2 2 1 1 exclusive:2 reverse:2",),
     "CumSum": (
         "11 2 2 1 1 exclusive:2 reverse:2",
         "14 2 2 1 1 exclusive:2 reverse:2",
+    ),
+    "DFT": (
+        "17 1 2 1 1 axis:2 inverse:2 onesided:2",
+        "20 1 3 1 1 inverse:2 onesided:2",
+    ),
+    "DeformConv": (
+        "19 3 5 1 1 dilations:7 group:2 kernel_shape:7 offset_group:2 pads:7 strides:7",
+        "22 3 5 1 1 dilations:7 group:2 kernel_shape:7 offset_group:2 pads:7 strides:7",
     ),
     "DepthToSpace": (
         "1 1 1 1 1 blocksize!:2",
         "11 1 1 1 1 blocksize!:2 mode:3",
         "13 1 1 1 1 blocksize!:2 mode:3",
         "28 1 1 1 1 blocksize!:2 mode:3",
+    ),
+    "DequantizeLinear": (
+        "10 2 3 1 1",
+        "13 2 3 1 1 axis:2",
+        "19 2 3 1 1 axis:2",
+        "21 2 3 1 1 axis:2 block_size:2",
+        "23 2 3 1 1 axis:2 block_size:2 output_dtype:2",
+        "24 2 3 1 1 axis:2 block_size:2 output_dtype:2",
+        "25 2 3 1 1 axis:2 block_size:2 output_dtype:2",
+        "28 2 3 1 1 axis:2 block_size:2 output_dtype:2",
+    ),
+    "Det": (
+        "11 1 1 1 1",
+        "22 1 1 1 1",
     ),
     "Div": (
         "1 2 2 1 1 axis:2 broadcast:2 consumed_inputs:7",
@@ -196,6 +226,10 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "12 1 3 1 2 seed:2",
         "13 1 3 1 2 seed:2",
         "22 1 3 1 2 seed:2",
+    ),
+    "Einsum": (
+        "12 1 * 1 1 equation!:3",
+        "28 1 * 1 1 equation!:3",
     ),
     "Elu": (
         "1 1 1 1 1 alpha:1 consumed_inputs:7",
@@ -222,6 +256,10 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "8 2 2 1 1",
         "13 2 2 1 1",
     ),
+    "EyeLike": (
+        "9 1 1 1 1 dtype:2 k:2",
+        "22 1 1 1 1 dtype:2 k:2",
+    ),
     "Flatten": (
         "1 1 1 1 1 axis:2",
         "9 1 1 1 1 axis:2",
@@ -236,6 +274,16 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "1 1 1 1 1 consumed_inputs:7",
         "6 1 1 1 1",
         "13 1 1 1 1",
+    ),
+    "GRU": (
+        "1 3 6 2 2 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 output_sequence:2",
+        "3 3 6 0 2 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 "
+        "linear_before_reset:2 output_sequence:2",
+        "7 3 6 0 2 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 linear_before_reset:2",
+        "14 3 6 0 2 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 layout:2 "
+        "linear_before_reset:2",
+        "22 3 6 0 2 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 layout:2 "
+        "linear_before_reset:2",
     ),
     "Gather": (
         "1 2 2 1 1 axis:2",
@@ -283,6 +331,11 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "12 2 2 1 1",
         "16 2 2 1 1",
     ),
+    "GridSample": (
+        "16 2 2 1 1 align_corners:2 mode:3 padding_mode:3",
+        "20 2 2 1 1 align_corners:2 mode:3 padding_mode:3",
+        "22 2 2 1 1 align_corners:2 mode:3 padding_mode:3",
+    ),
     "GroupNormalization": (
         "18 3 3 1 1 deprecated epsilon:1 num_groups!:2",
         "21 3 3 1 1 epsilon:1 num_groups!:2 stash_type:2",
@@ -323,6 +376,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "24 1 1 1 * else_branch!:5 then_branch!:5",
         "25 1 1 1 * else_branch!:5 then_branch!:5",
     ),
+    "ImageDecoder": ("20 1 1 1 1 pixel_format:3",),
     "InstanceNormalization": (
         "1 3 3 1 1 consumed_inputs:7 epsilon:1",
         "6 3 3 1 1 epsilon:1",
@@ -340,6 +394,13 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
     "LRN": (
         "1 1 1 1 1 alpha:1 beta:1 bias:1 size!:2",
         "13 1 1 1 1 alpha:1 beta:1 bias:1 size!:2",
+    ),
+    "LSTM": (
+        "1 3 8 0 3 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 input_forget:2 "
+        "output_sequence:2",
+        "7 3 8 0 3 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 input_forget:2",
+        "14 3 8 0 3 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 input_forget:2 layout:2",
+        "22 3 8 0 3 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 input_forget:2 layout:2",
     ),
     "LayerNormalization": ("17 2 3 1 3 axis:2 epsilon:1 stash_type:2",),
     "LeakyRelu": (
@@ -394,6 +455,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "9 2 2 1 1",
         "13 2 2 1 1",
     ),
+    "MatMulInteger": ("10 2 4 1 1",),
     "Max": (
         "1 1 * 1 1 consumed_inputs:7",
         "6 1 * 1 1",
@@ -516,7 +578,27 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "15 2 2 1 1",
     ),
     "QLinearConv": ("10 8 9 1 1 auto_pad:3 dilations:7 group:2 kernel_shape:7 pads:7 strides:7",),
+    "QLinearMatMul": (
+        "10 8 8 1 1",
+        "21 8 8 1 1",
+    ),
+    "QuantizeLinear": (
+        "10 2 3 1 1",
+        "13 2 3 1 1 axis:2",
+        "19 2 3 1 1 axis:2 saturate:2",
+        "21 2 3 1 1 axis:2 block_size:2 output_dtype:2 saturate:2",
+        "23 2 3 1 1 axis:2 block_size:2 output_dtype:2 precision:2 saturate:2",
+        "24 2 3 1 1 axis:2 block_size:2 output_dtype:2 precision:2 saturate:2",
+        "25 2 3 1 1 axis:2 block_size:2 output_dtype:2 precision:2 saturate:2",
+        "28 2 3 1 1 axis:2 block_size:2 output_dtype:2 precision:2 saturate:2",
+    ),
     "RMSNormalization": ("23 2 2 1 1 axis:2 epsilon:1 stash_type:2",),
+    "RNN": (
+        "1 3 6 0 2 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 output_sequence:2",
+        "7 3 6 0 2 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2",
+        "14 3 6 0 2 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 layout:2",
+        "22 3 6 0 2 activation_alpha:6 activation_beta:6 activations:8 clip:1 direction:3 hidden_size:2 layout:2",
+    ),
     "Range": (
         "11 3 3 1 1",
         "27 3 3 1 1 stash_type:2",
@@ -591,6 +673,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "13 1 1 1 1 axes:7 keepdims:2",
         "18 1 2 1 1 keepdims:2 noop_with_empty_axes:2",
     ),
+    "RegexFullMatch": ("20 1 1 1 1 pattern:3",),
     "Relu": (
         "1 1 1 1 1 consumed_inputs:7",
         "6 1 1 1 1",
@@ -619,10 +702,20 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "19 1 4 1 1 antialias:2 axes:7 coordinate_transformation_mode:3 cubic_coeff_a:1 exclude_outside:2 "
         "extrapolation_value:1 keep_aspect_ratio_policy:3 mode:3 nearest_mode:3",
     ),
+    "ReverseSequence": (
+        "10 2 2 1 1 batch_axis:2 time_axis:2",
+        "28 2 2 1 1 batch_axis:2 time_axis:2",
+    ),
+    "RoiAlign": (
+        "10 3 3 1 1 mode:3 output_height:2 output_width:2 sampling_ratio:2 spatial_scale:1",
+        "16 3 3 1 1 coordinate_transformation_mode:3 mode:3 output_height:2 output_width:2 sampling_ratio:2 spatial_scale:1",
+        "22 3 3 1 1 coordinate_transformation_mode:3 mode:3 output_height:2 output_width:2 sampling_ratio:2 spatial_scale:1",
+    ),
     "Round": (
         "11 1 1 1 1",
         "22 1 1 1 1",
     ),
+    "STFT": ("17 2 4 1 1 onesided:2",),
     "Scan": (
         "8 2 * 1 * body!:5 directions:7 num_scan_inputs!:2",
         "9 1 * 1 * body!:5 num_scan_inputs!:2 scan_input_axes:7 scan_input_directions:7 scan_output_axes:7 "
@@ -760,6 +853,9 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "24 1 2 1 1",
         "25 1 2 1 1",
     ),
+    "StringConcat": ("20 2 2 1 1",),
+    "StringNormalizer": ("10 1 1 1 1 case_change_action:3 is_case_sensitive:2 locale:3 stopwords:8",),
+    "StringSplit": ("20 1 1 2 2 delimiter:3 maxsplit:2",),
     "Sub": (
         "1 2 2 1 1 axis:2 broadcast:2 consumed_inputs:7",
         "6 2 2 1 1 axis:2 broadcast:2",
@@ -807,6 +903,10 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "25 1 1 1 1 perm:7",
     ),
     "Trilu": ("14 1 2 1 1 upper:2",),
+    "Unique": (
+        "11 1 1 1 4 axis:2 sorted:2",
+        "28 1 1 1 4 axis:2 sorted:2",
+    ),
     "Unsqueeze": (
         "1 1 1 1 1 axes!:7",
         "11 1 1 1 1 axes!:7",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -97,6 +97,32 @@ def _functions(node: NodeRecord, defaults: tuple[str, ...], directions: int) -> 
                 filled[i] = value
         values.append(filled)
     return tuple(Activation(kind, alpha, beta) for kind, alpha, beta in zip(kinds, *values, strict=True))
+
+
+class _Step(NamedTuple):
+    """What one step of one direction has, in float64.
+
+    Attributes
+    ----------
+    xw : (N, gates * hidden)
+        The products of the inputs with W, and its bias.
+    r, rb : (gates * hidden, hidden) and (gates * hidden,)
+    h, c : (N, hidden)
+        The states before it.
+    p : (3, hidden)
+        Peepholes.
+    """
+
+    xw: np.ndarray
+    r: np.ndarray
+    rb: np.ndarray
+    h: np.ndarray
+    c: np.ndarray
+    p: np.ndarray
+
+    def state(self) -> np.ndarray:
+        """The products of the state with R, and its bias."""
+        return np.asarray(self.h @ self.r.T + self.rb)
 
 
 @dataclass(frozen=True)
@@ -249,7 +275,8 @@ class _Recurrent(Operator):
             for s in range(int(lengths.max(initial=0))):
                 on = every[s < lengths]
                 t = lengths[on] - 1 - s if back else np.full(on.size, s)
-                h[on], c[on] = self._step(x[t, on] @ wide[0].T + wb, wide[1], rb, h[on], c[on], peepholes, self._of(d))
+                step = _Step(x[t, on] @ wide[0].T + wb, wide[1], rb, h[on], c[on], peepholes)
+                h[on], c[on] = self._step(step, self._of(d))
                 y[t, d, on] = h[on]
         if self.layout:
             y = y.transpose(2, 0, 1, 3)
@@ -259,17 +286,8 @@ class _Recurrent(Operator):
     def _cut(self, x: np.ndarray) -> np.ndarray:
         return x if self.clip == math.inf else np.clip(x, -self.clip, self.clip)
 
-    def _step(
-        self,
-        xw: np.ndarray,
-        r: np.ndarray,
-        rb: np.ndarray,
-        h: np.ndarray,
-        c: np.ndarray,
-        p: np.ndarray,
-        functions: tuple[Activation, ...],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The states after one step; `xw` has the products with W and its bias."""
+    def _step(self, at: _Step, functions: tuple[Activation, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """The states after one step."""
         raise NotImplementedError
 
     def _weights(self, ctx: Lowering) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
@@ -368,17 +386,8 @@ class RNN(_Recurrent):
     op_type: ClassVar[str] = "RNN"
     defaults: ClassVar[tuple[str, ...]] = ("Tanh",)
 
-    def _step(
-        self,
-        xw: np.ndarray,
-        r: np.ndarray,
-        rb: np.ndarray,
-        h: np.ndarray,
-        c: np.ndarray,
-        p: np.ndarray,
-        functions: tuple[Activation, ...],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return _call(functions[0], self._cut(xw + h @ r.T + rb)), c
+    def _step(self, at: _Step, functions: tuple[Activation, ...]) -> tuple[np.ndarray, np.ndarray]:
+        return _call(functions[0], self._cut(at.xw + at.state())), at.c
 
 
 @dataclass(frozen=True)
@@ -404,16 +413,8 @@ class GRU(_Recurrent):
     def _options(self) -> dict[str, Any]:
         return {"linear": self._linear()}
 
-    def _step(
-        self,
-        xw: np.ndarray,
-        r: np.ndarray,
-        rb: np.ndarray,
-        h: np.ndarray,
-        c: np.ndarray,
-        p: np.ndarray,
-        functions: tuple[Activation, ...],
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _step(self, at: _Step, functions: tuple[Activation, ...]) -> tuple[np.ndarray, np.ndarray]:
+        xw, r, rb, h = at.xw, at.r, at.rb, at.h
         n = h.shape[1]
         z, reset = np.split(_call(functions[0], self._cut(xw[:, : 2 * n] + h @ r[: 2 * n].T + rb[: 2 * n])), 2, axis=1)
         if self.linear_before_reset:
@@ -421,7 +422,7 @@ class GRU(_Recurrent):
         else:
             again = (reset * h) @ r[2 * n :].T + rb[2 * n :]
         hidden = _call(functions[1], self._cut(xw[:, 2 * n :] + again))
-        return (1 - z) * hidden + z * h, c
+        return (1 - z) * hidden + z * h, at.c
 
 
 @dataclass(frozen=True)
@@ -447,18 +448,10 @@ class LSTM(_Recurrent):
     def _options(self) -> dict[str, Any]:
         return {"coupled": bool(self.input_forget)}
 
-    def _step(
-        self,
-        xw: np.ndarray,
-        r: np.ndarray,
-        rb: np.ndarray,
-        h: np.ndarray,
-        c: np.ndarray,
-        p: np.ndarray,
-        functions: tuple[Activation, ...],
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _step(self, at: _Step, functions: tuple[Activation, ...]) -> tuple[np.ndarray, np.ndarray]:
         f, g, last = functions
-        i, o, forget, cell = np.split(xw + h @ r.T + rb, 4, axis=1)
+        c, p = at.c, at.p
+        i, o, forget, cell = np.split(at.xw + at.state(), 4, axis=1)
         i = _call(f, self._cut(i + p[0] * c))
         forget = 1 - i if self.input_forget else _call(f, self._cut(forget + p[2] * c))
         c = forget * c + i * _call(g, self._cut(cell))

@@ -16,18 +16,6 @@ from ..graph import Graph, Node, output_specs
 from ..layout import NO_HALO, KernelCall, kept
 from ..ops.conv import NotTransformable
 from ..ops.copies import movable
-from ..rewrites.fusion import (
-    fuse_affine,
-    fuse_attention,
-    fuse_chains,
-    fuse_channels,
-    fuse_channels_last,
-    fuse_gates_into_weights,
-    fuse_pads,
-    fuse_residuals,
-    fuse_softmax_products,
-    repeat_channels,
-)
 from ..spec import TensorSpec
 from .budget import allowed, choose_transforms
 from .buffers import BufferRef
@@ -127,6 +115,8 @@ class Planner:
             return self._plan(start, live)
 
     def _plan(self, start: int, live: Mapping[str, TensorSpec]) -> Segment:
+        from ..rewrites import specialize  # with the first plan: importing the package takes no time for rewrites
+
         graph = self._graph
         specs = {**self._constant_specs, **live}
         rest = graph.nodes[start:]
@@ -144,7 +134,7 @@ class Planner:
             names = (*tail_node.inputs, *tail_node.op.captures())
             wanted.update(n for n in names if n in made)
             tail = Tail(tail_node, tail_node.inputs)
-        nodes = rewrite(nodes, specs, graph.constants, wanted)
+        nodes = specialize(nodes, specs, graph.constants, wanted)
         try:
             draft = self._lower(nodes, specs, live)
             outputs, constants = draft.give(wanted)
@@ -197,35 +187,6 @@ class Planner:
         plain = sum(value.nbytes for value in self._graph.constants.values() if value.dtype == np.float32)
         limit = allowed(self._winograd, plain, self._store is not None and self._store.apart)
         return choose_transforms(nodes, specs, self._lanes, limit, self._untransformed)
-
-
-def rewrite(nodes: list[Node], specs: dict[str, TensorSpec], constants: Mapping[str, np.ndarray], wanted: set[str]) -> list[Node]:
-    """The nodes that run for these shapes, after the rewrites that need them; adds to `specs` what these make.
-
-    Parameters
-    ----------
-    nodes, specs : of the segment
-    constants : of the graph
-    wanted : names of the values that are read outside
-    """
-    nodes = _needed(fuse_pads(_needed(nodes, specs, wanted), specs), specs, wanted)
-    nodes = fuse_attention(fuse_residuals(nodes, specs, constants, wanted), specs, wanted)
-    nodes = _needed(fuse_softmax_products(nodes, specs, wanted), specs, wanted)
-    nodes = fuse_affine(nodes, specs, constants, wanted)
-    nodes = repeat_channels(_needed(fuse_channels(nodes, specs), specs, wanted), specs)
-    nodes = fuse_gates_into_weights(fuse_chains(nodes, specs, wanted), specs, wanted)
-    return fuse_channels_last(nodes, specs, wanted)
-
-
-def _needed(nodes: list[Node], specs: Mapping[str, TensorSpec], wanted: set[str]) -> list[Node]:
-    """Nodes whose outputs are not known from shapes alone and that something needs."""
-    need = {n for n in wanted if specs[n].value is None}
-    kept: list[Node] = []
-    for node in reversed(nodes):
-        if not need.isdisjoint(node.outputs):
-            kept.append(node)
-            need.update([n for n in node.reads() if n and specs[n].value is None])
-    return kept[::-1]
 
 
 class Draft:

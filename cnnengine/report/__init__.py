@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..rewrites import Declined
 from .against import Comparison, Difference, Peer
 from .check import Check, HostNode, Unsupported, check
 from .profile import Profile, StepProfile, profile
@@ -10,6 +11,7 @@ from .summary import LayerSummary, Summary, summarize
 __all__ = [
     "Check",
     "Comparison",
+    "Declined",
     "Difference",
     "HostNode",
     "LayerSummary",

@@ -23,6 +23,7 @@ from ..errors import CNNEngineError, InputError, ModelNotFoundError, Unsupported
 from ..graph import Node
 from ..model import Model, inside
 from ..plan import Layer, Segment
+from ..rewrites import Declined, explaining
 from ..runtime.blas import limited
 from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
@@ -116,6 +117,8 @@ class Check:
     warnings : tuple of str
         What loading warned of, as opsets newer than known.
     comparison : Comparison or None
+    declined : tuple of Declined
+        Why rewrites left nodes that their patterns nearly fit, where that was asked for.
     """
 
     model: str
@@ -132,6 +135,7 @@ class Check:
     host_nodes: tuple[HostNode, ...] = ()
     warnings: tuple[str, ...] = ()
     comparison: Comparison | None = None
+    declined: tuple[Declined, ...] = ()
 
     @property
     def host_milliseconds(self) -> float | None:
@@ -157,6 +161,7 @@ def check(
     against: str | Peer | None = None,
     tolerance: float = TOLERANCE,
     threads: int | None = None,
+    why: bool = False,
 ) -> Check:
     """Say whether a model will run, which nodes are not compiled and what they cost, and whether another engine agrees.
 
@@ -176,6 +181,8 @@ def check(
     tolerance : float
         Largest difference that is none, relative to the largest absolute value of the tensor.
     threads : int, optional
+    why : bool
+        Whether to tell, in `declined`, which rewrites nearly fit and why they left the nodes as they are.
 
     Returns
     -------
@@ -194,6 +201,21 @@ def check(
     if not tolerance >= 0:
         raise InputError("must not be negative", tensor="tolerance", received=tolerance)
     peer = _peer(against)
+    if not why:
+        return _check(model, shapes, feeds, peer, tolerance, threads)
+    with explaining() as reasons:
+        found = _check(model, shapes, feeds, peer, tolerance, threads)
+    return replace(found, declined=tuple(reasons.values()))
+
+
+def _check(
+    model: Any,
+    shapes: Shapes | Callable[[Model], Shapes] | None,
+    feeds: Mapping[str, Any] | Callable[[Model], Mapping[str, Any]] | None,
+    peer: Peer | None,
+    tolerance: float,
+    threads: int | None,
+) -> Check:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found, loaded = _load(model, threads)

@@ -1,13 +1,19 @@
 """Rewrites of the graph: two tables of functions that change its nodes, each in a file of its own name.
 
 Those of PORTABLE run when a model is loaded, before shapes are known; they know nothing of machines, and what they do makes the
-graph smaller on every one of them. Graph outputs keep their names and values. `nodes.py` says what a rewrite sees and may do.
+graph smaller on every one of them. Those of SHAPED run when a plan is made, at concrete shapes. Outputs keep their names and
+values. `nodes.py` says what a rewrite sees and may do.
 """
 
 from __future__ import annotations
 
-from ..graph import Graph
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from ..graph import Graph, Node
 from ..ops.common import FAULTS
+from ..spec import TensorSpec
 from .bind_constants import bind_constants
 from .cancel_transposes import cancel_transposes
 from .channels_first import channels_first as _channels_first
@@ -17,22 +23,31 @@ from .fold_batchnorm import fold_batchnorm
 from .fold_constants import fold_constants
 from .fold_scale import fold_scale
 from .fold_sequences import fold_sequences
+from .fuse_affine import fuse_affine
+from .fuse_attention import fuse_attention
+from .fuse_chains import fuse_chains
+from .fuse_channels import fuse_channels
+from .fuse_channels_last import fuse_channels_last
 from .fuse_gates import fuse_gates
+from .fuse_gates_into_weights import fuse_gates_into_weights
 from .fuse_layernorm import fuse_layernorm
 from .fuse_matmul import fuse_matmul
 from .fuse_pad import fuse_pad
 from .fuse_prelu import fuse_prelu
+from .fuse_residuals import fuse_residuals
+from .fuse_softmax_products import fuse_softmax_products
 from .global_pool import global_pool
 from .inline_if import inline_if
 from .merge_activation import merge_activation as _merge_activation
 from .merge_branches import merge_branches
 from .nodes import Declined, Nodes, Rewrite, explaining, on_graphs
 from .remove_identity import remove_identity
+from .repeat_channels import repeat_channels
 from .resolve_castlike import resolve_castlike
 from .sum_as_add import sum_as_add
 from .widen_half import widen_half as _widen_half
 
-__all__ = ["LAST", "PORTABLE", "Declined", "explaining", "simplify"]
+__all__ = ["LAST", "PORTABLE", "SHAPED", "Declined", "explaining", "simplify", "specialize"]
 
 channels_first = on_graphs(_channels_first, ("Transpose",))
 merge_activation = on_graphs(_merge_activation)
@@ -66,6 +81,21 @@ PORTABLE: tuple[Rewrite, ...] = (
 LAST: tuple[Rewrite, ...] = (merge_activation, dead_code)
 """Run once after them: an activation inside a node hides the plain result that other rewrites look for."""
 
+SHAPED: tuple[Rewrite, ...] = (
+    fuse_pad,
+    fuse_matmul,
+    fuse_residuals,
+    fuse_attention,
+    fuse_softmax_products,
+    fuse_affine,
+    fuse_channels,
+    repeat_channels,
+    fuse_chains,
+    fuse_gates_into_weights,
+    fuse_channels_last,
+)
+"""Run once in this order for each set of shapes; some of them for what only the shapes tell, or for what pays by size."""
+
 ROUNDS = 20
 """Times that PORTABLE is run at most; two or three rounds settle real graphs."""
 
@@ -83,11 +113,32 @@ def simplify(graph: Graph) -> Graph:
             break
     for rewrite in LAST:
         _apply(rewrite, nodes)
+    nodes.done()
     if nodes.edits == 0:
         return graph
     graph = nodes.graph()
     graph.check()
     return graph
+
+
+def specialize(
+    nodes: Sequence[Node], specs: dict[str, TensorSpec], constants: dict[str, np.ndarray], wanted: Collection[str]
+) -> list[Node]:
+    """The nodes that run for these shapes, after the rewrites of SHAPED; adds to `specs` what these make.
+
+    Parameters
+    ----------
+    nodes : in topological order
+    specs : concrete ones of all values
+    constants : of the graph
+    wanted : names of the values that are read outside
+    """
+    view = Nodes(nodes, constants, wanted, specs=specs)
+    for rewrite in SHAPED:
+        if rewrite.concerns(view):
+            rewrite.apply(view)
+    view.done()
+    return view.nodes()
 
 
 def _apply(rewrite: Rewrite, nodes: Nodes) -> bool:

@@ -38,5 +38,7 @@ def fuse_matmul(nodes: Nodes) -> None:
         elif bias.shape[-1:] != w.shape[1:] or bias.size != w.shape[1] or bias.ndim > rank:
             nodes.left(node, f"a constant of shape {bias.shape} is not one number for each of {w.shape[1]} columns")
         else:
-            op: Operator = Gemm(activation=add.op.activation) if rank == 2 else Dense(activation=add.op.activation)
+            # scales behind a Gemm go into its weights; where shapes are known, that is done, and a residual may go into a Dense
+            matrix = rank == 2 and nodes.specs is None
+            op: Operator = Gemm(activation=add.op.activation) if matrix else Dense(add.op.activation)
             nodes.put(add, Node(op, (*node.inputs, add.inputs[index]), add.outputs, node.name))

@@ -10,88 +10,51 @@ import numpy as np
 from ..graph import Node
 from ..ops.activation import PRelu
 from .nodes import FLOAT32, Nodes, rewrite
-from .rewrite import Matcher, field_of, only_output, plain, scalar_of
+from .pattern import Number, Pattern, Product, Value, made
+from .rewrite import bounds, only_output, plain
 
-FACTORS = 6
-"""Constants and signs that a slope may be spread over."""
+LARGEST = float(np.finfo(np.float32).max)
 
 
-@rewrite(("Add", "Sub"), ("Relu", "Max", "Clip"))
+def _from_0(node: Node, nodes: Nodes) -> bool:
+    found = bounds(node, nodes)
+    return found is not None and found[0] == 0 and found[1] >= LARGEST
+
+
+def _to_0(node: Node, nodes: Nodes) -> bool:
+    found = bounds(node, nodes)
+    return found is not None and found[1] == 0 and found[0] <= -LARGEST
+
+
+X = Value("x")
+POSITIVE = made("Relu", X) | made("Max", X, Number(0.0)) | made("Clip", X, where=_from_0)
+NEGATIVE: tuple[tuple[float, Pattern], ...] = (
+    (1.0, made("Min", X, Number(0.0)) | made("Clip", X, where=_to_0)),
+    (-1.0, made("Relu", made("Neg", X))),
+    (2.0, X - made("Abs", X)),
+)
+"""min(x, 0) times these."""
+SUMS = [(times, POSITIVE + Product(None, negative, name="slope")) for times, negative in NEGATIVE]
+DIFFERENCES = [(-times, POSITIVE - Product(None, negative, name="slope")) for times, negative in NEGATIVE]
+
+
+@rewrite(("Add", "Sub"), ("Relu", "Max", "Clip"), ("Min", "Clip", "Neg", "Abs"))
 def fuse_prelu(nodes: Nodes) -> None:
     """Replace the last Add or Sub of a float32 PRelu with a constant slope."""
-    match = _Matcher(nodes)
     for node in nodes.of("Add", "Sub"):
-        found = match.prelu(node) if only_output(node) and plain(node) else None
-        if found is not None:
-            slope = nodes.add(f"{node.outputs[0]} (slope)", found[1])
-            nodes.put(node, Node(PRelu(expands=True), (found[0], slope), node.outputs, node.name))
-
-
-class _Matcher(Matcher):
-    def prelu(self, node: Node) -> tuple[str, np.ndarray] | None:
-        """(x, slope) of what an Add or Sub makes."""
-        for index in (0, 1) if node.op.op_type == "Add" else (0,):
-            x = self.bounded(node.inputs[index], upper=False)
-            rank = None if x is None else self.nodes.rank(x)
-            if x is None or rank is None or not self.nodes.is_float32(x):
+        if not only_output(node) or not plain(node):
+            continue
+        for times, pattern in SUMS if node.op.op_type == "Add" else DIFFERENCES:
+            found = next(pattern.find(node.outputs[0], {}, nodes), None)
+            if found is None:
                 continue
-            slope = self.negative(node.inputs[1 - index], x, rank)
-            if slope is not None and slope.ndim <= rank:
-                slope = slope if node.op.op_type == "Add" else -slope
-                return x, slope.astype(np.float32)
-        return None
-
-    def bounded(self, name: str, upper: bool) -> str | None:
-        """x of max(x, 0), or of min(x, 0)."""
-        node = self.maker(name, "Min" if upper else "Max", "Relu", "Clip")
-        if node is None:
-            return None
-        if node.op.op_type == "Relu":
-            return None if upper else node.inputs[0]
-        if node.op.op_type == "Clip":
-            bounds = []
-            for index, field in ((1, "min"), (2, "max")):
-                value = field_of(node.op, field)
-                if value is None and index < len(node.inputs) and node.inputs[index]:
-                    value = scalar_of(self.nodes.constant(node, index), 1)
-                    if value is None:
-                        return None
-                bounds.append(value)
-            free = bounds[0] is None or bounds[0] <= -np.finfo(np.float32).max  # type: ignore[operator]
-            if upper:
-                return node.inputs[0] if bounds[1] == 0 and free else None
-            free = bounds[1] is None or bounds[1] >= np.finfo(np.float32).max  # type: ignore[operator]
-            return node.inputs[0] if bounds[0] == 0 and free else None
-        for index in (0, 1) if len(node.inputs) == 2 else ():
-            rank = self.nodes.rank(node.inputs[1 - index])
-            if scalar_of(self.nodes.constant(node, index), rank) == 0.0:
-                return node.inputs[1 - index]
-        return None
-
-    def negative(self, name: str, x: str, rank: int, depth: int = 0) -> np.ndarray | None:
-        """slope of slope * min(x, 0), which may be a product of a few constants."""
-        if depth > FACTORS:
-            return None
-        if self.bounded(name, upper=True) == x:
-            return np.ones((), np.float64)
-        node = self.maker(name, "Mul", "Div", "Neg", "Relu", "Sub")
-        if node is None:
-            return None
-        kind = node.op.op_type
-        if kind == "Relu":
-            minus = self.maker(node.inputs[0], "Neg")
-            return -np.ones((), np.float64) if minus is not None and minus.inputs[0] == x else None
-        if kind == "Sub":  # x - |x| is min(x, 0) twice
-            size = self.maker(node.inputs[1], "Abs")
-            return np.full((), 2.0) if node.inputs[0] == x and size is not None and size.inputs[0] == x else None
-        if kind == "Neg":
-            inner = self.negative(node.inputs[0], x, rank, depth + 1)
-            return None if inner is None else np.negative(inner)
-        for index in (0, 1) if kind == "Mul" else (1,):
-            value = self.nodes.constant(node, index)
-            if value is None or value.dtype != FLOAT32 or value.ndim > rank or not np.isfinite(value).all():
-                continue
-            inner = self.negative(node.inputs[1 - index], x, rank, depth + 1)
-            if inner is not None and (kind == "Mul" or value.all()):
-                return np.asarray(inner * value if kind == "Mul" else inner / value)
-        return None
+            x, slope = found["x"], np.asarray(found["slope"] * times)
+            rank = nodes.rank(x)
+            if rank is None or not nodes.is_float32(x):
+                nodes.left(node, "the rank is not known" if rank is None else "the values are not known to be float32")
+            elif slope.ndim > rank:
+                nodes.left(node, f"a slope of shape {slope.shape} widens values of {rank} axes")
+            else:
+                name = nodes.add(f"{node.outputs[0]} (slope)", slope.astype(FLOAT32))
+                nodes.put(node, Node(PRelu(expands=True), (x, name), node.outputs, node.name))
+            break

@@ -103,7 +103,8 @@ class Nodes:
         self._fresh: dict[str, int] = {}
         self._names: set[str] | None = None
         self._reasons = _explained.get()
-        self._load(nodes if specs is None else needed(nodes, specs, kept))
+        self._noted: set[str] = set() if self._reasons is None else {name for node in nodes for name in node.outputs}
+        self._load(nodes if specs is None else self._needed(nodes, specs))
 
     def _load(self, nodes: Sequence[Node]) -> None:
         self._long = False
@@ -193,11 +194,31 @@ class Nodes:
         return dtype is not None and dtype == FLOAT32
 
     def rank(self, name: str) -> int | None:
-        return self.fact(name).rank if self.specs is None else len(self.specs[name].concrete)
+        if self.specs is None:
+            return self.fact(name).rank
+        shape = self.specs[name].shape
+        return None if shape is None else len(shape)
 
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        """The extents, where shapes are known."""
-        return None if self.specs is None else self.specs[name].concrete
+    def known(self) -> dict[str, TensorSpec]:
+        """The specs, at known shapes."""
+        assert self.specs is not None
+        return self.specs
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The extents, at known shapes."""
+        return self.known()[name].concrete
+
+    def may_lie_in_planes(self, name: str) -> bool:
+        """Whether the value, at known shapes, may lie in planes of channels and is not empty."""
+        spec = self.known().get(name)
+        return (
+            spec is not None
+            and spec.value is None
+            and spec.dtype == FLOAT32
+            and spec.is_concrete
+            and 2 <= len(spec.concrete) <= 5
+            and 0 not in spec.concrete
+        )
 
     def fact(self, name: str) -> Fact:
         """dtype and rank where shapes are not known, as far as they follow from the graph as it was when the rewrite began."""
@@ -209,10 +230,16 @@ class Nodes:
             return Fact(value.dtype, value.ndim)
         return NOTHING if found is None else found
 
+    @property
+    def explains(self) -> bool:
+        """Whether reasons are asked for."""
+        return self._reasons is not None
+
     def left(self, node: Node, reason: str) -> None:
         """Say why the rewrite at work leaves a node that its pattern nearly fits; costs nothing where nobody asked."""
         if self._reasons is not None:
             key = (self.rewrite, node.name, node.outputs[0] if node.outputs else "")
+            self._noted.add(key[2])
             self._reasons[key] = Declined(node.name, node.op.op_type, self.rewrite, reason)
 
     # ---------------------------------------------------------------- changing
@@ -310,6 +337,12 @@ class Nodes:
             self.specs[name] = TensorSpec.of(value)
         return name
 
+    def made(self, stem: str, spec: TensorSpec) -> str:
+        """The name of a new value like `stem`, at known shapes."""
+        name = self.fresh(stem)
+        self.known()[name] = spec
+        return name
+
     def fresh(self, stem: str) -> str:
         """A value name like `stem` that is not taken."""
         if self._names is None:
@@ -337,6 +370,13 @@ class Nodes:
             for key in [key for key in self._reasons if key[0] == rewrite and self.specs is None]:
                 del self._reasons[key]  # of a round before
 
+    def done(self) -> None:
+        """Forget the reasons why nodes were left that are gone since."""
+        for key, declined in list((self._reasons or {}).items()):
+            maker = self._makers.get(key[2])
+            if key[2] in self._noted and (maker is None or maker.op.op_type != declined.operator) and self._reasons is not None:
+                del self._reasons[key]
+
     # ---------------------------------------------------------------- the result
 
     def nodes(self) -> list[Node]:
@@ -359,6 +399,16 @@ class Nodes:
         self._load(graph.nodes)
 
     # ---------------------------------------------------------------- keeping order
+
+    def _needed(self, nodes: Sequence[Node], specs: Mapping[str, TensorSpec]) -> list[Node]:
+        """Nodes whose outputs are not known from shapes alone and that something needs."""
+        need = {n for n in self.kept if specs[n].value is None}
+        found: list[Node] = []
+        for node in reversed(nodes):
+            if not need.isdisjoint(node.outputs):
+                found.append(node)
+                need.update([n for n in node.reads() if n and specs[n].value is None])
+        return found[::-1]
 
     def _index(self, node: Node) -> None:
         for name in node.outputs:
@@ -419,17 +469,6 @@ class Nodes:
                     self.constants.pop(name, None)
             elif not any(o and self.wanted(o) and (self.specs is None or self.specs[o].value is None) for o in maker.outputs):
                 names += self._take_out(maker)
-
-
-def needed(nodes: Sequence[Node], specs: Mapping[str, TensorSpec], kept: Collection[str]) -> list[Node]:
-    """Nodes whose outputs are not known from shapes alone and that something needs."""
-    need = {n for n in kept if specs[n].value is None}
-    found: list[Node] = []
-    for node in reversed(nodes):
-        if not need.isdisjoint(node.outputs):
-            found.append(node)
-            need.update([n for n in node.reads() if n and specs[n].value is None])
-    return found[::-1]
 
 
 class Rewrite:

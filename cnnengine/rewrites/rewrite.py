@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -145,12 +147,14 @@ def plain(node: Node) -> bool:
     return getattr(node.op, "activation", None) is None and getattr(node.op, "axis", None) is None
 
 
-class Matcher:
-    """Finds patterns of plain nodes backwards from their last one."""
-
-    def __init__(self, nodes: Nodes) -> None:
-        self.nodes = nodes
-
-    def maker(self, name: str, *kinds: str) -> Node | None:
-        node = self.nodes.maker(name, *kinds)
-        return node if node is not None and plain(node) else None
+def bounds(node: Node, nodes: Nodes) -> tuple[float, float] | None:
+    """Between what a Clip keeps its input, infinite where nothing says; None where that is known only while it runs."""
+    found = []
+    for index, name, default in ((1, "min", -math.inf), (2, "max", math.inf)):
+        value: Any = field_of(node.op, name)
+        if value is None and index < len(node.inputs) and node.inputs[index]:
+            value = scalar_of(nodes.constant(node, index), 1)
+            if value is None:
+                return None
+        found.append(default if value is None else float(value))
+    return found[0], found[1]

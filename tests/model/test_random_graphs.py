@@ -8,6 +8,7 @@ orders, and with values of the middle as outputs, so that what is fused must als
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import random
 from collections.abc import Sequence
@@ -30,8 +31,9 @@ from cnnengine._kernels import dispatch
 from cnnengine.importer import import_model, open_model
 from cnnengine.ops import conv_choice
 from cnnengine.plan.host import run_host
-from cnnengine.rewrites import fusion
 from cnnengine.runtime.runner import fill_arenas
+
+CHAINS = importlib.import_module("cnnengine.rewrites.fuse_chains")  # the package has the rewrite under this name
 
 TOLERANCE = 2e-5
 """Of max |y|: float32 rounds by 6e-8, sums here have up to 500 terms, and up to 30 layers follow one another."""
@@ -592,7 +594,7 @@ class Case:
         """A context in which layers are as large as chains and regions want them."""
         stack = contextlib.ExitStack()
         if self.eager:
-            stack.enter_context(mock.patch.object(fusion, "CHAIN_BYTES", 1))
+            stack.enter_context(mock.patch.object(CHAINS, "CHAIN_BYTES", 1))
             stack.enter_context(mock.patch.object(conv_choice, "CALL_PRODUCTS", 0))
         return stack
 

@@ -577,7 +577,7 @@ class TestCommand:
         data = json.loads(line)
         assert set(data) == {
             *("model", "isa", "threads", "runs", "error", "hint", "nodes", "unsupported", "shapes", "layers", "milliseconds"),
-            *("host_nodes", "warnings", "comparison", "host_milliseconds", "ok"),
+            *("host_nodes", "warnings", "comparison", "declined", "host_milliseconds", "ok"),
         }
         assert (data["model"], data["runs"], data["ok"], data["error"]) == ("m.onnx", True, True, None)
         assert data["shapes"] == {"x": [1, 4, 4]}
@@ -638,3 +638,68 @@ class TestCommand:
         assert (result.status, result.out) == (2, [])
         assert len(result.err) == 1
         assert result.err[0].startswith("cnnengine: ")
+
+
+# ---------------------------------------------------------------- what was not fused
+
+
+def nearly() -> onnx.ModelProto:
+    """A Pad of ones before a convolution, and a scale behind it that is not the only reader."""
+    rng = np.random.default_rng(5)
+    nodes = [
+        node("Pad", ["x", "widths", "one"], ["p"], name="pad"),
+        node("Conv", ["p", "w"], ["c"], name="conv"),
+        node("Mul", ["c", "s"], ["m"], name="scale"),
+        node("Sigmoid", ["c"], ["g"], name="gate"),
+        node("Sub", ["m", "g"], ["y"], name="difference"),
+    ]
+    weights = {
+        "widths": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
+        "one": np.float32(1),
+        "w": rng.standard_normal((4, 3, 3, 3)).astype(np.float32),
+        "s": rng.standard_normal((4, 1, 1)).astype(np.float32),
+    }
+    return make(nodes, [("x", FLOAT, (1, 3, 8, 8))], [("y", FLOAT, None)], weights)
+
+
+EXPECTED = {("conv", "Conv", "fuse_pad"): "the Pad is not of zeros", ("scale", "Mul", "fold_scale"): "c is read by others too"}
+
+
+def test_why_nodes_were_left() -> None:
+    found = check(nearly(), why=True)
+    assert found.ok
+    assert {(d.node, d.operator, d.rewrite): d.reason for d in found.declined} == EXPECTED
+    assert not check(nearly()).declined
+
+
+def test_why_is_printed(cnn: Any, tmp_path: Path) -> None:
+    path = tmp_path / "nearly.onnx"
+    onnx.save(nearly(), path)
+    found = cnn(path, "--why")
+    assert found.status == 0
+    at = found.out.index("rewrites that nearly fit: 2")
+    assert found.out[at + 1].split() == ["node", "operator", "rewrite", "left", "because"]
+    assert sorted(line.split(maxsplit=3)[:3] for line in found.out[at + 2 :]) == sorted(list(key) for key in EXPECTED)
+    assert not any("nearly fit" in line for line in cnn(path).out)
+    assert cnn(MODEL, "--why").out[-1] == "no rewrite nearly fits"
+    data = json.loads(cnn(path, "--why", "--json").out[0])
+    assert {(d["node"], d["operator"], d["rewrite"]): d["reason"] for d in data["declined"]} == EXPECTED
+
+
+def test_many_reasons_are_counted(cnn: Any, tmp_path: Path) -> None:
+    """A line for each reason where there are more nodes than are listed."""
+    widths, one = np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), np.float32(1)
+    w = np.full((3, 3, 3, 3), 0.1, np.float32)
+    nodes = []
+    for i in range(25):
+        nodes += [
+            node("Pad", [f"x{i}", "widths", "one"], [f"p{i}"]),
+            node("Conv", [f"p{i}", "w"], [f"x{i + 1}"], name=f"conv{i}"),
+        ]
+    path = tmp_path / "many.onnx"
+    weights = {"widths": widths, "one": one, "w": w}
+    onnx.save(make(nodes, [("x0", FLOAT, (1, 3, 4, 4))], [("x25", FLOAT, None)], weights), path)
+    out = cnn(path, "--why").out
+    at = out.index("rewrites that nearly fit: 25")
+    assert out[at + 2].split(maxsplit=3) == ["fuse_pad", "Conv", "25", "the Pad is not of zeros"]
+    assert out[at + 3].strip() == "(25 nodes; --json has each)"

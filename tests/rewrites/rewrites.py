@@ -1,7 +1,7 @@
 """Graphs for every rewrite: what it matches, in several forms, and what comes near.
 
-A `Draft` is a small ONNX model that can still be changed. `PATTERNS` draft what each rewrite of `cnnengine.rewrites` and of
-`cnnengine.rewrites.fusion` looks for; `CHANGES` turn a draft into a neighbour: another axis, constant, order of operands, dtype
+A `Draft` is a small ONNX model that can still be changed. `PATTERNS` draft what each rewrite of `cnnengine.rewrites`
+looks for; `CHANGES` turn a draft into a neighbour: another axis, constant, order of operands, dtype
 or rank of a constant, an extent of 1, one more reader, an inner value as an output. A neighbour may be a match too, or no valid
 model at all. All choices come from one random generator, so that a case is a pattern's name and a seed.
 """
@@ -687,7 +687,7 @@ def linear_and_residual(d: Draft) -> None:
     d.give(d.n("Relu", y) if d.maybe() else y)
 
 
-@pattern("fuse_residuals")
+@pattern("fuse_matmul")
 def product_and_vector_of_before(d: Draft) -> None:
     """A rank that only running tells, and a vector along an axis."""
     d.opset = 6

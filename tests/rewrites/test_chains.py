@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,9 +17,10 @@ from cnnengine.ops.conv import Conv
 from cnnengine.ops.dense import MatMul
 from cnnengine.ops.fused import ChannelsLastConv, ConvChain, Dense, FusedConv, ScaledMatMul
 from cnnengine.report import summarize
-from cnnengine.rewrites import fusion
 from cnnengine.runtime.runner import fill_arenas
 from cnnengine.spec import TensorSpec
+
+CHAINS = importlib.import_module("cnnengine.rewrites.fuse_chains")  # the package has the rewrite under this name
 
 RNG = np.random.default_rng(11)
 
@@ -80,7 +82,7 @@ def operators(model: cnnengine.Model) -> list[str]:
 
 def unfused(monkeypatch, proto):
     with monkeypatch.context() as patch:
-        patch.setattr(fusion, "CHAIN_BYTES", 1 << 60)
+        patch.setattr(CHAINS, "CHAIN_BYTES", 1 << 60)
         return cnnengine.load(proto)
 
 
@@ -95,7 +97,7 @@ def test_chains_keep_the_bits(monkeypatch, isa, c, hidden, o, k, stride, size, t
     with unfused(monkeypatch, proto) as plain:
         (expected,) = plain.run(None, {"x": x})
         assert "ConvChain" not in operators(plain)
-    monkeypatch.setattr(fusion, "CHAIN_BYTES", 1 << 16)
+    monkeypatch.setattr(CHAINS, "CHAIN_BYTES", 1 << 16)
     with cnnengine.load(proto, threads=threads) as model:
         assert operators(model).count("ConvChain") == 1
         fill_arenas(255)
@@ -107,7 +109,7 @@ def test_chains_keep_the_bits(monkeypatch, isa, c, hidden, o, k, stride, size, t
 
 
 def test_a_hidden_tensor_that_others_read_is_stored(monkeypatch):
-    monkeypatch.setattr(fusion, "CHAIN_BYTES", 1)
+    monkeypatch.setattr(CHAINS, "CHAIN_BYTES", 1)
     for expose in ("a", "d"):
         with cnnengine.load(inverted_residual((1, 3, 20, 20), 16, 48, 16, 3, 1, expose=expose)) as model:
             found = operators(model)
@@ -123,7 +125,7 @@ def test_depthwise_and_project(monkeypatch):
     x = rand(2, 3, 33, 30)
     with unfused(monkeypatch, proto) as plain:
         (expected,) = plain.run(None, {"x": x})
-    monkeypatch.setattr(fusion, "CHAIN_BYTES", 1)
+    monkeypatch.setattr(CHAINS, "CHAIN_BYTES", 1)
     with cnnengine.load(proto) as model:
         assert "ConvChain" in operators(model)
         assert np.array_equal(model.run(None, {"x": x})[0], expected)
@@ -133,7 +135,7 @@ def test_what_reports_say(monkeypatch):
     proto = inverted_residual((1, 3, 20, 22), 16, 48, 24, 3, 2)
     with unfused(monkeypatch, proto) as plain:
         expected = summarize(plain)
-    monkeypatch.setattr(fusion, "CHAIN_BYTES", 1)
+    monkeypatch.setattr(CHAINS, "CHAIN_BYTES", 1)
     with cnnengine.load(proto) as model:
         report = summarize(model)
     chain = next(layer for layer in report.layers if layer.operator == "ConvChain")

@@ -1,4 +1,4 @@
-"""Write cnnengine/importer/schemas.py from the onnx package at hand: python tests/make_schemas.py"""
+"""Write cnnengine/importer/schemas.py from the onnx package at hand: python tools/make_schemas.py"""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from cnnengine.ops import INDEX
 
 ROOT = Path(__file__).resolve().parents[1]
 ENDLESS = 2**31 - 1
+WIDTH = 130
 
 HEAD = '''"""What ONNX says of the operators of `cnnengine.ops.INDEX` at their versions: reading a model need not import onnx.
 
-Made by tests/make_schemas.py; the tests compare it with the onnx package. A line is: version, fewest and most inputs,
+Made by tools/make_schemas.py; the tests compare it with the onnx package. A line is: version, fewest and most inputs,
 fewest and most outputs (* for any number), "deprecated" where it is, then the attributes as name:type (AttributeProto's numbers),
 required ones with a !.
 """
@@ -51,9 +52,12 @@ def text() -> str:
     newest = onnx.defs.onnx_opset_version()
     parts = [HEAD.format(opset=newest, ir=int(onnx.IR_VERSION))]
     for op_type in sorted({*INDEX, "Constant"}):
-        parts.append(f'    "{op_type}": (\n')
-        parts += [f"{_wrapped(line)}\n" for line in lines(op_type, newest)]
-        parts.append("    ),\n")
+        found = [_wrapped(line) for line in lines(op_type, newest)]
+        alone = f'    "{op_type}": ({found[0].strip()}),' if len(found) == 1 and "\n" not in found[0] else ""
+        if 0 < len(alone) <= WIDTH:
+            parts.append(f"{alone}\n")
+        else:
+            parts += [f'    "{op_type}": (\n', *(f"{line}\n" for line in found), "    ),\n"]
     return "".join([*parts, "}\n"])
 
 
