@@ -579,10 +579,16 @@ def _with_outputs(graph: Graph, names: Sequence[str]) -> Graph:
     return graph.replace(outputs=outputs)
 
 
-def _restore(source: bytes, name: str, options: dict[str, Any]) -> Model:
+def named(name: str, source: Any, **options: Any) -> Model:
+    """As `load`, of a model that is called otherwise than its source: one that was made of a file's contents."""
     model = Model(source, **options)
     model._name = name
     return model
+
+
+def _restore(source: bytes, name: str, options: dict[str, Any]) -> Model:
+    """What pickles of models call, by this name."""
+    return named(name, source, **options)
 
 
 def inside(model: Model) -> Loaded:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,3 +112,20 @@ def test_of_a_closed_model_there_is_none(model: cnnengine.Model) -> None:
         inside(model)
     view.run(values, 1)  # it keeps what it shows
     assert values["e"].shape == (1, 2, 3, 3)
+
+
+def test_nobody_else_knows_the_privates_of_a_model() -> None:
+    """Reports, benchmarks, the session and the command line look through `inside`."""
+    root = Path(cnnengine.__file__).parent
+    own = root / "model.py"
+    (model,) = [n for n in ast.parse(own.read_text()).body if isinstance(n, ast.ClassDef) and n.name == "Model"]
+    private = {n.attr for n in ast.walk(model) if isinstance(n, ast.Attribute) and n.attr.startswith("_")}
+    private |= {n.name for n in model.body if isinstance(n, ast.FunctionDef)}
+    private = {name for name in private if name.startswith("_") and not name.startswith("__")}
+    assert {"_program", "_graph", "_source", "_opened"} <= private
+    found = []
+    for path in [*root.rglob("*.py"), *(root.parent / "benchmarks").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())) if path != own else ():
+            if isinstance(node, ast.Attribute) and node.attr in private and ast.unparse(node.value) not in ("self", "cls"):
+                found.append(f"{path.name}:{node.lineno} {ast.unparse(node)}")
+    assert not found
