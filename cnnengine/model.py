@@ -559,7 +559,7 @@ class Model:
     def host_nodes(self) -> list[str]:
         """Names of the nodes that run on the host (fallbacks, NumPy references), by the plans made so far."""
         program = self._opened()
-        names: list[str] = [n.name for n in program.graph.nodes if type(n.op).__name__ == "Fallback"]
+        names: list[str] = [n.name for n in program.graph.nodes if n.op.by_onnx]
         for segment in program.segments():
             names += [n for n in segment.host_nodes if n not in names]
             if segment.tail is not None and segment.tail.node.name not in names:

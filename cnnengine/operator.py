@@ -13,15 +13,75 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from .errors import InputError, ModelError, UnsupportedOperatorError
+from .errors import CNNEngineError, InputError, ModelError, UnsupportedOperatorError
 from .layout import NO_HALO, Halo
 from .records import fields_of
-from .spec import TensorSpec
+from .spec import UNKNOWN, TensorSpec
 
 EXACT = "exact"
 """Tolerance class of operators that move or select values: outputs equal the reference bit for bit."""
 ROUNDING = "rounding"
 """Tolerance class of operators that compute: outputs differ from the reference by rounding errors."""
+
+EVERY = range(1 << 31)
+"""All inputs, or all outputs, by number."""
+
+ANY_RANK = 1 << 31
+"""A rank that no tensor reaches."""
+
+READ_PLAIN = "plain"
+"""`Operator.reads`: kernels read all inputs as they lie, so that shapes decide everything."""
+READ_PACKED = "packed"
+"""`Operator.reads`: inputs after the first are packed, in a way that shapes alone decide."""
+READ_VALUES = "values"
+"""`Operator.reads`: what inputs after the first hold may decide what is run."""
+
+
+@dataclass(frozen=True)
+class Gives:
+    """dtype and rank of an output, told by those of the inputs.
+
+    Attributes
+    ----------
+    dtype : int or numpy.dtype
+        The input that has its dtype; or the dtype.
+    ranks : sequence of int
+        The inputs the largest of whose ranks it has.
+    alike : bool
+        These inputs have one rank, so that any of them tells; else all must be known.
+    rank : int, optional
+        The rank, where it is always the same.
+    """
+
+    dtype: int | np.dtype = 0
+    ranks: Sequence[int] = (0,)
+    alike: bool = False
+    rank: int | None = None
+
+    def of(self, inputs: Sequence[TensorSpec | None]) -> TensorSpec:
+        """The output's spec, its extents and what is not known left open."""
+        dtype = self.dtype
+        if isinstance(dtype, int):
+            like = inputs[dtype] if dtype < len(inputs) else None
+            dtype = UNKNOWN if like is None else like.dtype
+        rank = self.rank
+        if rank is None:
+            given = [s for i, s in enumerate(inputs) if s is not None and i in self.ranks]
+            known = [len(s.shape) for s in given if s.shape is not None]
+            if known and (self.alike or len(known) == len(given)):
+                rank = max(known)
+        return TensorSpec(dtype, None if rank is None else (None,) * rank)
+
+
+Giving = tuple[Gives, ...] | None
+
+Extents = Sequence[tuple[int, ...] | None]
+"""Shapes of a node's inputs or outputs, None where absent or not known; none at all are given for some nodes."""
+
+SAME = (Gives(),)
+"""`Operator.gives`: dtype and rank of the first input."""
+BROADCAST = (Gives(ranks=EVERY),)
+"""`Operator.gives`: the dtype of the first input, the rank to which all broadcast."""
 
 
 @dataclass(frozen=True)
@@ -293,6 +353,30 @@ class Operator:
     waits : bool
         Whether it is never computed while a model is loaded: it may run for as long as a number in the file says, or it hands
         bytes of the file to a library of decoders.
+    gives : tuple of Gives, optional
+        What the first outputs are, by the inputs' dtypes and ranks; None where `infer` tells it although extents are open.
+    elements : sequence of int
+        Inputs that have the element type, all of which may come in float32 in place of half precision; none where nothing is
+        known of the operator. They must be of one type unless it `mixes`, and then the first one's counts.
+    element_outputs : sequence of int
+        Outputs that have the element type then.
+    moves : bool
+        Whether it only moves values, so that in half precision nothing is gained by another type.
+    elementwise : bool
+        Whether it is a function of single elements of its first input, its other inputs being settings.
+    light : int
+        The rank of inputs up to which NumPy computes the bits that kernels do, alone or fused with others, so that it does not
+        matter which of them runs. -1: of none.
+    divides : bool
+        Whether a new segment starts behind it, where it is light.
+    reads : str
+        READ_PLAIN, READ_PACKED or READ_VALUES: what of the inputs after the first decides the kernel calls.
+    linear : bool
+        Whether its result is linear in its second input, weights, and has its third one, a bias, added per channel.
+    settings : bool
+        Whether constants that it reads are settings, not weights, to those who count weights.
+    by_onnx : bool
+        Whether onnx.reference runs it.
     """
 
     op_type: ClassVar[str] = ""
@@ -303,6 +387,17 @@ class Operator:
     mixes: ClassVar[bool] = False
     growth: ClassVar[int] = 4
     waits: ClassVar[bool] = False
+    gives: ClassVar[Giving] = None
+    elements: ClassVar[Sequence[int]] = ()
+    element_outputs: ClassVar[Sequence[int]] = EVERY
+    moves: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False
+    light: ClassVar[int] = -1
+    divides: ClassVar[bool] = False
+    reads: ClassVar[str] = READ_VALUES
+    linear: ClassVar[bool] = False
+    settings: ClassVar[bool] = False
+    by_onnx: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -347,6 +442,29 @@ class Operator:
         is None.
         """
         raise NotImplementedError
+
+    def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        """dtypes and ranks of the first outputs, as far as they follow from what is known of the inputs; raises nothing.
+
+        Of the inputs, dtypes may be UNKNOWN, shapes None and extents open; of a sequence, the spec is that of its elements.
+        """
+        if self.gives is not None:
+            return [g.of(inputs) for g in self.gives]
+        try:
+            return self.infer(inputs)
+        except (CNNEngineError, ArithmeticError, AssertionError, LookupError, MemoryError, TypeError, ValueError):
+            return []  # it asks for more; or the inputs do not fit, which it says where shapes are known, with the node's name
+
+    def as_activation(self, inputs: Sequence[TensorSpec | None]) -> Activation | None:
+        """The activation that it is of a float32 input 0, where kernels that have one can apply it to what they store.
+
+        Of the inputs, dtypes and ranks are known as `outline` has them, and values of constants.
+        """
+        return None
+
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        """Multiply-adds of a convolution or a product of matrices of these shapes; None where one that counts is not known."""
+        return 0
 
     def reference(self, *inputs: Any) -> list[Any]:
         """The outputs computed plainly with NumPy; slow is fine, right is required."""

@@ -16,6 +16,9 @@ Dim = int | str | None
 """One extent: a number, the name of a symbolic dimension, or None where nothing is known."""
 
 
+UNKNOWN = np.dtype("V")
+"""The dtype of a value of which nothing is known."""
+
 MAX_RANK = 32
 """Axes that NumPy has in every version."""
 

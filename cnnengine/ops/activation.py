@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
-from ..operator import EXACT, Activation, Lowering, NodeRecord, Operator
+from ..operator import ANY_RANK, BROADCAST, EVERY, EXACT, READ_PLAIN, SAME, Activation, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, broadcast_shape, required, scalar, spec_at
-from .elements import check_kind, lower_activation, lower_binary, reference_activation
+from .elements import check_kind, lower_activation, lower_binary, number_of, reference_activation
 
 # ---------------------------------------------------------------- operators
 
@@ -28,6 +28,9 @@ class _Unary(Operator):
     """A function of one element: y has the shape and dtype of x."""
 
     kinds: ClassVar[str] = "f"
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = EVERY
+    elementwise: ClassVar[bool] = True
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Operator:
@@ -43,6 +46,9 @@ class _Unary(Operator):
     def kernel_activation(self) -> Activation | None:
         """The activation that this operator is; None where kernels have none."""
         return None
+
+    def as_activation(self, inputs: Sequence[TensorSpec | None]) -> Activation | None:
+        return self.kernel_activation()
 
     def reference(self, *inputs: Any) -> list[Any]:
         activation = self.kernel_activation()
@@ -132,6 +138,9 @@ class Celu(_Unary):
 
     def kernel_activation(self) -> Activation:
         return Activation("celu", self.alpha)
+
+    def as_activation(self, inputs: Sequence[TensorSpec | None]) -> Activation | None:
+        return self.kernel_activation() if self.alpha > 0 else None
 
     def lower(self, ctx: Lowering) -> bool:
         # the kernel's form holds for a positive alpha
@@ -224,6 +233,10 @@ class Clip(Operator):
 
     op_type: ClassVar[str] = "Clip"
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = EVERY
+    elementwise: ClassVar[bool] = True
+    settings: ClassVar[bool] = True
     min: float | None = None
     max: float | None = None
 
@@ -248,6 +261,18 @@ class Clip(Operator):
             if bound.dtype != x.dtype:
                 raise InputError("a bound of another type", operator="Clip", tensor=name, expected=x.dtype, received=bound.dtype)
         return [TensorSpec(x.dtype, x.shape)]
+
+    def as_activation(self, inputs: Sequence[TensorSpec | None]) -> Activation | None:
+        bounds = []
+        for index, own, default in ((1, self.min, -math.inf), (2, self.max, math.inf)):
+            given = spec_at(inputs, index)
+            if own is None and given is not None:
+                own = number_of(given, 1)
+                if own is None:
+                    return None
+            bounds.append(default if own is None else own)
+        # of bounds that cross Clip gives the upper one, which fused kernels do not promise; NaN is none
+        return Activation("clip", *bounds) if bounds[0] <= bounds[1] else None
 
     def reference(self, *inputs: Any) -> list[Any]:
         y = np.asarray(inputs[0])
@@ -299,6 +324,9 @@ class PRelu(Operator):
     """
 
     op_type: ClassVar[str] = "PRelu"
+    gives: ClassVar[Giving] = BROADCAST
+    elements: ClassVar[Sequence[int]] = EVERY
+    reads: ClassVar[str] = READ_PLAIN
     by_channel: bool = False
     expands: bool = False
 
@@ -330,6 +358,14 @@ class PRelu(Operator):
                 "the slope does not broadcast to x", operator="PRelu", tensor="slope", expected=x.shape, received=slope.shape
             )
         return [TensorSpec(x.dtype, x.shape)]
+
+    def as_activation(self, inputs: Sequence[TensorSpec | None]) -> Activation | None:
+        x, given = spec_at(inputs, 0), spec_at(inputs, 1)
+        if x is None or given is None:
+            return None
+        # a slope of more axes than x would widen it; of an unknown rank it is taken at its word
+        slope = number_of(given, len(x.shape) if x.shape is not None else 0 if self.expands else ANY_RANK)
+        return None if slope is None else Activation("leaky_relu", slope)
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, slope = (np.asarray(i) for i in inputs)
@@ -406,6 +442,7 @@ class Abs(_Exact):
     op_type: ClassVar[str] = "Abs"
     kinds: ClassVar[str] = "fiu"
     function: ClassVar[Callable[..., Any]] = np.abs
+    light: ClassVar[int] = ANY_RANK
 
     def kernel_activation(self) -> Activation:
         return Activation("abs")
@@ -418,6 +455,7 @@ class Neg(_Exact):
     op_type: ClassVar[str] = "Neg"
     kinds: ClassVar[str] = "fi"
     function: ClassVar[Callable[..., Any]] = np.negative
+    light: ClassVar[int] = ANY_RANK
 
     def kernel_activation(self) -> Activation:
         return Activation("neg")

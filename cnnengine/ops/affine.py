@@ -29,6 +29,7 @@ class AffineGrid(Operator):
     op_type: ClassVar[str] = "AffineGrid"
     min_version: ClassVar[int] = 20
     tolerance: ClassVar[str] = ROUNDING
+    elements: ClassVar[Sequence[int]] = (0,)
 
     def coordinates(self, n: int) -> np.ndarray:
         """Of the n places along an axis of the grid that is transformed, float64; each is one rounded division."""

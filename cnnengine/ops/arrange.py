@@ -240,6 +240,8 @@ class CumProd(CumSum):
     """ONNX CumProd (26): running products along an axis, with or without the element itself, from either end."""
 
     op_type: ClassVar[str] = "CumProd"
+    elements: ClassVar[Sequence[int]] = ()
+    light: ClassVar[int] = -1
 
     def reference(self, *inputs: Any) -> list[Any]:
         x = inputs[0]

@@ -28,6 +28,7 @@ class Col2Im(Operator):
     op_type: ClassVar[str] = "Col2Im"
     min_version: ClassVar[int] = 18
     tolerance: ClassVar[str] = ROUNDING
+    elements: ClassVar[Sequence[int]] = (0,)
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Col2Im:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._kernels import function
 from ..errors import InputError, ShapeError
-from ..operator import EXACT, Lowering, NodeRecord, Operator
+from ..operator import ANY_RANK, EXACT, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec, check_size
 from .common import FLOAT32, integers, required, scalar
@@ -26,6 +26,8 @@ class ConstantOfShape(Operator):
 
     op_type: ClassVar[str] = "ConstantOfShape"
     tolerance: ClassVar[str] = EXACT
+    light: ClassVar[int] = ANY_RANK
+    settings: ClassVar[bool] = True
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> ConstantOfShape:
@@ -65,6 +67,8 @@ class Range(Operator):
 
     op_type: ClassVar[str] = "Range"
     tolerance: ClassVar[str] = EXACT
+    light: ClassVar[int] = ANY_RANK
+    settings: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         specs = [required(inputs, i, self.op_type) for i in range(3)]

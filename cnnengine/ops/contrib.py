@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
-from ..operator import EXACT, ROUNDING, Expansion, NodeRecord, Operator
+from ..operator import EXACT, ROUNDING, SAME, Expansion, Gives, Giving, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from . import activation, conv, dense, elementwise, norm, pool, retired, sample, shape
@@ -251,6 +251,7 @@ class UnpackedWeights(Operator):
     op_type: ClassVar[str] = "UnpackedWeights"
     domain: ClassVar[str] = "cnnengine"
     tolerance: ClassVar[str] = ROUNDING
+    gives: ClassVar[Giving] = (Gives(1, rank=2),)
     growth: ClassVar[int] = 16
     """Times that the result may have the bytes of the inputs, where all are constants (`passes.fold_constants`)."""
 
@@ -516,6 +517,7 @@ class CropAndResize(Operator):
 
     op_type: ClassVar[str] = "CropAndResize"
     tolerance: ClassVar[str] = ROUNDING
+    gives: ClassVar[Giving] = (Gives(rank=4),)
     mode: str = "bilinear"
     extrapolation_value: float = 0.0
 
@@ -602,6 +604,7 @@ class Inverse(Operator):
     """The inverse of square matrices (the last two axes), NaN where there is none; runs in NumPy."""
 
     op_type: ClassVar[str] = "Inverse"
+    gives: ClassVar[Giving] = SAME
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)

@@ -14,15 +14,12 @@ import numpy as np
 
 from ..errors import CNNEngineError, InputError, ModelError
 from ..graph import Graph
-from ..operator import NodeRecord, Operator
+from ..operator import ANY_RANK, NodeRecord, Operator
 from ..records import dataclass
-from ..spec import TensorSpec
-from .common import normal_axis, required, scalar
+from ..spec import UNKNOWN, TensorSpec
+from .common import FAULTS, normal_axis, required, scalar
 
 Specs = Sequence[TensorSpec | None]
-
-UNKNOWN = np.dtype("V")
-"""The dtype of a value of which nothing is known."""
 
 ROUNDS = 2**31 - 1
 """Rounds of a Loop that names no limit."""
@@ -33,6 +30,22 @@ def waits(op: Operator) -> bool:
     if op.waits:
         return True
     return isinstance(op, Controlling) and any(waits(n.op) for field in op.graphs for n in getattr(op, field).nodes)
+
+
+InferGraph = Callable[[Graph, Specs], list[TensorSpec]]
+"""Specs of a graph's outputs from those of its inputs."""
+
+
+def outline_graph(graph: Graph, inputs: Specs) -> list[TensorSpec]:
+    """dtypes and ranks of a subgraph's outputs from what is known of its inputs; computes nothing."""
+    nothing = TensorSpec(UNKNOWN, None)
+    known: dict[str, TensorSpec | None] = {n: TensorSpec.of(v) for n, v in graph.constants.items()}
+    known.update(zip(graph.inputs, inputs, strict=True))
+    for node in graph.nodes:
+        found = node.op.outline([known[n] if n else None for n in node.inputs])
+        known.update(dict.fromkeys(node.outputs, nothing))
+        known.update((n, TensorSpec(s.dtype, s.shape)) for n, s in zip(node.outputs, found, strict=False))
+    return [known[n] or nothing for n in graph.outputs]
 
 
 def infer_graph(graph: Graph, inputs: Specs) -> list[TensorSpec]:
@@ -46,7 +59,8 @@ def infer_graph(graph: Graph, inputs: Specs) -> list[TensorSpec]:
         except ValueError:  # the rule asks for extents, and they are not known here
             if all(s is None or s.is_concrete for s in specs):
                 raise
-            results = [TensorSpec(UNKNOWN, None)] * len(node.outputs)
+            results = node.op.outline(specs)
+            results += [TensorSpec(UNKNOWN, None)] * (len(node.outputs) - len(results))
         if all(s is None or s.value is not None for s in specs) and not waits(node.op):
             values = node.op.reference(*[None if s is None else s.value for s in specs])
             results = [TensorSpec.of(v) if isinstance(v, np.ndarray) else r for v, r in zip(values, results, strict=True)]
@@ -100,6 +114,19 @@ class Controlling(Operator):
         """Inputs of the node before the captured ones."""
         raise NotImplementedError
 
+    def infer_by(self, infer: InferGraph, inputs: Specs) -> list[TensorSpec]:
+        """Specs of the outputs from those of the inputs, `infer` telling what graphs give."""
+        raise NotImplementedError
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        return self.infer_by(infer_graph, inputs)
+
+    def outline(self, inputs: Specs) -> list[TensorSpec]:
+        try:
+            return self.infer_by(outline_graph, inputs)
+        except (CNNEngineError, *FAULTS):
+            return []
+
     def run(self, inputs: Sequence[Any], evaluate: Evaluate) -> list[Any]:
         """The outputs, each subgraph evaluated by `evaluate`."""
         raise NotImplementedError
@@ -118,6 +145,8 @@ class If(Controlling):
     op_type: ClassVar[str] = "If"
     widens: ClassVar[bool] = False
     graphs: ClassVar[tuple[str, ...]] = ("then_branch", "else_branch")
+    light: ClassVar[int] = ANY_RANK
+    divides: ClassVar[bool] = True
 
     @property
     def own_inputs(self) -> int:
@@ -141,15 +170,15 @@ class If(Controlling):
         """The graph that a condition chooses."""
         return self.then_branch if bool(scalar(condition, self.op_type, "cond")) else self.else_branch
 
-    def infer(self, inputs: Specs) -> list[TensorSpec]:
+    def infer_by(self, infer: InferGraph, inputs: Specs) -> list[TensorSpec]:
         condition = required(inputs, 0, self.op_type)
         if condition.value is not None:
-            return infer_graph(self.branch(condition.value), inputs[1:])
+            return infer(self.branch(condition.value), inputs[1:])
         found: list[list[TensorSpec]] = []
         failures: list[CNNEngineError] = []
         for branch in (self.then_branch, self.else_branch):
             try:
-                found.append(infer_graph(branch, inputs[1:]))
+                found.append(infer(branch, inputs[1:]))
             except CNNEngineError as error:
                 failures.append(error)
         if not found:
@@ -180,6 +209,8 @@ class Loop(Controlling):
     op_type: ClassVar[str] = "Loop"
     widens: ClassVar[bool] = False
     waits: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
+    divides: ClassVar[bool] = True
 
     @property
     def own_inputs(self) -> int:
@@ -198,11 +229,11 @@ class Loop(Controlling):
             )
         return cls(body, carried)
 
-    def infer(self, inputs: Specs) -> list[TensorSpec]:
+    def infer_by(self, infer: InferGraph, inputs: Specs) -> list[TensorSpec]:
         n = self.carried
         counter, condition = TensorSpec(np.dtype(np.int64), ()), TensorSpec(np.dtype(np.bool_), ())
         start = [None if s is None else TensorSpec(s.dtype, s.shape) for s in inputs[2 : 2 + n]]
-        after = infer_graph(self.body, [counter, condition, *start, *inputs[2 + n :]])
+        after = infer(self.body, [counter, condition, *start, *inputs[2 + n :]])
         carried = [a if s is None else _merged(s, a) for s, a in zip(start, after[1 : 1 + n], strict=True)]
         if any(c.shape != s.shape for c, s in zip(carried, start, strict=True) if s is not None):
             # an extent changes from round to round: ranks at most are sure, and no rule holds for the stacked outputs
@@ -328,10 +359,10 @@ class Scan(Controlling):
             )
         return lengths.pop()
 
-    def infer(self, inputs: Specs) -> list[TensorSpec]:
+    def infer_by(self, infer: InferGraph, inputs: Specs) -> list[TensorSpec]:
         if self.batched:
             batch = required(inputs, 1, self.op_type).shape
-            specs = self._of_one().infer([None if s is None else _image(s) for s in inputs[1:]])
+            specs = self._of_one().infer_by(infer, [None if s is None else _image(s) for s in inputs[1:]])
             return [TensorSpec(s.dtype, None if s.shape is None or not batch else (batch[0], *s.shape)) for s in specs]
         states = self.formal - self.scans
         cut = [required(inputs, i, self.op_type) for i in range(states, self.formal)]
@@ -344,7 +375,7 @@ class Scan(Controlling):
                 axis = normal_axis(a, len(s.shape), self.op_type)
                 slices.append(TensorSpec(s.dtype, (*s.shape[:axis], *s.shape[axis + 1 :])))
         start = [None if s is None else TensorSpec(s.dtype, s.shape) for s in inputs[:states]]
-        after = infer_graph(self.body, [*start, *slices, *inputs[self.formal :]])
+        after = infer(self.body, [*start, *slices, *inputs[self.formal :]])
         out = [a if s is None else _merged(s, a) for s, a in zip(start, after[:states], strict=True)]
         for spec, a in zip(after[states:], self.output_axes, strict=True):
             if spec.shape is None:
@@ -444,7 +475,7 @@ class SequenceMap(Controlling):
             )
         return cls(body, len(node.inputs))
 
-    def infer(self, inputs: Specs) -> list[TensorSpec]:
+    def infer_by(self, infer: InferGraph, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(s.dtype, None) for s in self.body.outputs.values()]
 
     def run(self, inputs: Sequence[Any], evaluate: Evaluate) -> list[Any]:

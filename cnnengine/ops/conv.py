@@ -14,7 +14,7 @@ from .._kernels.pack import pack_bias, pack_conv, pack_depthwise
 from .._kernels.winograd import depth_as_channels, pack_winograd
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..layout import NO_HALO, Halo, merge_halos
-from ..operator import Activation, Lowering, NodeRecord, Operator
+from ..operator import EVERY, READ_PACKED, Activation, Extents, Gives, Giving, Lowering, NodeRecord, Operator
 from ..packing import Panels
 from ..records import dataclass
 from ..spec import TensorSpec
@@ -45,6 +45,11 @@ class _Convolution(Operator):
     activation : Activation, optional
         Fused by a pass.
     """
+
+    gives: ClassVar[Giving] = (Gives(0, (0, 1), alike=True),)
+    elements: ClassVar[Sequence[int]] = EVERY
+    reads: ClassVar[str] = READ_PACKED
+    linear: ClassVar[bool] = True
 
     kernel_shape: tuple[int, ...] | None = None
     strides: tuple[int, ...] = ()
@@ -140,6 +145,11 @@ class Conv(_Convolution):
         except ShapeError as error:
             raise error.locate(operator=self.op_type, tensor="x") from None
         return [TensorSpec(x.dtype, (x.concrete[0], ws[0], *out))]
+
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        if not inputs or None in (inputs[0], inputs[1], outputs[0]):
+            return None
+        return math.prod(outputs[0]) * math.prod(inputs[1][1:])  # type: ignore[arg-type,index]
 
     def reference(self, *inputs: Any) -> list[Any]:
         y = self.sums(*inputs)
@@ -428,6 +438,11 @@ class ConvTranspose(_Convolution):
             return window.resolve_transpose(spatial, self.output_padding, self.output_shape[2:] if named else self.output_shape)
         except ShapeError as error:
             raise error.locate(operator=self.op_type, tensor="x") from None
+
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        if not inputs or None in (inputs[0], inputs[1], outputs[0]):
+            return None
+        return math.prod(inputs[0]) * math.prod(inputs[1][1:])  # type: ignore[arg-type,index]
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, w = inputs[0], inputs[1]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import EXACT, NodeRecord, Operator
+from ..operator import EXACT, Gives, Giving, NodeRecord, Operator
 from ..preprocess import require_pillow
 from ..records import dataclass
 from ..spec import TensorSpec
@@ -37,6 +37,7 @@ class ImageDecoder(Operator):
     tolerance: ClassVar[str] = EXACT
     widens: ClassVar[bool] = False
     waits: ClassVar[bool] = True
+    gives: ClassVar[Giving] = (Gives(np.dtype(np.uint8), rank=3),)
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> ImageDecoder:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._kernels.pack import pack_bias, pack_conv
 from ..errors import ModelError, ShapeError
-from ..operator import ROUNDING, Lowering, NodeRecord, Operator
+from ..operator import EVERY, ROUNDING, SAME, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, required
@@ -36,6 +36,8 @@ class DeformConv(Operator):
     op_type: ClassVar[str] = "DeformConv"
     min_version: ClassVar[int] = 19
     tolerance: ClassVar[str] = ROUNDING
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = EVERY
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> DeformConv:

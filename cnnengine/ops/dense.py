@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -9,10 +10,11 @@ import numpy as np
 
 from .._kernels.pack import pack_bias
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import Activation, Lowering, NodeRecord, Operator
+from ..operator import EVERY, READ_PACKED, Activation, Extents, Gives, Giving, Lowering, NodeRecord, Operator
 from ..packing import Panels
 from ..records import dataclass
-from ..spec import TensorSpec
+from ..spec import UNKNOWN, TensorSpec
+from .common import spec_at
 from .copies import copy
 from .elements import activate
 
@@ -42,6 +44,10 @@ class Gemm(Operator):
     activation: Activation | None = None
 
     op_type: ClassVar[str] = "Gemm"
+    gives: ClassVar[Giving] = (Gives(rank=2),)
+    elements: ClassVar[Sequence[int]] = EVERY
+    reads: ClassVar[str] = READ_PACKED
+    linear: ClassVar[bool] = True
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Operator:
@@ -76,6 +82,11 @@ class Gemm(Operator):
             if spec is not None and spec.dtype != a.dtype:
                 raise InputError("has the wrong dtype", operator=self.op_type, tensor=name, expected=a.dtype, received=spec.dtype)
         return [TensorSpec(a.dtype, shape)]
+
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        if not inputs or inputs[0] is None or outputs[0] is None:
+            return None
+        return math.prod(outputs[0]) * inputs[0][0 if self.transA else -1]
 
     def reference(self, *inputs: Any) -> list[Any]:
         a, b = inputs[0], inputs[1]
@@ -165,6 +176,15 @@ class Gemm(Operator):
             ctx.call("binary", [product, addend], [ctx.out_plain()], op="add", activation=self.activation)
 
 
+def product_of(a: TensorSpec | None, b: TensorSpec | None, like: TensorSpec | None) -> TensorSpec:
+    """What is known of the product of matrices a and b, of the dtype of `like`."""
+    dtype = UNKNOWN if like is None else like.dtype
+    if a is None or b is None or a.shape is None or b.shape is None:
+        return TensorSpec(dtype, None)
+    m, n = len(a.shape), len(b.shape)
+    return TensorSpec(dtype, (None,) * max(m - (n < 2), n - (m < 2), 0))
+
+
 @dataclass(frozen=True)
 class MatMul(Operator):
     """ONNX MatMul (versions 1, 9, 13): NumPy's matmul.
@@ -178,6 +198,10 @@ class MatMul(Operator):
     activation: Activation | None = None
 
     op_type: ClassVar[str] = "MatMul"
+    elements: ClassVar[Sequence[int]] = EVERY
+
+    def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        return [product_of(spec_at(inputs, 0), spec_at(inputs, 1), spec_at(inputs, 0))]
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Operator:
@@ -207,6 +231,11 @@ class MatMul(Operator):
         if a.dtype != b.dtype:
             raise InputError("has the wrong dtype", operator=self.op_type, tensor="B", expected=a.dtype, received=b.dtype)
         return [TensorSpec(a.dtype, shape)]
+
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        if not inputs or inputs[0] is None or outputs[0] is None:
+            return None
+        return math.prod(outputs[0]) * inputs[0][-1]
 
     def reference(self, *inputs: Any) -> list[Any]:
         return [activate(product(*inputs).astype(inputs[0].dtype), self.activation)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._kernels import function
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import EXACT, NodeRecord, Operator
+from ..operator import ANY_RANK, EXACT, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import INT64, required, scalar, spec_at
@@ -61,6 +61,8 @@ class NonMaxSuppression(Operator):
 
     op_type: ClassVar[str] = "NonMaxSuppression"
     tolerance: ClassVar[str] = EXACT
+    light: ClassVar[int] = ANY_RANK
+    divides: ClassVar[bool] = True
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> NonMaxSuppression:

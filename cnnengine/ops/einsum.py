@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import Lowering, NodeRecord, Operand, Operator
+from ..operator import Gives, Lowering, NodeRecord, Operand, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, required
@@ -77,6 +77,19 @@ class Einsum(Operator):
                 received=equation,
             )
         return cls(str(equation))
+
+    def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        terms, right = terms_of(self.equation)
+        rank: int | None = len(right.replace(ELLIPSIS, ""))
+        if ELLIPSIS in right:
+            spread: list[int | None] = [None] * (len(terms) - len(inputs))
+            spread += [
+                None if s is None or s.shape is None else len(s.shape) - len(term.replace(ELLIPSIS, ""))
+                for term, s in zip(terms, inputs, strict=False)
+                if ELLIPSIS in term
+            ]
+            rank = None if None in spread else rank + max(spread)  # type: ignore[operator,type-var]
+        return [TensorSpec(Gives().of(inputs).dtype, None if rank is None or rank < 0 else (None,) * rank)]
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         terms, right = terms_of(self.equation)

@@ -121,6 +121,14 @@ def check_kind(spec: TensorSpec, kinds: str, operator: str, tensor: str = "X") -
         )
 
 
+def number_of(spec: TensorSpec, rank: int) -> float | None:
+    """The number that a one-element constant of float32 is, of at most this rank; None where it is not known to be one."""
+    value = spec.value
+    if value is None or value.size != 1 or value.dtype != FLOAT32 or value.ndim > rank:
+        return None
+    return float(np.asarray(value).reshape(-1)[0])
+
+
 def lower_activation(ctx: Lowering, activation: Activation) -> bool:
     """The kernel call of a function of input 0 in the layout that it lies in; False unless float32."""
     spec = ctx.inputs[0]

@@ -10,13 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import EXACT, Activation, Lowering, NodeRecord, Operator
+from ..operator import ANY_RANK, BROADCAST, EVERY, EXACT, SAME, Activation, Gives, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, broadcast_shape, required
 from .elements import check_kind, lower_activation, lower_binary, reference_activation
 
 BOOL = np.dtype(np.bool_)
+OF_BOOLS = (Gives(BOOL, EVERY),)
+"""Bools of the rank to which all inputs broadcast."""
 
 
 # ---------------------------------------------------------------- lowering
@@ -95,6 +97,8 @@ class _Binary(Operator):
 
     kinds: ClassVar[str] = "fiu"
     result: ClassVar[np.dtype | None] = None
+    gives: ClassVar[Giving] = BROADCAST
+    elements: ClassVar[Sequence[int]] = EVERY
     axis: int | None = None
 
     @classmethod
@@ -157,6 +161,7 @@ class _Arithmetic(_Binary):
     """
 
     kernel_op: ClassVar[str] = ""
+    light: ClassVar[int] = 2
     activation: Activation | None = None
 
     def reference(self, *inputs: Any) -> list[Any]:
@@ -233,6 +238,7 @@ class Pow(_Binary):
 
     op_type: ClassVar[str] = "Pow"
     mixes: ClassVar[bool] = True
+    elements: ClassVar[Sequence[int]] = (0,)
 
     def _check_dtypes(self, a: TensorSpec, b: TensorSpec) -> None:
         check_kind(a, "fi", "Pow", "X")
@@ -247,6 +253,18 @@ class Pow(_Binary):
             return np.asarray(np.trunc(np.where(np.isfinite(exact), exact, 0.0)))
         return np.asarray(np.power(a, b.astype(a.dtype)))
 
+    def as_activation(self, inputs: Sequence[TensorSpec | None]) -> Activation | None:
+        x, exponent = inputs[0], inputs[1].value if len(inputs) > 1 and inputs[1] is not None else None
+        if x is None or x.shape is None or exponent is None or exponent.size != 1 or exponent.ndim > len(x.shape):
+            return None
+        return self._power(np.asarray(exponent))
+
+    def _power(self, exponent: np.ndarray) -> Activation:
+        """The activation that it is with this exponent, one number."""
+        power = float(exponent.reshape(-1)[0])
+        simple = {1.0: Activation("affine", 1.0, 0.0), 2.0: Activation("square"), -1.0: Activation("reciprocal")}
+        return simple.get(power, Activation("pow", power))
+
     def lower(self, ctx: Lowering) -> bool:
         a, b = ctx.inputs[:2]
         assert a is not None and b is not None
@@ -254,9 +272,7 @@ class Pow(_Binary):
             return False
         exponent = ctx.const(1)
         if exponent is not None and exponent.size == 1 and a.concrete == ctx.outputs[0].concrete:
-            power = float(exponent.reshape(-1)[0])
-            simple = {1.0: Activation("affine", 1.0, 0.0), 2.0: Activation("square"), -1.0: Activation("reciprocal")}
-            return lower_activation(ctx, simple.get(power, Activation("pow", power)))
+            return lower_activation(ctx, self._power(exponent))
         return lower_binary(ctx, "pow", None, self._aligned(a.concrete, b.concrete))
 
 
@@ -295,6 +311,8 @@ class _Variadic(Operator):
 
     kinds: ClassVar[str] = "f"
     kernel_op: ClassVar[str] = ""
+    gives: ClassVar[Giving] = BROADCAST
+    elements: ClassVar[Sequence[int]] = EVERY
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Operator:
@@ -371,6 +389,7 @@ class Min(_Variadic):
     tolerance: ClassVar[str] = EXACT
     kinds: ClassVar[str] = "fiu"
     kernel_op: ClassVar[str] = "min"
+    light: ClassVar[int] = ANY_RANK
 
     def reference(self, *inputs: Any) -> list[Any]:
         return [functools.reduce(np.minimum, [np.asarray(i) for i in inputs])]
@@ -384,6 +403,7 @@ class Max(_Variadic):
     tolerance: ClassVar[str] = EXACT
     kinds: ClassVar[str] = "fiu"
     kernel_op: ClassVar[str] = "max"
+    light: ClassVar[int] = ANY_RANK
 
     def reference(self, *inputs: Any) -> list[Any]:
         return [functools.reduce(np.maximum, [np.asarray(i) for i in inputs])]
@@ -400,6 +420,9 @@ class _Compare(_Binary):
     result: ClassVar[np.dtype | None] = BOOL
     kernel_op: ClassVar[str] = ""
     function: ClassVar[Callable[..., Any]]
+    gives: ClassVar[Giving] = OF_BOOLS
+    element_outputs: ClassVar[Sequence[int]] = ()
+    light: ClassVar[int] = ANY_RANK
 
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         y: np.ndarray = type(self).function(a, b)
@@ -493,6 +516,9 @@ class And(_Logic):
     op_type: ClassVar[str] = "And"
     kernel_op: ClassVar[str] = "and"
     function: ClassVar[Callable[..., Any]] = np.logical_and
+    gives: ClassVar[Giving] = OF_BOOLS
+    element_outputs: ClassVar[Sequence[int]] = ()
+    light: ClassVar[int] = ANY_RANK
 
 
 @dataclass(frozen=True)
@@ -502,6 +528,9 @@ class Or(_Logic):
     op_type: ClassVar[str] = "Or"
     kernel_op: ClassVar[str] = "or"
     function: ClassVar[Callable[..., Any]] = np.logical_or
+    gives: ClassVar[Giving] = OF_BOOLS
+    element_outputs: ClassVar[Sequence[int]] = ()
+    light: ClassVar[int] = ANY_RANK
 
 
 @dataclass(frozen=True)
@@ -511,6 +540,9 @@ class Xor(_Logic):
     op_type: ClassVar[str] = "Xor"
     kernel_op: ClassVar[str] = "xor"
     function: ClassVar[Callable[..., Any]] = np.logical_xor
+    gives: ClassVar[Giving] = OF_BOOLS
+    element_outputs: ClassVar[Sequence[int]] = ()
+    light: ClassVar[int] = ANY_RANK
 
 
 @dataclass(frozen=True)
@@ -588,6 +620,9 @@ class _One(Operator):
 
     tolerance: ClassVar[str] = EXACT
     kinds: ClassVar[str] = "b"
+    gives: ClassVar[Giving] = (Gives(BOOL),)
+    elements: ClassVar[Sequence[int]] = EVERY
+    element_outputs: ClassVar[Sequence[int]] = ()
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Operator:
@@ -609,6 +644,7 @@ class Not(_One):
     """Negation (ONNX Not 1)."""
 
     op_type: ClassVar[str] = "Not"
+    light: ClassVar[int] = ANY_RANK
 
     def reference(self, *inputs: Any) -> list[Any]:
         return [np.asarray(np.logical_not(inputs[0]))]
@@ -625,6 +661,8 @@ class BitwiseNot(_One):
 
     op_type: ClassVar[str] = "BitwiseNot"
     kinds: ClassVar[str] = "iu"
+    gives: ClassVar[Giving] = SAME
+    element_outputs: ClassVar[Sequence[int]] = EVERY
 
     def _result(self, dtype: np.dtype) -> np.dtype:
         return dtype
@@ -686,6 +724,10 @@ class Where(Operator):
 
     op_type: ClassVar[str] = "Where"
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = (Gives(1, EVERY),)
+    elements: ClassVar[Sequence[int]] = (1, 2)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Operator:

@@ -240,6 +240,7 @@ class Fallback(Operator):
     """
 
     widens: ClassVar[bool] = False
+    by_onnx: ClassVar[bool] = True
     op_type: str = ""  # type: ignore[misc]
     domain: str = ""  # type: ignore[misc]
     version: int = 1

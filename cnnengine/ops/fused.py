@@ -14,7 +14,7 @@ import numpy as np
 
 from .._kernels.pack import pack_bias, pack_conv, pack_depthwise
 from ..layout import NO_HALO
-from ..operator import EXACT, Activation, Lowering, Operator
+from ..operator import EVERY, EXACT, SAME, Activation, Extents, Gives, Giving, Lowering, Operator
 from ..packing import Panels
 from ..records import dataclass
 from ..spec import TensorSpec
@@ -22,7 +22,7 @@ from .common import FLOAT32, required
 from .conv import Conv, known_weights, lower_conv, names_of
 from .dense import MatMul, lower_dense, lower_product, product
 from .elements import activate
-from .norm import all_float32, check_vector, over, shape_of, standardised, widened
+from .norm import all_float32, check_vector, outlined, over, shape_of, standardised, widened
 from .taps import halo_for, tap_ranges, three
 
 # ---------------------------------------------------------------- convolutions
@@ -49,6 +49,8 @@ class FusedConv(Operator):
     gated: bool = False
 
     op_type: ClassVar[str] = "Conv"
+    gives: ClassVar[Giving] = (Gives(0, (0, 1), alike=True),)
+    elements: ClassVar[Sequence[int]] = EVERY
 
     @classmethod
     def of(cls, op: Conv | FusedConv) -> FusedConv:
@@ -59,6 +61,9 @@ class FusedConv(Operator):
     def activation(self) -> Activation | None:
         """What comes last."""
         return self.conv.activation
+
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        return self.conv.multiply_adds(inputs, outputs)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         return self.conv.infer(inputs[:3])
@@ -99,11 +104,15 @@ class ChannelsLastConv(Operator):
     residual: bool = False
 
     op_type: ClassVar[str] = "Conv"
+    gives: ClassVar[Giving] = (Gives(0, (0, 1), alike=True),)
 
     @property
     def activation(self) -> Activation | None:
         """What comes last."""
         return self.conv.activation
+
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        return self.conv.multiply_adds(inputs, outputs)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)
@@ -168,6 +177,7 @@ class ConvChain(Operator):
 
     op_type: ClassVar[str] = "ConvChain"
     domain: ClassVar[str] = "cnnengine"
+    gives: ClassVar[Giving] = SAME
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         spec = inputs[0]
@@ -184,12 +194,14 @@ class ConvChain(Operator):
             (value,) = FusedConv(conv, bool(added)).reference(value, inputs[1 + 2 * i], inputs[2 + 2 * i], *added)
         return [value]
 
-    def macs(self, x: tuple[int, ...], weights: Sequence[tuple[int, ...]], y: tuple[int, ...]) -> int:
-        """Multiply-adds for these shapes."""
-        total = 0
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        weights = [inputs[1 + 2 * i] for i in range(len(self.convs))] if inputs else [None]
+        if None in (*weights, *inputs[:1], *outputs[:1]):
+            return None
+        total, (x, y) = 0, (inputs[0] or (), outputs[0] or ())
         for index, shape in enumerate(weights):
             pixels = x[2:] if self.expand and index == 0 else y[2:]
-            total += x[0] * math.prod(pixels) * math.prod(shape)
+            total += x[0] * math.prod(pixels) * math.prod(shape or ())
         return total
 
     def lower(self, ctx: Lowering) -> bool:
@@ -256,6 +268,13 @@ class Dense(Operator):
     residual: bool = False
 
     op_type: ClassVar[str] = "MatMul"
+    elements: ClassVar[Sequence[int]] = EVERY
+
+    def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        return MatMul().outline(inputs)
+
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        return MatMul().multiply_adds(inputs, outputs)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         return MatMul().infer(inputs[:2])
@@ -288,6 +307,13 @@ class ScaledMatMul(Operator):
     activation: Activation | None = None
 
     op_type: ClassVar[str] = "MatMul"
+    elements: ClassVar[Sequence[int]] = EVERY
+
+    def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        return MatMul().outline(inputs)
+
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        return MatMul().multiply_adds(inputs, outputs)
 
     @classmethod
     def of(cls, op: MatMul | ScaledMatMul, scale: float, transposed: bool) -> MatMul | ScaledMatMul:
@@ -430,6 +456,9 @@ class ChannelLayerNorm(Operator):
 
     op_type: ClassVar[str] = "ChannelLayerNorm"
     domain: ClassVar[str] = "cnnengine"
+
+    def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        return outlined(inputs, self.expands)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         shape = shape_of(inputs, self.op_type, 2)

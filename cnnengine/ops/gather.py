@@ -10,7 +10,7 @@ import numpy as np
 
 from .._kernels import function
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import EXACT, ROUNDING, Lowering, NodeRecord, Operand, Operator
+from ..operator import ANY_RANK, EXACT, ROUNDING, Lowering, NodeRecord, Operand, Operator
 from ..records import dataclass
 from ..spec import Dim, TensorSpec, check_size
 from . import immediate
@@ -77,6 +77,9 @@ class Gather(Operator):
 
     op_type: ClassVar[str] = "Gather"
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x, i = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
@@ -128,6 +131,9 @@ class GatherElements(Operator):
 
     op_type: ClassVar[str] = "GatherElements"
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x, i = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
@@ -209,6 +215,9 @@ class ScatterElements(Operator):
 
     op_type: ClassVar[str] = "ScatterElements"
     tolerance: ClassVar[str] = ROUNDING
+    elements: ClassVar[Sequence[int]] = (0, 2)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> ScatterElements:
@@ -258,6 +267,9 @@ class GatherND(Operator):
 
     op_type: ClassVar[str] = "GatherND"
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     def _shape(self, x: Sequence[Dim], i: Sequence[Dim]) -> tuple[Dim, ...] | None:
         b = self.batch_dims
@@ -325,6 +337,9 @@ class ScatterND(Operator):
 
     op_type: ClassVar[str] = "ScatterND"
     tolerance: ClassVar[str] = ROUNDING
+    elements: ClassVar[Sequence[int]] = (0, 2)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> ScatterND:
@@ -373,6 +388,8 @@ class OneHot(Operator):
     op_type: ClassVar[str] = "OneHot"
     mixes: ClassVar[bool] = True
     tolerance: ClassVar[str] = EXACT
+    light: ClassVar[int] = ANY_RANK
+    settings: ClassVar[bool] = True
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         i, depth, values = (required(inputs, k, self.op_type) for k in range(3))
@@ -424,6 +441,8 @@ class NonZero(Operator):
 
     op_type: ClassVar[str] = "NonZero"
     tolerance: ClassVar[str] = EXACT
+    light: ClassVar[int] = ANY_RANK
+    divides: ClassVar[bool] = True
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)
@@ -448,6 +467,9 @@ class TopK(Operator):
 
     op_type: ClassVar[str] = "TopK"
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    element_outputs: ClassVar[Sequence[int]] = (0,)
+    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> TopK:
@@ -524,6 +546,8 @@ class CumSum(Operator):
     reverse: int = 0
 
     op_type: ClassVar[str] = "CumSum"
+    elements: ClassVar[Sequence[int]] = (0,)
+    light: ClassVar[int] = ANY_RANK
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x, axis = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
@@ -578,6 +602,8 @@ class Trilu(Operator):
 
     op_type: ClassVar[str] = "Trilu"
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)

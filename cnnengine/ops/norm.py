@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import Activation, Expansion, Lowering, NodeRecord, Operator
+from ..operator import EVERY, READ_PLAIN, SAME, Activation, Expansion, Gives, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import broadcast_shape
@@ -19,6 +19,8 @@ from .elements import activate
 from .reduce import reducible
 
 FLOAT32 = np.dtype(np.float32)
+_STASHES: dict[int, np.dtype] = {1: FLOAT32, 11: np.dtype(np.float64), 10: np.dtype(np.float16)}
+"""`stash_type` -> the dtype of statistics; x's with another."""
 
 
 def _wide(x: np.ndarray) -> np.dtype:
@@ -55,6 +57,13 @@ def widened(shape: tuple[int, ...], inputs: Sequence[TensorSpec | None], operato
         if spec is not None:
             shape = broadcast_shape(shape, (*spec.concrete, *(1,) * spatial), operator)
     return shape
+
+
+def outlined(inputs: Sequence[TensorSpec | None], expands: bool) -> list[TensorSpec]:
+    """What is known of x with scale and bias, numbers per channel: the dtype and rank of x, unless they may widen it."""
+    if expands and any(s is not None and (s.shape is None or len(s.shape) > 2) for s in inputs[1:3]):
+        return [Gives(ranks=()).of(inputs)]
+    return [Gives().of(inputs)]
 
 
 def over(v: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -102,6 +111,12 @@ class BatchNormalization(Operator):
     activation: Activation | None = None
 
     op_type: ClassVar[str] = "BatchNormalization"
+    gives: ClassVar[Giving] = (Gives(), Gives(3, (3,)), Gives(4, (4,)))
+    reads: ClassVar[str] = READ_PLAIN
+
+    @property
+    def elements(self) -> Sequence[int]:  # type: ignore[override]
+        return EVERY if self.outputs == 1 else ()
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Self:
@@ -196,6 +211,11 @@ class InstanceNormalization(Operator):
     expands: bool = False
 
     op_type: ClassVar[str] = "InstanceNormalization"
+    elements: ClassVar[Sequence[int]] = EVERY
+    reads: ClassVar[str] = READ_PLAIN
+
+    def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        return outlined(inputs, self.expands)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         shape = shape_of(inputs, self.op_type, 3)
@@ -246,6 +266,13 @@ class _LayerNorm(Operator):
 
     centred: ClassVar[bool] = True
     """Whether the mean is subtracted."""
+    elements: ClassVar[Sequence[int]] = EVERY
+    element_outputs: ClassVar[Sequence[int]] = (0,)
+
+    @property
+    def gives(self) -> Giving:  # type: ignore[override]
+        statistics = Gives(_STASHES.get(self.stash_type, 0))
+        return (Gives(ranks=(0, 1, 2) if self.expands else (0,)), statistics, statistics)
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Self:
@@ -265,8 +292,7 @@ class _LayerNorm(Operator):
         return self.axis % rank
 
     def _stash(self, dtype: np.dtype) -> np.dtype:
-        stash: dict[int, np.dtype] = {1: FLOAT32, 11: np.dtype(np.float64), 10: np.dtype(np.float16)}
-        return stash.get(self.stash_type, dtype)
+        return _STASHES.get(self.stash_type, dtype)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         shape = shape_of(inputs, self.op_type, 1)
@@ -345,6 +371,7 @@ class LayerNormalization(_LayerNorm):
     """
 
     op_type: ClassVar[str] = "LayerNormalization"
+    reads: ClassVar[str] = READ_PLAIN
 
 
 @dataclass(frozen=True)
@@ -368,6 +395,9 @@ class GroupNormalization(Operator):
 
     op_type: ClassVar[str] = "GroupNormalization"
     min_version: ClassVar[int] = 18
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = EVERY
+    reads: ClassVar[str] = READ_PLAIN
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Self:
@@ -429,6 +459,8 @@ class LRN(Operator):
     bias: float = 1.0
 
     op_type: ClassVar[str] = "LRN"
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = EVERY
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         shape = shape_of(inputs, self.op_type, 2)
@@ -473,6 +505,8 @@ class MeanVarianceNormalization(Operator):
     divide: bool = True
 
     op_type: ClassVar[str] = "MeanVarianceNormalization"
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = EVERY
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Self:
@@ -539,6 +573,8 @@ class LpNormalization(Operator):
     p: int = 2
 
     op_type: ClassVar[str] = "LpNormalization"
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = EVERY
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         shape = shape_of(inputs, self.op_type, 1)

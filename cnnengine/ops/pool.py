@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import EXACT, Lowering, NodeRecord, Operator
+from ..operator import EVERY, EXACT, SAME, Gives, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from ..window import Window
@@ -60,6 +60,8 @@ class _WindowPool(Operator):
     ceil_mode: int = 0
 
     kinds: ClassVar[str] = "f"
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = EVERY
 
     @property
     def window(self) -> Window:
@@ -134,6 +136,8 @@ class MaxPool(_WindowPool):
     op_type: ClassVar[str] = "MaxPool"
     tolerance: ClassVar[str] = EXACT
     kinds: ClassVar[str] = "fiu"
+    gives: ClassVar[Giving] = (Gives(), Gives(INT64))
+    element_outputs: ClassVar[Sequence[int]] = (0,)
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Self:
@@ -265,6 +269,8 @@ class _GlobalPool(Operator):
 
     kind: ClassVar[str] = ""
     kinds: ClassVar[str] = "f"
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = EVERY
     nothing: ClassVar[float] = 0.0
     """The reduction of no elements."""
 
@@ -365,6 +371,8 @@ class MaxUnpool(Operator):
     op_type: ClassVar[str] = "MaxUnpool"
     min_version: ClassVar[int] = 9
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = (0,)
 
     def _inferred(self, shape: Sequence[int]) -> tuple[int, ...]:
         window = Window.of(self.kernel_shape, self.strides, None, self.pads)
@@ -508,6 +516,7 @@ class AdaptivePool(Operator):
 
     op_type: ClassVar[str] = "AdaptivePool"
     domain: ClassVar[str] = "cnnengine"
+    gives: ClassVar[Giving] = SAME
 
     def __post_init__(self) -> None:
         _check_mode(self.mode, self.op_type)
@@ -564,6 +573,7 @@ class SpatialPyramidPool(Operator):
 
     op_type: ClassVar[str] = "SpatialPyramidPool"
     domain: ClassVar[str] = "cnnengine"
+    gives: ClassVar[Giving] = (Gives(rank=2),)
 
     def __post_init__(self) -> None:
         _check_mode(self.mode, self.op_type)

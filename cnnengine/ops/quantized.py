@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import EXACT, Activation, Lowering, NodeRecord, Operand, Operator
+from ..operator import EXACT, Activation, Extents, Gives, Giving, Lowering, NodeRecord, Operand, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, dtype_of, is_small, kind_of, normal_axis, required, spec_at
 from .conv import Conv
-from .dense import MatMul
+from .dense import MatMul, product_of
 from .shape import convert
 
 Specs = Sequence[TensorSpec | None]
@@ -71,6 +71,9 @@ class _IntegerConv(Operator):
         wide = np.dtype(np.float64)
         return self.conv.infer([TensorSpec(wide, x.shape), TensorSpec(wide, w.shape)])[0].concrete
 
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        return self.conv.multiply_adds((inputs[0], inputs[self.weights]) if inputs else (), outputs)
+
     def _sums(self, x: np.ndarray, x_zero: Any, w: np.ndarray, w_zero: Any) -> np.ndarray:
         wide_x, wide_w = x.astype(np.float64), w.astype(np.float64)
         if x_zero is not None:
@@ -87,6 +90,7 @@ class ConvInteger(_IntegerConv):
 
     op_type: ClassVar[str] = "ConvInteger"
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = (Gives(np.dtype(np.int32), (0, 1), alike=True),)
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(np.dtype(np.int32), self._shape(inputs))]
@@ -105,6 +109,7 @@ class QLinearConv(_IntegerConv):
 
     op_type: ClassVar[str] = "QLinearConv"
     weights: ClassVar[int] = 3
+    gives: ClassVar[Giving] = (Gives(7, (0, 3), alike=True),)
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         zero = required(inputs, 7, self.op_type)
@@ -172,6 +177,12 @@ class MatMulInteger(Operator):
     op_type: ClassVar[str] = "MatMulInteger"
     tolerance: ClassVar[str] = EXACT
 
+    def outline(self, inputs: Specs) -> list[TensorSpec]:
+        return [product_of(spec_at(inputs, 0), spec_at(inputs, 1), TensorSpec(np.dtype(np.int32), ()))]
+
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        return MatMul().multiply_adds(inputs, outputs)
+
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         a, b = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
         return [TensorSpec(np.dtype(np.int32), _product_shape(a, b, self.op_type))]
@@ -191,6 +202,12 @@ class QLinearMatMul(Operator):
     """
 
     op_type: ClassVar[str] = "QLinearMatMul"
+
+    def outline(self, inputs: Specs) -> list[TensorSpec]:
+        return [product_of(spec_at(inputs, 0), spec_at(inputs, 3), spec_at(inputs, 7))]
+
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        return MatMul().multiply_adds(inputs, outputs)
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         a, b, zero = (required(inputs, i, self.op_type) for i in (0, 3, 7))

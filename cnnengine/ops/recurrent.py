@@ -10,7 +10,7 @@ import numpy as np
 
 from .._kernels.recurrent import chunks_of, pack_input_bias, pack_input_weights, pack_state_weights, padded_size
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import Activation, Lowering, NodeRecord, Operator
+from ..operator import Activation, Gives, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import kind_of
@@ -148,6 +148,7 @@ class _Recurrent(Operator):
     clip: float = math.inf
     layout: int = 0
 
+    gives: ClassVar[Giving] = (Gives(rank=4), Gives(rank=3), Gives(rank=3))
     gates: ClassVar[int] = 1
     defaults: ClassVar[tuple[str, ...]] = ()
     states: ClassVar[int] = 1
@@ -384,6 +385,7 @@ class RNN(_Recurrent):
     """ONNX RNN (1, 7, 14, 22): ``H = f(X W^T + H R^T + Wb + Rb)``."""
 
     op_type: ClassVar[str] = "RNN"
+    elements: ClassVar[Sequence[int]] = (0, 1, 2, 3, 5)
     defaults: ClassVar[tuple[str, ...]] = ("Tanh",)
 
     def _step(self, at: _Step, functions: tuple[Activation, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -403,6 +405,7 @@ class GRU(_Recurrent):
     linear_before_reset: int = 0
 
     op_type: ClassVar[str] = "GRU"
+    elements: ClassVar[Sequence[int]] = (0, 1, 2, 3, 5)
     gates: ClassVar[int] = 3
     defaults: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh")
     flags: ClassVar[tuple[str, ...]] = ("linear_before_reset",)
@@ -440,6 +443,7 @@ class LSTM(_Recurrent):
     input_forget: int = 0
 
     op_type: ClassVar[str] = "LSTM"
+    elements: ClassVar[Sequence[int]] = (0, 1, 2, 3, 5, 6, 7)
     gates: ClassVar[int] = 4
     states: ClassVar[int] = 2
     defaults: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh", "Tanh")

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import InputError, ModelError
-from ..operator import EXACT, Lowering, NodeRecord, Operator
+from ..errors import CNNEngineError, InputError, ModelError
+from ..operator import ANY_RANK, EVERY, EXACT, SAME, Gives, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, INT64, integers, normal_axes, normal_axis, required, spec_at
@@ -33,6 +33,7 @@ class _Reduce(Operator):
 
     kinds: ClassVar[str] = "fiu"
     kernel_op: ClassVar[str] = ""
+    elements: ClassVar[Sequence[int]] = (0,)
     axes_input_from: ClassVar[int] = 18
     axes: tuple[int, ...] | None = None
     keepdims: bool = True
@@ -76,6 +77,21 @@ class _Reduce(Operator):
             return [TensorSpec(x.dtype, (None,) * len(x.concrete))]
         axes = self._axes(len(x.concrete), None if given is None else given.value)
         return [TensorSpec(x.dtype, self._shape(x.concrete, axes))]
+
+    def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        x, given = spec_at(inputs, 0), spec_at(inputs, 1)
+        if x is None or x.shape is None or self.keepdims:
+            return [Gives().of(inputs) if self.keepdims else Gives(ranks=()).of(inputs)]
+        rank = len(x.shape)
+        if given is not None and given.value is None:
+            # axes are distinct: their number is the rank that goes, but none may mean all
+            count = given.shape[0] if given.shape and isinstance(given.shape[0], int) else 0
+            return [TensorSpec(x.dtype, (None,) * (rank - count) if 0 < count <= rank else None)]
+        try:
+            axes = self._axes(rank, None if given is None else given.value)
+        except CNNEngineError:
+            return []
+        return [TensorSpec(x.dtype, (None,) * (rank - len(axes)))]
 
     def compute(self, x: np.ndarray, axes: tuple[int, ...]) -> Any:
         """The reduction of float64, or of integers in their own type, with kept dimensions."""
@@ -165,6 +181,7 @@ class ReduceMax(_Reduce):
     tolerance: ClassVar[str] = EXACT
     kinds: ClassVar[str] = "fiub"
     kernel_op: ClassVar[str] = "max"
+    light: ClassVar[int] = ANY_RANK
 
     def compute(self, x: np.ndarray, axes: tuple[int, ...]) -> Any:
         return np.max(x, axis=axes, keepdims=True, initial=_least(x.dtype))
@@ -178,6 +195,7 @@ class ReduceMin(_Reduce):
     tolerance: ClassVar[str] = EXACT
     kinds: ClassVar[str] = "fiub"
     kernel_op: ClassVar[str] = "min"
+    light: ClassVar[int] = ANY_RANK
 
     def compute(self, x: np.ndarray, axes: tuple[int, ...]) -> Any:
         return np.min(x, axis=axes, keepdims=True, initial=_largest(x.dtype))
@@ -266,6 +284,8 @@ class _Normalise(Operator):
         All axes from `axis` on count as one, as before version 13.
     """
 
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = EVERY
     axis: int = -1
     flatten: bool = False
 
@@ -376,6 +396,9 @@ class _Arg(Operator):
     """
 
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    element_outputs: ClassVar[Sequence[int]] = ()
+    light: ClassVar[int] = ANY_RANK
     find: ClassVar[Callable[..., Any]]
     least: ClassVar[bool]
     axis: int = 0
@@ -388,6 +411,11 @@ class _Arg(Operator):
             raise ModelError("takes one input", node=node.name, operator=node.op_type, received=node.inputs)
         last = bool(node.attribute("select_last_index", 0)) and node.version >= 12
         return cls(int(node.attribute("axis", 0)), bool(node.attribute("keepdims", 1)), last)
+
+    def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        x = spec_at(inputs, 0)
+        rank = None if x is None or x.shape is None else len(x.shape) - (not self.keepdims)
+        return [TensorSpec(INT64, None if rank is None or rank < 0 else (None,) * rank)]
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)

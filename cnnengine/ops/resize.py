@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import ROUNDING, Lowering, NodeRecord, Operator
+from ..operator import ROUNDING, SAME, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, integers, normal_axes, required, spec_at
@@ -70,6 +70,9 @@ class Resize(Operator):
     op_type: ClassVar[str] = "Resize"
     min_version: ClassVar[int] = 10
     tolerance: ClassVar[str] = ROUNDING
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = (0,)
+    settings: ClassVar[bool] = True
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Resize:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import ModelError, ShapeError
-from ..operator import EXACT, Expansion, Lowering, NodeRecord, Operator
+from ..operator import EXACT, Expansion, Gives, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from . import activation
@@ -116,6 +116,7 @@ class Crop(Operator):
 
     op_type: ClassVar[str] = "Crop"
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = (Gives(rank=4),)
     border: tuple[int, ...]
     scale: tuple[int, ...] | None = None
 

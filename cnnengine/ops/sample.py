@@ -41,6 +41,7 @@ class RoiAlign(Operator):
     op_type: ClassVar[str] = "RoiAlign"
     min_version: ClassVar[int] = 10
     tolerance: ClassVar[str] = ROUNDING
+    elements: ClassVar[Sequence[int]] = (0, 1)
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> RoiAlign:
@@ -151,6 +152,8 @@ class GridSample(Operator):
     op_type: ClassVar[str] = "GridSample"
     min_version: ClassVar[int] = 16
     tolerance: ClassVar[str] = ROUNDING
+    elements: ClassVar[Sequence[int]] = (0, 1)
+    mixes: ClassVar[bool] = True
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> GridSample:

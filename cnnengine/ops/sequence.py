@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import EXACT, NodeRecord, Operator
+from ..operator import EXACT, SAME, Gives, Giving, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, dtype_of, integers, normal_axis, required, scalar, spec_at
@@ -55,6 +55,9 @@ class SplitToSequence(Operator):
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(required(inputs, 0, self.op_type).dtype, None)]
 
+    def outline(self, inputs: Specs) -> list[TensorSpec]:
+        return [(Gives() if self.keepdims else Gives(ranks=())).of(inputs)]
+
     def reference(self, *inputs: Any) -> list[Any]:
         x, split = inputs[0], inputs[1] if len(inputs) > 1 else None
         axis = normal_axis(self.axis, x.ndim, self.op_type)
@@ -74,6 +77,7 @@ class SequenceAt(Operator):
     op_type: ClassVar[str] = "SequenceAt"
     tolerance: ClassVar[str] = EXACT
     widens: ClassVar[bool] = False
+    gives: ClassVar[Giving] = SAME
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(required(inputs, 0, self.op_type).dtype, None)]
@@ -176,6 +180,10 @@ class ConcatFromSequence(Operator):
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [TensorSpec(required(inputs, 0, self.op_type).dtype, None)]
+
+    def outline(self, inputs: Specs) -> list[TensorSpec]:
+        x = Gives().of(inputs)
+        return [TensorSpec(x.dtype, x.shape if x.shape is None or not self.new_axis else (None, *x.shape))]
 
     def reference(self, *inputs: Any) -> list[Any]:
         items = inputs[0]
@@ -286,6 +294,7 @@ class Optional(Operator):
     op_type: ClassVar[str] = "Optional"
     tolerance: ClassVar[str] = EXACT
     widens: ClassVar[bool] = False
+    gives: ClassVar[Giving] = SAME
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Optional:

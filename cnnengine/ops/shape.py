@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
-from ..operator import EXACT, Lowering, NodeRecord, Operator
+from ..operator import ANY_RANK, EVERY, EXACT, SAME, Gives, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import Dim, TensorSpec
 from .common import (
@@ -53,6 +53,10 @@ class Identity(Operator):
     op_type: ClassVar[str] = "Identity"
     tolerance: ClassVar[str] = EXACT
     widens: ClassVar[bool] = False
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         return [required(inputs, 0, self.op_type)]
@@ -86,6 +90,15 @@ class Dropout(Operator):
 
     op_type: ClassVar[str] = "Dropout"
     tolerance: ClassVar[str] = EXACT
+    moves: ClassVar[bool] = True
+
+    @property
+    def gives(self) -> Giving:  # type: ignore[override]
+        return SAME if not self.mask else (Gives(), Gives(0 if self.mask == "same" else np.dtype(np.bool_)))
+
+    @property
+    def elements(self) -> Sequence[int]:  # type: ignore[override]
+        return () if self.mask else (0,)
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Dropout:
@@ -149,6 +162,8 @@ class Shape(Operator):
 
     op_type: ClassVar[str] = "Shape"
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = (Gives(INT64, rank=1),)
+    light: ClassVar[int] = ANY_RANK
 
     def _cut(self, shape: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(shape[slice(self.start, self.end)])
@@ -172,6 +187,8 @@ class Size(Operator):
 
     op_type: ClassVar[str] = "Size"
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = (Gives(INT64, rank=0),)
+    light: ClassVar[int] = ANY_RANK
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)
@@ -190,6 +207,9 @@ class Reshape(Operator):
 
     op_type: ClassVar[str] = "Reshape"
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Reshape:
@@ -267,6 +287,10 @@ class Flatten(Operator):
 
     op_type: ClassVar[str] = "Flatten"
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = (Gives(rank=2),)
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     def _shape(self, extents: Sequence[Dim]) -> tuple[Dim, ...]:
         rank = len(extents)
@@ -301,6 +325,9 @@ class Transpose(Operator):
 
     op_type: ClassVar[str] = "Transpose"
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     def order(self, rank: int) -> tuple[int, ...]:
         """`perm` for this rank, checked."""
@@ -352,6 +379,9 @@ class Squeeze(Operator):
 
     op_type: ClassVar[str] = "Squeeze"
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Squeeze:
@@ -397,6 +427,9 @@ class Unsqueeze(Operator):
 
     op_type: ClassVar[str] = "Unsqueeze"
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Unsqueeze:
@@ -435,6 +468,10 @@ class Concat(Operator):
 
     op_type: ClassVar[str] = "Concat"
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = (Gives(ranks=EVERY, alike=True),)
+    elements: ClassVar[Sequence[int]] = EVERY
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Concat:
@@ -516,6 +553,9 @@ class Split(Operator):
 
     op_type: ClassVar[str] = "Split"
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Split:
@@ -601,6 +641,10 @@ class Slice(Operator):
 
     op_type: ClassVar[str] = "Slice"
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Slice:
@@ -737,6 +781,10 @@ class Pad(Operator):
 
     op_type: ClassVar[str] = "Pad"
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = (0, 2)
+    moves: ClassVar[bool] = True
+    settings: ClassVar[bool] = True
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Pad:
@@ -875,6 +923,10 @@ class Expand(Operator):
 
     op_type: ClassVar[str] = "Expand"
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
+    settings: ClassVar[bool] = True
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x, shape = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
@@ -911,6 +963,10 @@ class Tile(Operator):
 
     op_type: ClassVar[str] = "Tile"
     tolerance: ClassVar[str] = EXACT
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
+    light: ClassVar[int] = ANY_RANK
+    settings: ClassVar[bool] = True
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Tile:
@@ -1061,6 +1117,7 @@ class Cast(Operator):
     op_type: ClassVar[str] = "Cast"
     tolerance: ClassVar[str] = EXACT
     widens: ClassVar[bool] = False
+    light: ClassVar[int] = ANY_RANK
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Cast:
@@ -1120,6 +1177,9 @@ class DepthToSpace(Operator):
 
     op_type: ClassVar[str] = "DepthToSpace"
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
 
     def _shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         n, c, h, w = _blocks(shape, self.op_type)
@@ -1167,6 +1227,9 @@ class SpaceToDepth(Operator):
 
     op_type: ClassVar[str] = "SpaceToDepth"
     tolerance: ClassVar[str] = EXACT
+    gives: ClassVar[Giving] = SAME
+    elements: ClassVar[Sequence[int]] = (0,)
+    moves: ClassVar[bool] = True
 
     def _shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         n, c, h, w = _blocks(shape, self.op_type)

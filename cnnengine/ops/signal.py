@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ShapeError
-from ..operator import NodeRecord, Operator
+from ..operator import SAME, Gives, Giving, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import normal_axis, required, scalar, spec_at
@@ -54,6 +54,7 @@ class DFT(Operator):
 
     op_type: ClassVar[str] = "DFT"
     min_version: ClassVar[int] = 17
+    gives: ClassVar[Giving] = SAME
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> DFT:
@@ -120,6 +121,7 @@ class STFT(Operator):
 
     op_type: ClassVar[str] = "STFT"
     min_version: ClassVar[int] = 17
+    gives: ClassVar[Giving] = (Gives(rank=4),)
 
     def _frames(self, shape: tuple[int, ...], step: Any, window: tuple[int, ...] | None, length: Any) -> tuple[int, int, int]:
         """Number of frames, their length and distance."""

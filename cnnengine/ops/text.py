@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
-from ..operator import EXACT, NodeRecord, Operator
+from ..operator import BROADCAST, EXACT, SAME, Gives, Giving, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import INT64, broadcast_shape, required
+from .common import INT64, broadcast_shape, required, spec_at
 
 TEXT = np.dtype(object)
 OTHER_CASES = ("az", "el", "lt", "tr")
@@ -43,6 +43,7 @@ class StringConcat(Operator):
     min_version: ClassVar[int] = 20
     tolerance: ClassVar[str] = EXACT
     widens: ClassVar[bool] = False
+    gives: ClassVar[Giving] = BROADCAST
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x, y = _texts(inputs, 0, self.op_type), _texts(inputs, 1, self.op_type)
@@ -81,6 +82,11 @@ class StringSplit(Operator):
             raise ModelError("maxsplit is negative", node=node.name, operator=node.op_type, expected=">= 0", received=limit)
         return cls(node.attribute("delimiter") or None, None if limit is None else int(limit))
 
+    def outline(self, inputs: Specs) -> list[TensorSpec]:
+        x = spec_at(inputs, 0)
+        shape = None if x is None or x.shape is None else (None,) * len(x.shape)
+        return [TensorSpec(TEXT, None if shape is None else (*shape, None)), TensorSpec(INT64, shape)]
+
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x = _texts(inputs, 0, self.op_type)
         return [TensorSpec(TEXT, (*x.concrete, None)), TensorSpec(INT64, x.concrete)]
@@ -114,6 +120,7 @@ class StringNormalizer(Operator):
     min_version: ClassVar[int] = 10
     tolerance: ClassVar[str] = EXACT
     widens: ClassVar[bool] = False
+    gives: ClassVar[Giving] = SAME
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> StringNormalizer:
@@ -170,6 +177,7 @@ class RegexFullMatch(Operator):
     min_version: ClassVar[int] = 20
     tolerance: ClassVar[str] = EXACT
     widens: ClassVar[bool] = False
+    gives: ClassVar[Giving] = (Gives(np.dtype(np.bool_)),)
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> RegexFullMatch:

@@ -19,6 +19,7 @@ import numpy as np
 
 from .._kernels import BYTE_FRONTS, dispatch, kernel
 from ..layout import NO_HALO, aligned_empty
+from ..operator import READ_PACKED, READ_PLAIN
 from ..runtime.runner import bad_input
 from ..runtime.threads import default_threads
 from ..spec import TensorSpec
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
 
 KEPT = 256
 """Operators with their shapes whose launches are kept."""
-
-UNPACKED = frozenset(["BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "PRelu"])
-"""Operators whose kernels read all inputs as they are."""
-
-PACKED = frozenset(["Conv", "ConvTranspose", "Gemm"])
-"""Operators whose kernels read their other inputs packed, in a way that shapes alone decide."""
 
 STOOD_IN = 1 << 17
 """Bytes of weights up to which they have stand-ins; planning takes no time beside packing more of them."""
@@ -133,10 +128,10 @@ def by_kernels(
     if data is not None:
         if len(inputs) == 1:
             ready = _kept(op, dispatch.current_isa(), ((data.shape, data.dtype),), outputs)
-        elif op.op_type in PACKED and sum(a.nbytes for a in inputs[1:] if a is not None) <= STOOD_IN:
+        elif op.reads == READ_PACKED and sum(a.nbytes for a in inputs[1:] if a is not None) <= STOOD_IN:
             key = tuple([None if a is None else (a.shape, a.dtype) for a in inputs])
             ready = _kept_packing(op, dispatch.current_isa(), key, outputs, get_ident())
-        elif op.op_type in UNPACKED or all(a is None for a in inputs[1:]):
+        elif op.reads == READ_PLAIN or all(a is None for a in inputs[1:]):
             key = tuple([None if a is None else (a.shape, a.dtype) for a in inputs])
             ready = _kept(op, dispatch.current_isa(), key, outputs)
         if ready is None and len(inputs) > 1:

@@ -17,7 +17,6 @@ from ..spec import TensorSpec
 from .host import RunNode, settled
 from .inference import located
 from .plan import Around, Plan
-from .stepper import LIGHT
 
 
 @dataclass(eq=False)
@@ -122,7 +121,7 @@ class Segment:
         node = self.tail.node
         inputs = [values[n] if n else None for n in self.tail.inputs]
         with located(node):
-            if node.op.op_type in LIGHT:  # without a product of matrices, but in graphs whose plans see to that themselves
+            if node.op.light >= 0:  # without a product of matrices, but in graphs whose plans see to that themselves
                 results = self.run_node(node, inputs, threads, self.by_numpy)
             else:
                 with limited(threads):

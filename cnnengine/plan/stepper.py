@@ -11,21 +11,8 @@ from ..graph import Graph
 from ..layout import is_mapped
 from ..ops.common import FAULTS
 from ..ops.control import Controlling
-from ..ops.elementwise import Add, Div, Mul, Sub
 from .host import RunNode, settled
 from .inference import located
-
-LIGHT_NAMES = (
-    "Abs Add And ArgMax ArgMin Cast Concat ConstantOfShape CumSum Div Equal Expand Flatten Gather GatherElements GatherND",
-    "Greater GreaterOrEqual Identity If Less LessOrEqual Loop Max Min Mul Neg NonMaxSuppression NonZero Not OneHot Or Range",
-    "ReduceMax ReduceMin Reshape ScatterElements ScatterND Shape Size Slice Split Squeeze Sub Tile TopK Transpose Unsqueeze",
-    "Where Xor",
-)
-LIGHT = frozenset(" ".join(LIGHT_NAMES).split())
-"""Operators that NumPy computes to the same bits as the kernels do, so that it does not matter which of them runs."""
-
-DIVIDING = frozenset(("If", "Loop", "NonMaxSuppression", "NonZero"))
-"""Operators of LIGHT behind which a new segment starts."""
 
 LIGHT_SIZE = 1 << 18
 """Elements of an input up to which a node is light."""
@@ -51,8 +38,7 @@ class Stepper:
         if self._light is None:
             constants = self._graph.constants
             self._light = [
-                node.op.op_type in LIGHT
-                and node.op.domain == ""
+                node.op.light >= 0
                 and getattr(node.op, "activation", None) is None
                 and getattr(node.op, "reduction", "none") == "none"
                 and not any(n in constants and is_mapped(constants[n]) for n in node.inputs)
@@ -74,8 +60,8 @@ class Stepper:
                         if not isinstance(a, np.ndarray) or a.size > LIGHT_SIZE:
                             return at
                         rank = max(rank, a.ndim)
-                if rank > 2 and isinstance(op, (Add, Sub, Mul, Div)):
-                    return at  # may be fused with others, which rounds differently
+                if rank > op.light:
+                    return at
                 if isinstance(op, Controlling):
                     results = self._run(node, inputs, threads, None)
                 else:
@@ -85,7 +71,7 @@ class Stepper:
                     if name:
                         values[name] = settled(value)
                 at += 1
-                if op.op_type in DIVIDING:
+                if op.divides:
                     break
         except (CNNEngineError, *FAULTS):
             with located(node, self._graph.name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,14 +18,6 @@ from ..runtime.runner import Workspace
 from .planning import Shapes, random_feeds, resolve_shapes
 
 Known = tuple[tuple[int, ...], np.dtype]
-
-NO_PARAMETERS = frozenset({"Clip", "ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"})
-"""Operators whose constant numbers are settings, not weights."""
-
-_WEIGHTS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
-"""Operators with a window: which input holds the weights."""
-_PRODUCTS = {"MatMul": 0, "MatMulInteger": 0, "QLinearMatMul": 0}
-"""Matrix products: which input is the left one."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +184,7 @@ def _describe(layer: Layer, segment: Segment, kernels: list[str], parameters: in
 
 
 def _is_fallback(node: Node) -> bool:
-    return type(node.op).__name__ == "Fallback"
+    return node.op.by_onnx
 
 
 def fused_of(node: Node) -> tuple[str, ...]:
@@ -220,7 +212,7 @@ def _extras(op: Operator) -> tuple[str, ...]:
 
 def _parameters(node: Node, constants: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Constant weights that a node reads, by name: floating-point numbers, and integers of 8 bits."""
-    if node.op.op_type in NO_PARAMETERS:
+    if node.op.settings:
         return {}
     found = {}
     for name in node.inputs:
@@ -232,27 +224,5 @@ def _parameters(node: Node, constants: Mapping[str, np.ndarray]) -> dict[str, in
 
 def macs_of(layer: Layer) -> int | None:
     """Multiply-adds of a convolution or matrix product; 0 for other operators, None where a shape is not known."""
-    op_type = layer.node.op.op_type
-    if isinstance(layer.node.op, ConvChain):
-        x, y = _shape(layer.inputs, 0), _shape(layer.outputs, 0)
-        shapes = [_shape(layer.inputs, 1 + 2 * i) for i in range(len(layer.node.op.convs))]
-        if x is None or y is None or None in shapes:
-            return None
-        return layer.node.op.macs(x, [s for s in shapes if s is not None], y)
-    if op_type in _WEIGHTS:
-        weights, x, y = _shape(layer.inputs, _WEIGHTS[op_type]), _shape(layer.inputs, 0), _shape(layer.outputs, 0)
-        if weights is None or x is None or y is None:
-            return None
-        # a transposed convolution adds every input to all taps; the others take every output from all taps
-        return math.prod(x if op_type == "ConvTranspose" else y) * math.prod(weights[1:])
-    if op_type in _PRODUCTS or op_type == "Gemm":
-        a, y = _shape(layer.inputs, _PRODUCTS.get(op_type, 0)), _shape(layer.outputs, 0)
-        if a is None or y is None:
-            return None
-        return math.prod(y) * a[0 if getattr(layer.node.op, "transA", 0) else -1]
-    return 0
-
-
-def _shape(values: Sequence[Known | None], index: int) -> tuple[int, ...] | None:
-    known = values[index] if index < len(values) else None
-    return None if known is None else known[0]
+    shapes = [[None if s is None else s[0] for s in values] for values in (layer.inputs, layer.outputs)]
+    return layer.node.op.multiply_adds(*shapes)

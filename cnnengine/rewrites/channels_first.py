@@ -14,39 +14,13 @@ import numpy as np
 from ..graph import Graph, Node
 from ..ops.activation import PRelu
 from ..ops.conv import Conv
+from ..ops.dense import MatMul
 from ..ops.elementwise import Add, Div, Mul, Sub
 from ..ops.fused import ChannelLayerNorm
 from ..ops.norm import LayerNormalization
 from ..ops.shape import Transpose
 from .facts import Fact, facts
 from .rewrite import FLOAT32, Uses, fresh, only_output, replaced
-
-UNARY = frozenset(
-    [
-        "Abs",
-        "Celu",
-        "Clip",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "Mish",
-        "Neg",
-        "Reciprocal",
-        "Relu",
-        "Selu",
-        "Sigmoid",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Swish",
-        "Tanh",
-    ]
-)
-"""Functions of single elements of their first input; others, where there are any, are single numbers."""
 
 
 def channels_first(graph: Graph) -> Graph:
@@ -96,12 +70,12 @@ def channels_first(graph: Graph) -> Graph:
             new = _arithmetic(node, at, x, rank, source, uses, constant)
         elif at != 0 or x is None:
             continue
-        elif node.op.op_type in UNARY:
+        elif node.op.elementwise:
             if all(not n or (n in graph.constants and graph.constants[n].size == 1) for n in node.inputs[1:]):
                 new = node.replace(inputs=(x, *node.inputs[1:]))
         elif isinstance(node.op, LayerNormalization):
             new = _layer_norm(node, node.op, x, rank, uses)
-        elif node.op.op_type == "MatMul" and getattr(node.op, "activation", None) is None:
+        elif isinstance(node.op, MatMul) and node.op.activation is None:
             w = uses.constant(node, 1)
             if w is not None and w.ndim == 2 and w.dtype == FLOAT32:
                 weights = constant(f"{node.inputs[1]} (1x1)", w.T.reshape(*w.shape[::-1], *(1,) * (rank - 2)))

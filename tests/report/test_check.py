@@ -605,7 +605,7 @@ class TestCommand:
         result = cnn(SPP, "--json")
         assert result.status == 2
         data = json.loads(result.out[0])
-        assert (data["runs"], data["layers"], data["shapes"]) == (None, {"unknown": 8}, None)
+        assert (data["runs"], data["layers"], data["shapes"]) == (None, {"unknown": 7}, None)
 
     def test_json_holds_no_infinities(self, cnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(against.PEERS, "reference", lambda: Fake(s=np.inf))
