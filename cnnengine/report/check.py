@@ -30,7 +30,7 @@ from ..runtime.threads import default_threads
 from . import hints
 from .against import PEERS, TOLERANCE, Comparison, Peer, compare
 from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
-from .summary import _is_fallback, kernels_of, layers_of
+from .summary import kernels_of, layers_of
 
 ROUNDS = 5
 """Runs at most, after the one that plans."""
@@ -256,7 +256,7 @@ def _load(model: Any, threads: int | None) -> tuple[Check, Model | None]:
         return replace(found, error=str(error), hint=hints.of_error(error), nodes=_nodes_of(model)), None
     view = inside(loaded)
     nodes = _count(view.source.message.graph)
-    layers = Counter("fallback" if _is_fallback(node) else "unknown" for node in view.graph.nodes)
+    layers = Counter("fallback" if node.op.by_onnx else "unknown" for node in view.graph.nodes)
     return replace(found, model=loaded.name, isa=loaded.isa, threads=loaded.threads, nodes=nodes, layers=dict(layers)), loaded
 
 
@@ -350,7 +350,7 @@ def _shape_option(model: Model, name: str) -> str:
 
 def _planned_fallbacks(model: Model) -> Iterator[HostNode]:
     for node in inside(model).graph.nodes:
-        if _is_fallback(node):
+        if node.op.by_onnx:
             yield _host_node(node, "fallback", [], False, None, None)
 
 
@@ -377,7 +377,7 @@ def _measure(model: Model, feeds: Mapping[str, Any]) -> tuple[dict[str, int], tu
             if node.name not in best and not tail and node.name not in segment.host_nodes:
                 counts["compiled" if kernels.get(id(node)) else "free"] += 1
                 continue
-            runs = "fallback" if _is_fallback(node) else "host" if node.name in segment.by_numpy else "compiled"
+            runs = "fallback" if node.op.by_onnx else "host" if node.name in segment.by_numpy else "compiled"
             counts[runs] += 1
             if runs != "compiled":
                 time_of = best.get(node.name, 0)

@@ -125,7 +125,7 @@ def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
         for node in graph.nodes:
             parameters = _parameters(node, graph.constants)
             read.update(parameters)
-            host = "fallback" if _is_fallback(node) else "unknown"
+            host = "fallback" if node.op.by_onnx else "unknown"
             outputs = (None,) * len(node.outputs)
             layers.append(
                 LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, sum(parameters.values()), None, (), host)
@@ -173,7 +173,7 @@ def kernels_of(segment: Segment) -> dict[int, list[str]]:
 
 def _describe(layer: Layer, segment: Segment, kernels: list[str], parameters: int) -> LayerSummary:
     node = layer.node
-    if _is_fallback(node):
+    if node.op.by_onnx:
         runs = "fallback"
     elif node.name in segment.host_nodes or (segment.tail is not None and node is segment.tail.node):
         runs = "host"
@@ -181,10 +181,6 @@ def _describe(layer: Layer, segment: Segment, kernels: list[str], parameters: in
         runs = "kernel" if kernels else "free"
     outputs = tuple(None if o is None else (o[0], str(o[1])) for o in layer.outputs)
     return LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, parameters, macs_of(layer), tuple(kernels), runs)
-
-
-def _is_fallback(node: Node) -> bool:
-    return node.op.by_onnx
 
 
 def fused_of(node: Node) -> tuple[str, ...]:
