@@ -158,7 +158,7 @@ def extensions() -> list[Extension]:
         Extension(
             name,
             [name.replace(".", "/") + ".pyx"],
-            include_dirs=[*include, "cnnengine/runtime", "cnnengine/importer", "cnnengine/include"],
+            include_dirs=[*include, "cnnengine", "cnnengine/runtime", "cnnengine/importer", "cnnengine/include"],
             depends=depends,
             define_macros=module_macros,
             extra_compile_args=[*MODULE_FLAGS, *common, *openmp],

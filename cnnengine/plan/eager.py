@@ -23,7 +23,8 @@ from ..operator import READ_PACKED, READ_PLAIN
 from ..runtime.runner import bad_input
 from ..runtime.threads import default_threads
 from ..spec import TensorSpec
-from .emit import Buffer, BufferRef, Emitter
+from .buffers import Buffer, BufferRef
+from .emit import Emitter
 
 if TYPE_CHECKING:
     from ..operator import Operator

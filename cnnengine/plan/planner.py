@@ -18,7 +18,8 @@ from ..ops.copies import movable
 from ..packing import Slab
 from ..spec import TensorSpec
 from .budget import allowed, choose_transforms
-from .emit import BufferRef, Emitter
+from .buffers import BufferRef
+from .emit import Emitter
 from .host import RunNode
 from .inference import infer_nodes, located
 from .plan import HostStep, build_plan
@@ -114,6 +115,8 @@ class Planner:
             return self._plan(start, live)
 
     def _plan(self, start: int, live: Mapping[str, TensorSpec]) -> Segment:
+        from ..rewrites import specialize  # with the first plan: importing the package takes no time for rewrites
+
         graph = self._graph
         specs = {**self._constant_specs, **live}
         rest = graph.nodes[start:]
@@ -131,7 +134,6 @@ class Planner:
             names = (*tail_node.inputs, *tail_node.op.captures())
             wanted.update(n for n in names if n in made)
             tail = Tail(tail_node, tail_node.inputs)
-        from ..rewrites import specialize  # where the first plan is made: the package's import needs none of them
 
         nodes = specialize(nodes, specs, graph.constants, wanted)
         try:
