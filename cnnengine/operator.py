@@ -67,7 +67,8 @@ class Gives:
             dtype = UNKNOWN if like is None else like.dtype
         rank = self.rank
         if rank is None:
-            given = [s for i, s in enumerate(inputs) if s is not None and i in self.ranks]
+            places = inputs if self.ranks is EVERY else [inputs[i] for i in self.ranks if i < len(inputs)]
+            given = [s for s in places if s is not None]
             known = [len(s.shape) for s in given if s.shape is not None]
             if known and (self.alike or len(known) == len(given)):
                 rank = max(known)

@@ -12,6 +12,7 @@ import numpy as np
 from ..graph import Graph, Node
 from ..operator import SAME
 from ..ops.common import kind_of
+from ..records import lazy
 from ..spec import UNKNOWN, TensorSpec
 
 
@@ -24,6 +25,11 @@ class Fact:
 
     dtype: np.dtype | None = None
     rank: int | None = None
+
+    @lazy
+    def spec(self) -> TensorSpec:
+        """What `Operator.outline` is told of the value."""
+        return TensorSpec(UNKNOWN if self.dtype is None else self.dtype, None if self.rank is None else (None,) * self.rank)
 
     def has_dtype(self, dtype: np.dtype) -> bool:
         """Whether the dtype is known and is this one."""
@@ -57,26 +63,19 @@ def _fact(dtype: np.dtype | None, rank: int | None) -> Fact:
 
 
 @cache
-def _spec(fact: Fact) -> TensorSpec:
-    """What `Operator.outline` is told of a value."""
-    return TensorSpec(UNKNOWN if fact.dtype is None else fact.dtype, None if fact.rank is None else (None,) * fact.rank)
-
-
-@cache
 def _dtype(dtype: np.dtype) -> np.dtype | None:
     """None where nothing is known."""
     return None if kind_of(dtype) == "V" else dtype
 
 
 def _of(spec: TensorSpec) -> Fact:
-    return _fact(_dtype(spec.dtype), None if spec.shape is None else len(spec.shape))
+    dtype = spec.dtype
+    return _fact(_dtype(dtype) if dtype.kind == "V" else dtype, None if spec.shape is None else len(spec.shape))
 
 
 def specs_of(node: Node, known: Mapping[str, Fact], constants: Mapping[str, np.ndarray]) -> list[TensorSpec | None]:
     """What is known of a node's inputs, None where absent; of constants their values."""
-    return [
-        None if not n else TensorSpec.of(constants[n]) if n in constants else _spec(known.get(n, NO_FACT)) for n in node.inputs
-    ]
+    return [None if not n else TensorSpec.of(constants[n]) if n in constants else known.get(n, NO_FACT).spec for n in node.inputs]
 
 
 def _facts(graph: Graph) -> dict[str, Fact]:
@@ -94,8 +93,12 @@ def _facts(graph: Graph) -> dict[str, Fact]:
         if before is not None and before[0] == inputs and before[1] == which:
             found = before[3]
         else:
-            if node.op.gives is SAME:  # most nodes
+            gives = node.op.gives
+            if gives is SAME:  # most nodes
                 found = [inputs[0] or NO_FACT] if inputs else []
+            elif gives is not None:  # values do not matter
+                specs = [(f or NO_FACT).spec if n else None for n, f in zip(node.inputs, inputs, strict=True)]
+                found = [_of(g.of(specs)) for g in gives]
             else:
                 found = [_of(s) for s in node.op.outline(specs_of(node, known, constants))]
             node.__dict__["_facts"] = inputs, which, values, found

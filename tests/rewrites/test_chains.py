@@ -221,5 +221,6 @@ def test_convolutions_by_themselves():
     values = (x, w, b, d, None, p, None, r)
     hidden = chain.convs[1].reference(Conv().reference(x, w, b)[0], d, None)[0]
     check(chain, values, Conv().reference(hidden, p, None)[0] + r)
-    shapes = [v if v is None else v.shape for v in values]
+    shapes = [None if v is None else v.shape for v in values]
     assert chain.multiply_adds(shapes, [r.shape]) == 2 * (20 * 54 + 6 * 54 + 6 * 24)
+    assert chain.multiply_adds([], [r.shape]) is None and chain.multiply_adds(shapes, [None]) is None
