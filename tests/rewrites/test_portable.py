@@ -1,4 +1,4 @@
-"""Every pass: before == after, and that it fired where it should and stayed away where it must not."""
+"""The rewrites of PORTABLE: before == after, and that they did something where they should and nothing where they must not."""
 
 from __future__ import annotations
 
@@ -745,7 +745,7 @@ def test_requested_values_survive(b: Builder) -> None:
     same(b, before, simplify(before))
 
 
-def test_passes_leave_their_input_alone(b: Builder) -> None:
+def test_rewrites_leave_their_input_alone(b: Builder) -> None:
     x = b.input(2, 4, 5, 5)
     before = b.graph(b.node("Relu", batchnorm(b, b.node("Conv", x, b.random(6, 4, 3, 3), kernel_shape=(3, 3)), 6)))
     nodes, constants = list(before.nodes), dict(before.constants)
