@@ -78,6 +78,14 @@ def test_an_output_keeps_its_name(b: Builder) -> None:
     assert remove_identity(after) is after
 
 
+def test_an_output_that_is_another_output_keeps_both_names(b: Builder) -> None:
+    r = b.node("Relu", b.input(2, 3))
+    before = b.graph(r, b.node(Dropout(), r), b.node(Cast(F32), r))
+    after = remove_identity(before)
+    assert kinds(after) == ["Relu", "Identity", "Identity"]
+    same(b, before, after)
+
+
 def test_what_does_something_stays(b: Builder) -> None:
     x = b.input(2, 3)
     y = b.node(Cast(np.dtype(np.int64)), x)
