@@ -371,8 +371,6 @@ class Operator:
         Whether a new segment starts behind it, where it is light.
     reads : str
         READ_PLAIN, READ_PACKED or READ_VALUES: what of the inputs after the first decides the kernel calls.
-    linear : bool
-        Whether its result is linear in its second input, weights, and has its third one, a bias, added per channel.
     settings : bool
         Whether constants that it reads are settings, not weights, to those who count weights.
     by_onnx : bool
@@ -395,7 +393,6 @@ class Operator:
     light: ClassVar[int] = -1
     divides: ClassVar[bool] = False
     reads: ClassVar[str] = READ_VALUES
-    linear: ClassVar[bool] = False
     settings: ClassVar[bool] = False
     by_onnx: ClassVar[bool] = False
 
@@ -439,7 +436,8 @@ class Operator:
         """Specs of the outputs from fully known input shapes; raises ShapeError or InputError where they do not fit.
 
         Where an output's value follows from shapes or known values, its spec carries it. An extent that depends on data
-        is None.
+        is None. Unless the class `gives` its outputs, `outline` asks with open extents too: what depends on them is left open,
+        or raises.
         """
         raise NotImplementedError
 

@@ -17,7 +17,7 @@ Dim = int | str | None
 
 
 UNKNOWN = np.dtype("V")
-"""The dtype of a value of which nothing is known."""
+"""The dtype of a value whose type is not known."""
 
 MAX_RANK = 32
 """Axes that NumPy has in every version."""

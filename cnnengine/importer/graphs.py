@@ -17,7 +17,7 @@ from ..ops import lookup
 from ..ops.common import known_dtype
 from ..ops.fallback import Fallback, refusal
 from ..ops.shape import Identity
-from ..spec import Dim, TensorSpec
+from ..spec import UNKNOWN, Dim, TensorSpec
 from .attributes import GRAPH, GRAPHS, array_of, constant_value, dense, kind_of, value_of
 from .functions import Inliner, Opsets, key_of, opsets_of, unique
 from .more_schemas import EXPERIMENTAL, MORE
@@ -32,9 +32,6 @@ ONE_PROCESSOR = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
 
 ONE_NODE = Operator.spell_out.__func__  # type: ignore[attr-defined]
 """What most operators' `spell_out` is: it does nothing."""
-
-UNKNOWN = np.dtype("V")
-"""The dtype of a value whose type the file does not say."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,6 @@ class _Convolution(Operator):
     gives: ClassVar[Giving] = (Gives(0, (0, 1), alike=True),)
     elements: ClassVar[Sequence[int]] = EVERY
     reads: ClassVar[str] = READ_PACKED
-    linear: ClassVar[bool] = True
 
     kernel_shape: tuple[int, ...] | None = None
     strides: tuple[int, ...] = ()

@@ -47,7 +47,6 @@ class Gemm(Operator):
     gives: ClassVar[Giving] = (Gives(rank=2),)
     elements: ClassVar[Sequence[int]] = EVERY
     reads: ClassVar[str] = READ_PACKED
-    linear: ClassVar[bool] = True
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Operator:

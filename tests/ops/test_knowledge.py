@@ -189,7 +189,7 @@ def test_facts_are_of_their_types(cls: type[Operator]) -> None:
         assert op.gives is None or isinstance(op.gives, property) or all(isinstance(g, Gives) for g in op.gives)
         for places in (op.elements, op.element_outputs):
             assert isinstance(places, property | tuple | range)
-        assert {type(v) for v in (op.moves, op.elementwise, op.divides, op.linear, op.settings, op.by_onnx)} == {bool}
+        assert {type(v) for v in (op.moves, op.elementwise, op.divides, op.settings, op.by_onnx)} == {bool}
         assert isinstance(op.light, int) and op.light >= -1
         assert op.reads in (READ_PLAIN, READ_PACKED, READ_VALUES)
         assert op.light >= 0 or not op.divides
@@ -367,16 +367,6 @@ def test_kept_launches_serve_other_values(cls: type[Operator]) -> None:
             for a, b in zip(results, expected, strict=False):
                 np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4, err_msg=example.name)
     assert tried
-
-
-@pytest.mark.parametrize("cls", [c for c in CLASSES if c.linear], ids=lambda c: c.__name__)
-def test_linear_layers_scale_with_their_weights(cls: type[Operator]) -> None:
-    for example in of(cls):
-        x, w, b = (*example.inputs, None)[:3]
-        if getattr(example.op, "activation", None) is not None or not floats(x):
-            continue
-        twice = [x, 2 * w] if b is None else [x, 2 * w, 2 * b]
-        np.testing.assert_array_equal(example.op.reference(*twice)[0], 2 * example.op.reference(*example.inputs)[0], example.name)
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=IDS)
