@@ -215,7 +215,7 @@ def pattern(rewrite: str) -> Callable[[Pattern], Pattern]:
     return add
 
 
-# -------------------------------------------------------------------- passes over the graph
+# -------------------------------------------------------------------- rewrites before shapes are known
 
 
 @pattern("resolve_castlike")

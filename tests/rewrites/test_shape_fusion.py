@@ -17,7 +17,7 @@ def rubbish():
 
 
 def padded(net: Net, x: str, widths: list[int], value: float | None = None, mode: str = "constant") -> str:
-    """A Pad whose widths are computed from a shape, so that no pass knows them."""
+    """A Pad whose widths are computed from a shape, so that nothing before knows them."""
     n = net.add("Gather", [net.add("Shape", ["x"])[0], net.constant(np.array([0], np.int64))])[0]
     zero = net.add("Sub", [n, net.constant(np.array([net.shape[0]], np.int64))])[0]
     pads = net.add("Add", [net.constant(np.array(widths, np.int64)), zero])[0]

@@ -29,6 +29,10 @@ def _not_per_channel(b: Builder) -> tuple[str, ...]:
     return (b.node("Mul", b.node("Conv", b.input(2, 4, 5, 5), b.random(4, 4, 1, 1)), b.random(1, 1, 5, 5)),)
 
 
+def _widened(b: Builder) -> tuple[str, ...]:
+    return (b.node("Mul", b.node("Conv", b.input(2, 4, 5, 5), b.random(1, 4, 1, 1)), b.random(6, 1, 1)),)
+
+
 def _no_zeros(b: Builder) -> tuple[str, ...]:
     pad = b.node(Pad("constant", (0, 0, 1, 1, 0, 0, 1, 1), 2.0), b.input(2, 4, 5, 5))
     return (b.node("Conv", pad, b.random(4, 4, 3, 3)),)
@@ -96,6 +100,7 @@ def _like_any_type(b: Builder) -> tuple[str, ...]:
 AT_LOAD: list[tuple[str, Make, str]] = [
     ("fold_scale", _shared, "is read by others too"),
     ("fold_scale", _not_per_channel, "is not one float32 number per channel"),
+    ("fold_scale", _widened, "is not one float32 number per channel"),
     ("fold_scale", _infinite, "are not finite"),
     ("fuse_pad", _no_zeros, "the Pad is not of zeros"),
     ("fuse_pad", _transposes_that_do_not_cancel, "the Transposes around the Pad do not cancel"),

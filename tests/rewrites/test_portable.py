@@ -1,4 +1,4 @@
-"""Every pass: before == after, and that it fired where it should and stayed away where it must not."""
+"""The rewrites of PORTABLE: before == after, and that they did something where they should and nothing where they must not."""
 
 from __future__ import annotations
 
@@ -79,6 +79,14 @@ def test_an_output_keeps_its_name(b: Builder) -> None:
     same(b, before, after)
     assert kinds(after).count("Relu") == 1
     assert remove_identity(after) is after
+
+
+def test_an_output_that_is_another_output_keeps_both_names(b: Builder) -> None:
+    r = b.node("Relu", b.input(2, 3))
+    before = b.graph(r, b.node(Dropout(), r), b.node(Cast(F32), r))
+    after = remove_identity(before)
+    assert kinds(after) == ["Relu", "Identity", "Identity"]
+    same(b, before, after)
 
 
 def test_what_does_something_stays(b: Builder) -> None:
@@ -748,7 +756,7 @@ def test_requested_values_survive(b: Builder) -> None:
     same(b, before, simplify(before))
 
 
-def test_passes_leave_their_input_alone(b: Builder) -> None:
+def test_rewrites_leave_their_input_alone(b: Builder) -> None:
     x = b.input(2, 4, 5, 5)
     before = b.graph(b.node("Relu", batchnorm(b, b.node("Conv", x, b.random(6, 4, 3, 3), kernel_shape=(3, 3)), 6)))
     nodes, constants = list(before.nodes), dict(before.constants)
