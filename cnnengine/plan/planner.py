@@ -115,6 +115,8 @@ class Planner:
             return self._plan(start, live)
 
     def _plan(self, start: int, live: Mapping[str, TensorSpec]) -> Segment:
+        from ..rewrites import specialize  # with the first plan: importing the package takes no time for rewrites
+
         graph = self._graph
         specs = {**self._constant_specs, **live}
         rest = graph.nodes[start:]
