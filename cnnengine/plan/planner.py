@@ -134,7 +134,6 @@ class Planner:
             names = (*tail_node.inputs, *tail_node.op.captures())
             wanted.update(n for n in names if n in made)
             tail = Tail(tail_node, tail_node.inputs)
-
         nodes = specialize(nodes, specs, graph.constants, wanted)
         try:
             draft = self._lower(nodes, specs, live)
