@@ -37,11 +37,10 @@ X86 = {
 ARM = {"neon": []}
 ISAS = ARM if platform.machine().lower() in ("aarch64", "arm64") else X86
 
-# Modules compiled once, for the baseline: fronts with memoryviews, the runtime.
+# Modules compiled once, for the baseline: geometries, packers, the runtime.
 MODULES = [
     "cnnengine._kernels.dispatch",
     "cnnengine._kernels.launch",
-    "cnnengine._kernels.memory",
     "cnnengine._kernels.pack",
     "cnnengine._kernels.conv",
     "cnnengine._kernels.depthwise",
@@ -65,7 +64,7 @@ MODULES = [
     "cnnengine.capi",
 ]
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
-TILES = ["conv", "pool", "vector", "move", "norm", "image", "recurrent"]
+TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent"]
 
 COMMON = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 MODULE_FLAGS = ["-O2"]
@@ -112,10 +111,13 @@ def openmp_flags() -> list[str]:
 
 
 def tag(paths: Iterable[Path]) -> str:
-    """A name for the declarations in these files, by which modules of different builds are told apart; comments do not count."""
+    """A name for the declarations in these files, which tells modules of different builds apart; comments by # do not count."""
     digest = hashlib.sha256()
     for path in sorted(paths):
-        lines = (line.partition("#")[0].rstrip() for line in path.read_text(encoding="utf-8").splitlines())
+        lines = (
+            line if path.suffix == ".h" else line.partition("#")[0].rstrip()
+            for line in path.read_text(encoding="utf-8").splitlines()
+        )
         digest.update("\n".join([path.name, *(line for line in lines if line)]).encode())
     return digest.hexdigest()[:12]
 
@@ -141,10 +143,12 @@ def extensions() -> list[Extension]:
     tile_macros = [*macros, ("CYTHON_INLINE", "inline __attribute__((always_inline))")]
     include = ["cnnengine/_kernels"]
     kernels = Path("cnnengine/_kernels")
-    capsules = {t: f"cnnengine.tiles.{t}:{tag([kernels / 'tiles' / f'{t}.pxd'])}" for t in TILES}
+    activations = kernels / "activations.h"  # numbers that modules tell each other
+    shared = {t: [kernels / "tiles" / f"{t}.pxd", *([activations] if t == "vector" else [])] for t in TILES}
+    capsules = {t: f"cnnengine.tiles.{t}:{tag(paths)}" for t, paths in shared.items()}
     module_macros = [
         *macros,
-        ("CNNENGINE_LAYOUT", f'"{tag(kernels.rglob("*.pxd"))}"'),
+        ("CNNENGINE_LAYOUT", f'"{tag([*kernels.rglob("*.pxd"), activations])}"'),
         ("CNNENGINE_FAMILIES", f'"{" ".join(capsules.values())}"'),
     ]
     depends = sorted(str(p) for p in Path("cnnengine").rglob("*") if p.suffix in (".h", ".pxd"))
@@ -154,14 +158,13 @@ def extensions() -> list[Extension]:
         Extension(
             name,
             [name.replace(".", "/") + ".pyx"],
-            include_dirs=[*include, "cnnengine/runtime", "cnnengine/importer", "cnnengine/include"],
+            include_dirs=[*include, "cnnengine", "cnnengine/runtime", "cnnengine/importer", "cnnengine/include"],
             depends=depends,
             define_macros=module_macros,
             extra_compile_args=[*MODULE_FLAGS, *common, *openmp],
             extra_link_args=link,
         )
         for name in MODULES
-        if Path(name.replace(".", "/") + ".pyx").exists()
     ]
     tiles = [Extension(f"cnnengine._kernels.tiles.{t}", [f"cnnengine/_kernels/tiles/{t}.pyx"]) for t in TILES]
     options = {"compiler_directives": DIRECTIVES, "build_dir": str(build / "cython"), "nthreads": 0}
@@ -175,10 +178,10 @@ def extensions() -> list[Extension]:
         source = Path(tile.sources[0]).resolve()
         short = tile.name.rsplit(".", 1)[1]
         for isa in chosen:
-            few = one_region if short == "conv" and isa in ("sse2", "avx2") else []
+            few = one_region if short in ("conv", "winograd") and isa in ("sse2", "avx2") else []
             stub = build / "tiles" / f"_{short}_{isa}.c"
             stub.parent.mkdir(parents=True, exist_ok=True)
-            text = f'#define PyInit_{short} PyInit__{short}_{isa}\n#define CNNENGINE_ISA_NAME "{isa}"\n'
+            text = f"#define PyInit_{short} PyInit__{short}_{isa}\n"
             text += f'#define CNNENGINE_CAPSULE "{capsules[short]}"\n#include "{source}"\n'
             if not stub.exists() or stub.read_text() != text:
                 stub.write_text(text)
@@ -187,7 +190,10 @@ def extensions() -> list[Extension]:
                     f"cnnengine._kernels.tiles._{short}_{isa}",
                     [str(stub)],
                     include_dirs=include,
-                    depends=[str(source), *(str(kernels / name) for name in ("simd.h", "pack.h", "build_tag.h"))],
+                    depends=[
+                        str(source),
+                        *(str(kernels / name) for name in ("simd.h", "activations.h", "winograd.h", "build_tag.h")),
+                    ],
                     define_macros=tile_macros,
                     extra_compile_args=[*tile_flags, *few, *common, *ISAS[isa]],
                     extra_link_args=link if SANITIZE else ["-s"],

@@ -22,8 +22,9 @@ import zoo_support
 
 import cnnengine
 from cnnengine.errors import CNNEngineError
+from cnnengine.model import inside
 from cnnengine.plan.plan import HostStep, StepReport
-from cnnengine.report.planning import random_feeds, resolve_shapes, segments
+from cnnengine.report.planning import random_feeds, resolve_shapes
 from cnnengine.runtime.runner import Workspace
 
 TURNS = 6
@@ -38,7 +39,7 @@ class Timed:
         self.taken: list[np.ndarray] = []
         self.parts = []
         values = dict(feeds)
-        for segment in segments(model, values, self.workspace, threads):
+        for segment in inside(model).segments(values, self.workspace, threads):
             segment.execute(values, self.workspace, threads)
             outputs = [np.empty(shape, dtype) for _, shape, dtype in segment.outputs]
             self.parts.append((segment.plan, [values[name] for name in segment.inputs], outputs))
@@ -54,7 +55,7 @@ class Timed:
             self.workspace.begin(plan.native, inputs, outputs, self.threads)
             for piece in plan.pieces:
                 if isinstance(piece, HostStep):
-                    plan._host(piece, self.workspace, inputs, outputs)
+                    plan.run_host_step(piece, self.workspace, inputs, outputs)
                 else:
                     times = np.empty(piece[1])
                     self.workspace.time(*piece, self.threads, times)

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 STEPS, CHUNKS = 100, 8
 DESIGNS = {"1 thread": (1, False), "team": (2, False), "prange": (2, True)}
@@ -22,14 +23,14 @@ DESIGNS = {"1 thread": (1, False), "team": (2, False), "prange": (2, True)}
 
 def measure(design: str, step_us: float, runs: int, pause_ms: float) -> list[float]:
     """Seconds of each run of a plan, in this process."""
-    from cnnengine.runtime import threads
+    import team_probe  # which the process that started this one compiled
 
     count, openmp = DESIGNS[design]
     chunks = CHUNKS if step_us else 2
     times: list[float] = []
     end = time.monotonic() + 5  # on a machine whose CPUs are taken a prange can take seconds
     while len(times) < runs and time.monotonic() < end:
-        result = threads._probe(STEPS, chunks, 1000 * step_us / chunks, count, runs=10, openmp=openmp, pause_ms=pause_ms)
+        result = team_probe.probe(STEPS, chunks, 1000 * step_us / chunks, count, runs=10, openmp=openmp, pause_ms=pause_ms)
         assert result["counts"] == [[10] * chunks] * STEPS
         assert result["early"] == 0
         times += result["seconds"]
@@ -61,8 +62,12 @@ def main() -> None:
         print(json.dumps(measure(*json.loads(options.case))))
         return
 
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    import compiled
+
     from cnnengine.runtime import threads
 
+    compiled.module(Path(__file__).parents[1] / "tests" / "runtime" / "team_probe.pyx")
     info = threads.thread_info()
     print(
         f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; "

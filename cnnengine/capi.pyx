@@ -22,7 +22,7 @@ import numpy as np
 from cnnengine import errors
 from cnnengine.model import load
 
-cdef extern from "handles.h" nogil:
+cdef extern from "capi_handles.h" nogil:
     int handles_init() noexcept
     uint64_t handle_new(void *object, int kind) noexcept
     void *handle_take(uint64_t handle, int kind, int alone, int *busy) noexcept
@@ -31,6 +31,8 @@ cdef extern from "handles.h" nogil:
     void error_set(const char *text) noexcept
     void error_at(const char *text, const char *what, int64_t index, int64_t expected, int64_t received) noexcept
     const char *error_get() noexcept
+
+cdef extern from "capi_strided.h" nogil:
     void strided_copy(int rank, const int64_t *dims, const int64_t *strides, size_t item, char *strided, char *dense, int gather) noexcept
     int strided_dense(int rank, const int64_t *dims, const int64_t *strides, int64_t item) noexcept
     int strided_distinct(int rank, const int64_t *dims, const int64_t *strides, int64_t item) noexcept

@@ -65,8 +65,6 @@ class Graph:
     name: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     _producers: dict[str, Node] | None = field(default=None, init=False, repr=False)
-    _consumers: dict[str, list[Node]] | None = field(default=None, init=False, repr=False)
-    _kinds: frozenset[str] | None = field(default=None, init=False, repr=False)
     _names: frozenset[str] | None = field(default=None, init=False, repr=False)
 
     def replace(self, **changes: object) -> Graph:
@@ -78,31 +76,11 @@ class Graph:
             self._producers = {name: node for node in self.nodes for name in node.outputs if name}
         return self._producers
 
-    def kinds(self) -> frozenset[str]:
-        """The operators that the nodes have; made once."""
-        if self._kinds is None:
-            self._kinds = frozenset([node.op.op_type for node in self.nodes])
-        return self._kinds
-
     def names(self) -> frozenset[str]:
         """The names of all values; made once."""
         if self._names is None:
             self._names = frozenset(self.inputs).union(self.constants, *[node.outputs for node in self.nodes])
         return self._names
-
-    def consumers(self) -> dict[str, list[Node]]:
-        """Value name -> the nodes that read it, once per reading input; graph outputs are not listed. Not to be changed."""
-        if self._consumers is None:
-            users: dict[str, list[Node]] = {}
-            for node in self.nodes:
-                for name in node.reads():
-                    if name:
-                        if name in users:
-                            users[name].append(node)
-                        else:
-                            users[name] = [node]
-            self._consumers = users
-        return self._consumers
 
     def check(self) -> None:
         """Raise ModelError unless every value is made once, before it is read."""

@@ -6,7 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,50 +15,23 @@ import numpy as np
 
 from . import arguments
 from .errors import ClosedError, CNNEngineError, InputError, ShapeError, UnsupportedOperatorError
+from .feeds import TensorInfo, check_feeds, direct_targets, in_place, result_targets, shared
 from .graph import Graph
 from .layout import kept
+from .loaded import Loaded
 from .plan import Binding, Program, Segment
 from .plan.budget import winograd_option
-from .plan.plan import HostStep
 from .preprocess import Preprocess, as_image, labels_of_model
 from .runtime.blas import limited
 from .runtime.quiet import collector_paused
 from .runtime.runner import Call
 from .runtime.threads import default_threads, limited_threads
-from .spec import Dim, TensorSpec, check_size
+from .spec import TensorSpec, check_size
 
 if TYPE_CHECKING:
     from .importer import Source
 
 __all__ = ["Model", "TensorInfo", "load"]
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """An input or output of a model.
-
-    Attributes
-    ----------
-    name : str
-    shape : tuple of int, str or None
-        A string or None is a dynamic dimension; the whole shape is None where the file does not say its rank.
-    dtype : numpy.dtype
-    kind : {"tensor", "sequence", "optional", "optional sequence"}
-        A sequence is a list of arrays, and an optional value may be None; dtype is then that of the elements.
-    """
-
-    name: str
-    shape: tuple[Dim, ...] | None
-    dtype: np.dtype
-    kind: str = "tensor"
-
-    @property
-    def default_shape(self) -> tuple[int, ...] | None:
-        """The shape with 1 for a dynamic first axis; None where another extent is dynamic, or it is no tensor of known rank."""
-        if self.shape is None or self.kind != "tensor":
-            return None
-        shape = tuple(1 if axis == 0 and not isinstance(d, int) else d for axis, d in enumerate(self.shape))
-        return shape if all(isinstance(d, int) for d in shape) else None  # type: ignore[return-value]
 
 
 class Model:
@@ -226,16 +199,20 @@ class Model:
             if made is not None:
                 return made
         program = self._opened()
-        values: dict[str, Any] = self._check_feeds(feeds)
+        values: dict[str, Any] = check_feeds(feeds, self._by_name, model=self._name)
         wanted = [i.name for i in self.outputs] if names is None else arguments.names(names, "names", model=self._name)
         for name in wanted:
             if name not in self._declared:
                 raise InputError(
                     "no such output", model=self._name, tensor=name, expected=f"one of {', '.join(self._declared)}", received=name
                 )
-        targets = None if out is None else self._targets(wanted, out)
-        direct = None if targets is None else _direct(targets, values)
-        self._execute(values, threads, direct)
+        targets = None if out is None else result_targets(wanted, out, model=self._name)
+        direct = None if targets is None else direct_targets(targets, values)
+        first = program.run(values, threads, direct)
+        if first is not self._short[0]:
+            self._short = first, None if first is None else self._call_of(first, values, program)
+            if self._closed:  # by another thread, meanwhile
+                self._short = None, None
         results: list[Any] = []
         for at, name in enumerate(wanted):
             value = values[name] if name in values else program.graph.constants[name]
@@ -264,32 +241,6 @@ class Model:
     def _thread_count(self) -> int:
         count: int = self._threads if self._threads_given else limited_threads(self._threads)
         return count
-
-    def _targets(self, wanted: Sequence[str], out: Sequence[Any]) -> list[tuple[str, np.ndarray | None]]:
-        """The given arrays as NumPy sees them, by output."""
-        if not isinstance(out, Iterable) or not hasattr(type(out), "__len__"):
-            raise InputError(
-                "must be a list of arrays", model=self._name, tensor="out", expected="a list", received=type(out).__name__
-            )
-        if len(out) != len(wanted):
-            raise InputError(
-                "one array (or None) for each output", model=self._name, tensor="out", expected=len(wanted), received=len(out)
-            )
-        targets: list[tuple[str, np.ndarray | None]] = []
-        for name, target in zip(wanted, out, strict=True):
-            array = None if target is None else _shared(target)
-            if array is not None and (not array.flags.writeable or any(a is array for _, a in targets)):
-                raise InputError("cannot be written to", model=self._name, tensor=name, expected="a writeable array of its own")
-            if target is not None and array is None:
-                raise InputError(
-                    "its memory cannot be reached",
-                    model=self._name,
-                    tensor=name,
-                    expected="an array",
-                    received=type(target).__name__,
-                )
-            targets.append((name, array))
-        return targets
 
     def bind(self, inputs: Mapping[str, Any] | None = None, outputs: Mapping[str, Any] | None = None) -> Binding:
         """Tie the model to buffers, for a loop that copies and allocates nothing.
@@ -328,9 +279,9 @@ class Model:
         ins: dict[str, np.ndarray] = {}
         for info in self.inputs:
             given_input = (inputs or {}).get(info.name)
-            array = np.zeros(self.default_shape(info), info.dtype) if given_input is None else _shared(given_input)
-            ins[info.name] = self._in_place(info.name, array)
-        self._check_feeds(ins, copies=False)
+            array = np.zeros(self.default_shape(info), info.dtype) if given_input is None else shared(given_input)
+            ins[info.name] = in_place(info.name, array, model=self._name)
+        check_feeds(ins, self._by_name, model=self._name, copies=False)
         segment = self.whole_plan({n: a.shape for n, a in ins.items()})
         if segment is None:
             raise UnsupportedOperatorError(
@@ -348,8 +299,8 @@ class Model:
             else:
                 shape, dtype = value.shape, value.dtype
             given_output = (outputs or {}).get(info.name)
-            array = np.empty(shape, dtype) if given_output is None else _shared(given_output)
-            array = self._in_place(info.name, array)
+            array = np.empty(shape, dtype) if given_output is None else shared(given_output)
+            array = in_place(info.name, array, model=self._name)
             if array.dtype != dtype:
                 raise InputError("has the wrong dtype", model=self._name, tensor=info.name, expected=dtype, received=array.dtype)
             if array.shape != shape:
@@ -361,25 +312,10 @@ class Model:
                 copies.append((array, value))
         return Binding(segment, ins, outs, copies, self._thread_count)
 
-    def _in_place(self, name: str, array: np.ndarray | None) -> np.ndarray:
-        if array is None or not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
-            raise InputError("cannot be used where it lies", model=self._name, tensor=name, expected="a C-contiguous array")
-        return array
-
-    def _execute(self, values: dict[str, Any], threads: int, given: Mapping[str, np.ndarray] | None = None) -> None:
-        program = self._opened()
-        first = program.run(values, threads, given)
-        if first is not self._short[0]:
-            self._short = first, None if first is None else self._call_of(first, values, program)
-            if self._closed:  # by another thread, meanwhile
-                self._short = None, None
-
     def _call_of(self, segment: Segment, values: Mapping[str, Any], program: Program) -> Call | None:
         """The short way for inputs of these shapes; None where the segment is not all of the model, or some of it is Python."""
         slots = {name: slot for slot, (name, _, _) in enumerate(segment.outputs)}
-        if segment.end < len(program.graph.nodes) or segment.tail is not None or segment.host_nodes:
-            return None
-        if any(not isinstance(piece, tuple) for piece in segment.plan.pieces):
+        if segment.end < len(program.graph.nodes) or not segment.is_compiled:
             return None
         if any(i.kind != "tensor" for i in self.inputs) or any(o.name not in slots for o in self.outputs):
             return None
@@ -473,7 +409,7 @@ class Model:
             except ShapeError as error:
                 raise error.locate(model=self._name) from None
             feeds[name] = np.broadcast_to(np.zeros((), info.dtype), extents)
-        values = self._check_feeds(feeds, copies=False)
+        values = check_feeds(feeds, self._by_name, model=self._name, copies=False)
         program.segment(0, values)
         return self
 
@@ -498,67 +434,12 @@ class Model:
             return None
         values = {i.name: np.broadcast_to(np.zeros((), i.dtype), tuple(shapes[i.name])) for i in self.inputs}
         segment = program.segment(0, values)
-        whole = segment.end == len(program.graph.nodes) and segment.tail is None and not segment.host_nodes
-        return segment if whole and not any(isinstance(p, HostStep) for p in segment.plan.pieces) else None
+        return segment if segment.end == len(program.graph.nodes) and segment.is_compiled else None
 
     def known_value(self, segment: Segment, name: str) -> np.ndarray:
         """An output that does not depend on the inputs' values."""
         found: np.ndarray = segment.constants[name] if name in segment.constants else self._opened().graph.constants[name]
         return found
-
-    def _check_feeds(self, feeds: Mapping[str, Any], *, copies: bool = True) -> dict[str, Any]:
-        if not isinstance(feeds, Mapping):
-            raise InputError(
-                "must map names to arrays", model=self._name, tensor="feeds", expected="a dict", received=type(feeds).__name__
-            )
-        for name in feeds:
-            if name not in self._by_name:
-                raise InputError(
-                    "no such input",
-                    model=self._name,
-                    tensor=str(name),
-                    expected=f"one of {', '.join(self._by_name)}",
-                    received=name,
-                )
-        values: dict[str, Any] = {}
-        for name, info in self._by_name.items():
-            if name not in feeds:
-                raise InputError("an input is missing", model=self._name, tensor=name, expected=f"{info.dtype} {info.shape}")
-            if info.kind != "tensor":
-                values[name] = self._check_form(info, feeds[name])
-                continue
-            array = self._typed(info, feeds[name])
-            if info.shape is not None and (
-                array.ndim != len(info.shape)
-                or any(isinstance(d, int) and d != n for d, n in zip(info.shape, array.shape, strict=True))
-            ):
-                raise ShapeError("has the wrong shape", model=self._name, tensor=name, expected=info.shape, received=array.shape)
-            if copies:
-                array = np.require(array, info.dtype, ("C", "ALIGNED")).reshape(array.shape)
-            values[name] = array
-        return values
-
-    def _typed(self, info: TensorInfo, value: Any) -> np.ndarray:
-        """One array of the input's dtype, in any byte order; texts may be NumPy's."""
-        array = arguments.array(value, info.name, model=self._name)
-        if info.dtype == object and array.dtype.kind in "UT":
-            array = array.astype(object)
-        if array.dtype.newbyteorder("=") != info.dtype:
-            raise InputError("has the wrong dtype", model=self._name, tensor=info.name, expected=info.dtype, received=array.dtype)
-        return array
-
-    def _check_form(self, info: TensorInfo, value: Any) -> Any:
-        """A sequence or optional value, with arrays of its own."""
-        if value is None and info.kind.startswith("optional"):
-            return None
-        if not info.kind.endswith("sequence"):
-            return np.array(self._typed(info, value), info.dtype, order="C")
-        if not isinstance(value, list | tuple):
-            received = type(value).__name__
-            raise InputError(
-                "must be a sequence", model=self._name, tensor=info.name, expected="a list of arrays", received=received
-            )
-        return [np.array(self._typed(info, v), info.dtype, order="C") for v in value]
 
     # ------------------------------------------------------------ what the file says of itself
     @property
@@ -686,41 +567,6 @@ class Model:
         return names
 
 
-def _shared(value: Any) -> np.ndarray | None:
-    """The memory of a value as an array, never a copy; None where that is not possible."""
-    if isinstance(value, np.ndarray):
-        return value
-    try:
-        array = np.asarray(memoryview(value))
-    except (BufferError, TypeError, ValueError):
-        if not hasattr(type(value), "__dlpack__") and not hasattr(value, "__array_interface__"):
-            return None
-        try:
-            array = np.asarray(value) if hasattr(value, "__array_interface__") else np.from_dlpack(value)
-            if not array.flags.writeable and hasattr(type(value), "__array__"):
-                array = np.asarray(value, copy=False)  # NumPy takes DLPack's memory as read-only where it is not told
-        except MemoryError:
-            raise
-        except Exception:  # objects raise what they like
-            return None
-    return array
-
-
-def _direct(targets: Sequence[tuple[str, np.ndarray | None]], values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The given arrays that kernels may write to while they read the inputs."""
-    inputs = [v for v in values.values() if isinstance(v, np.ndarray)]
-    return {
-        name: array
-        for name, array in targets
-        if array is not None
-        and array.flags.c_contiguous
-        and array.flags.aligned
-        and array.dtype.isnative
-        and not any(np.may_share_memory(array, v) for v in inputs)
-        and not any(other is not array and other is not None and np.may_share_memory(array, other) for _, other in targets)
-    }
-
-
 def _with_outputs(graph: Graph, names: Sequence[str]) -> Graph:
     """The graph with exactly these outputs, which may be any of its values."""
     made = {n for node in graph.nodes for n in node.outputs if n} | set(graph.inputs) | set(graph.constants)
@@ -733,10 +579,27 @@ def _with_outputs(graph: Graph, names: Sequence[str]) -> Graph:
     return graph.replace(outputs=outputs)
 
 
-def _restore(source: bytes, name: str, options: dict[str, Any]) -> Model:
+def named(name: str, source: Any, **options: Any) -> Model:
+    """As `load`, of a model that is called otherwise than its source: one that was made of a file's contents."""
     model = Model(source, **options)
     model._name = name
     return model
+
+
+def _restore(source: bytes, name: str, options: dict[str, Any]) -> Model:
+    """What pickles of models call, by this name."""
+    return named(name, source, **options)
+
+
+def inside(model: Model) -> Loaded:
+    """What an open model consists of, for code that looks at how it runs.
+
+    Raises
+    ------
+    ClosedError
+    """
+    program = model._opened()
+    return Loaded(model.name, model._source, program.graph, program, model._by_name)
 
 
 def load(

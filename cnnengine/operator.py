@@ -15,6 +15,7 @@ import numpy as np
 
 from .errors import CNNEngineError, InputError, ModelError, UnsupportedOperatorError
 from .layout import NO_HALO, Halo
+from .packing import Build
 from .records import fields_of
 from .spec import UNKNOWN, TensorSpec
 
@@ -236,7 +237,7 @@ class Lowering(Protocol):
         """Output is the input's value as it is, in whatever layout (Identity, Dropout)."""
         ...
 
-    def pack(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> Operand:
+    def pack(self, key: tuple[Hashable, ...], build: Build) -> Operand:
         """A packed constant, made once per model and `key` (include the constants' names: `name(i)`, and the format)."""
         ...
 

@@ -8,11 +8,50 @@ from collections.abc import Callable
 import numpy as np
 
 from ._kernels.pack import pack_conv, pack_panels
-from .layout import aligned_empty, is_mapped
+from .layout import ALIGNMENT, aligned_empty, is_mapped
 from .weights import Computed, cut
 
 PART = 2 << 20
 """Bytes of a constant that are made at a time: so much of a file and of products with a scale is held beside what is packed."""
+
+LINE = ALIGNMENT // 4
+"""Floats between the starts of a slab's arrays, or a multiple of it."""
+
+Empty = Callable[[int], np.ndarray]
+"""Gives uninitialised memory for so many floats: 1-D, 64-byte aligned."""
+
+Build = Callable[[Empty], np.ndarray]
+"""Makes a constant; what it packs, it packs into memory from there."""
+
+
+class Slab:
+    """Memory of arrays that are kept together: taken from large pieces, of which the system makes huge pages.
+
+    First touches are then a third of the time, which is as much as packing takes. The first piece is small, for small models. A
+    piece is given back when no array in it is left.
+    """
+
+    FIRST = 1 << 18
+    """Floats of the first piece."""
+    PIECE = 1 << 22
+    """Of the others."""
+    LARGEST = 1 << 21
+    """Of an array in them: larger ones have memory of their own."""
+
+    def __init__(self) -> None:
+        self._piece: np.ndarray | None = None
+        self._at = 0
+
+    def floats(self, n: int) -> np.ndarray:
+        """An uninitialised 1-D float32 array whose data is 64-byte aligned."""
+        if n > self.LARGEST:
+            return aligned_empty(n)
+        if self._piece is None or self._at + n > len(self._piece):
+            self._piece = aligned_empty(self.FIRST if self._piece is None and n <= self.FIRST else self.PIECE)
+            self._at = 0
+        start = self._at
+        self._at += -(-n // LINE) * LINE
+        return self._piece[start : start + n]
 
 
 class Scratch:
@@ -38,7 +77,7 @@ class Copy:
     def __init__(self, source: np.ndarray) -> None:
         self.source = source
 
-    def __call__(self) -> np.ndarray:
+    def __call__(self, empty: Empty) -> np.ndarray:
         found = self.parts()
         if found is None:
             return self.source
@@ -92,12 +131,12 @@ class Panels:
             found = found[:, :, None]
         return found if self.factor == 1 else found * self.factor
 
-    def __call__(self) -> np.ndarray:
+    def __call__(self, empty: Empty) -> np.ndarray:
         whole = self._rows(0, self.weights.shape[1 if self.transposed else 0], Scratch())
-        packed: np.ndarray = pack_conv(whole, self.groups, self.channels)
+        packed: np.ndarray = pack_conv(whole, self.groups, self.channels, empty)
         return packed
 
-    def parts(self, lanes: int, empty: Callable[[int], np.ndarray] = aligned_empty) -> tuple[np.ndarray, Jobs] | None:
+    def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:
         """Memory for the panels, by `empty`, and what fills it; None for weights that one thread may pack."""
         if self.weights.nbytes <= PART or self.groups != 1:
             return None

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import cnnengine
 
 ROOT = Path(cnnengine.__file__).parent
@@ -23,7 +25,8 @@ FLOORS = [
     ["ops"],
     ["rewrites"],
     ["plan"],
-    ["functional", "importer", "onnx_functions", "config"],
+    ["functional", "importer", "onnx_functions", "config", "feeds"],
+    ["loaded"],
     ["model"],
     ["report", "session", "capi", "backend", "bench"],
     ["cli", "__pyinstaller"],
@@ -121,3 +124,11 @@ def test_imports_are_seen_in_every_kind_of_file():
     assert "cnnengine.errors" in graph["cnnengine._kernels.dispatch"]  # a .pyx
     assert "cnnengine._kernels.launch" in graph["cnnengine.runtime.threads"]  # a .pxd
     assert "cnnengine.spec" in graph["cnnengine.graph"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_documents_tell_the_same_floors(name: str):
+    lines = (Path(__file__).resolve().parents[1] / name).read_text(encoding="utf-8").splitlines()
+    at = lines.index("    " + ", ".join(FLOORS[0]))
+    assert [line.strip().split(", ") for line in lines[at : at + len(FLOORS)]] == FLOORS
+    assert not lines[at + len(FLOORS)].strip()

@@ -1,13 +1,17 @@
-"""Kernels: compiled functions on arrays, their builders, and the index of both.
+"""Kernels: compiled functions on arrays, and the index of them.
 
-For every kernel NAME of the index, its module has
+A kernel is called alone in two steps. Its builder, ``build_NAME(inputs, outputs, **params)`` of its module, resolves the geometry
+for these views (`cnnengine.layout.View`, None for an absent optional operand) on the current instruction set, and raises
+ValueError when views and parameters do not fit together. What it returns, a `launch.Launch`, is called with the operands' buffers
+as often as one likes: it checks each one's type, size and right to be written to, and runs a `prange` over the chunks. ::
 
-``build_NAME(inputs, outputs, **params) -> Launch``
-    Resolves the geometry for these views (`cnnengine.layout.View`, None for an absent optional operand) on the
-    current instruction set. Raises ValueError when views and parameters do not fit together.
-``NAME(launch, *inputs, *outputs, threads=1)``
-    The front: typed 1-D contiguous memoryviews over the operands' buffers, checked against the geometry's extents, and a
-    `prange` over the chunks. Absent operands are None.
+    view = View.plain((1000,))
+    launch = kernel("softmax").build((view,), (view,), axis=0)
+    y = numpy.empty(1000, numpy.float32)
+    launch(x, y, threads=2)
+
+Buffers are C-contiguous arrays, or whatever has the buffer protocol, in the layout of the view: of a tensor in planes, the run of
+floats from the start of its halo. Packers of weights, and functions that are no kernels (FUNCTIONS), take typed memoryviews.
 """
 
 from __future__ import annotations
@@ -17,53 +21,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-ACTIVATIONS = {
-    "clip": 1,
-    "leaky_relu": 2,
-    "sigmoid": 3,
-    "tanh": 4,
-    "silu": 5,
-    "hard_sigmoid": 6,
-    "hard_swish": 7,
-    "elu": 8,
-    "selu": 9,
-    "celu": 10,
-    "gelu": 11,
-    "gelu_tanh": 12,
-    "mish": 13,
-    "softplus": 14,
-    "softsign": 15,
-    "exp": 16,
-    "log": 17,
-    "erf": 18,
-    "abs": 19,
-    "neg": 20,
-    "sqrt": 21,
-    "reciprocal": 22,
-    "sign": 23,
-    "floor": 24,
-    "ceil": 25,
-    "round": 26,
-    "thresholded_relu": 27,
-    "square": 28,
-    "pow": 29,
-    "affine": 30,
-    "swish": 31,
-    "shrink": 32,
-    "sin": 33,
-    "cos": 34,
-    "tan": 35,
-    "asin": 36,
-    "acos": 37,
-    "atan": 38,
-    "sinh": 39,
-    "cosh": 40,
-    "asinh": 41,
-    "acosh": 42,
-    "atanh": 43,
-    "whole": 44,
-}
-"""Names of the activations, to the numbers of ActivationKind (tiles/vector.pxd, which explains alpha and beta)."""
+from .dispatch import ACTIVATIONS as ACTIVATIONS
+from .launch import Launch
 
 KERNELS: dict[str, str] = {
     # kernel name -> module
@@ -72,7 +31,6 @@ KERNELS: dict[str, str] = {
     "chain": "chain",
     "gate_weights": "chain",
     "dense": "dense",
-    "dense_add": "dense",
     "dense_rows": "dense",
     "matmul": "matmul",
     "attention": "matmul",
@@ -125,13 +83,6 @@ KERNELS: dict[str, str] = {
     "softmax": "vector",
 }
 
-BYTE_FRONTS = frozenset(
-    ["cast", "copy_nd", "fill", "gather", "grid_sample", "index_offsets", "put", "roi_align", "take", "topk"]
-    + ["arg", "determinant", "float_test", "hardmax", "one_hot", "pair", "reverse_sequence", "running", "triangle"]
-)
-"""Kernels of any element type: their fronts take the buffers as bytes."""
-
-
 FUNCTIONS: dict[str, str] = {
     "best_of_line": "select",
     "find_nonzero": "select",
@@ -147,7 +98,7 @@ INDEX_CHUNK = 16384
 
 
 class Kernel(NamedTuple):
-    """Builder and front of one kernel."""
+    """Builder of one kernel, and the front that all kernels have: ``front(launch, *operands, threads=1)`` is ``launch(...)``."""
 
     build: Callable[..., Any]
     front: Callable[..., None]
@@ -164,4 +115,4 @@ def function(name: str) -> Callable[..., Any]:
 def kernel(name: str) -> Kernel:
     """The kernel of this name; raises KeyError."""
     module = importlib.import_module(f"{__name__}.{KERNELS[name]}")
-    return Kernel(getattr(module, f"build_{name}"), getattr(module, name))
+    return Kernel(getattr(module, f"build_{name}"), Launch.__call__)

@@ -20,13 +20,14 @@ Loop order of a chunk
 Every sum has the order that `conv` and `depthwise` give it, and values stay float between them: the bits are the same.
 """
 
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from cnnengine._kernels.activation cimport activation_of, activation_t
+from cnnengine._kernels.chunks cimport CHUNK_NS, FLOPS_PER_NS
 from cnnengine._kernels.depthwise cimport depthwise_tile_of
 from cnnengine._kernels.dispatch cimport current_table
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.ints cimport ceil_div, larger, smaller
+from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport conv_tile_t, depthwise_rows_fn, depthwise_tile_t, tile_row
@@ -85,7 +86,7 @@ cdef void chain_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     cdef const chain_t *g = <const chain_t *>geometry
     cdef const KernelTable *table = g.table
     cdef Py_ssize_t lanes = table.lanes, zero = 0
-    cdef Py_ssize_t unit, end, n, row, row0, row1, block, b, next, slot, first
+    cdef Py_ssize_t unit, end, n, row, row0, row1, block, b, next = 0, slot, first
     cdef int blocks
     cdef const Py_ssize_t *taps = <const Py_ssize_t *>(g + 1)
     cdef float *ring = <float *>scratch
@@ -106,9 +107,7 @@ cdef void chain_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
         chunk = chunk // g.units
     n = chunk // g.bands
     row0 = chunk % g.bands * g.band_rows
-    row1 = row0 + g.band_rows
-    if row1 > g.rows:
-        row1 = g.rows
+    row1 = smaller(row0 + g.band_rows, g.rows)
     x = x + n * g.x.sn
     y = y + n * g.y.sn
 
@@ -146,8 +145,7 @@ cdef void chain_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
         for row in range(row0, row1):
             if g.has_expand:
                 first = row * g.stride_h - g.top
-                if next < first:
-                    next = first
+                next = larger(next, first)
                 while next < first + g.tall:
                     slot = (next + g.tall) % g.tall         # next >= -top > -tall
                     if next < 0 or next >= g.h:
@@ -192,10 +190,6 @@ cdef void chain_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
         block = block + blocks
 
 
-cdef inline Py_ssize_t at_least(Py_ssize_t a, Py_ssize_t low) noexcept:
-    return a if a > low else low
-
-
 def build_chain(inputs, outputs, *, taps, hidden, size, stride=(1, 1), expand=None, depthwise=None, project=None):
     """A depthwise convolution with a 1x1 convolution before it, after it, or both; two spatial axes.
 
@@ -220,9 +214,9 @@ def build_chain(inputs, outputs, *, taps, hidden, size, stride=(1, 1), expand=No
     yv, = outputs
     cdef chain_t g
     cdef const KernelTable *table = current_table()
-    cdef Py_ssize_t lanes = table.lanes, i, phase, n_taps = len(taps), phases, lowest, highest, first, last, overlap, work, offset, scratch
-    cdef Py_ssize_t *block
-    cdef Py_ssize_t *table_of_taps
+    cdef Py_ssize_t lanes = table.lanes, i, phase, n_taps = len(taps), phases, lowest, highest, first, last, overlap, work, scratch
+    cdef Py_ssize_t *offsets
+    cdef Launch launch
     memset(&g, 0, sizeof(g))
     g.table = table
     g.has_expand = ew is not None
@@ -243,8 +237,8 @@ def build_chain(inputs, outputs, *, taps, hidden, size, stride=(1, 1), expand=No
     if rv is not None:
         g.r = planes_of(rv)
     g.hidden = hidden
-    g.blocks = (hidden + lanes - 1) // lanes
-    g.units = (g.blocks + 1) // 2
+    g.blocks = ceil_div(hidden, lanes)
+    g.units = ceil_div(g.blocks, 2)
     g.h = g.x.h
     g.w = g.x.w
     g.stride_h = stride[0]
@@ -259,98 +253,64 @@ def build_chain(inputs, outputs, *, taps, hidden, size, stride=(1, 1), expand=No
     g.tall = max(t[0] for t in taps) - lowest + 1
     if g.top < 0 or g.top >= g.tall:
         raise ValueError(f"chain: the taps {taps} leave no row above or at the pixel")
-    g.left = at_least(-min(t[1] for t in taps), 0)
-    g.right = at_least(max(t[1] for t in taps) + (g.width - 1) * stride[1] - (g.w - 1), 0)
+    g.left = larger(-min(t[1] for t in taps), 0)
+    g.right = larger(max(t[1] for t in taps) + (g.width - 1) * stride[1] - (g.w - 1), 0)
     g.pitch = (g.left + g.w + g.right) * lanes
     g.ring = g.tall * g.pitch
     phases = g.tall if g.has_expand else 1
 
-    # Bands: enough chunks of about 50 us to share; rows where bands meet are expanded twice, so bands are 16 times as tall.
+    # Bands of six chunks of other kernels: rows where bands meet are expanded twice, so bands are 16 times as tall as those.
     work = g.width * n_taps * 4
     if g.has_expand:
         work = work + g.w * stride[0] * g.x.c
     work = work * lanes * (g.blocks if g.has_project else 2)
     if g.has_project:
         work = work + g.width * hidden * g.y.blocks * lanes
-    g.band_rows = at_least(3000000 // at_least(work, 1), 1)
+    g.band_rows = larger(6 * CHUNK_NS * FLOPS_PER_NS // larger(2 * work, 1), 1)
     overlap = g.tall - g.stride_h
     if g.has_expand and overlap > 0:
-        g.band_rows = at_least(g.band_rows, (16 * overlap + g.stride_h - 1) // g.stride_h)
-    g.bands = at_least((g.rows + g.band_rows - 1) // g.band_rows, 1)
+        g.band_rows = larger(g.band_rows, ceil_div(16 * overlap, g.stride_h))
+    g.bands = larger(ceil_div(g.rows, g.band_rows), 1)
     # an even number of bands, where no thread has units to choose from
     if g.has_project and g.rows > 1:
-        g.bands = (g.bands + 1) // 2 * 2
-    g.band_rows = (g.rows + g.bands - 1) // g.bands
-    g.bands = (g.rows + g.band_rows - 1) // g.band_rows if g.band_rows else 0
+        g.bands = ceil_div(g.bands, 2) * 2
+    g.band_rows = ceil_div(g.rows, g.bands)
+    g.bands = ceil_div(g.rows, g.band_rows)
     scratch = 4 * ((2 * g.ring if g.has_expand else 0) + (g.blocks * g.band_rows * g.width * lanes if g.has_project else 0))
 
-    block = <Py_ssize_t *>malloc(sizeof(g) + phases * n_taps * sizeof(Py_ssize_t))
-    if block == NULL:
-        raise MemoryError("chain")
-    try:
-        memcpy(block, &g, sizeof(g))
-        table_of_taps = <Py_ssize_t *>(<char *>block + sizeof(g))
+    if not g.has_expand and xv.n and g.rows and g.width:
         lowest = highest = 0
-        for phase in range(phases):
-            for i in range(n_taps):
-                if g.has_expand:
-                    offset = (taps[i][0] + g.top + phase) % g.tall * g.pitch + (g.left + taps[i][1]) * lanes
-                else:
-                    offset = taps[i][0] * g.x.sh + taps[i][1] * lanes
-                    lowest = offset if offset < lowest else lowest
-                    highest = offset if offset > highest else highest
-                table_of_taps[phase * n_taps + i] = offset
-        if not g.has_expand and xv.n and g.rows and g.width:
-            first = g.x.offset + lowest
-            last = g.x.offset + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + (g.rows - 1) * g.stride_h * g.x.sh
-            last = last + (g.width - 1) * g.xstep + highest + lanes - 1
-            if first < 0 or last >= xv.size:
-                raise ValueError(f"chain: the taps reach elements {first} to {last} of a buffer of {xv.size}")
-        weights = [4 * g.x.c * g.blocks * lanes if ew is not None else 0, 4 * g.blocks * lanes if ew is not None else 0,
-                   4 * g.blocks * n_taps * lanes, 4 * g.blocks * lanes,
-                   4 * hidden * g.y.blocks * lanes if pw is not None else 0, 4 * g.y.blocks * lanes if pw is not None else 0]
-        return make_launch(
-            "+".join((["expand"] if ew is not None else []) + ["depthwise"] + (["project"] if pw is not None else [])),
-            chain_chunk,
-            block,
-            sizeof(g) + phases * n_taps * sizeof(Py_ssize_t),
-            xv.n * g.bands * (1 if g.has_project else g.units) if g.width else 0,
-            scratch,
-            (xv.nbytes, *weights, rv.nbytes if rv is not None else 0, yv.nbytes),
-            2.0 * xv.n * hidden * ((<double>g.h * g.w * g.x.c if g.has_expand else 0.0)
-                                   + <double>g.rows * g.width * (n_taps + (g.y.c if g.has_project else 0))),
-            xv.nbytes + yv.nbytes + float(sum(weights)) + (rv.nbytes if rv is not None else 0),
-        )
-    finally:
-        free(block)
-
-
-def chain(Launch launch, const float[::1] x, const float[::1] expand_w, const float[::1] expand_bias, const float[::1] w,
-          const float[::1] bias, const float[::1] project_w, const float[::1] project_bias, const float[::1] residual, float[::1] y,
-          int threads=1):
-    """Run a chain built by `build_chain` on these buffers, on at most `threads` threads."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, x.nbytes)
-    launch.check(1, expand_w.nbytes if expand_w is not None else 0)
-    launch.check(2, expand_bias.nbytes if expand_bias is not None else 0)
-    launch.check(3, w.nbytes)
-    launch.check(4, bias.nbytes)
-    launch.check(5, project_w.nbytes if project_w is not None else 0)
-    launch.check(6, project_bias.nbytes if project_bias is not None else 0)
-    launch.check(7, residual.nbytes if residual is not None else 0)
-    launch.check(8, y.nbytes)
-    if launch.n_chunks == 0:
-        return
-    args[0] = <void *>&x[0] if x.shape[0] else NULL
-    args[1] = <void *>&expand_w[0] if expand_w is not None and expand_w.shape[0] else NULL
-    args[2] = <void *>&expand_bias[0] if expand_bias is not None else NULL
-    args[3] = <void *>&w[0]
-    args[4] = <void *>&bias[0]
-    args[5] = <void *>&project_w[0] if project_w is not None and project_w.shape[0] else NULL
-    args[6] = <void *>&project_bias[0] if project_bias is not None else NULL
-    args[7] = <void *>&residual[0] if residual is not None else NULL
-    args[8] = &y[0]
-    launch.run(args, threads)
+        for i in range(n_taps):
+            lowest = smaller(taps[i][0] * g.x.sh + taps[i][1] * lanes, lowest)
+            highest = larger(taps[i][0] * g.x.sh + taps[i][1] * lanes, highest)
+        first = g.x.offset + lowest
+        last = g.x.offset + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + (g.rows - 1) * g.stride_h * g.x.sh
+        last = last + (g.width - 1) * g.xstep + highest + lanes - 1
+        if first < 0 or last >= xv.size:
+            raise ValueError(f"chain: the taps reach elements {first} to {last} of a buffer of {xv.size}")
+    weights = [4 * g.x.c * g.blocks * lanes if ew is not None else 0, 4 * g.blocks * lanes if ew is not None else 0,
+               4 * g.blocks * n_taps * lanes, 4 * g.blocks * lanes,
+               4 * hidden * g.y.blocks * lanes if pw is not None else 0, 4 * g.y.blocks * lanes if pw is not None else 0]
+    launch = make_launch(
+        "+".join((["expand"] if ew is not None else []) + ["depthwise"] + (["project"] if pw is not None else [])),
+        chain_chunk,
+        &g,
+        sizeof(g),
+        xv.n * g.bands * (1 if g.has_project else g.units) if g.width else 0,
+        scratch,
+        (xv.nbytes, *weights, rv.nbytes if rv is not None else 0, yv.nbytes),
+        2.0 * xv.n * hidden * ((<double>g.h * g.w * g.x.c if g.has_expand else 0.0)
+                               + <double>g.rows * g.width * (n_taps + (g.y.c if g.has_project else 0))),
+        xv.nbytes + yv.nbytes + float(sum(weights)) + (rv.nbytes if rv is not None else 0),
+    )
+    offsets = <Py_ssize_t *>launch.tail(phases * n_taps * sizeof(Py_ssize_t))
+    for phase in range(phases):
+        for i in range(n_taps):
+            if g.has_expand:
+                offsets[phase * n_taps + i] = (taps[i][0] + g.top + phase) % g.tall * g.pitch + (g.left + taps[i][1]) * lanes
+            else:
+                offsets[phase * n_taps + i] = taps[i][0] * g.x.sh + taps[i][1] * lanes
+    return launch
 
 
 # ---------------------------------------------------------------- gates
@@ -394,8 +354,8 @@ def build_gate_weights(inputs, outputs, *, out_channels):
     memset(&g, 0, sizeof(g))
     g.table = current_table()
     g.channels = gv.c
-    g.blocks = (out_channels + g.table.lanes - 1) // g.table.lanes
-    g.panels = (g.blocks + 1) // 2
+    g.blocks = ceil_div(out_channels, g.table.lanes)
+    g.panels = ceil_div(g.blocks, 2)
     g.gate_offset = gv.offset
     g.gate_n = gv.sn
     if gv.lanes != g.table.lanes or gv.groups != 1 or gv.dhw != (1, 1, 1) or gv.sp != gv.lanes:
@@ -404,17 +364,3 @@ def build_gate_weights(inputs, outputs, *, out_channels):
         raise ValueError(f"gate_weights: {wv}, {gv} -> {sv}")
     return make_launch("gate weights", gate_chunk, &g, sizeof(g), gv.n * g.panels, 8 * g.channels, (wv.nbytes, gv.nbytes, sv.nbytes),
                        1.0 * sv.size, float(gv.n * wv.nbytes + sv.nbytes))
-
-
-def gate_weights(Launch launch, const float[::1] w, const float[::1] gate, float[::1] scaled, int threads=1):
-    """Scale weights by a launch of `build_gate_weights`, on at most `threads` threads."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, w.nbytes)
-    launch.check(1, gate.nbytes)
-    launch.check(2, scaled.nbytes)
-    if launch.n_chunks == 0:
-        return
-    args[0] = <void *>&w[0] if w.shape[0] else NULL
-    args[1] = <void *>&gate[0] if gate.shape[0] else NULL
-    args[2] = &scaled[0] if scaled.shape[0] else NULL
-    launch.run(args, threads)

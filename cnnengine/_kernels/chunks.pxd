@@ -12,6 +12,7 @@ cdef enum:
     SHORT_NS = 2048
     PIECES = 8
     BYTES_PER_NS = 16                   # read and written where values only move
+    FLOPS_PER_NS = 64                   # of multiply-adds in registers, two operations each
     LARGE_PLANE = 400                   # pixels of planes that are cut by rows, so that what a thread wrote it mostly reads again
 
 

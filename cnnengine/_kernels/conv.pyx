@@ -13,18 +13,20 @@ Loop order of a chunk
     A K block's weights stay in the second-level cache while the rows pass (its lines come early enough: two are needed every 14
     cycles); sums of unfinished K blocks wait in y, so K blocks are as long as that allows.
     Rows are cut into tiles of nearly equal width, so that no width falls off a cliff. A 1x1 convolution without halo is one
-    long row. Chunks run unit by unit where the weights outweigh the input, row by row otherwise.
+    long row. Chunks run unit by unit where the weights outweigh the input, row by row otherwise. They are up to eight times as long as
+    those of other kernels, because each reads its unit's weights anew.
 
 Taps are a table of pixel offsets, and the output grid has a start and a step: dilation, 1-D, 2-D, 3-D and each phase of a
 transposed convolution are the same kernel: ``y[start + i * step] = act(sum_t w[t] . x[i * stride + tap_t] + bias + residual)``.
 """
 
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from cnnengine._kernels.activation cimport activation_of, activation_t
+from cnnengine._kernels.chunks cimport CHUNK_NS, FLOPS_PER_NS, PIECES
 from cnnengine._kernels.dispatch cimport current_table
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.ints cimport ceil_div, clamp, larger, smaller
+from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport LINE, conv_tile_fn, conv_tile_t, start_ahead, tile_row
@@ -34,8 +36,6 @@ cdef extern from "portable.h" nogil:
 
 
 cdef enum:
-    PIECES = 16             # chunks that a step shall have ...
-    PIECE = 400000          # ... of at least so many multiply-adds each
     STAGE = 4096            # floats of a plain input that are copied at a time: a third of the first-level cache
 
 
@@ -114,10 +114,6 @@ cdef void staged_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
         row = last
 
 
-cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return a if a < b else b
-
-
 cdef void conv_unit(const conv_t *g, void *const *args, const float *x, Py_ssize_t n, Py_ssize_t group, Py_ssize_t unit,
                     Py_ssize_t row0, Py_ssize_t row1, const float *coming, Py_ssize_t floats) noexcept nogil:
     """These rows of one unit; x is the first pixel of the group's first plane. Fetches `floats` of every plane of a plain input, from
@@ -171,9 +167,7 @@ cdef void conv_unit(const conv_t *g, void *const *args, const float *x, Py_ssize
 
     k0 = 0
     while True:
-        kn = g.whole - k0
-        if kn > g.k_block:
-            kn = g.k_block
+        kn = smaller(g.whole - k0, g.k_block)
         t.first = k0 == 0
         t.last = k0 + kn == g.whole
         t.planes = kn
@@ -183,14 +177,14 @@ cdef void conv_unit(const conv_t *g, void *const *args, const float *x, Py_ssize
         # meanwhile the next K block, or the next unit's first
         size = kn * g.channels * g.w_taps * (2 if blocks > 1 else 1) * lanes
         width_max = table.conv.width[blocks]
-        tiles = (row1 - row0) * ((g.width + width_max - 1) // width_max)
+        tiles = (row1 - row0) * ceil_div(g.width, width_max)
         ahead = t.w + size + (panel if blocks == 4 and t.last else 0)
         start_ahead(&t, ahead, size, tiles)
         if floats > 0:
             # a plane's share of a tile, each tile one plane's
             steps = t.n_taps * kn
-            share = (floats // LINE + tiles // g.x.c) // at_least(tiles // g.x.c, 1)
-            share = (share + steps - 1) // steps * steps * LINE
+            share = (floats // LINE + tiles // g.x.c) // larger(tiles // g.x.c, 1)
+            share = ceil_div(share, steps) * steps * LINE
             turn = 0
         for row in range(row0, row1):
             width = g.width if row + 1 < g.rows else g.last_width
@@ -203,10 +197,10 @@ cdef void conv_unit(const conv_t *g, void *const *args, const float *x, Py_ssize
             if floats <= 0:
                 tile_row(tile, width_max, width, &t)
             # with something else to fetch, tile by tile
-            pieces = (width + width_max - 1) // width_max if floats > 0 else 0
+            pieces = ceil_div(width, width_max) if floats > 0 else 0
             at = 0
             while pieces > 0:
-                left = (width - at + pieces - 1) // pieces
+                left = ceil_div(width - at, pieces)
                 t.ahead = coming + turn % g.x.c * g.x.h * g.x.w + turn // g.x.c * share
                 t.ahead_lines = share // LINE // steps if turn // g.x.c * share < floats else 0
                 turn = turn + 1
@@ -233,10 +227,6 @@ cdef void conv_unit(const conv_t *g, void *const *args, const float *x, Py_ssize
     if g.write_halo and row0 == 0:
         for b in range(blocks):
             fill_halo(&g.y, <float *>args[4], n, group * g.y_blocks + block + b)
-
-
-cdef inline Py_ssize_t at_least(Py_ssize_t a, Py_ssize_t low) noexcept nogil:
-    return a if a > low else low
 
 
 cdef object staged_view(object x, object out, object taps, object stride):
@@ -282,9 +272,10 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     yv, = outputs
     cdef conv_t g
     cdef const KernelTable *table = current_table()
-    cdef Py_ssize_t lanes = table.lanes, i, n_taps = len(taps), lowest = 0, highest = 0, offset, first, last, blocks
-    cdef Py_ssize_t od, oh, ow, cg, og, units, work, widest, tables, staged = 0
-    cdef Py_ssize_t *block
+    cdef Py_ssize_t lanes = table.lanes, i, n_taps = len(taps), lowest = 0, highest = 0, offset, first, last
+    cdef Py_ssize_t od, oh, ow, cg, og, units, work, widest, staged = 0
+    cdef Py_ssize_t *offsets
+    cdef Launch launch
     memset(&g, 0, sizeof(g))
     plain_bytes = xv.nbytes
     if xv.is_plain:
@@ -305,10 +296,10 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
     cg = xv.c // groups
     og = yv.c // groups
     g.channels = xv.lanes
-    g.x_blocks = (cg + g.channels - 1) // g.channels
+    g.x_blocks = ceil_div(cg, g.channels)
     g.whole = cg // g.channels
     g.partial = cg % g.channels
-    g.y_blocks = (og + lanes - 1) // lanes
+    g.y_blocks = ceil_div(og, lanes)
     od, oh, ow = yv.dhw if extent is None else extent
     g.rows_h = oh
     g.rows = od * oh
@@ -353,20 +344,19 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         flat = flat and (v is None or all(a == 0 and b == 0 for a, b in v.halo))
     if flat:
         work = od * oh * ow
-        g.width = 56 if work > 56 else work
-        g.rows = g.rows_h = (work + g.width - 1) // g.width if work else 0
+        g.width = smaller(work, 56)
+        g.rows = g.rows_h = ceil_div(work, g.width)
         g.last_width = work - (g.rows - 1) * g.width if work else 0
         g.xh = g.width * g.x.lanes
         g.yh = g.rh = g.width * lanes
     g.stride_index = stride[2] if stride[2] in (1, 2) else 0
 
     # K blocks of nearly equal size; a panel of two output blocks takes an eighth of the second-level cache at most
-    g.k_block = at_least(<Py_ssize_t>second_level_cache() // 8 // at_least(n_taps * 2 * lanes * 4 * lanes, 1), 1)
+    g.k_block = larger(<Py_ssize_t>second_level_cache() // 8 // larger(n_taps * 2 * lanes * 4 * lanes, 1), 1)
     if g.channels == 1 or g.whole == 0:
-        g.k_block = at_least(g.whole, 1)
+        g.k_block = larger(g.whole, 1)
     else:
-        i = (g.whole + g.k_block - 1) // g.k_block
-        g.k_block = (g.whole + i - 1) // i
+        g.k_block = ceil_div(g.whole, ceil_div(g.whole, g.k_block))
     # narrow rows leave registers idle: four blocks at once; two and a last one are computed as three
     widest = table.conv.width[2]
     if g.channels > 1 and g.width <= table.conv.width[4] and lanes * 4 <= og:
@@ -378,93 +368,62 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         g.units3 = 1
         g.units2 = g.units2 - 1
     units = g.units4 + g.units2 + g.units3 + g.units1
-    # chunks of 4 million multiply-adds at most; where that makes less than PIECES, of a PIECE at least
-    work = at_least(cg * n_taps * lanes * (4 if g.units4 else 2) * g.width, 1)
-    i = work * units * groups * xv.n * g.rows // PIECES
-    g.chunk_rows = at_least((4000000 if i > 4000000 else i if i > PIECE else PIECE) // work, 1)
+    # a row's operations; twice PIECES chunks, where they are neither too short nor too long
+    work = larger(2 * cg * n_taps * lanes * (4 if g.units4 else 2) * g.width, 1)
+    i = clamp(work * units * groups * xv.n * g.rows // (2 * PIECES), CHUNK_NS * FLOPS_PER_NS, 8 * CHUNK_NS * FLOPS_PER_NS)
+    g.chunk_rows = larger(i // work, 1)
     if g.chunk_rows * g.width < 2 * widest:
-        g.chunk_rows = (2 * widest + g.width - 1) // at_least(g.width, 1)
+        g.chunk_rows = ceil_div(2 * widest, larger(g.width, 1))
     if staged:
         # all units of a chunk share the copied rows, at least four rows of pixels
         g.stage_top = min(t[1] for t in taps)
         g.stage_bottom = max(t[1] for t in taps)
-        g.stage_rows = at_least((STAGE // at_least(xv.c * g.x.sh, 1) - (g.stage_bottom - g.stage_top)) // g.stride_h, 4)
-        g.chunk_rows = at_least(g.chunk_rows // units, g.stage_rows)
+        g.stage_rows = larger((STAGE // larger(xv.c * g.x.sh, 1) - (g.stage_bottom - g.stage_top)) // g.stride_h, 4)
+        g.chunk_rows = larger(g.chunk_rows // units, g.stage_rows)
     # where the weights outweigh the input and units are many, each unit's weights are read once
     g.units_outside = cg * n_taps * og > xv.c // groups * xv.dhw[0] * xv.dhw[1] * xv.dhw[2]
     if g.units_outside and units * groups * xv.n >= 8 and not staged:
-        g.chunk_rows = at_least(g.rows, 1)
-    i = (g.rows + g.chunk_rows - 1) // g.chunk_rows
-    g.chunk_rows = (g.rows + i - 1) // i if i else 1
-    g.row_chunks = i
+        g.chunk_rows = larger(g.rows, 1)
+    g.row_chunks = ceil_div(g.rows, g.chunk_rows)
+    g.chunk_rows = larger(ceil_div(g.rows, g.row_chunks), 1)
 
-    tables = n_taps if g.w_taps == n_taps else 2 * n_taps + 1
-    block = <Py_ssize_t *>malloc(sizeof(conv_t) + tables * sizeof(Py_ssize_t))
-    if block == NULL:
-        raise MemoryError("conv")
-    try:
-        memcpy(block, &g, sizeof(g))
-        for i in range(n_taps):
-            offset = taps[i][0] * g.x.sd + taps[i][1] * g.x.sh + taps[i][2] * g.x.lanes
-            if i % g.run == 0:
-                (<Py_ssize_t *>(<char *>block + sizeof(conv_t)))[i // g.run] = offset
-            lowest = offset if offset < lowest or i == 0 else lowest
-            highest = offset if offset > highest or i == 0 else highest
-        if g.w_taps != n_taps:
-            # the taps between one used and the next
-            ends = [-1, *used, g.w_taps]
-            for i in range(n_taps + 1):
-                (<Py_ssize_t *>(<char *>block + sizeof(conv_t)))[n_taps + i] = ends[i + 1] - ends[i] - 1
-        if g.rows and ow and xv.n and n_taps and g.x.blocks:
-            first = g.x0 + lowest
-            last = g.x0 + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + highest + g.x.lanes - 1
-            last = last + ((od - 1) * g.xd + (oh - 1) * g.xh + (ow - 1) * g.xw if not flat else (g.x.d * g.x.h * g.x.w - 1) * g.x.lanes)
-            if first < 0 or last >= xv.size:
-                raise ValueError(f"conv: the taps reach elements {first} to {last} of a buffer of {xv.size}")
-        blocks = groups * g.y_blocks
-        if staged:
-            # the taps are checked: now the planes are those of the rows copied at a time
-            (<conv_t *>block).x.sp = ((g.stage_rows - 1) * g.stride_h + g.stage_bottom - g.stage_top + 1) * g.x.sh
-        return make_launch(
-            f"conv {'x'.join(str(n) for n in (table.conv.width[4 if g.units4 else 2], 4 if g.units4 else 2))}"
-            + (" rows" if staged else " plain" if g.channels == 1 else ""),
-            staged_chunk if staged else conv_chunk,
-            block,
-            sizeof(conv_t) + tables * sizeof(Py_ssize_t),
-            xv.n * g.row_chunks if staged else xv.n * groups * units * g.row_chunks,
-            4 * xv.c * (<conv_t *>block).x.sp if staged else 0,
-            (
-                plain_bytes,
-                4 * groups * cg * g.w_taps * g.y_blocks * lanes * (xv.n if weights_per_image else 1),
-                4 * blocks * lanes,
-                rv.nbytes if rv is not None else 0,
-                yv.nbytes,
-            ),
-            2.0 * xv.n * yv.c * od * oh * ow * cg * n_taps,
-            plain_bytes + yv.nbytes + 4.0 * groups * cg * n_taps * og + (rv.nbytes if rv is not None else 0),
-        )
-    finally:
-        free(block)
-
-
-cdef int run_five(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y,
-                  int threads) except -1:
-    cdef void *args[MAX_ARGS]
-    launch.check(0, x.nbytes)
-    launch.check(1, w.nbytes)
-    launch.check(2, bias.nbytes)
-    launch.check(3, residual.nbytes if residual is not None else 0)
-    launch.check(4, y.nbytes)
-    if launch.n_chunks == 0:
-        return 0
-    args[0] = <void *>&x[0] if x.shape[0] else NULL
-    args[1] = <void *>&w[0] if w.shape[0] else NULL
-    args[2] = <void *>&bias[0]
-    args[3] = <void *>&residual[0] if residual is not None else NULL
-    args[4] = &y[0]
-    return launch.run(args, threads)
-
-
-def conv(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y, int threads=1):
-    """Run a convolution built by `build_conv` on these buffers, on at most `threads` threads."""
-    run_five(launch, x, w, bias, residual, y, threads)
+    for i in range(n_taps):
+        offset = taps[i][0] * g.x.sd + taps[i][1] * g.x.sh + taps[i][2] * g.x.lanes
+        lowest = smaller(offset, lowest) if i else offset
+        highest = larger(offset, highest) if i else offset
+    if g.rows and ow and xv.n and n_taps and g.x.blocks:
+        first = g.x0 + lowest
+        last = g.x0 + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + highest + g.x.lanes - 1
+        last = last + ((od - 1) * g.xd + (oh - 1) * g.xh + (ow - 1) * g.xw if not flat else (g.x.d * g.x.h * g.x.w - 1) * g.x.lanes)
+        if first < 0 or last >= xv.size:
+            raise ValueError(f"conv: the taps reach elements {first} to {last} of a buffer of {xv.size}")
+    if staged:
+        # the taps are checked: now the planes are those of the rows copied at a time
+        g.x.sp = ((g.stage_rows - 1) * g.stride_h + g.stage_bottom - g.stage_top + 1) * g.x.sh
+    launch = make_launch(
+        f"conv {'x'.join(str(n) for n in (table.conv.width[4 if g.units4 else 2], 4 if g.units4 else 2))}"
+        + (" rows" if staged else " plain" if g.channels == 1 else ""),
+        staged_chunk if staged else conv_chunk,
+        &g,
+        sizeof(g),
+        xv.n * g.row_chunks if staged else xv.n * groups * units * g.row_chunks,
+        4 * xv.c * g.x.sp if staged else 0,
+        (
+            plain_bytes,
+            4 * groups * cg * g.w_taps * g.y_blocks * lanes * (xv.n if weights_per_image else 1),
+            4 * groups * g.y_blocks * lanes,
+            rv.nbytes if rv is not None else 0,
+            yv.nbytes,
+        ),
+        2.0 * xv.n * yv.c * od * oh * ow * cg * n_taps,
+        plain_bytes + yv.nbytes + 4.0 * groups * cg * n_taps * og + (rv.nbytes if rv is not None else 0),
+    )
+    offsets = <Py_ssize_t *>launch.tail((n_taps if g.w_taps == n_taps else 2 * n_taps + 1) * sizeof(Py_ssize_t))
+    for i in range(0, n_taps, g.run):
+        offsets[i // g.run] = taps[i][0] * g.x.sd + taps[i][1] * g.x.sh + taps[i][2] * g.x.lanes
+    if g.w_taps != n_taps:
+        # the taps between one used and the next
+        ends = [-1, *used, g.w_taps]
+        for i in range(n_taps + 1):
+            offsets[n_taps + i] = ends[i + 1] - ends[i] - 1
+    return launch

@@ -28,16 +28,4 @@ static double cpu_seconds(void)
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
-
-#ifdef CNNENGINE_SANITIZE
-static int planted(void)
-{
-    volatile char *volatile p = (volatile char *)__builtin_malloc(8); /* volatile: the size must not be known */
-    volatile int i = 8;
-    p[i] = 1; /* one past the end, on purpose */
-    return p[0];
-}
-#else
-static int planted(void) { return 0; }
-#endif
 #endif

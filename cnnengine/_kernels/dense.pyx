@@ -9,7 +9,8 @@ Layout
 Loop order of a chunk
     A chunk of `dense` is a run of rows and one unit of 1, 2 or 4 output blocks. Where rows lie a power of two apart, the pixels of
     a tile would push each other out of the few sets of the first-level cache that all of them share: then a tile's rows are laid
-    side by side in scratch first, and a chunk has several units, which share that.
+    side by side in scratch first, and a chunk has several units, which share that. Chunks are four times as long as those of other
+    kernels, because each reads its units' weights anew.
     A chunk of `dense_rows` is a run of outputs, eight rows of weights at a time, for every row of x.
 """
 
@@ -18,22 +19,15 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from cnnengine._kernels.activation cimport activation_of, activation_t
-from cnnengine._kernels.conv cimport run_five
+from cnnengine._kernels.chunks cimport BYTES_PER_NS, CHUNK_NS, FLOPS_PER_NS
 from cnnengine._kernels.dispatch cimport current_table
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.ints cimport ceil_div, larger, smaller
+from cnnengine._kernels.launch cimport make_launch
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport DOT_ROWS, LINE, conv_tile_t
 
 cdef enum:
     WAYS = 4                # lines of one set of the first-level cache, of eight or more, that a tile's pixels may take
-
-
-cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return a if a < b else b
-
-
-cdef inline Py_ssize_t at_least(Py_ssize_t a, Py_ssize_t low) noexcept nogil:
-    return a if a > low else low
 
 
 cdef struct dense_t:
@@ -42,7 +36,7 @@ cdef struct dense_t:
     Py_ssize_t units4, units2, units1, chunk_rows, row_chunks
     Py_ssize_t some_units               # of a chunk
     int gathers                         # rows of x are laid side by side first
-    int has_residual                    # then it is operand 3, and y operand 4
+    int has_residual
     activation_t act
 
 
@@ -54,7 +48,7 @@ cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     cdef Py_ssize_t part = chunk % g.row_chunks, unit, block, blocks, row, left, pieces, valid, end, i, p, width
     cdef const float *r = <const float *>args[3]
     cdef const float *x
-    cdef float *y = <float *>args[4 if g.has_residual else 3]
+    cdef float *y = <float *>args[4]
     cdef float *to
     cdef float *rest = <float *>scratch + 4 * lanes * 16
     cdef float *gathered = rest + 4 * lanes * 16
@@ -75,9 +69,9 @@ cdef void dense_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     row = part * g.chunk_rows
     end = smaller(row + g.chunk_rows, g.m)
     width = table.conv.width[4 if first < g.units4 else 2 if first < g.units4 + g.units2 else 1]
-    pieces = (end - row + width - 1) // width
+    pieces = ceil_div(end - row, width)
     while pieces > 0:
-        left = (end - row + pieces - 1) // pieces
+        left = ceil_div(end - row, pieces)
         x = <const float *>args[0] + row * g.k
         t.x = x
         t.xplane = lanes
@@ -146,13 +140,13 @@ def build_dense(inputs, outputs, *, activation=None):
 
     Parameters
     ----------
-    inputs : x, weights, bias; with a residual, `build_dense_add`
+    inputs : x, weights, bias, residual (or None)
         x is plain with its last axis K, the axes before it rows; weights (O, K) packed by `pack_dense`, bias by `pack_bias`;
         the residual plain, of the shape of y.
     outputs : y
         Plain, its last axis O.
     """
-    xv, wv, bv, *added = inputs
+    xv, wv, bv, rv = inputs
     yv, = outputs
     cdef dense_t g
     cdef const KernelTable *table = current_table()
@@ -160,7 +154,7 @@ def build_dense(inputs, outputs, *, activation=None):
     memset(&g, 0, sizeof(g))
     if not xv.is_plain or not yv.is_plain or xv.shape[:-1] != yv.shape[:-1]:
         raise ValueError(f"dense: {xv} -> {yv}")
-    for rv in added:
+    if rv is not None:
         if not rv.is_plain or rv.shape != yv.shape:
             raise ValueError(f"dense: residual {rv} for {yv}")
         g.has_residual = 1
@@ -170,16 +164,16 @@ def build_dense(inputs, outputs, *, activation=None):
     g.m = int(np.prod(xv.shape[:-1]))
     g.whole = g.k // lanes
     g.partial = g.k % lanes
-    g.blocks = (g.o + lanes - 1) // lanes
+    g.blocks = ceil_div(g.o, lanes)
     if g.m <= table.conv.width[4] and table.conv.blocked[4][0] != NULL:
         g.units4 = g.blocks // 4
     g.units2 = (g.blocks - 4 * g.units4) // 2
     g.units1 = g.blocks % 2
-    g.chunk_rows = at_least(2000000 // at_least(g.k * lanes * 2, 1), 4 * table.conv.width[2])
-    g.row_chunks = (g.m + g.chunk_rows - 1) // g.chunk_rows
+    g.chunk_rows = larger(4 * CHUNK_NS * FLOPS_PER_NS // larger(4 * g.k * lanes, 1), 4 * table.conv.width[2])
+    g.row_chunks = ceil_div(g.m, g.chunk_rows)
     # the pixels of a tile would push each other out of the few sets of the cache that all of them share
-    pieces = at_least((g.m + table.conv.width[4 if g.units4 else 2] - 1) // table.conv.width[4 if g.units4 else 2], 1)
-    g.gathers = (g.m + pieces - 1) // pieces > WAYS * sets_of(g.k)
+    pieces = larger(ceil_div(g.m, table.conv.width[4 if g.units4 else 2]), 1)
+    g.gathers = ceil_div(g.m, pieces) > WAYS * sets_of(g.k)
     g.some_units = 4 if g.gathers else 1
     g.act = activation_of(activation)
     return make_launch(
@@ -187,40 +181,12 @@ def build_dense(inputs, outputs, *, activation=None):
         dense_chunk,
         &g,
         sizeof(g),
-        (g.units4 + g.units2 + g.units1 + g.some_units - 1) // g.some_units * g.row_chunks,
+        ceil_div(g.units4 + g.units2 + g.units1, g.some_units) * g.row_chunks,
         4 * 4 * lanes * 16 * 2 + (4 * (g.k + lanes) * table.conv.width[1] if g.gathers else 0),
-        (xv.nbytes, 4 * g.k * g.blocks * lanes, 4 * g.blocks * lanes, *(rv.nbytes for rv in added), yv.nbytes),
+        (xv.nbytes, 4 * g.k * g.blocks * lanes, 4 * g.blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
         2.0 * g.m * g.k * g.o,
-        xv.nbytes + yv.nbytes * (1 + len(added)) + 4.0 * g.k * g.o,
+        xv.nbytes + yv.nbytes + (rv.nbytes if rv is not None else 0) + 4.0 * g.k * g.o,
     )
-
-
-def dense(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, float[::1] y, int threads=1):
-    """Run a dense layer built by `build_dense` on these buffers, on at most `threads` threads."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, x.nbytes)
-    launch.check(1, w.nbytes)
-    launch.check(2, bias.nbytes)
-    launch.check(3, y.nbytes)
-    if launch.n_chunks == 0:
-        return
-    args[0] = <void *>&x[0] if x.shape[0] else NULL
-    args[1] = <void *>&w[0] if w.shape[0] else NULL
-    args[2] = <void *>&bias[0]
-    args[3] = &y[0]
-    launch.run(args, threads)
-
-
-def build_dense_add(inputs, outputs, *, activation=None):
-    """`build_dense` with a fourth input, the residual."""
-    x, w, bias, residual = inputs
-    return build_dense((x, w, bias, residual), outputs, activation=activation)
-
-
-def dense_add(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y,
-              int threads=1):
-    """Run a dense layer built by `build_dense_add` on these buffers, on at most `threads` threads."""
-    run_five(launch, x, w, bias, residual, y, threads)
 
 
 # ---------------------------------------------------------------- dense, few rows
@@ -235,16 +201,14 @@ cdef struct dense_rows_t:
 
 cdef void dense_rows_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const dense_rows_t *g = <const dense_rows_t *>geometry
-    cdef Py_ssize_t first = chunk * g.chunk_outputs, end = first + g.chunk_outputs, o, n, row
+    cdef Py_ssize_t first = chunk * g.chunk_outputs, end = smaller(first + g.chunk_outputs, g.o), o, n, row
     cdef const float *x = <const float *>args[0]
     cdef const float *w = <const float *>args[1]
     cdef const float *bias = <const float *>args[2]
     cdef float *y = <float *>args[3]
-    if end > g.o:
-        end = g.o
     o = first
     while o < end:
-        n = end - o if end - o < DOT_ROWS else DOT_ROWS
+        n = smaller(end - o, DOT_ROWS)
         for row in range(g.m):
             g.table.conv.dot(x + row * g.k, w + o * g.k, g.k, <int>n, bias + o if bias != NULL else NULL, y + row * g.o + o,
                              g.act.low, g.act.high)
@@ -276,32 +240,16 @@ def build_dense_rows(inputs, outputs, *, activation=None):
     g.k = xv.shape[-1]
     g.o = yv.shape[-1]
     g.m = int(np.prod(xv.shape[:-1], dtype=np.int64))
-    g.chunk_outputs = (at_least(200000 // at_least(g.k * g.m, 1), 1) + DOT_ROWS - 1) // DOT_ROWS * DOT_ROWS
+    g.chunk_outputs = ceil_div(larger(CHUNK_NS * BYTES_PER_NS // larger(4 * g.k * g.m, 1), 1), DOT_ROWS) * DOT_ROWS
     g.act = activation_of(activation)
     return make_launch(
         "dense rows",
         dense_rows_chunk,
         &g,
         sizeof(g),
-        (g.o + g.chunk_outputs - 1) // g.chunk_outputs if g.m else 0,
+        ceil_div(g.o, g.chunk_outputs) if g.m else 0,
         0,
         (xv.nbytes, wv.nbytes, bv.nbytes if bv is not None else 0, yv.nbytes),
         2.0 * g.m * g.k * g.o,
         xv.nbytes + wv.nbytes + yv.nbytes,
     )
-
-
-def dense_rows(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, float[::1] y, int threads=1):
-    """Run a dense layer built by `build_dense_rows` on these buffers, on at most `threads` threads."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, x.nbytes)
-    launch.check(1, w.nbytes)
-    launch.check(2, bias.nbytes if bias is not None else 0)
-    launch.check(3, y.nbytes)
-    if launch.n_chunks == 0:
-        return
-    args[0] = <void *>&x[0] if x.shape[0] else NULL
-    args[1] = <void *>&w[0] if w.shape[0] else NULL
-    args[2] = <void *>&bias[0] if bias is not None else NULL
-    args[3] = &y[0]
-    launch.run(args, threads)

@@ -14,19 +14,19 @@ Taps and the output grid are those of `conv`. Kernels whose taps are runs of 3, 
 once for all of them.
 """
 
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from cnnengine._kernels.activation cimport activation_of, activation_t
-from cnnengine._kernels.conv cimport run_five
+from cnnengine._kernels.chunks cimport CHUNK_NS, LARGE_PLANE
 from cnnengine._kernels.dispatch cimport current_table
+from cnnengine._kernels.ints cimport ceil_div, larger, smaller
 from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport depthwise_rows_fn, depthwise_tile_t
 
 cdef enum:
-    LARGE_PLANE = 400       # pixels of planes that threads share by rows
+    FLOPS_PER_NS = 24       # a pixel is loaded for one or a few multiply-adds
 
 
 cdef struct depthwise_t:
@@ -53,14 +53,10 @@ cdef depthwise_rows_fn depthwise_tile_of(const KernelTable *table, object taps, 
     return table.conv.depthwise
 
 
-cdef inline Py_ssize_t at_least(Py_ssize_t a, Py_ssize_t low) noexcept nogil:
-    return a if a > low else low
-
-
 cdef void depthwise_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const depthwise_t *g = <const depthwise_t *>geometry
     cdef Py_ssize_t block = chunk % g.y.blocks, part = chunk // g.y.blocks % g.row_chunks, n = chunk // g.row_chunks // g.y.blocks
-    cdef Py_ssize_t row, i, end = (part + 1) * g.chunk_rows, lanes = g.table.lanes, some
+    cdef Py_ssize_t row, i, end = smaller((part + 1) * g.chunk_rows, g.rows), lanes = g.table.lanes, some
     cdef const float *x = <const float *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
     cdef float *y = <float *>args[4] + g.y.offset + n * g.y.sn + block * g.y.sp + g.y0
     cdef float *to
@@ -76,19 +72,13 @@ cdef void depthwise_chunk(const void *geometry, void *const *args, Py_ssize_t ch
     t.low = g.act.low
     t.high = g.act.high
     t.residual = NULL
-    if end > g.rows:
-        end = g.rows
     t.xrow = g.xh
     t.yrow = g.yh
     t.rrow = g.r.sh
     row = part * g.chunk_rows
     while row < end:
         # some rows at a time: an activation finds them in the first-level cache
-        some = g.rows_h - row % g.rows_h
-        if some > g.some_rows:
-            some = g.some_rows
-        if some > end - row:
-            some = end - row
+        some = smaller(smaller(g.rows_h - row % g.rows_h, g.some_rows), end - row)
         t.rows = some
         t.x = x + row // g.rows_h * g.xd + row % g.rows_h * g.xh
         to = y + row // g.rows_h * g.yd + row % g.rows_h * g.yh
@@ -127,7 +117,8 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0),
     cdef depthwise_t g
     cdef const KernelTable *table = current_table()
     cdef Py_ssize_t lanes = table.lanes, i, n_taps = len(taps), lowest = 0, highest = 0, offset, first, last, od, oh, ow
-    cdef Py_ssize_t *block
+    cdef Py_ssize_t *offsets
+    cdef Launch launch
     memset(&g, 0, sizeof(g))
     if xv.lanes != lanes or yv.lanes != lanes or xv.c != yv.c or xv.groups != 1 or yv.groups != 1 or xv.n != yv.n:
         raise ValueError(f"depthwise: {xv} -> {yv}")
@@ -154,51 +145,41 @@ def build_depthwise(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0),
     g.n_taps = n_taps
     g.act = activation_of(activation)
     g.tile = depthwise_tile_of(table, taps, stride[2]) if per_group == 1 else table.conv.grouped
-    g.some_rows = 1 if g.yw != lanes else at_least(256 // at_least(g.width, 1), 1)
+    g.some_rows = 1 if g.yw != lanes else larger(256 // larger(g.width, 1), 1)
     if rv is not None:
         if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != 1 or extent is not None or tuple(step) != (1, 1, 1):
             raise ValueError(f"depthwise: residual {rv} for {yv}")
         g.has_residual = 1
         g.r = planes_of(rv)
     # row by row through all blocks, as convolutions of large planes go: what a thread wrote there, it mostly reads here
-    g.chunk_rows = at_least(200000 // at_least(n_taps * g.per_group * lanes * g.width, 1), 1)
-    i = (g.rows + g.chunk_rows - 1) // g.chunk_rows
+    g.chunk_rows = larger(CHUNK_NS * FLOPS_PER_NS // larger(2 * n_taps * g.per_group * lanes * g.width, 1), 1)
+    i = ceil_div(g.rows, g.chunk_rows)
     if g.rows * g.width >= LARGE_PLANE:
-        i = (i + 3) // 4 * 4
-    g.chunk_rows = at_least((g.rows + i - 1) // i, 1) if i else 1
-    g.row_chunks = (g.rows + g.chunk_rows - 1) // g.chunk_rows
-    block = <Py_ssize_t *>malloc(sizeof(g) + n_taps * sizeof(Py_ssize_t))
-    if block == NULL:
-        raise MemoryError("depthwise")
-    try:
-        memcpy(block, &g, sizeof(g))
-        for i in range(n_taps):
-            offset = taps[i][0] * g.x.sd + taps[i][1] * g.x.sh + taps[i][2] * lanes
-            (<Py_ssize_t *>(<char *>block + sizeof(g)))[i] = offset
-            lowest = offset if offset < lowest or i == 0 else lowest
-            highest = offset if offset > highest or i == 0 else highest
-        if g.rows and g.width and xv.n and xv.c and n_taps:
-            first = g.x.offset + lowest
-            last = g.x.offset + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + (od - 1) * g.xd + (oh - 1) * g.xh + (ow - 1) * g.xw
-            last = last + highest + lanes - 1
-            if first < 0 or last >= xv.size:
-                raise ValueError(f"depthwise: the taps reach elements {first} to {last} of a buffer of {xv.size}")
-        return make_launch(
-            "depthwise" if per_group == 1 else f"grouped {per_group}",
-            depthwise_chunk,
-            block,
-            sizeof(g) + n_taps * sizeof(Py_ssize_t),
-            xv.n * g.y.blocks * g.row_chunks,
-            4 * g.width * lanes if g.yw != lanes else 0,
-            (xv.nbytes, 4 * g.y.blocks * n_taps * g.per_group * lanes, 4 * g.y.blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
-            2.0 * xv.n * yv.c * g.rows * g.width * n_taps * g.per_group,
-            xv.nbytes + yv.nbytes + (rv.nbytes if rv is not None else 0),
-        )
-    finally:
-        free(block)
-
-
-def depthwise(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y,
-              int threads=1):
-    """Run a depthwise convolution built by `build_depthwise` on these buffers, on at most `threads` threads."""
-    run_five(launch, x, w, bias, residual, y, threads)
+        i = ceil_div(i, 4) * 4
+    g.chunk_rows = larger(ceil_div(g.rows, i), 1)
+    g.row_chunks = ceil_div(g.rows, g.chunk_rows)
+    for i in range(n_taps):
+        offset = taps[i][0] * g.x.sd + taps[i][1] * g.x.sh + taps[i][2] * lanes
+        lowest = smaller(offset, lowest) if i else offset
+        highest = larger(offset, highest) if i else offset
+    if g.rows and g.width and xv.n and xv.c and n_taps:
+        first = g.x.offset + lowest
+        last = g.x.offset + (xv.n - 1) * g.x.sn + (g.x.blocks - 1) * g.x.sp + (od - 1) * g.xd + (oh - 1) * g.xh + (ow - 1) * g.xw
+        last = last + highest + lanes - 1
+        if first < 0 or last >= xv.size:
+            raise ValueError(f"depthwise: the taps reach elements {first} to {last} of a buffer of {xv.size}")
+    launch = make_launch(
+        "depthwise" if per_group == 1 else f"grouped {per_group}",
+        depthwise_chunk,
+        &g,
+        sizeof(g),
+        xv.n * g.y.blocks * g.row_chunks,
+        4 * g.width * lanes if g.yw != lanes else 0,
+        (xv.nbytes, 4 * g.y.blocks * n_taps * g.per_group * lanes, 4 * g.y.blocks * lanes, rv.nbytes if rv is not None else 0, yv.nbytes),
+        2.0 * xv.n * yv.c * g.rows * g.width * n_taps * g.per_group,
+        xv.nbytes + yv.nbytes + (rv.nbytes if rv is not None else 0),
+    )
+    offsets = <Py_ssize_t *>launch.tail(n_taps * sizeof(Py_ssize_t))
+    for i in range(n_taps):
+        offsets[i] = taps[i][0] * g.x.sd + taps[i][1] * g.x.sh + taps[i][2] * lanes
+    return launch

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The instruction sets: which were built, which this CPU has, which one is in use.
+"""The instruction sets: which were built, which this CPU has, which one is in use; and the activations that their tiles have.
 
 A tile module is itself compiled for its instruction set, so the CPU is asked first and a module imported after. At import
 the best available set is chosen; CNNENGINE_ISA forces one, and naming one that is not available is an error.
@@ -24,16 +24,22 @@ from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
 from cnnengine._kernels.tiles.recurrent cimport RecurrentTiles
 from cnnengine._kernels.tiles.vector cimport VectorTiles
+from cnnengine._kernels.tiles.winograd cimport WinogradTiles
 
 cdef extern from "cpu.h" nogil:
     bint cpu_has(const char *isa)
     double cpu_seconds()
-    int planted()
 
 cdef extern from "build_tag.h":
     const char *CNNENGINE_FAMILIES
 
+cdef extern from "activations.h":
+    enum: ACT_END
+    const char *activation_name(int number)
+
 REBUILD = "install it anew, or build it with `python setup.py build_ext --inplace --force`"
+ACTIVATIONS: dict[str, int] = {activation_name(number).decode(): number for number in range(1, ACT_END)}
+"""Names of the activations that kernels fuse, as an `Activation` has them, to their numbers (activations.h)."""
 # best last
 KNOWN = ("sse2", "avx2", "avx512", "neon")
 
@@ -80,6 +86,7 @@ cdef size_t load_table(str isa) except 0:
 
 cdef int fill_table(KernelTable *table, str isa) except -1:
     table.conv = (<const ConvTiles *>tiles_of("conv", isa))[0]
+    table.winograd = (<const WinogradTiles *>tiles_of("winograd", isa))[0]
     table.pool = (<const PoolTiles *>tiles_of("pool", isa))[0]
     table.vector = (<const VectorTiles *>tiles_of("vector", isa))[0]
     table.move = (<const MoveTiles *>tiles_of("move", isa))[0]
@@ -159,11 +166,6 @@ def fma_peak(double seconds=0.1) -> float:
             if start > end:
                 break
     return best * 1e-9
-
-
-def planted_overflow() -> int:
-    """Write one byte past a heap block, in sanitizer builds alone: shows that the sanitizer catches it."""
-    return planted()
 
 
 set_isa(os.environ.get("CNNENGINE_ISA") or available_isas()[-1])

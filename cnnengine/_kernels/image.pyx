@@ -38,7 +38,7 @@ from libc.string cimport memcpy, memset
 from cnnengine._kernels.chunks cimport BYTES_PER_NS, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, smaller
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport KernelTable
 
@@ -294,29 +294,6 @@ def build_resample(inputs, outputs, *, tables, value=0.0) -> Launch:
     return with_tables(launch, kept)
 
 
-def resample(Launch launch, const float[::1] x, float[::1] y, int threads=1):
-    """Run a `build_resample` launch: x and y are the buffers of the two views."""
-    run_floats(launch, [x], y, threads)
-
-
-cdef int run_floats(Launch launch, list operands, float[::1] y, int threads) except -1:
-    """Run a launch on float32 buffers, of which the last one is written; None is an absent operand."""
-    cdef void *args[MAX_ARGS]
-    cdef const float[::1] buffer
-    cdef Py_ssize_t i, count = len(operands)
-    for i in range(count):
-        args[i] = NULL
-        if operands[i] is None:
-            launch.check(i, 0)
-            continue
-        buffer = operands[i]
-        launch.check(i, buffer.shape[0] * sizeof(float))
-        args[i] = <void *>&buffer[0] if buffer.shape[0] else NULL
-    launch.check(count, y.shape[0] * sizeof(float))
-    args[count] = <void *>&y[0] if y.shape[0] else NULL
-    return launch.run(args, threads)
-
-
 # ---------------------------------------------------------------- columns to images
 
 cdef struct col2im_t:
@@ -406,11 +383,6 @@ def build_col2im(inputs, outputs, *, block, strides, dilations, pads) -> Launch:
         raise ValueError(f"col2im: columns of {x_view.shape} for images of {y_view.shape}")
     return make_launch("col2im", col2im_chunk, &g, sizeof(g), n * c, 0, (x_view.nbytes, y_view.nbytes), 1.0 * x_view.size,
                        x_view.nbytes + y_view.nbytes)
-
-
-def col2im(Launch launch, const float[::1] x, float[::1] y, int threads=1):
-    """Run a `build_col2im` launch."""
-    run_floats(launch, [x], y, threads)
 
 
 # ---------------------------------------------------------------- deformable convolutions
@@ -531,11 +503,6 @@ def build_deform_columns(inputs, outputs, *, kernel, strides, dilations, pads, g
                        x_view.nbytes + o_view.nbytes + y_view.nbytes)
 
 
-def deform_columns(Launch launch, const float[::1] x, const float[::1] offsets, mask, float[::1] y, int threads=1):
-    """Run a `build_deform_columns` launch; mask may be None."""
-    run_floats(launch, [x, offsets, mask], y, threads)
-
-
 # ---------------------------------------------------------------- affine grids
 
 cdef struct affine_t:
@@ -605,8 +572,3 @@ def build_affine_grid(inputs, outputs, *, coordinates) -> Launch:
     launch = make_launch("affine_grid", affine_chunk, &g, sizeof(g), chunks, 0, (t_view.nbytes, y_view.nbytes), 2.0 * y_view.size,
                          y_view.nbytes)
     return with_tables(launch, kept)
-
-
-def affine_grid(Launch launch, const float[::1] theta, float[::1] y, int threads=1):
-    """Run a `build_affine_grid` launch."""
-    run_floats(launch, [theta], y, threads)

@@ -76,8 +76,8 @@ cdef class Launch:
         Parameters
         ----------
         *operands : objects with the buffer protocol, or None
-            One for each of the kernel's inputs, then one for each of its outputs. C-contiguous, of the type and at least as large as
-            the view that the kernel was built for; outputs writable.
+            One for each of the kernel's inputs, then one for each of its outputs; the last ones may be left out if they may be None.
+            C-contiguous, of the type and at least as large as the view that the kernel was built for; outputs writable.
         threads : int
 
         Raises
@@ -86,18 +86,18 @@ cdef class Launch:
             An operand is absent that is needed, or has another type, gaps, too few bytes or no right to be written to; `threads`
             is less than 1.
         TypeError
-            There are more or fewer operands, or one has no buffer.
+            There are more operands, or one has no buffer.
         """
         cdef void *args[MAX_ARGS]
         cdef Py_buffer buffers[MAX_ARGS]
         cdef Py_buffer *b
         cdef Py_ssize_t i, n = len(operands), held = 0
         cdef int type
-        if n != self.n_args:
-            raise TypeError(f"{self.kernel}: {n} operands, {self.n_args} are needed")
+        if n > self.n_args:
+            raise TypeError(f"{self.kernel}: {n} operands, {self.n_args} are known")
         try:
-            for i in range(n):
-                operand = operands[i]
+            for i in range(self.n_args):
+                operand = operands[i] if i < n else None
                 args[i] = NULL
                 if operand is None:
                     self.check(i, 0)
@@ -130,20 +130,21 @@ cdef class Launch:
         return <char *>whole + self.geometry_bytes
 
     cdef Launch typed(self, object inputs, object outputs):
-        """This launch, its operands' types being those of the views; an absent one (None) has none to check."""
-        cdef Py_ssize_t i = 0
-        if len(inputs) + len(outputs) != self.n_args:
-            raise ValueError(f"{self.kernel}: {len(inputs)} inputs and {len(outputs)} outputs, {self.n_args} operands")
-        for views, written in ((inputs, 0), (outputs, 1)):
-            for view in views:
-                if view is not None:
-                    self._operands[i].type = type_of(<int>ord(view.dtype.kind), view.dtype.itemsize)
-                self._operands[i].written = written
-                i += 1
+        """This launch, its operands' types being those of the views; the last outputs may be left out. An absent one (None) is not
+        asked for its type."""
+        cdef Py_ssize_t i = 0, n = len(inputs)
+        for view in (*inputs, *outputs):
+            if i == self.n_args:
+                raise ValueError(f"{self.kernel}: more views than operands, which are {self.n_args}")
+            if view is not None:
+                self._operands[i].type = type_of(<int>ord(view.dtype.kind), view.dtype.itemsize)
+            i += 1
+        for i in range(self.n_args):
+            self._operands[i].written = i >= n
         return self
 
     cdef int check(self, Py_ssize_t index, Py_ssize_t nbytes) except -1:
-        """Raise ValueError unless operand `index` with `nbytes` bytes is large enough."""
+        """Raise ValueError unless operand `index` with `nbytes` bytes is large enough; 0 is an absent one too."""
         if nbytes < self._extents[index]:
             raise ValueError(f"{self.kernel}: operand {index} has {nbytes} bytes, {self._extents[index]} are needed")
         return 0

@@ -25,8 +25,10 @@ from libc.string cimport memcpy, memset
 
 import math
 
+from cnnengine._kernels.chunks cimport CHUNK_NS, FLOPS_PER_NS
 from cnnengine._kernels.dispatch cimport current_table
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.ints cimport ceil_div, larger, smaller
+from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t
 
@@ -34,7 +36,6 @@ from cnnengine._kernels import ACTIVATIONS
 
 cdef enum:
     MAX_BATCH_AXES = 8
-    CHUNK_FLOPS = 1 << 20               # aimed at, 10 to 50 us
 
 
 cdef struct matmul_t:
@@ -95,9 +96,7 @@ cdef void matmul_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
         b = b + index * g.b_stride[d]
     blocks = 2 if block + 1 < g.blocks else 1
     width = blocks * lanes
-    valid = g.n - block * lanes
-    if valid > width:
-        valid = width
+    valid = smaller(g.n - block * lanes, width)
     memset(bias, 0, width * sizeof(float))
     b = b + block * lanes * g.b_n
     if g.b_n == 1 and g.scale == 1:
@@ -120,13 +119,11 @@ cdef void matmul_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
     t.w2 = panel
     t.xstep = g.k
     row = part * g.chunk_rows
-    end = row + g.chunk_rows
-    if end > g.m:
-        end = g.m
+    end = smaller(row + g.chunk_rows, g.m)
     # tiles of nearly equal height
-    pieces = (end - row + table.conv.width[blocks] - 1) // table.conv.width[blocks]
+    pieces = ceil_div(end - row, table.conv.width[blocks])
     while pieces > 0:
-        left = (end - row + pieces - 1) // pieces
+        left = ceil_div(end - row, pieces)
         t.x = a + row * g.k
         to = y + row * g.n + block * lanes
         if valid == width:
@@ -206,13 +203,12 @@ def build_matmul(inputs, outputs, *, transposed=False, scale=1.0, activation=Non
     g.table = table
     g.m, g.k, g.n = m, k, n
     g.b_k, g.b_n = (1, k) if transposed else (n, 1)
-    g.blocks = (g.n + lanes - 1) // lanes
-    g.units = (g.blocks + 1) // 2
+    g.blocks = ceil_div(g.n, lanes)
+    g.units = ceil_div(g.blocks, 2)
     # whole tiles, and at least 32 rows for one packing
-    rows = CHUNK_FLOPS // max(4 * lanes * g.k, 1)
-    rows = max(rows, 32, table.conv.width[2])
+    rows = larger(larger(CHUNK_NS * FLOPS_PER_NS // larger(4 * lanes * g.k, 1), 32), table.conv.width[2])
     g.chunk_rows = rows // table.conv.width[2] * table.conv.width[2]
-    g.row_chunks = (g.m + g.chunk_rows - 1) // g.chunk_rows
+    g.row_chunks = ceil_div(g.m, g.chunk_rows)
     g.scale = scale
     g.kind = ACT_NONE
     if activation is not None:
@@ -228,23 +224,11 @@ def build_matmul(inputs, outputs, *, transposed=False, scale=1.0, activation=Non
         &g,
         sizeof(g),
         count * g.units * g.row_chunks,
-        4 * (g.tile_at + 2 * lanes * max(table.conv.width[1], table.conv.width[2])),
+        4 * (g.tile_at + 2 * lanes * larger(table.conv.width[1], table.conv.width[2])),
         (av.nbytes, bv.nbytes, yv.nbytes),
         2.0 * count * g.m * g.k * g.n,
         float(av.nbytes + bv.nbytes + yv.nbytes),
     )
-
-
-def matmul(Launch launch, const float[::1] a, const float[::1] b, float[::1] y, int threads=1) -> None:
-    """Run a product built by `build_matmul` on these buffers, on at most `threads` threads."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, a.nbytes)
-    launch.check(1, b.nbytes)
-    launch.check(2, y.nbytes)
-    args[0] = <void *>&a[0] if a.shape[0] else NULL
-    args[1] = <void *>&b[0] if b.shape[0] else NULL
-    args[2] = <void *>&y[0] if y.shape[0] else NULL
-    launch.run(args, threads)
 
 
 # ---------------------------------------------------------------- attention
@@ -279,7 +263,7 @@ cdef void pack_keys(const attention_t *g, const float *k, float *panel) noexcept
     """[unit][d][2 * lanes], zeros beyond the last row of k."""
     cdef Py_ssize_t width = 2 * g.table.lanes, at = 0, count, i
     while at < g.n:
-        count = g.n - at if g.n - at < width else width
+        count = smaller(g.n - at, width)
         if count < width:
             memset(panel, 0, g.d * width * sizeof(float))
         if g.k.column == 1:
@@ -296,7 +280,7 @@ cdef void pack_values(const attention_t *g, const float *v, float *panel) noexce
     cdef Py_ssize_t lanes = g.table.lanes, at = 0, width, count, i
     while at < g.e:
         width = 2 * lanes if g.e - at > lanes else lanes
-        count = g.e - at if g.e - at < width else width
+        count = smaller(g.e - at, width)
         for i in range(g.n):
             memcpy(panel + i * width, v + i * g.v.row + at, count * sizeof(float))
             if count < width:
@@ -309,7 +293,7 @@ cdef void attention_chunk(const void *geometry, void *const *args, Py_ssize_t ch
     cdef const attention_t *g = <const attention_t *>geometry
     cdef const KernelTable *table = g.table
     cdef Py_ssize_t lanes = table.lanes, zero = 0, matrix = chunk // g.row_chunks
-    cdef Py_ssize_t row = chunk % g.row_chunks * g.chunk_rows, end = row + g.chunk_rows, count, i, j, at, width, left, piece
+    cdef Py_ssize_t row = chunk % g.row_chunks * g.chunk_rows, end = smaller(row + g.chunk_rows, g.m), count, i, j, at, width, left, piece
     cdef const float *q = operand_at(g, &g.q, matrix, args[0])
     cdef float *y = <float *>operand_at(g, &g.y, matrix, args[3])
     cdef float *bias = <float *>scratch
@@ -323,10 +307,8 @@ cdef void attention_chunk(const void *geometry, void *const *args, Py_ssize_t ch
     memset(bias, 0, 2 * lanes * sizeof(float))
     pack_keys(g, operand_at(g, &g.k, matrix, args[1]), keys)
     pack_values(g, operand_at(g, &g.v, matrix, args[2]), values)
-    if end > g.m:
-        end = g.m
     while row < end:
-        count = end - row if end - row < g.rows else g.rows
+        count = smaller(end - row, g.rows)
         for i in range(count):
             for j in range(g.d):
                 rows[i * g.d + j] = q[(row + i) * g.q.row + j] * g.scale
@@ -340,7 +322,7 @@ cdef void attention_chunk(const void *geometry, void *const *args, Py_ssize_t ch
             t.w2 = panel
             i = 0
             while i < count:
-                piece = count - i if count - i < table.conv.width[2] else table.conv.width[2]
+                piece = smaller(count - i, table.conv.width[2])
                 t.x = rows + i * g.d
                 t.y = scores + i * g.score_row + at
                 table.conv.blocked[2][0](<int>piece, 1, &t)
@@ -355,12 +337,12 @@ cdef void attention_chunk(const void *geometry, void *const *args, Py_ssize_t ch
         panel = values
         while at < g.e:
             width = 2 if g.e - at > lanes else 1
-            left = g.e - at if g.e - at < width * lanes else width * lanes
+            left = smaller(g.e - at, width * lanes)
             t.w = panel
             t.w2 = panel
             i = 0
             while i < count:
-                piece = count - i if count - i < table.conv.width[width] else table.conv.width[width]
+                piece = smaller(count - i, table.conv.width[width])
                 t.x = scores + i * g.score_row
                 if left == width * lanes:
                     t.y = y + (row + i) * g.y.row + at
@@ -436,15 +418,14 @@ def build_attention(inputs, outputs, *, batch, m, n, d, e, q, k, v, y, scale=1.0
     g.scale = scale
     g.rows = 2 * table.conv.width[2]
     # packing k and v moves n * (d + e) floats, a row computes 2 * n * (d + e) operations: at least 64 rows for one packing
-    g.chunk_rows = (4 * CHUNK_FLOPS // (2 * n * (d + e)) + 63) // 64 * 64
-    g.chunk_rows = max(g.chunk_rows, 64)
-    g.row_chunks = (m + g.chunk_rows - 1) // g.chunk_rows
-    units = (n + 2 * lanes - 1) // (2 * lanes)
+    g.chunk_rows = larger(ceil_div(4 * CHUNK_NS * FLOPS_PER_NS // (2 * g.n * (g.d + g.e)), 64) * 64, 64)
+    g.row_chunks = ceil_div(g.m, g.chunk_rows)
+    units = ceil_div(g.n, 2 * lanes)
     g.score_row = units * 2 * lanes
     g.q_at = 2 * lanes
-    g.k_at = g.q_at + (g.rows * d + lanes - 1) // lanes * lanes
+    g.k_at = g.q_at + ceil_div(g.rows * g.d, lanes) * lanes
     g.v_at = g.k_at + units * d * 2 * lanes
-    g.scores_at = g.v_at + n * ((e + lanes - 1) // lanes * lanes)
+    g.scores_at = g.v_at + g.n * ceil_div(g.e, lanes) * lanes
     g.tile_at = g.scores_at + g.rows * g.score_row
     count = math.prod(batch)
     return make_launch(
@@ -453,22 +434,8 @@ def build_attention(inputs, outputs, *, batch, m, n, d, e, q, k, v, y, scale=1.0
         &g,
         sizeof(g),
         count * g.row_chunks,
-        4 * (g.tile_at + 2 * lanes * max(table.conv.width[1], table.conv.width[2])),
+        4 * (g.tile_at + 2 * lanes * larger(table.conv.width[1], table.conv.width[2])),
         (qv.nbytes, kv.nbytes, vv.nbytes, yv.nbytes),
         float(count) * m * n * (2 * (d + e) + 5),
         4.0 * count * (m * (d + e) + n * (d + e)),
     )
-
-
-def attention(Launch launch, const float[::1] q, const float[::1] k, const float[::1] v, float[::1] y, int threads=1) -> None:
-    """Run an attention built by `build_attention` on these buffers, on at most `threads` threads."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, q.nbytes)
-    launch.check(1, k.nbytes)
-    launch.check(2, v.nbytes)
-    launch.check(3, y.nbytes)
-    args[0] = <void *>&q[0] if q.shape[0] else NULL
-    args[1] = <void *>&k[0] if k.shape[0] else NULL
-    args[2] = <void *>&v[0] if v.shape[0] else NULL
-    args[3] = <void *>&y[0] if y.shape[0] else NULL
-    launch.run(args, threads)

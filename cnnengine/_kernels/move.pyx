@@ -252,16 +252,6 @@ def build_reorder(inputs, outputs) -> Launch:
                        (x_view.nbytes, y_view.nbytes), 0.0, x_view.nbytes + y_view.nbytes)
 
 
-def reorder(Launch launch, const float[::1] x, float[::1] y, int threads=1):
-    """Run a `build_reorder` launch: x and y are the buffers of the two views."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, x.shape[0] * 4)
-    launch.check(1, y.shape[0] * 4)
-    args[0] = <void *>&x[0] if x.shape[0] else NULL
-    args[1] = &y[0] if y.shape[0] else NULL
-    launch.run(args, threads)
-
-
 def build_copy_planes(inputs, outputs, *, channels, x_channel=0, y_channel=0) -> Launch:
     """A range of channels from one tensor in planes to another: Concat, Split and Slice along channels.
 
@@ -310,11 +300,6 @@ def build_copy_planes(inputs, outputs, *, channels, x_channel=0, y_channel=0) ->
                        (x_view.nbytes, y_view.nbytes), 0.0, moved)
 
 
-def copy_planes(Launch launch, const float[::1] x, float[::1] y, int threads=1):
-    """Run a `build_copy_planes` launch: x and y are the buffers of the two views."""
-    reorder(launch, x, y, threads)
-
-
 def build_pad_planes(inputs, outputs, *, pads) -> Launch:
     """Zeros around the pixels of a tensor in planes: the pixels are copied, and the zeros are a wider halo around them.
 
@@ -345,11 +330,6 @@ def build_pad_planes(inputs, outputs, *, pads) -> Launch:
         offset=y_view.offset + sum(b * s for (b, _), s in zip(widths, strides)),
     )
     return build_reorder((x_view,), (inside,))
-
-
-def pad_planes(Launch launch, const float[::1] x, float[::1] y, int threads=1):
-    """Run a `build_pad_planes` launch: x and y are the buffers of the two views."""
-    reorder(launch, x, y, threads)
 
 
 # ---------------------------------------------------------------- take_planes
@@ -545,23 +525,6 @@ def build_take_planes(inputs, outputs, *, channels) -> Launch:
     if len(picked) != y_view.c or any(not 0 <= c < count for c in picked):
         raise ValueError(f"take_planes: channels {picked} of {count} for an output of {y_view.c}")
     return make_take("take_planes", x_views, y_view, picked)
-
-
-def take_planes(Launch launch, *buffers, int threads=1):
-    """Run a `build_take_planes` launch: the inputs' buffers, then the output's."""
-    cdef void *args[MAX_ARGS]
-    cdef const float[::1] x
-    cdef float[::1] y = buffers[len(buffers) - 1]
-    cdef Py_ssize_t i = 0
-    if len(buffers) != launch.n_args:
-        raise ValueError(f"take_planes: {len(buffers)} buffers for {launch.n_args}")
-    for i in range(launch.n_args - 1):
-        x = buffers[i]
-        launch.check(i, x.shape[0] * 4)
-        args[i] = <void *>&x[0] if x.shape[0] else NULL
-    launch.check(launch.n_args - 1, y.shape[0] * 4)
-    args[launch.n_args - 1] = &y[0] if y.shape[0] else NULL
-    launch.run(args, threads)
 
 
 # ---------------------------------------------------------------- copy_nd, fill
@@ -827,16 +790,6 @@ def build_copy_nd(inputs, outputs, *, shape, x_strides, y_strides, x_offset=0, y
     return make_copy("copy_nd", (x_view, y_view), tuple(shape), tuple(x_strides), tuple(y_strides), x_offset, y_offset, None)
 
 
-def copy_nd(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
-    """Run a `build_copy_nd` launch: x and y are the buffers as bytes (``.view(numpy.uint8)``)."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, x.shape[0])
-    launch.check(1, y.shape[0])
-    args[0] = <void *>&x[0] if x.shape[0] else NULL
-    args[1] = &y[0] if y.shape[0] else NULL
-    launch.run(args, threads)
-
-
 def build_fill(inputs, outputs, *, value, shape=None, y_strides=None, y_offset=0) -> Launch:
     """y[y_offset + sum(i * y_strides)] = value for every index i of `shape` (default: the whole output).
 
@@ -865,14 +818,6 @@ def build_fill(inputs, outputs, *, value, shape=None, y_strides=None, y_offset=0
     if 0 not in shape:
         check_region("fill", "output", y_view.size, shape, y_strides, y_offset, True)
     return make_copy("fill", (y_view,), tuple(shape), (0,) * len(shape), tuple(y_strides), 0, y_offset, value)
-
-
-def fill(Launch launch, unsigned char[::1] y, int threads=1):
-    """Run a `build_fill` launch: y is the buffer as bytes."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, y.shape[0])
-    args[0] = &y[0] if y.shape[0] else NULL
-    launch.run(args, threads)
 
 
 # ---------------------------------------------------------------- gather
@@ -949,11 +894,6 @@ def build_gather(inputs, outputs, *, axis, indices) -> Launch:
     for i in range(g.count):
         offsets[i] = flat[i]
     return launch.typed(inputs, outputs)
-
-
-def gather(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
-    """Run a `build_gather` launch: x and y are the buffers as bytes."""
-    copy_nd(launch, x, y, threads)
 
 
 # ---------------------------------------------------------------- resize
@@ -1067,11 +1007,6 @@ def build_resize(inputs, outputs, *, tables) -> Launch:
     return launch
 
 
-def resize(Launch launch, const float[::1] x, float[::1] y, int threads=1):
-    """Run a `build_resize` launch: x and y are the buffers of the two views."""
-    reorder(launch, x, y, threads)
-
-
 # ---------------------------------------------------------------- cast
 
 cdef extern from *:
@@ -1138,8 +1073,3 @@ def build_cast(inputs, outputs) -> Launch:
     g.step = chunk_bytes(x_view.nbytes + y_view.nbytes) // (g.from_bytes + g.to_bytes) // 64 * 64
     return make_launch("cast", cast_chunk, &g, sizeof(g), ceil_div(g.n, g.step), 0, (x_view.nbytes, y_view.nbytes), 0.0,
                        x_view.nbytes + y_view.nbytes).typed(inputs, outputs)
-
-
-def cast(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
-    """Run a `build_cast` launch: x and y are the buffers as bytes."""
-    copy_nd(launch, x, y, threads)

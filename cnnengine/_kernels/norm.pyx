@@ -22,7 +22,7 @@ from libc.string cimport memset
 from cnnengine._kernels.chunks cimport LARGE_PLANE, chunk_ns, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, smaller
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_CLIP, ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.norm cimport LRN_PIXELS, affine_tile_t, lrn_tile_t, pixel_norm_tile_t
@@ -88,26 +88,6 @@ cdef int check_lengths(object views, Py_ssize_t length, str kernel) except -1:
         if v is not None and (not v.is_plain or v.size != length):
             raise ValueError(f"{kernel}: a parameter of {v.size} elements, {length} are needed")
     return 0
-
-
-cdef int run_args(Launch launch, tuple views, int threads) except -1:
-    """Check the operands and run; memoryviews of float or None, in the order of the launch's arguments."""
-    cdef void *args[MAX_ARGS]
-    cdef const float[::1] view
-    cdef Py_ssize_t i = 0
-    for v in views:
-        args[i] = NULL
-        if v is None:
-            launch.check(i, 0)
-        else:
-            view = v
-            launch.check(i, view.shape[0] * sizeof(float))
-            if view.shape[0]:
-                args[i] = <void *>&view[0]
-        i += 1
-    if launch.n_chunks == 0:
-        return 0
-    return launch.run(args, threads)
 
 
 # ---------------------------------------------------------------- batch norm
@@ -230,12 +210,6 @@ def build_batch_norm(inputs, outputs, *, epsilon=1e-5, activation=None):
     return make_launch("batch_norm", batch_norm_planes_chunk, &g, sizeof(g), chunks_of(&g.p), 0, extents, flops, nbytes)
 
 
-def batch_norm(Launch launch, const float[::1] x, const float[::1] scale, const float[::1] bias, const float[::1] mean,
-               const float[::1] var, float[::1] y, int threads=1):
-    """Run a batch norm built by `build_batch_norm` on these buffers, on at most `threads` threads."""
-    run_args(launch, (x, scale, bias, mean, var, y), threads)
-
-
 # ---------------------------------------------------------------- instance norm of planes
 cdef struct channel_norm_t:
     const KernelTable *table
@@ -299,11 +273,6 @@ def build_channel_norm(inputs, outputs, *, epsilon=1e-5):
     g.epsilon = epsilon
     return make_launch("channel_norm", channel_norm_chunk, &g, sizeof(g), pair.planes if pair.rows * g.x.w else 0, 0,
                        (xv.nbytes, *(v.nbytes for v in parameters), yv.nbytes), 8.0 * math.prod(xv.shape), 2 * xv.nbytes + yv.nbytes)
-
-
-def channel_norm(Launch launch, const float[::1] x, const float[::1] scale, const float[::1] bias, float[::1] y, int threads=1):
-    """Run an instance norm built by `build_channel_norm` on these buffers, on at most `threads` threads."""
-    run_args(launch, (x, scale, bias, y), threads)
 
 
 # ---------------------------------------------------------------- rows
@@ -400,13 +369,7 @@ def build_row_norm(inputs, outputs, *, length, runs=0, epsilon=1e-5, centred=Tru
     g.chunk_rows = per_chunk(g.rows, 2.0 * length / PER_NS)
     return make_launch("row_norm", row_norm_chunk, &g, sizeof(g), ceil_div(g.rows, g.chunk_rows), 0,
                        tuple(0 if v is None else v.nbytes for v in (xv, sv, bv, yv, mv, iv)), 8.0 * xv.size,
-                       2 * xv.nbytes + yv.nbytes).typed(inputs, (yv, mv, iv))
-
-
-def row_norm(Launch launch, const float[::1] x, const float[::1] scale, const float[::1] bias, float[::1] y, float[::1] mean=None,
-             float[::1] inverse=None, int threads=1):
-    """Run a normalisation of rows built by `build_row_norm` on these buffers, on at most `threads` threads."""
-    run_args(launch, (x, scale, bias, y, mean, inverse), threads)
+                       2 * xv.nbytes + yv.nbytes).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- channels of a pixel
@@ -481,11 +444,6 @@ def build_pixel_norm(inputs, outputs, *, epsilon=1e-5):
     return make_launch("pixel_norm", pixel_norm_chunk, &g, sizeof(g), ceil_div(count, g.chunk_runs), 0,
                        (xv.nbytes, sv.nbytes if sv is not None else 0, bv.nbytes if bv is not None else 0, yv.nbytes),
                        8.0 * math.prod(xv.shape), xv.nbytes + yv.nbytes)
-
-
-def pixel_norm(Launch launch, const float[::1] x, const float[::1] scale, const float[::1] bias, float[::1] y, int threads=1):
-    """Run a normalisation of pixels built by `build_pixel_norm` on these buffers, on at most `threads` threads."""
-    run_args(launch, (x, scale, bias, y), threads)
 
 
 # ---------------------------------------------------------------- local response
@@ -583,8 +541,3 @@ def build_lrn(inputs, outputs, *, size, alpha, beta, bias):
     return make_launch("lrn", lrn_planes_chunk, &g, sizeof(g), ceil_div(g.rows, g.chunk_rows),
                        LRN_PIXELS * (g.before + g.x.blocks * g.x.lanes + g.after) * sizeof(float), (xv.nbytes, yv.nbytes), flops,
                        xv.nbytes + yv.nbytes)
-
-
-def lrn(Launch launch, const float[::1] x, float[::1] y, int threads=1):
-    """Run a local response norm built by `build_lrn` on these buffers, on at most `threads` threads."""
-    run_args(launch, (x, y), threads)

@@ -8,6 +8,8 @@ Layout
     pack_depthwise   [block][tap][channel of the group][lane]
     pack_bias        [group][block][lane]
     Outputs beyond the last one are zeros.
+    A packer takes its memory from `empty`, a callable that gives an uninitialised 1-D float32 array of so many floats whose data is
+    64-byte aligned: whoever asks for a constant knows what it is kept with.
 
 Loop order
     Weights are read as they come in, row by row, in a file perhaps: some taps of the rows of a panel at a time are copied side by
@@ -19,18 +21,14 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from cnnengine._kernels.dispatch cimport current_table
-from cnnengine._kernels.memory cimport aligned_floats
+from cnnengine._kernels.ints cimport ceil_div, smaller
 from cnnengine._kernels.table cimport KernelTable
 
 cdef extern from "portable.h" nogil:
     void fetch_ahead(const char *p, Py_ssize_t size) noexcept
 
 
-cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return a if a < b else b
-
-
-def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
+def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels, empty):
     """Weights (O, C / groups, taps...) as `build_conv` reads them.
 
     Parameters
@@ -40,6 +38,8 @@ def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
     groups : int
     channels : int
         Channels of one input plane: the lanes, or 1.
+    empty : callable
+        Gives the memory.
 
     Returns
     -------
@@ -48,10 +48,12 @@ def pack_conv(w, Py_ssize_t groups, Py_ssize_t channels):
     w = np.asarray(w, np.float32)
     cdef const KernelTable *table = current_table()
     cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], cg = w.shape[1], og = o // groups, group
-    cdef Py_ssize_t n_taps = int(np.prod(w.shape[2:], dtype=np.int64)), size = (og + lanes - 1) // lanes * lanes * cg * n_taps
+    cdef Py_ssize_t n_taps = int(np.prod(w.shape[2:], dtype=np.int64)), size = ceil_div(og, lanes) * lanes * cg * n_taps
     cdef bint columns = n_taps == 1 and o > 1 and cg > 1 and w.strides[0] == 4
-    packed = aligned_floats(groups * size)
+    packed = empty(groups * size)
     cdef float[::1] target = packed
+    if target.shape[0] != groups * size:
+        raise ValueError("pack_conv: memory of the wrong size")
     if target.shape[0] == 0:
         return packed
     w = w.reshape(o, cg, n_taps)
@@ -136,7 +138,7 @@ def pack_panels(w, Py_ssize_t channels, float[::1] out, Py_ssize_t first):
     cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], cg = w.shape[1], n_taps = int(np.prod(w.shape[2:], dtype=np.int64))
     cdef Py_ssize_t at = first * cg * n_taps
     cdef bint columns = n_taps == 1 and o > 1 and cg > 1 and w.strides[0] == 4
-    if first < 0 or first % (2 * lanes) or at + (o + lanes - 1) // lanes * lanes * cg * n_taps > out.shape[0]:
+    if first < 0 or first % (2 * lanes) or at + ceil_div(o, lanes) * lanes * cg * n_taps > out.shape[0]:
         raise ValueError(f"pack_panels: outputs {first} to {first + o} of {out.shape[0]} floats")
     if o * cg * n_taps == 0:
         return
@@ -169,10 +171,10 @@ cdef void pack_group(const char *w, float *out, Py_ssize_t og, Py_ssize_t cg, Py
         channels = cg       # the same order, and longer pieces of the rows
     while o0 < og:
         width = 2 * lanes if og - o0 > lanes else lanes
-        valid = width if og - o0 > width else og - o0
+        valid = smaller(og - o0, width)
         c0 = 0
         while c0 < cg:
-            n = channels if cg - c0 > channels else cg - c0
+            n = smaller(channels, cg - c0)
             row = w + (o0 * cg + c0) * n_taps * <Py_ssize_t>sizeof(float)
             if valid < width:
                 memset(out, 0, n * n_taps * width * sizeof(float))
@@ -183,9 +185,8 @@ cdef void pack_group(const char *w, float *out, Py_ssize_t og, Py_ssize_t cg, Py
                 if n_taps <= some:
                     some = some // n_taps * n_taps
                 else:
-                    some = n_taps - first % n_taps if n_taps - first % n_taps < some else some
-                if some > n * n_taps - first:
-                    some = n * n_taps - first
+                    some = smaller(n_taps - first % n_taps, some)
+                some = smaller(some, n * n_taps - first)
                 ahead = smaller(some, (cg - c0) * n_taps - first - some) * <Py_ssize_t>sizeof(float)
                 for i in range(valid):
                     part = row + (i * cg * n_taps + first) * <Py_ssize_t>sizeof(float)
@@ -210,7 +211,7 @@ cdef void pack_columns(const char *w, Py_ssize_t step, float *out, Py_ssize_t og
     cdef Py_ssize_t o0 = 0, width, valid, k
     while o0 < og:
         width = 2 * lanes if og - o0 > lanes else lanes
-        valid = width if og - o0 > width else og - o0
+        valid = smaller(og - o0, width)
         if valid < width:
             memset(out, 0, cg * width * sizeof(float))
         for k in range(cg):
@@ -219,12 +220,12 @@ cdef void pack_columns(const char *w, Py_ssize_t step, float *out, Py_ssize_t og
         o0 = o0 + width
 
 
-def pack_bias(bias, Py_ssize_t channels, Py_ssize_t groups=1):
-    """A bias (or zeros for None) of `channels` values, each group padded with zeros to whole blocks."""
+def pack_bias(bias, Py_ssize_t channels, empty, Py_ssize_t groups=1):
+    """A bias (or zeros for None) of `channels` values, each group padded with zeros to whole blocks, in memory by `empty`."""
     cdef Py_ssize_t lanes = current_table().lanes
     og = channels // groups
-    padded = -(-og // lanes) * lanes
-    out = aligned_floats(groups * padded)
+    padded = ceil_div(og, lanes) * lanes
+    out = empty(groups * padded)
     rows = out.reshape(groups, padded)
     if bias is None or og < padded:
         rows[...] = 0
@@ -233,13 +234,13 @@ def pack_bias(bias, Py_ssize_t channels, Py_ssize_t groups=1):
     return out
 
 
-def pack_depthwise(w):
-    """Weights (C, channels per group, taps...) as `build_depthwise` reads them: [block][tap][channel of the group][lane]."""
+def pack_depthwise(w, empty):
+    """Weights (C, channels per group, taps...) as `build_depthwise` reads them, in memory by `empty`."""
     cdef Py_ssize_t lanes = current_table().lanes
     c, k = w.shape[:2]
     t = int(np.prod(w.shape[2:]))
-    whole, blocks = c // lanes, -(-c // lanes)
-    packed = aligned_floats(blocks * lanes * k * t)
+    whole, blocks = c // lanes, ceil_div(c, lanes)
+    packed = empty(blocks * lanes * k * t)
     out = packed.reshape(blocks, t, k, lanes)       # no taps: a phase of a transposed convolution that no tap reaches
     w = w.reshape(c, k, t)
     out[:whole] = w[: whole * lanes].reshape(whole, lanes, k, t).transpose(0, 3, 2, 1)
@@ -249,6 +250,6 @@ def pack_depthwise(w):
     return packed
 
 
-def pack_dense(w):
-    """Weights (O, K) as `build_dense` reads them."""
-    return pack_conv(w[:, :, None], 1, current_table().lanes)
+def pack_dense(w, empty):
+    """Weights (O, K) as `build_dense` reads them, in memory by `empty`."""
+    return pack_conv(w[:, :, None], 1, current_table().lanes, empty)

@@ -23,7 +23,7 @@ from libc.string cimport memset
 from cnnengine._kernels.chunks cimport CHUNK_NS, LARGE_PLANE, chunk_ns, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, clamp, larger
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.pool cimport POOL_AVG, POOL_L1, POOL_L2, POOL_LP, POOL_MAX, pool_tile_t
@@ -249,22 +249,6 @@ def build_pool(inputs, outputs, *, kind, kernel, stride, dilation, begins, ends,
                        <double>work * g.planes * g.x.lanes, xv.nbytes + yv.nbytes)
 
 
-def pool(Launch launch, const float[::1] x, float[::1] y, int threads=1):
-    """Run a pooling built by `build_pool` on these buffers, on at most `threads` threads."""
-    run_two(launch, x, y, threads)
-
-
-cdef int run_two(Launch launch, const float[::1] x, float[::1] y, int threads) except -1:
-    cdef void *args[MAX_ARGS]
-    launch.check(0, x.shape[0] * sizeof(float))
-    launch.check(1, y.shape[0] * sizeof(float))
-    if launch.n_chunks == 0:
-        return 0
-    args[0] = <void *>&x[0] if x.shape[0] else NULL
-    args[1] = &y[0] if y.shape[0] else NULL
-    return launch.run(args, threads)
-
-
 # ---------------------------------------------------------------- whole planes
 cdef struct global_t:
     const KernelTable *table
@@ -369,11 +353,6 @@ def build_global_pool(inputs, outputs, *, kind, p=2):
         g.y = planes_of(yv)
     return make_launch(f"global_pool {kind}", global_planes_chunk, &g, sizeof(g), g.x.n * g.x.blocks, 0 if g.y_planes else 64, extents,
                        flops, xv.nbytes + yv.nbytes)
-
-
-def global_pool(Launch launch, const float[::1] x, float[::1] y, int threads=1):
-    """Run a global pooling built by `build_global_pool` on these buffers, on at most `threads` threads."""
-    run_two(launch, x, y, threads)
 
 
 # ---------------------------------------------------------------- adaptive bins, pyramids
@@ -506,11 +485,6 @@ def build_adaptive_pool(inputs, outputs, *, kind, levels):
     return launch
 
 
-def adaptive_pool(Launch launch, const float[::1] x, float[::1] y, int threads=1):
-    """Run an adaptive pooling built by `build_adaptive_pool` on these buffers, on at most `threads` threads."""
-    run_two(launch, x, y, threads)
-
-
 # ---------------------------------------------------------------- maxima with indices
 cdef struct indices_t:
     axis_t axes[3]
@@ -605,21 +579,7 @@ def build_max_pool_indices(inputs, outputs, *, kernel, stride, dilation, begins,
     work = max(1, g.axes[2].out * g.axes[0].k * g.axes[1].k * g.axes[2].k)
     g.chunk_rows = per_chunk(g.rows, work)
     return make_launch("max_pool_indices", indices_chunk, &g, sizeof(g), ceil_div(g.rows, g.chunk_rows), 0,
-                       (xv.nbytes, yv.nbytes, iv.nbytes), <double>g.rows * work, xv.nbytes + yv.nbytes + iv.nbytes)
-
-
-def max_pool_indices(Launch launch, const float[::1] x, float[::1] y, int64_t[::1] indices, int threads=1):
-    """Run a pooling built by `build_max_pool_indices` on these buffers, on at most `threads` threads."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, x.shape[0] * sizeof(float))
-    launch.check(1, y.shape[0] * sizeof(float))
-    launch.check(2, indices.shape[0] * sizeof(int64_t))
-    if launch.n_chunks == 0:
-        return
-    args[0] = <void *>&x[0] if x.shape[0] else NULL
-    args[1] = &y[0] if y.shape[0] else NULL
-    args[2] = &indices[0] if indices.shape[0] else NULL
-    launch.run(args, threads)
+                       (xv.nbytes, yv.nbytes, iv.nbytes), <double>g.rows * work, xv.nbytes + yv.nbytes + iv.nbytes).typed(inputs, outputs)
 
 
 cdef struct unpool_t:
@@ -695,18 +655,4 @@ def build_max_unpool(inputs, outputs, *, inferred):
     g.same = inferred5 == out5
     g.values = xv.size
     return make_launch("max_unpool", unpool_chunk, &g, sizeof(g), 1, 0, (xv.nbytes, iv.nbytes, yv.nbytes, wv.nbytes), 0,
-                       xv.nbytes + iv.nbytes + yv.nbytes)
-
-
-def max_unpool(Launch launch, const float[::1] x, const int64_t[::1] indices, float[::1] y, int64_t[::1] words, int threads=1):
-    """Run an unpooling built by `build_max_unpool` on these buffers."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, x.shape[0] * sizeof(float))
-    launch.check(1, indices.shape[0] * sizeof(int64_t))
-    launch.check(2, y.shape[0] * sizeof(float))
-    launch.check(3, words.shape[0] * sizeof(int64_t))
-    args[0] = <void *>&x[0] if x.shape[0] else NULL
-    args[1] = <void *>&indices[0] if indices.shape[0] else NULL
-    args[2] = <void *>&y[0] if y.shape[0] else NULL
-    args[3] = &words[0]
-    launch.run(args, threads)
+                       xv.nbytes + iv.nbytes + yv.nbytes).typed(inputs, outputs)

@@ -32,7 +32,8 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from cnnengine._kernels.dispatch cimport current_table
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.ints cimport ceil_div, larger, smaller
+from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.table cimport ACT_AFFINE, ACT_CLIP, ACT_SIGMOID, ACT_TANH, KernelTable
 from cnnengine._kernels.tiles.conv cimport LINE, conv_tile_t
 from cnnengine._kernels.tiles.vector cimport MODE_FULL, OP_ADD, OP_MUL
@@ -129,7 +130,7 @@ cdef inline void multiply(const recurrent_t *g, const float *x, Py_ssize_t rows,
         t.w2 = t.w + size
         row = 0
         while row < rows:
-            count = rows - row if rows - row < table.conv.width[blocks] else table.conv.width[blocks]
+            count = smaller(rows - row, table.conv.width[blocks])
             t.x = x + row * g.state_stride
             t.y = y + row * y_stride + panel * 2 * lanes
             table.conv.blocked[blocks][0](<int>count, 1, &t)
@@ -233,7 +234,7 @@ cdef void recurrent_chunk(const void *geometry, void *const *args, Py_ssize_t ch
     cdef float *to
     cdef Py_ssize_t *ends = <Py_ssize_t *>(at + g.lengths_at)
     cdef int64_t *words = <int64_t *>args[ARG_WORDS]
-    rows = g.batch - first if g.batch - first < g.rows else g.rows
+    rows = smaller(g.batch - first, g.rows)
     if peepholes != NULL:
         peepholes = peepholes + direction * 3 * g.hidden
     if again_bias != NULL:
@@ -250,8 +251,7 @@ cdef void recurrent_chunk(const void *geometry, void *const *args, Py_ssize_t ch
                     words[0] = 1
                     words[1] = ends[i]
                 ends[i] = 0
-        if ends[i] > longest:
-            longest = ends[i]
+        longest = larger(longest, ends[i])
     # states as they come in; gates of sequences without any step are multiplied too, so they hold numbers
     memset(h, 0, rows * g.state_stride * sizeof(float))
     memset(c, 0, rows * g.state_stride * sizeof(float))
@@ -328,7 +328,7 @@ cdef void recurrent_chunk(const void *geometry, void *const *args, Py_ssize_t ch
 def padded_size(hidden):
     """The units that a gate of `hidden` ones has where it lies: whole registers."""
     lanes = current_table().lanes
-    return -(-hidden // lanes) * lanes
+    return ceil_div(hidden, lanes) * lanes
 
 
 def pad_gates(w, gates):
@@ -339,17 +339,23 @@ def pad_gates(w, gates):
     return whole.reshape(*w.shape[:-2], -1, w.shape[-1])
 
 
-def pack_input_weights(w, gates):
+def pack_input_weights(w, gates, empty):
     """W (directions, gates * hidden, input) as `build_dense` reads it."""
-    return pack_dense(pad_gates(np.asarray(w, np.float32), gates).reshape(-1, w.shape[-1]))
+    return pack_dense(pad_gates(np.asarray(w, np.float32), gates).reshape(-1, w.shape[-1]), empty)
 
 
-def pack_input_bias(bias, gates):
+def pack_input_bias(bias, gates, empty):
     """A bias (directions, gates * hidden), or its gates' part of it, for `build_dense`."""
-    return pack_bias(pad_gates(np.asarray(bias, np.float32)[..., None], gates).reshape(-1), bias.shape[0] * gates * padded_size(bias.shape[1] // gates))
+    padded = pad_gates(np.asarray(bias, np.float32)[..., None], gates).reshape(-1)
+    return pack_bias(padded, len(padded), empty)
 
 
-def pack_state_weights(r, cell):
+def floats(n):
+    """Memory for a moment."""
+    return np.empty(n, np.float32)
+
+
+def pack_state_weights(r, cell, empty):
     """R (directions, gates * hidden, hidden) as `build_recurrent` reads it."""
     gates = GATES[CELLS[cell]]
     whole = pad_gates(np.asarray(r, np.float32), gates)
@@ -358,10 +364,10 @@ def pack_state_weights(r, cell):
     for rows in whole:
         of = np.split(rows, [2 * len(rows) // 3]) if cell == "GRU" else [rows]
         for part in of:
-            full = np.zeros((-(-len(part) // width) * width, part.shape[1]), np.float32)
+            full = np.zeros((ceil_div(len(part), width) * width, part.shape[1]), np.float32)
             full[: len(part)] = part
-            parts.append(pack_dense(full))
-    return np.concatenate(parts)
+            parts.append(pack_dense(full, floats))
+    return np.concatenate(parts, out=empty(sum(part.size for part in parts)))
 
 
 cdef int set_function(function_t *f, parts) except -1:
@@ -450,14 +456,14 @@ def build_recurrent(inputs, outputs, *, cell, hidden, functions, reverse=False, 
     g.fused = standard and g.clip == INFINITY and (
         (g.cell == CELL_LSTM and peepholes is None and not g.coupled) or (g.cell == CELL_GRU and g.linear)
     )
-    g.panels = ((2 if g.cell == CELL_GRU else g.gates) * g.padded // lanes + 1) // 2
-    g.more_panels = (g.padded // lanes + 1) // 2 if g.cell == CELL_GRU else 0
+    g.panels = ceil_div((2 if g.cell == CELL_GRU else g.gates) * g.padded // lanes, 2)
+    g.more_panels = ceil_div(g.padded // lanes, 2) if g.cell == CELL_GRU else 0
     g.weights = (g.panels + g.more_panels) * g.hidden * 2 * lanes
     # one reading of R serves as many sequences as a tile holds
     g.rows = table.conv.width[2]
-    g.row_chunks = (g.batch + g.rows - 1) // g.rows
+    g.row_chunks = ceil_div(g.batch, g.rows)
     if g.row_chunks:
-        g.rows = (g.batch + g.row_chunks - 1) // g.row_chunks
+        g.rows = ceil_div(g.batch, g.row_chunks)
     chunks = directions * g.row_chunks
     if lengths is not None and words and (words[0].dtype != np.dtype(np.int64) or words[0].size < 3 * chunks):
         raise ValueError(f"recurrent: words {words[0].shape} for {chunks} chunks")
@@ -488,36 +494,10 @@ def build_recurrent(inputs, outputs, *, cell, hidden, functions, reverse=False, 
         ),
         2.0 * g.steps * g.batch * directions * g.gates * g.hidden * g.hidden,
         sums.nbytes + y.nbytes + 4.0 * directions * g.weights,
-    )
+    ).typed(inputs, outputs)
 
 
 def chunks_of(batch):
     """How many chunks a direction of so many sequences has: each reports a bad length in three words."""
     rows = current_table().conv.width[2]
-    return -(-batch // rows)
-
-
-cdef inline void *address(const float[::1] a) noexcept:
-    return <void *>&a[0] if a is not None and a.shape[0] else NULL
-
-
-def recurrent(Launch launch, const float[::1] sums, const float[::1] weights, const float[::1] again, const int[::1] lengths,
-              const float[::1] h, const float[::1] c, const float[::1] peepholes, float[::1] y, float[::1] last_h, float[::1] last_c,
-              int64_t[::1] words=None, int threads=1) -> None:
-    """Run the steps built by `build_recurrent` on these buffers, on at most `threads` threads."""
-    cdef void *args[MAX_ARGS]
-    cdef Py_ssize_t i
-    for i, view in enumerate((sums, weights, again, lengths, h, c, peepholes, y, last_h, last_c, words)):
-        launch.check(i, view.nbytes if view is not None else 0)
-    args[ARG_SUMS] = address(sums)
-    args[ARG_WEIGHTS] = address(weights)
-    args[ARG_AGAIN] = address(again)
-    args[ARG_LENGTHS] = <void *>&lengths[0] if lengths is not None and lengths.shape[0] else NULL
-    args[ARG_H] = address(h)
-    args[ARG_C] = address(c)
-    args[ARG_PEEPHOLES] = address(peepholes)
-    args[ARG_Y] = address(y)
-    args[ARG_LAST_H] = address(last_h)
-    args[ARG_LAST_C] = address(last_c)
-    args[ARG_WORDS] = <void *>&words[0] if words is not None and words.shape[0] else NULL
-    launch.run(args, threads)
+    return ceil_div(batch, rows)

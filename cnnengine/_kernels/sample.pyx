@@ -20,7 +20,7 @@ from libc.string cimport memset
 
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, smaller
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport KernelTable
 
@@ -289,25 +289,7 @@ def build_roi_align(inputs, outputs, *, scale, ratio, half_pixel, mode="avg") ->
         scratch += (g.x.h * g.x.w + g.y.h * g.x.h + g.y.w * g.x.w) * sizeof(float) + (g.y.h + g.y.w) * sizeof(bint)
     return make_launch(f"roi_align {mode}", roi_chunk, &g, sizeof(g), g.y.n, scratch,
                        (x_view.nbytes, r_view.nbytes, i_view.nbytes, y_view.nbytes, w_view.nbytes), 16.0 * y_view.size,
-                       x_view.nbytes + 2 * y_view.nbytes)
-
-
-def roi_align(Launch launch, const unsigned char[::1] x, const unsigned char[::1] rois, const unsigned char[::1] images,
-              unsigned char[::1] y, unsigned char[::1] words, int threads=1):
-    """Run a `build_roi_align` launch: the buffers as bytes."""
-    run_bytes(launch, [x, rois, images, y, words], threads)
-
-
-cdef int run_bytes(Launch launch, list operands, int threads) except -1:
-    """Run a launch on buffers given as bytes."""
-    cdef void *args[MAX_ARGS]
-    cdef const unsigned char[::1] buffer
-    cdef Py_ssize_t i
-    for i, one in enumerate(operands):
-        buffer = one
-        launch.check(i, buffer.shape[0])
-        args[i] = <void *>&buffer[0] if buffer.shape[0] else NULL
-    return launch.run(args, threads)
+                       x_view.nbytes + 2 * y_view.nbytes).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- grids
@@ -472,8 +454,3 @@ def build_grid_sample(inputs, outputs, *, mode, padding, align_corners) -> Launc
     taps = (1, 4, 16)[g.mode]
     return make_launch(f"grid_sample {mode}", grid_chunk, &g, sizeof(g), g.y.n * g.y.h * g.pieces, scratch,
                        (x_view.nbytes, g_view.nbytes, y_view.nbytes), 2.0 * taps * y_view.size, x_view.nbytes + g_view.nbytes + y_view.nbytes)
-
-
-def grid_sample(Launch launch, const unsigned char[::1] x, const unsigned char[::1] grid, unsigned char[::1] y, int threads=1):
-    """Run a `build_grid_sample` launch: the buffers as bytes."""
-    run_bytes(launch, [x, grid, y], threads)

@@ -30,7 +30,7 @@ from libc.string cimport memcpy, memset
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.chunks cimport BYTES_PER_NS, per_chunk
 from cnnengine._kernels.ints cimport ceil_div
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.table cimport KernelTable
 
 import numpy as np
@@ -52,18 +52,6 @@ cdef extern from "select.h" nogil:
 
 cdef enum:
     MAX_DIMS = 12
-
-
-cdef int run_bytes(Launch launch, list operands, int threads) except -1:
-    """Run a launch on buffers given as bytes, None where absent."""
-    cdef void *args[MAX_ARGS]
-    cdef const unsigned char[::1] buffer
-    cdef Py_ssize_t i
-    for i, one in enumerate(operands):
-        buffer = one
-        launch.check(i, 0 if buffer is None else buffer.shape[0])
-        args[i] = <void *>&buffer[0] if buffer is not None and buffer.shape[0] else NULL
-    return launch.run(args, threads)
 
 
 # ---------------------------------------------------------------- indices to offsets
@@ -162,12 +150,7 @@ def build_index_offsets(inputs, outputs, *, depth, extents, strides, shape=(), b
         g.shape[a], g.bases[a] = shape[a], bases[a]
     g.per_chunk = INDEX_CHUNK
     return make_launch("index_offsets", offsets_chunk, &g, sizeof(g), ceil_div(g.count, INDEX_CHUNK), 0,
-                       (i_view.nbytes, o_view.nbytes, w_view.nbytes), 0.0, i_view.nbytes + o_view.nbytes)
-
-
-def index_offsets(Launch launch, const unsigned char[::1] indices, unsigned char[::1] offsets, unsigned char[::1] words, int threads=1):
-    """Run a `build_index_offsets` launch: the buffers as bytes."""
-    run_bytes(launch, [indices, offsets, words], threads)
+                       (i_view.nbytes, o_view.nbytes, w_view.nbytes), 0.0, i_view.nbytes + o_view.nbytes).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- take
@@ -230,12 +213,7 @@ def build_take(inputs, outputs, *, outer=1, step=0, inner=1) -> Launch:
     g.per_chunk = per_chunk(g.outer * g.count, (2.0 * g.inner + 16) / BYTES_PER_NS)
     units = g.outer * g.count if g.inner else 0
     return make_launch("take", take_chunk, &g, sizeof(g), ceil_div(units, g.per_chunk), 0,
-                       (x_view.nbytes, o_view.nbytes, y_view.nbytes), 0.0, 2 * y_view.nbytes + o_view.nbytes)
-
-
-def take(Launch launch, const unsigned char[::1] x, const unsigned char[::1] offsets, unsigned char[::1] y, int threads=1):
-    """Run a `build_take` launch: the buffers as bytes."""
-    run_bytes(launch, [x, offsets, y], threads)
+                       (x_view.nbytes, o_view.nbytes, y_view.nbytes), 0.0, 2 * y_view.nbytes + o_view.nbytes).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- put
@@ -292,12 +270,7 @@ def build_put(inputs, outputs, *, inner=1, reduction="none") -> Launch:
     if reduction != "none":
         g.fn = puts_of[<int>PUT_DTYPES.index(y_view.dtype)][<int>PUT_REDUCTIONS.index(reduction) - 1]
     return make_launch(f"put {reduction}", put_chunk, &g, sizeof(g), 1 if u_view.size else 0, 0,
-                       (o_view.nbytes, u_view.nbytes, y_view.nbytes), 0.0, o_view.nbytes + 3 * u_view.nbytes)
-
-
-def put(Launch launch, const unsigned char[::1] offsets, const unsigned char[::1] updates, unsigned char[::1] y, int threads=1):
-    """Run a `build_put` launch: the buffers as bytes; y is changed where it lies."""
-    run_bytes(launch, [offsets, updates, y], threads)
+                       (o_view.nbytes, u_view.nbytes, y_view.nbytes), 0.0, o_view.nbytes + 3 * u_view.nbytes).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- top k
@@ -375,12 +348,8 @@ def build_topk(inputs, outputs, *, axis, largest=True) -> Launch:
         g.lines *= extent
     g.per_chunk = per_chunk(g.lines, g.n)
     return make_launch("topk", topk_chunk, &g, sizeof(g), ceil_div(g.lines, g.per_chunk) if g.k else 0, g.k * sizeof(ranked_t),
-                       (x_view.nbytes, v_view.nbytes, i_view.nbytes), 0.0, x_view.nbytes + v_view.nbytes + i_view.nbytes)
-
-
-def topk(Launch launch, const unsigned char[::1] x, unsigned char[::1] values, unsigned char[::1] indices, int threads=1):
-    """Run a `build_topk` launch: the buffers as bytes."""
-    run_bytes(launch, [x, values, indices], threads)
+                       (x_view.nbytes, v_view.nbytes, i_view.nbytes), 0.0,
+                       x_view.nbytes + v_view.nbytes + i_view.nbytes).typed(inputs, outputs)
 
 
 def best_of_line(const float[::1] x, Py_ssize_t k, bint largest):

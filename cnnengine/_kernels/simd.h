@@ -28,9 +28,6 @@
 
 typedef float vf __attribute__((vector_size(VBYTES), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(VBYTES), aligned(4), may_alias));
-/* aliases that let the compiler keep values in registers across stores */
-typedef const float *__restrict__ cfloat_r;
-typedef float *__restrict__ float_r;
 
 /* less zero, not plus: -0 stays -0 */
 AI vf vset(float a) { vf z = {0}; return a - z; }
@@ -56,11 +53,10 @@ AI vf vmin_keep(vf a, float high) { return X86_MINMAX(min, vset(high), a); }
 AI vf vmax_keep(vf a, float low) { vf l = vset(low); return vselect(l > a, l, a); }
 AI vf vmin_keep(vf a, float high) { vf h = vset(high); return vselect(h < a, h, a); }
 #endif
-/* bits as the other type, no conversion; and conversions by value (float to int truncates) */
+/* bits as the other type, no conversion; and conversion by value */
 AI vi vf_bits(vf a) { return (vi)a; }
 AI vf vi_bits(vi a) { return (vf)a; }
 AI vf vi_to_vf(vi a) { return __builtin_convertvector(a, vf); }
-AI vi vf_to_vi(vf a) { return __builtin_convertvector(a, vi); }
 /* a partial register: n of LANES floats, the rest zero; and a store of n floats */
 #if defined(__AVX512F__) /* a masked instruction; a memcpy of unknown length is a call */
 typedef float v16sf_ __attribute__((vector_size(64)));
@@ -277,6 +273,16 @@ AI double vd_product(vd v)
     for (int i = DLANES / 2; i > 0; i /= 2)
         for (int j = 0; j < i; j++)
             t[j] *= t[j + i];
+    return t[0];
+}
+/* the lanes by halves: few additions wait for each other */
+AI float vsum(vf v)
+{
+    float t[LANES];
+    memcpy(t, &v, VBYTES);
+    for (int i = LANES / 2; i > 0; i /= 2)
+        for (int j = 0; j < i; j++)
+            t[j] += t[j + i];
     return t[0];
 }
 AI double vsum_double(vf v) { return vd_sum(vf_low(v) + vf_high(v)); }

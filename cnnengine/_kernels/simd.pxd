@@ -66,4 +66,5 @@ cdef extern from "simd.h" nogil:
     vd vd_sqrt(vd) noexcept
     double vd_sum(vd) noexcept
     double vd_product(vd) noexcept
+    float vsum(vf) noexcept
     double vsum_double(vf) noexcept

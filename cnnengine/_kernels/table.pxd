@@ -9,19 +9,16 @@ from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
 from cnnengine._kernels.tiles.recurrent cimport RecurrentTiles
 from cnnengine._kernels.tiles.vector cimport VectorTiles
+from cnnengine._kernels.tiles.winograd cimport WinogradTiles
 
-# Activations that kernels fuse, by number: told in tiles/vector.pxd, at hand here too.
-from cnnengine._kernels.tiles.vector cimport (
-    ACT_ABS, ACT_AFFINE, ACT_CEIL, ACT_CELU, ACT_CLIP, ACT_ELU, ACT_ERF, ACT_EXP, ACT_FLOOR, ACT_GELU, ACT_GELU_TANH,
-    ACT_HARD_SIGMOID, ACT_HARD_SWISH, ACT_LEAKY_RELU, ACT_LOG, ACT_MISH, ACT_NEG, ACT_NONE, ACT_POW, ACT_RECIPROCAL,
-    ACT_ROUND, ACT_SELU, ACT_SHRINK, ACT_SIGMOID, ACT_SIGN, ACT_SILU, ACT_SOFTPLUS, ACT_SOFTSIGN, ACT_SQRT, ACT_SQUARE,
-    ACT_SWISH, ACT_TANH, ACT_THRESHOLDED_RELU
-)
+# Activations that kernels name, at hand here too.
+from cnnengine._kernels.tiles.vector cimport ACT_AFFINE, ACT_CLIP, ACT_NONE, ACT_SIGMOID, ACT_TANH
 
 cdef struct KernelTable:
     int lanes
     char name[16]
     ConvTiles conv
+    WinogradTiles winograd
     PoolTiles pool
     VectorTiles vector
     MoveTiles move

@@ -27,7 +27,7 @@ from libc.string cimport memcpy, memset
 from cnnengine._kernels.chunks cimport BYTES_PER_NS, chunk_ns, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.vector cimport RED_MAX, RED_MIN
 
@@ -94,18 +94,6 @@ BITS = ("and", "or", "xor", "left", "right")
 PAIRS = (*ARITHMETIC, *COMPARISONS, *REMAINDERS, *BITS)
 """Functions of two operands, in the order of the table of typed.h; those of BITS for integers alone."""
 _INDEX = {t: i for i, t in enumerate(TYPES)}
-
-
-cdef int run_bytes(Launch launch, list operands, int threads) except -1:
-    """Run a launch on buffers given as bytes, None where absent."""
-    cdef void *args[MAX_ARGS]
-    cdef const unsigned char[::1] buffer
-    cdef Py_ssize_t i
-    for i, one in enumerate(operands):
-        buffer = one
-        launch.check(i, 0 if buffer is None else buffer.shape[0])
-        args[i] = <void *>&buffer[0] if buffer is not None and buffer.shape[0] else NULL
-    return launch.run(args, threads)
 
 
 cdef int type_of(object dtype) except -1:
@@ -208,12 +196,7 @@ def build_pair(inputs, outputs, *, op, b_shape=None) -> Launch:
     g.parts = max(<Py_ssize_t>1, ceil_div(g.run, g.part))
     g.per_chunk = max(<Py_ssize_t>1, target // g.part) if g.parts == 1 else 1
     return make_launch(f"pair {op}", pair_chunk, &g, sizeof(g), ceil_div(g.rows, g.per_chunk) * g.parts, 0,
-                       (av.nbytes, bv.nbytes, yv.nbytes), float(yv.size), float(av.nbytes + bv.nbytes + yv.nbytes))
-
-
-def pair(Launch launch, const unsigned char[::1] a, const unsigned char[::1] b, unsigned char[::1] y, int threads=1):
-    """Run a `build_pair` launch: the buffers as bytes."""
-    run_bytes(launch, [a, b, y], threads)
+                       (av.nbytes, bv.nbytes, yv.nbytes), float(yv.size), float(av.nbytes + bv.nbytes + yv.nbytes)).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- tests of floats
@@ -249,12 +232,7 @@ def build_float_test(inputs, outputs, *, nan=False, positive=False, negative=Fal
     g.what = 0 if nan else (1 if positive else 0) + (2 if negative else 0) or -1
     g.n, g.step, g.item = xv.size, per_chunk(xv.size, 1), xv.dtype.itemsize
     return make_launch("float_test", test_chunk, &g, sizeof(g), ceil_div(g.n, g.step), 0, (xv.nbytes, yv.nbytes), 0.0,
-                       float(xv.nbytes + yv.nbytes))
-
-
-def float_test(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
-    """Run a `build_float_test` launch: the buffers as bytes."""
-    run_bytes(launch, [x, y], threads)
+                       float(xv.nbytes + yv.nbytes)).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- positions of extremes
@@ -329,12 +307,7 @@ def build_arg(inputs, outputs, *, axis, least=False, last=False) -> Launch:
     arg_geometry(&g, xv, math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1:]))
     g.least, g.last = least, last
     return make_launch("arg", arg_chunk, &g, sizeof(g), ceil_div(g.outer * g.strips, g.per_chunk), 0, (xv.nbytes, yv.nbytes),
-                       float(xv.size), float(xv.nbytes + yv.nbytes))
-
-
-def arg(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
-    """Run a `build_arg` launch: the buffers as bytes."""
-    run_bytes(launch, [x, y], threads)
+                       float(xv.size), float(xv.nbytes + yv.nbytes)).typed(inputs, outputs)
 
 
 cdef void hardmax_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
@@ -377,12 +350,7 @@ def build_hardmax(inputs, outputs, *, axis, flatten=False) -> Launch:
     arg_geometry(&g, xv, math.prod(shape[:axis]), math.prod(shape[axis:]) if flatten else shape[axis],
                  1 if flatten else math.prod(shape[axis + 1:]))
     return make_launch("hardmax", hardmax_chunk, &g, sizeof(g), ceil_div(g.outer * g.strips, g.per_chunk), 0,
-                       (xv.nbytes, yv.nbytes), float(xv.size), float(xv.nbytes + yv.nbytes))
-
-
-def hardmax(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
-    """Run a `build_hardmax` launch: the buffers as bytes."""
-    run_bytes(launch, [x, y], threads)
+                       (xv.nbytes, yv.nbytes), float(xv.size), float(xv.nbytes + yv.nbytes)).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- one hot
@@ -452,12 +420,7 @@ def build_one_hot(inputs, outputs, *, axis) -> Launch:
     g.strips = ceil_div(g.inner, g.strip) if g.inner else 0
     g.per_chunk = per_chunk(g.outer * g.strips, <double>(g.depth * g.strip * g.item) / BYTES_PER_NS)
     return make_launch("one_hot", one_hot_chunk, &g, sizeof(g), ceil_div(g.outer * g.strips, g.per_chunk) if g.depth else 0, 0,
-                       (iv.nbytes, vv.nbytes, yv.nbytes), 0.0, float(iv.nbytes + yv.nbytes))
-
-
-def one_hot(Launch launch, const unsigned char[::1] indices, const unsigned char[::1] values, unsigned char[::1] y, int threads=1):
-    """Run a `build_one_hot` launch: the buffers as bytes."""
-    run_bytes(launch, [indices, values, y], threads)
+                       (iv.nbytes, vv.nbytes, yv.nbytes), 0.0, float(iv.nbytes + yv.nbytes)).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- triangles
@@ -516,12 +479,7 @@ def build_triangle(inputs, outputs, *, upper) -> Launch:
     g.item, g.upper = xv.dtype.itemsize, bool(upper)
     g.per_chunk = per_chunk(g.matrices * g.rows, <double>(g.columns * g.item) / BYTES_PER_NS)
     return make_launch("triangle", triangle_chunk, &g, sizeof(g), ceil_div(g.matrices * g.rows, g.per_chunk) if g.columns else 0, 0,
-                       (xv.nbytes, 0 if kv is None else kv.nbytes, yv.nbytes), 0.0, float(xv.nbytes + yv.nbytes))
-
-
-def triangle(Launch launch, const unsigned char[::1] x, const unsigned char[::1] k, unsigned char[::1] y, int threads=1):
-    """Run a `build_triangle` launch: the buffers as bytes, k None where absent."""
-    run_bytes(launch, [x, k, y], threads)
+                       (xv.nbytes, 0 if kv is None else kv.nbytes, yv.nbytes), 0.0, float(xv.nbytes + yv.nbytes)).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- reversed sequences
@@ -581,7 +539,7 @@ def build_reverse_sequence(inputs, outputs, *, batch_axis) -> Launch:
     g.time_step = g.inner * (g.batch if batch_axis == 1 else 1)
     g.per_chunk = rows_of_reversing(g.time * g.batch, g.inner)
     return make_launch("reverse_sequence", reversed_chunk, &g, sizeof(g), ceil_div(g.time * g.batch, g.per_chunk), 0,
-                       (xv.nbytes, lv.nbytes, yv.nbytes, wv.nbytes), 0.0, float(xv.nbytes + yv.nbytes))
+                       (xv.nbytes, lv.nbytes, yv.nbytes, wv.nbytes), 0.0, float(xv.nbytes + yv.nbytes)).typed(inputs, outputs)
 
 
 cdef Py_ssize_t rows_of_reversing(Py_ssize_t rows, Py_ssize_t inner) noexcept:
@@ -593,12 +551,6 @@ def reverse_chunks(shape, Py_ssize_t item) -> int:
     """Chunks of `reverse_sequence` for x of this shape and bytes of an element."""
     cdef Py_ssize_t rows = shape[0] * shape[1]
     return ceil_div(rows, rows_of_reversing(rows, math.prod(shape[2:]) * item))
-
-
-def reverse_sequence(Launch launch, const unsigned char[::1] x, const unsigned char[::1] lengths, unsigned char[::1] y,
-                     unsigned char[::1] words, int threads=1):
-    """Run a `build_reverse_sequence` launch: the buffers as bytes."""
-    run_bytes(launch, [x, lengths, y, words], threads)
 
 
 # ---------------------------------------------------------------- running sums and products
@@ -653,12 +605,7 @@ def build_running(inputs, outputs, *, op, axis, exclusive=False, reverse=False) 
     g.strips = ceil_div(g.inner, g.strip) if g.inner else 0
     g.per_chunk = per_chunk(g.outer * g.strips, g.axis * g.strip)
     return make_launch(f"running {op}", running_chunk, &g, sizeof(g), ceil_div(g.outer * g.strips, g.per_chunk) if g.axis else 0, 0,
-                       (xv.nbytes, yv.nbytes), float(xv.size), float(xv.nbytes + yv.nbytes))
-
-
-def running(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
-    """Run a `build_running` launch: the buffers as bytes."""
-    run_bytes(launch, [x, y], threads)
+                       (xv.nbytes, yv.nbytes), float(xv.size), float(xv.nbytes + yv.nbytes)).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- determinants
@@ -705,12 +652,7 @@ def build_determinant(inputs, outputs) -> Launch:
     g.n, g.matrices, g.wide = shape[-1], yv.size, xv.dtype == np.float64
     g.per_chunk = per_chunk(g.matrices, <double>(g.n * g.n * g.n))
     return make_launch("determinant", determinant_chunk, &g, sizeof(g), ceil_div(g.matrices, g.per_chunk), max(64, 8 * g.n * g.n),
-                       (xv.nbytes, yv.nbytes), float(g.matrices * g.n * g.n * g.n), float(xv.nbytes + yv.nbytes))
-
-
-def determinant(Launch launch, const unsigned char[::1] x, unsigned char[::1] y, int threads=1):
-    """Run a `build_determinant` launch: the buffers as bytes."""
-    run_bytes(launch, [x, y], threads)
+                       (xv.nbytes, yv.nbytes), float(g.matrices * g.n * g.n * g.n), float(xv.nbytes + yv.nbytes)).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- as many rows as there are

@@ -24,7 +24,7 @@ from libc.stdint cimport uint32_t
 from cnnengine._kernels.chunks cimport CHUNK_NS, chunk_ns
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, larger, smaller
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.vector cimport (
@@ -525,16 +525,6 @@ def build_activation(inputs, outputs, *, activation) -> Launch:
                        8.0 * count)
 
 
-def activation(Launch launch, const float[::1] x, float[::1] y, int threads=1) -> None:
-    """y = activation(x)."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, x.shape[0] * 4)
-    launch.check(1, y.shape[0] * 4)
-    args[0] = <void *>&x[0] if x.shape[0] else NULL
-    args[1] = <void *>&y[0] if y.shape[0] else NULL
-    launch.run(args, threads)
-
-
 def build_binary(inputs, outputs, *, op, activation=None, b_shape=None) -> Launch:
     """Geometry of y = activation(a op b), `op` a name of BINARY.
 
@@ -564,18 +554,6 @@ def build_binary(inputs, outputs, *, op, activation=None, b_shape=None) -> Launc
                        count * (1.0 if activation is None else 2.0), float(a.nbytes + b.nbytes + y.nbytes))
 
 
-def binary(Launch launch, const float[::1] a, const float[::1] b, float[::1] y, int threads=1) -> None:
-    """y = activation(a op b)."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, a.shape[0] * 4)
-    launch.check(1, b.shape[0] * 4)
-    launch.check(2, y.shape[0] * 4)
-    args[0] = <void *>&a[0] if a.shape[0] else NULL
-    args[1] = <void *>&b[0] if b.shape[0] else NULL
-    args[2] = <void *>&y[0] if y.shape[0] else NULL
-    launch.run(args, threads)
-
-
 def build_compare(inputs, outputs, *, op) -> Launch:
     """Geometry of y = a op b, bool, `op` a name of COMPARE; plain operands of any shapes that broadcast."""
     cdef walk_t g
@@ -589,18 +567,6 @@ def build_compare(inputs, outputs, *, op) -> Launch:
     count = math.prod(y.shape)
     return make_launch(f"compare {op}", compare_chunk, &g, sizeof(g), chunks_of(&g), 0, (a.nbytes, b.nbytes, y.nbytes), count,
                        float(a.nbytes + b.nbytes + y.nbytes)).typed(inputs, outputs)
-
-
-def compare(Launch launch, const float[::1] a, const float[::1] b, unsigned char[::1] y, int threads=1) -> None:
-    """y = a op b."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, a.shape[0] * 4)
-    launch.check(1, b.shape[0] * 4)
-    launch.check(2, y.shape[0])
-    args[0] = <void *>&a[0] if a.shape[0] else NULL
-    args[1] = <void *>&b[0] if b.shape[0] else NULL
-    args[2] = <void *>&y[0] if y.shape[0] else NULL
-    launch.run(args, threads)
 
 
 def build_logic(inputs, outputs, *, op) -> Launch:
@@ -618,18 +584,6 @@ def build_logic(inputs, outputs, *, op) -> Launch:
                        float(a.nbytes + b.nbytes + y.nbytes)).typed(inputs, outputs)
 
 
-def logic(Launch launch, const unsigned char[::1] a, const unsigned char[::1] b, unsigned char[::1] y, int threads=1) -> None:
-    """y = a op b."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, a.shape[0])
-    launch.check(1, b.shape[0])
-    launch.check(2, y.shape[0])
-    args[0] = <void *>&a[0] if a.shape[0] else NULL
-    args[1] = <void *>&b[0] if b.shape[0] else NULL
-    args[2] = <void *>&y[0] if y.shape[0] else NULL
-    launch.run(args, threads)
-
-
 def build_where(inputs, outputs) -> Launch:
     """Geometry of y = condition ? a : b, condition bool; plain operands of any shapes that broadcast."""
     cdef walk_t g
@@ -642,21 +596,6 @@ def build_where(inputs, outputs) -> Launch:
     count = math.prod(y.shape)
     return make_launch("where", where_chunk, &g, sizeof(g), chunks_of(&g), 0, (m.nbytes, a.nbytes, b.nbytes, y.nbytes), count,
                        float(m.nbytes + a.nbytes + b.nbytes + y.nbytes)).typed(inputs, outputs)
-
-
-def where(Launch launch, const unsigned char[::1] condition, const float[::1] a, const float[::1] b, float[::1] y,
-          int threads=1) -> None:
-    """y = condition ? a : b."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, condition.shape[0])
-    launch.check(1, a.shape[0] * 4)
-    launch.check(2, b.shape[0] * 4)
-    launch.check(3, y.shape[0] * 4)
-    args[0] = <void *>&condition[0] if condition.shape[0] else NULL
-    args[1] = <void *>&a[0] if a.shape[0] else NULL
-    args[2] = <void *>&b[0] if b.shape[0] else NULL
-    args[3] = <void *>&y[0] if y.shape[0] else NULL
-    launch.run(args, threads)
 
 
 # ---------------------------------------------------------------- reductions
@@ -838,16 +777,6 @@ def build_reduce(inputs, outputs, *, op, axes) -> Launch:
                        float(x.nbytes + y.nbytes))
 
 
-def reduce(Launch launch, const float[::1] x, float[::1] y, int threads=1) -> None:
-    """y = x reduced."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, x.shape[0] * 4)
-    launch.check(1, y.shape[0] * 4)
-    args[0] = <void *>&x[0] if x.shape[0] else NULL
-    args[1] = <void *>&y[0] if y.shape[0] else NULL
-    launch.run(args, threads)
-
-
 # ---------------------------------------------------------------- softmax
 
 cdef struct softmax_t:
@@ -896,13 +825,3 @@ def build_softmax(inputs, outputs, *, axis, log=False, flatten=False) -> Launch:
     total = math.prod(x.shape)
     return make_launch("log_softmax" if log else "softmax", softmax_chunk, &g, sizeof(g), chunks, 0, (x.nbytes, y.nbytes), 5.0 * total,
                        float(x.nbytes + y.nbytes))
-
-
-def softmax(Launch launch, const float[::1] x, float[::1] y, int threads=1) -> None:
-    """y = softmax(x)."""
-    cdef void *args[MAX_ARGS]
-    launch.check(0, x.shape[0] * 4)
-    launch.check(1, y.shape[0] * 4)
-    args[0] = <void *>&x[0] if x.shape[0] else NULL
-    args[1] = <void *>&y[0] if y.shape[0] else NULL
-    launch.run(args, threads)

@@ -64,34 +64,34 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from cnnengine._kernels.activation cimport activation_of, activation_t
-from cnnengine._kernels.conv cimport run_five
+from cnnengine._kernels.chunks cimport FLOPS_PER_NS, PIECES
 from cnnengine._kernels.dispatch cimport current_table
-from cnnengine._kernels.launch cimport Launch, make_launch
-from cnnengine._kernels.memory cimport aligned_floats
+from cnnengine._kernels.ints cimport ceil_div, larger, smaller
+from cnnengine._kernels.launch cimport make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
-from cnnengine._kernels.tiles.conv cimport (
-    F23_BOTH, F25_BOTH, F43_BOTH, F43_H, F43_W, F45_H, F45_W, F47_H, F47_W, S43_BOTH, SQUARES, conv_tile_fn, conv_tile_t,
-    start_ahead, tile_row, winograd_input_fn, winograd_output_fn, winograd_output_t
+from cnnengine._kernels.tiles.conv cimport conv_tile_fn, conv_tile_t, start_ahead, tile_row
+from cnnengine._kernels.tiles.winograd cimport (
+    MARKED, MAX_ELEMENTS, SQUARES, winograd_form_t, winograd_input_t, winograd_kernel_t, winograd_output_t
 )
-from cnnengine._kernels.tiles.move cimport MARKED
 
-# kernel, output pixels of a tile, stride, (h, w) each: the form of the tiles; of each kernel the largest tile first
-FORMS = {
-    ((3, 3), (4, 4), (1, 1)): F43_BOTH,
-    ((3, 3), (2, 2), (1, 1)): F23_BOTH,
-    ((5, 5), (2, 2), (1, 1)): F25_BOTH,
-    ((1, 3), (1, 4), (1, 1)): F43_W,
-    ((3, 1), (4, 1), (1, 1)): F43_H,
-    ((1, 5), (1, 4), (1, 1)): F45_W,
-    ((5, 1), (4, 1), (1, 1)): F45_H,
-    ((1, 7), (1, 4), (1, 1)): F47_W,
-    ((7, 1), (4, 1), (1, 1)): F47_H,
-    ((3, 3), (4, 4), (2, 2)): S43_BOTH,
-}
+
+def forms_of_tiles():
+    """Kernel, output pixels of a tile, stride, (h, w) each, of every form of the tiles: its place in their table."""
+    cdef const KernelTable *table = current_table()
+    cdef const winograd_form_t *form
+    cdef int i
+    found = {}
+    for i in range(table.winograd.n_forms):
+        form = &table.winograd.forms[i]
+        found[(form.taps_h, form.taps_w), (form.tile_h, form.tile_w), (form.stride, form.stride)] = i
+    return found
+
+
+FORMS = forms_of_tiles()
+"""Of each kernel the largest tile first. One source makes the tiles of all instruction sets, so that all have these forms."""
 
 cdef enum:
-    MAX_ELEMENTS = 81
     PASS_CHANNELS = 128                 # output channels of a pass
     MAX_PANEL = 32                      # output channels of a panel of weights, at most
     RUN_CHANNELS = 128                  # input channels of one product, whose weights stay in the first-level cache
@@ -104,8 +104,7 @@ cdef enum:
     MAX_TAPS = 25
     MAX_OUTPUTS = 16                    # pixels of a tile
     SPREAD = 256                        # times the squares of a window that those of its tile may be
-    PIECES = 8                          # chunks, if the output channels suffice ...
-    PIECE = 600000                      # ... and each has so many operations
+    PIECE_NS = 9375                     # of one of PIECES chunks, if the output channels suffice
     FEWEST = 4                          # chunks for which runs are shortened ...
     SHORTEST = 7                        # ... to so many tiles
 
@@ -116,8 +115,7 @@ cdef float LARGEST = 1e30               # of x in a tile: its transforms stay fi
 cdef struct winograd_t:
     const KernelTable *table
     planes_t x, y, r
-    winograd_input_fn input
-    winograd_output_fn output
+    const winograd_form_t *form
     Py_ssize_t elements, out_h, out_w           # elements of a tile, its output pixels
     Py_ssize_t in_h, in_w                       # pixels of x between tiles
     Py_ssize_t dilation_h, dilation_w, phases   # a dilated kernel meets every so many pixels: as many planes inside of the plane
@@ -134,7 +132,6 @@ cdef struct winograd_t:
     Py_ssize_t k_blocks                         # runs of input planes in a tap; 0: all taps at once
     Py_ssize_t panel                            # floats of the weights of one element and group
     Py_ssize_t group_floats                     # of the weights of a group, marks behind them
-    int kernel_h, kernel_w
     int spots[4]                                # which sums of squares of single pixels there are
     int n_spots
     Py_ssize_t head, floats                     # floats of scratch before V; of all of it
@@ -142,22 +139,14 @@ cdef struct winograd_t:
     activation_t act
 
 
-cdef inline Py_ssize_t least(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return a if a < b else b
-
-
-cdef inline Py_ssize_t most(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return a if a > b else b
-
-
 cdef inline Py_ssize_t first_tap(const winograd_t *g, Py_ssize_t z) noexcept nogil:
     """Of output depth z, the first tap inside x; with one tap x's halo serves."""
-    return most(0, g.front - z * g.stride) if g.taps > 1 else 0
+    return larger(0, g.front - z * g.stride) if g.taps > 1 else 0
 
 
 cdef inline Py_ssize_t end_tap(const winograd_t *g, Py_ssize_t z) noexcept nogil:
     """The tap behind the last one inside x."""
-    return least(g.taps, g.x.d + g.front - z * g.stride) if g.taps > 1 else 1
+    return smaller(g.taps, g.x.d + g.front - z * g.stride) if g.taps > 1 else 1
 
 
 cdef struct place_t:
@@ -182,7 +171,7 @@ cdef inline place_t place_of(const winograd_t *g, Py_ssize_t tile) noexcept nogi
 
 cdef inline Py_ssize_t of_phase(Py_ssize_t pixels, Py_ssize_t first, Py_ssize_t dilation) noexcept nogil:
     """How many of these pixels a phase has."""
-    return (pixels - first + dilation - 1) // dilation
+    return ceil_div(pixels - first, dilation)
 
 
 cdef inline bint apart(const winograd_t *g, const float *sums, Py_ssize_t slices, Py_ssize_t step) noexcept nogil:
@@ -206,11 +195,11 @@ cdef unsigned int unfit_pixels(const winograd_t *g, const float *x, Py_ssize_t g
     cdef const KernelTable *table = g.table
     cdef place_t p = place_of(g, at)
     cdef Py_ssize_t lanes = table.lanes, row = p.row * g.in_h, column = p.column * g.in_w, i, j, k, l, s
-    cdef Py_ssize_t stride_h = g.in_h // g.out_h, stride_w = g.in_w // g.out_w
-    cdef Py_ssize_t rows = least((g.out_h - 1) * stride_h + g.kernel_h, of_phase(g.rows, p.py, g.dilation_h) - row)
-    cdef Py_ssize_t columns = least((g.out_w - 1) * stride_w + g.kernel_w, of_phase(g.columns, p.px, g.dilation_w) - column)
-    cdef Py_ssize_t out_rows = least(g.out_h, of_phase(g.y.h, p.py, g.dilation_h) - p.row * g.out_h)
-    cdef Py_ssize_t out_columns = least(g.out_w, of_phase(g.y.w, p.px, g.dilation_w) - p.column * g.out_w)
+    cdef Py_ssize_t stride = g.form.stride
+    cdef Py_ssize_t rows = smaller((g.out_h - 1) * stride + g.form.taps_h, of_phase(g.rows, p.py, g.dilation_h) - row)
+    cdef Py_ssize_t columns = smaller((g.out_w - 1) * stride + g.form.taps_w, of_phase(g.columns, p.px, g.dilation_w) - column)
+    cdef Py_ssize_t out_rows = smaller(g.out_h, of_phase(g.y.h, p.py, g.dilation_h) - p.row * g.out_h)
+    cdef Py_ssize_t out_columns = smaller(g.out_w, of_phase(g.y.w, p.px, g.dilation_w) - p.column * g.out_w)
     cdef float squares[MAX_ELEMENTS]
     cdef float largest = 0, ignored = 0, scale = 1, whole, window
     cdef const float *xp
@@ -225,7 +214,7 @@ cdef unsigned int unfit_pixels(const winograd_t *g, const float *x, Py_ssize_t g
                 squares[i * columns + j] = 0
                 for s in range(slices):
                     xp = x + s * g.x.sd + i * g.dilation_h * g.x.sh + j * g.dilation_w * lanes
-                    table.conv.weigh_pixel(xp, g.x.sp, g.whole, <int>g.partial, scale, &squares[i * columns + j],
+                    table.winograd.weigh_pixel(xp, g.x.sp, g.whole, <int>g.partial, scale, &squares[i * columns + j],
                                            &largest if turn == 0 else &ignored)
         if turn == 0:
             largest = fabsf(largest)
@@ -244,8 +233,8 @@ cdef unsigned int unfit_pixels(const winograd_t *g, const float *x, Py_ssize_t g
     for i in range(out_rows):
         for j in range(out_columns):
             window = 0
-            for k in range(i * stride_h, i * stride_h + g.kernel_h):
-                for l in range(j * stride_w, j * stride_w + g.kernel_w):
+            for k in range(i * stride, i * stride + g.form.taps_h):
+                for l in range(j * stride, j * stride + g.form.taps_w):
                     window = window + squares[k * columns + l]
             if whole > SPREAD * window:
                 found |= <unsigned int>1 << (i * g.out_w + j)
@@ -260,11 +249,10 @@ cdef void directly(const winograd_t *g, void *const *args, Py_ssize_t group, Py_
     y holds the sums in between.
     """
     cdef const KernelTable *table = g.table
-    cdef Py_ssize_t lanes = table.lanes, n = g.kernel_h * g.kernel_w, channels = lanes * g.whole + g.partial, width = unit * lanes
-    cdef Py_ssize_t planes = g.whole + (1 if g.partial else 0), some = most(floats // (n * lanes * width), 1)
-    cdef Py_ssize_t all_channels = g.taps * channels, words = (all_channels + MARKED - 1) // MARKED
-    cdef Py_ssize_t high = g.out_h + g.kernel_h - 1, wide = g.out_w + g.kernel_w - 1, stride_h = g.in_h // g.out_h
-    cdef Py_ssize_t stride_w = g.in_w // g.out_w, i, j, k, k0, k1, c, z, t, ch, row, j0, j1, i_block = group * g.y_blocks + block
+    cdef Py_ssize_t lanes = table.lanes, n = g.form.taps_h * g.form.taps_w, channels = lanes * g.whole + g.partial, width = unit * lanes
+    cdef Py_ssize_t planes = g.whole + (1 if g.partial else 0), some = larger(floats // (n * lanes * width), 1)
+    cdef Py_ssize_t all_channels = g.taps * channels, words = ceil_div(all_channels, MARKED)
+    cdef Py_ssize_t stride = g.form.stride, i, j, k, k0, k1, c, z, t, ch, row, j0, j1, i_block = group * g.y_blocks + block
     cdef Py_ssize_t taps[MAX_TAPS]
     cdef const float *w = <const float *>args[1] + group * g.group_floats
     cdef const unsigned int *marks = <const unsigned int *>(w + g.matrices * g.panel) + block * lanes * n * words
@@ -275,11 +263,14 @@ cdef void directly(const winograd_t *g, void *const *args, Py_ssize_t group, Py_
     cdef unsigned int bits
     cdef conv_tile_t tile
     cdef conv_tile_fn product = table.conv.blocked[unit][0]
+    cdef winograd_kernel_t one
     cdef place_t p
     w = w + block * lanes * all_channels
+    one.size = g.panel
+    one.width = width
     memset(&tile, 0, sizeof(tile))
     for i in range(n):
-        taps[i] = i // g.kernel_w * g.dilation_h * g.x.sh + i % g.kernel_w * g.dilation_w * lanes
+        taps[i] = i // g.form.taps_w * g.dilation_h * g.x.sh + i % g.form.taps_w * g.dilation_w * lanes
     tile.taps = taps
     tile.n_taps = n
     tile.channels = lanes
@@ -288,23 +279,24 @@ cdef void directly(const winograd_t *g, void *const *args, Py_ssize_t group, Py_
     tile.xplane = g.x.sp
     tile.yplane = g.y.sp
     tile.rplane = g.r.sp
-    tile.xstep = stride_w * g.dilation_w * lanes
+    tile.xstep = stride * g.dilation_w * lanes
     tile.ystep = tile.rstep = g.dilation_w * lanes
     tile.low = g.act.low
     tile.high = g.act.high
     for j in range(g.taps):
         k0 = 0
         while k0 < planes:
-            k1 = least(k0 + some, planes)
-            for c in range(k0 * lanes, least(k1 * lanes, channels)):
+            k1 = smaller(k0 + some, planes)
+            for c in range(k0 * lanes, smaller(k1 * lanes, channels)):
                 k = j * channels + c
                 ch = lanes if c < g.whole * lanes else g.partial
-                table.move.winograd_restore(
-                    w + k * width, g.kernel_h, g.kernel_w, <int>high, <int>wide, <int>stride_h, g.panel, width,
-                    marks + k // MARKED * n * width, <int>(k % MARKED),
-                    room + ((c - c % lanes - k0 * lanes) * n + c % lanes) * width, ch * width,
-                )
-            tile.planes = least(k1, g.whole) - k0
+                one.u = <float *>w + k * width
+                one.marks = marks + k // MARKED * n * width
+                one.bit = <int>(k % MARKED)
+                one.g = room + ((c - c % lanes - k0 * lanes) * n + c % lanes) * width
+                one.apart = ch * width
+                g.form.restore(&one)
+            tile.planes = smaller(k1, g.whole) - k0
             tile.partial = g.partial if k1 > g.whole else 0
             for z in range(deep):
                 j0 = first_tap(g, z0 + z)
@@ -329,8 +321,8 @@ cdef void directly(const winograd_t *g, void *const *args, Py_ssize_t group, Py_
                             while bits >> (i + ch) & 1:
                                 ch = ch + 1
                             xp = x + p.n * g.x.sn + ((p.depth + z0 + z) * g.stride - g.front + j) * g.x.sd
-                            xp = xp + ((p.row * g.out_h + row) * stride_h * g.dilation_h + p.py) * g.x.sh + k0 * g.x.sp
-                            tile.x = xp + ((p.column * g.out_w + i) * stride_w * g.dilation_w + p.px) * lanes
+                            xp = xp + ((p.row * g.out_h + row) * stride * g.dilation_h + p.py) * g.x.sh + k0 * g.x.sp
+                            tile.x = xp + ((p.column * g.out_w + i) * stride * g.dilation_w + p.px) * lanes
                             yp = <float *>args[4] + g.y.offset + p.n * g.y.sn + i_block * g.y.sp + (p.depth + z0 + z) * g.y.sd
                             yp = yp + ((p.row * g.out_h + row) * g.dilation_h + p.py) * g.y.sh
                             tile.y = yp + ((p.column * g.out_w + i) * g.dilation_w + p.px) * lanes
@@ -354,14 +346,14 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     cdef Py_ssize_t lanes = table.lanes, zero = 0
     cdef Py_ssize_t part = chunk % g.parts, window = chunk // g.parts % g.windows
     cdef Py_ssize_t group = chunk // g.parts // g.windows % g.groups, first = chunk // g.parts // g.windows // g.groups * g.run
-    cdef Py_ssize_t count = least(g.run, g.total - first)
-    cdef Py_ssize_t block = part * g.part_blocks, end = least(block + g.part_blocks, g.y_blocks)
-    cdef Py_ssize_t z0 = window * g.deep, deep = least(g.deep, g.y.d - z0 if g.fold == 1 else 1)
+    cdef Py_ssize_t count = smaller(g.run, g.total - first)
+    cdef Py_ssize_t block = part * g.part_blocks, end = smaller(block + g.part_blocks, g.y_blocks)
+    cdef Py_ssize_t z0 = window * g.deep, deep = smaller(g.deep, g.y.d - z0 if g.fold == 1 else 1)
     cdef Py_ssize_t b, t, e, z, s, j, j0, j1, k, k0, k1, blocks, unit, width, i, side, begun, size, row, column, depth
     cdef place_t p
     # input depths of the chunk, relative to that of the frame
-    cdef Py_ssize_t low = most(0, z0 * g.stride - g.front) if g.taps > 1 else -g.front
-    cdef Py_ssize_t slices = least(g.x.d, (z0 + deep - 1) * g.stride - g.front + g.taps) - low if g.taps > 1 else 1
+    cdef Py_ssize_t low = larger(0, z0 * g.stride - g.front) if g.taps > 1 else -g.front
+    cdef Py_ssize_t slices = smaller(g.x.d, (z0 + deep - 1) * g.stride - g.front + g.taps) - low if g.taps > 1 else 1
     # one pixel more between elements: steps of a multiple of 4096 bytes would meet in one set of the cache
     cdef Py_ssize_t vplane = count * lanes, vslice = g.x_blocks * vplane, vstep, mdepth, mstep
     cdef Py_ssize_t channels = lanes * g.whole + g.partial
@@ -381,12 +373,16 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     cdef const float *residual = <const float *>args[3] if g.has_residual else NULL
     cdef conv_tile_t tile
     cdef conv_tile_fn product
+    cdef winograd_input_t into
     cdef winograd_output_t out
 
-    slices = most(slices, 0)
+    slices = larger(slices, 0)
     vstep = slices * vslice + lanes
     m = v + g.elements * vstep
 
+    into.xrow = g.dilation_h * g.x.sh
+    into.xstep = g.dilation_w * lanes
+    into.step = vstep
     # parts of the same tiles come one after another
     for s in range(slices if made[0] != 1 + chunk // g.parts else 0):
         memset(sums + s * count * SQUARES, 0, count * SQUARES * sizeof(float))
@@ -397,24 +393,28 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
             while t < count:
                 # tiles side by side
                 p = place_of(g, first + t)
-                side = least(g.tiles_w - p.column, count - t)
+                side = smaller(g.tiles_w - p.column, count - t)
                 row = p.row * g.in_h
                 column = p.column * g.in_w
                 xp = <const float *>args[0] + g.x0 + p.n * g.x.sn + (group * g.x_blocks + b) * g.x.sp
                 xp = xp + (p.depth * g.stride + low + s) * g.x.sd + (row * g.dilation_h + p.py) * g.x.sh
                 xp = xp + (column * g.dilation_w + p.px) * lanes
+                into.rows = of_phase(g.rows, p.py, g.dilation_h) - row
+                into.columns = of_phase(g.columns, p.px, g.dilation_w) - column
+                into.x = xp
+                into.v = v + s * vslice + b * vplane + t * lanes
+                into.squares = squares + t * SQUARES * lanes
                 for i in range(side):
-                    g.input(
-                        xp + i * g.in_w * g.dilation_w * lanes, g.dilation_h * g.x.sh, g.dilation_w * lanes,
-                        of_phase(g.rows, p.py, g.dilation_h) - row,
-                        of_phase(g.columns, p.px, g.dilation_w) - column - i * g.in_w,
-                        v + s * vslice + b * vplane + (t + i) * lanes, vstep, squares + (t + i) * SQUARES * lanes,
-                    )
+                    g.form.input(&into)
+                    into.columns = into.columns - g.in_w
+                    into.x = into.x + g.in_w * into.xstep
+                    into.v = into.v + lanes
+                    into.squares = into.squares + SQUARES * lanes
                 t = t + side
             # lanes beyond the last channel hold anything
             if b + 1 == g.whole or b == g.whole:
                 side = lanes if b < g.whole else g.partial
-                table.conv.add_lanes(squares, count * SQUARES, <int>side, sums + s * count * SQUARES)
+                table.winograd.add_lanes(squares, count * SQUARES, <int>side, sums + s * count * SQUARES)
 
     if made[0] != 1 + chunk // g.parts:
         made[1] = 0
@@ -444,7 +444,7 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     out.rrow = g.dilation_h * g.r.sh
     out.ystep = out.rstep = g.dilation_w * lanes
     while block < end:
-        blocks = least(g.pass_blocks, end - block)
+        blocks = smaller(g.pass_blocks, end - block)
         mdepth = blocks * vplane
         mstep = deep * mdepth + lanes
         out.step = mstep
@@ -465,20 +465,20 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                         j = k0 = 0
                         k1 = g.taps * g.whole
                     # meanwhile the weights that follow, most of a panel further on
-                    ahead = wp + (j * channels + k1 * lanes) * least(unit, 2) * lanes
+                    ahead = wp + (j * channels + k1 * lanes) * smaller(unit, 2) * lanes
                     if k + 1 >= g.taps * g.k_blocks:
                         ahead = wp + unit * panel
                         if b + unit >= blocks:
-                            ahead = w + g.matrix[least(e + 1, g.elements - 1)] * g.panel + block * panel
+                            ahead = w + g.matrix[smaller(e + 1, g.elements - 1)] * g.panel + block * panel
                     tile.planes = k1 - k0
                     size = unit * lanes * lanes * (k1 - k0) if e + 1 < g.elements or b + unit < blocks else 0
-                    start_ahead(&tile, ahead, size, (count + width - 1) // width * deep)
+                    start_ahead(&tile, ahead, size, ceil_div(count, width) * deep)
                     tile.first = tile.last = 1
                     for z in range(deep):
                         j0 = first_tap(g, z0 + z)
                         j1 = end_tap(g, z0 + z)
                         if g.k_blocks == 0:
-                            tile.planes = most(j1 - j0, 0) * g.whole
+                            tile.planes = larger(j1 - j0, 0) * g.whole
                             tile.partial = g.partial
                             begun = 0
                             j = j0
@@ -491,7 +491,7 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                             tile.planes = tile.partial = begun = 0
                         else:
                             continue
-                        tile.w = wp + (j * channels + k0 * lanes) * least(unit, 2) * lanes
+                        tile.w = wp + (j * channels + k0 * lanes) * smaller(unit, 2) * lanes
                         tile.w2 = tile.w + 2 * panel
                         tile.x = v + e * vstep + k0 * vplane
                         if g.taps > 1:
@@ -508,10 +508,10 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                 t = 0
                 while t < count:
                     p = place_of(g, first + t)
-                    side = least(g.tiles_w - p.column, count - t)
+                    side = smaller(g.tiles_w - p.column, count - t)
                     out.rows = of_phase(g.y.h, p.py, g.dilation_h) - p.row * g.out_h
                     out.columns = of_phase(g.y.w, p.px, g.dilation_w) - p.column * g.out_w
-                    width = least(side * g.out_w, out.columns)
+                    width = smaller(side * g.out_w, out.columns)
                     out.m = m + z * mdepth + b * vplane + t * lanes
                     row = p.row * g.out_h * g.dilation_h + p.py
                     column = (p.column * g.out_w * g.dilation_w + p.px) * lanes
@@ -522,16 +522,16 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                     if residual != NULL:
                         out.residual = residual + g.r.offset + p.n * g.r.sn + i * g.r.sp + depth * g.r.sd + row * g.r.sh + column
                     for k in range(side):
-                        g.output(&out)
+                        g.form.output(&out)
                         out.m = out.m + lanes
                         out.y = out.y + g.out_w * out.ystep
                         if residual != NULL:
                             out.residual = out.residual + g.out_w * out.ystep
                         out.columns = out.columns - g.out_w
                     if g.act.kind != ACT_NONE:
-                        for k in range(least(g.out_h, out.rows)):
+                        for k in range(smaller(g.out_h, out.rows)):
                             if out.ystep == lanes:
-                                table.vector.activate(g.act.kind, yp, yp, most(width, 0) * lanes, g.act.alpha, g.act.beta)
+                                table.vector.activate(g.act.kind, yp, yp, larger(width, 0) * lanes, g.act.alpha, g.act.beta)
                             else:
                                 for j in range(width):
                                     table.vector.activate(g.act.kind, yp + j * out.ystep, yp + j * out.ystep, lanes, g.act.alpha, g.act.beta)
@@ -541,7 +541,7 @@ cdef void winograd_chunk(const void *geometry, void *const *args, Py_ssize_t chu
                     t = t + side
         if made[1]:
             for b in range(0, blocks, 2):
-                directly(g, args, group, block + b, <int>least(blocks - b, 2), first, count, z0, deep, unfit, m, g.floats - (m - no_bias))
+                directly(g, args, group, block + b, <int>smaller(blocks - b, 2), first, count, z0, deep, unfit, m, g.floats - (m - no_bias))
         block = block + blocks
 
 
@@ -550,42 +550,42 @@ cdef void share(winograd_t *g):
     cdef Py_ssize_t lanes = g.table.lanes, longest, slices, bytes_of_tile, wanted, chunks, unit, pieces
     cdef double work
     cdef Py_ssize_t weights = 4 * g.matrices * g.panel
-    g.pass_blocks = least(most(PASS_CHANNELS // lanes, 1), g.y_blocks)
+    g.pass_blocks = smaller(larger(PASS_CHANNELS // lanes, 1), g.y_blocks)
     g.deep = g.windows = 1
     # longer runs where the weights outweigh the cache
     longest = (LONGEST_HEAVY if weights >= HEAVY else LONGEST) * 36 // g.elements
     if g.taps > 1 and g.y.d > 0:
-        g.windows = (g.y.d + DEEPEST - 1) // DEEPEST
-        g.deep = (g.y.d + g.windows - 1) // g.windows
-        g.windows = (g.y.d + g.deep - 1) // g.deep
-        slices = least(g.x.d, (g.deep - 1) * g.stride + g.taps)
+        g.windows = ceil_div(g.y.d, DEEPEST)
+        g.deep = ceil_div(g.y.d, g.windows)
+        g.windows = ceil_div(g.y.d, g.deep)
+        slices = smaller(g.x.d, (g.deep - 1) * g.stride + g.taps)
         bytes_of_tile = 4 * g.elements * lanes * (slices * g.x_blocks + g.deep * g.pass_blocks)
-        longest = most(least(longest, SECOND_LEVEL // bytes_of_tile), (LEAST + g.deep - 1) // g.deep)
-    g.runs = (g.total + longest - 1) // longest
-    g.run = (g.total + g.runs - 1) // g.runs if g.runs else 1
-    g.runs = (g.total + g.run - 1) // g.run
+        longest = larger(smaller(longest, SECOND_LEVEL // bytes_of_tile), ceil_div(LEAST, g.deep))
+    g.runs = ceil_div(g.total, longest)
+    g.run = ceil_div(g.total, g.runs) if g.runs else 1
+    g.runs = ceil_div(g.total, g.run)
     # pieces for several threads: whole tiles of output blocks, then shorter runs, each of which reads all weights
     g.parts = 1
     g.part_blocks = g.y_blocks
     work = 2.0 * g.elements * g.panel * g.groups * g.total * (g.y.d if g.taps > 1 else 1)
-    wanted = least(PIECES, <Py_ssize_t>(work / PIECE))
+    wanted = smaller(PIECES, <Py_ssize_t>(work / (PIECE_NS * FLOPS_PER_NS)))
     chunks = g.runs * g.windows * g.groups
     if 0 < chunks < wanted:
         unit = 4 if g.run <= g.table.conv.width[4] else 2
-        pieces = (wanted + chunks - 1) // chunks
-        g.part_blocks = (g.y_blocks + pieces - 1) // pieces
-        g.part_blocks = least((g.part_blocks + unit - 1) // unit * unit, g.y_blocks)
-        g.parts = (g.y_blocks + g.part_blocks - 1) // g.part_blocks
-        g.pass_blocks = least(g.pass_blocks, g.part_blocks)
+        pieces = ceil_div(wanted, chunks)
+        g.part_blocks = ceil_div(g.y_blocks, pieces)
+        g.part_blocks = smaller(ceil_div(g.part_blocks, unit) * unit, g.y_blocks)
+        g.parts = ceil_div(g.y_blocks, g.part_blocks)
+        g.pass_blocks = smaller(g.pass_blocks, g.part_blocks)
         chunks = chunks * g.parts
         if chunks < wanted and g.taps == 1:
             if chunks < FEWEST:
-                pieces = least(g.runs * ((FEWEST + chunks - 1) // chunks), g.total // SHORTEST)
+                pieces = smaller(g.runs * ceil_div(FEWEST, chunks), g.total // SHORTEST)
             else:
                 pieces = g.runs + chunks % 2
-            g.runs = most(pieces, g.runs)
-            g.run = (g.total + g.runs - 1) // g.runs
-            g.runs = (g.total + g.run - 1) // g.run
+            g.runs = larger(pieces, g.runs)
+            g.run = ceil_div(g.total, g.runs)
+            g.runs = ceil_div(g.total, g.run)
 
 
 def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), strides=(1, 1), dilations=(1, 1), pads=(0, 0, 0), taps=1, stride=1,
@@ -614,13 +614,13 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), strides=(1, 1
     yv, = outputs
     cdef winograd_t g
     cdef const KernelTable *table = current_table()
-    cdef Py_ssize_t lanes = table.lanes, slices, cg, og, kh, kw, form, i
+    cdef Py_ssize_t lanes = table.lanes, slices, cg, og, kh, kw, high, wide, columns, i
     memset(&g, 0, sizeof(g))
     if (tuple(kernel), tuple(tile), tuple(strides)) not in FORMS:
         raise ValueError(f"winograd: kernels of {kernel} in tiles of {tile} at stride {strides}")
     if min(dilations) < 1 or max(dilations) > 1 and max(strides) > 1:
         raise ValueError(f"winograd: dilations of {dilations} at stride {strides}")
-    form = FORMS[tuple(kernel), tuple(tile), tuple(strides)]
+    g.form = &table.winograd.forms[<int>FORMS[tuple(kernel), tuple(tile), tuple(strides)]]
     kh, kw = kernel
     g.out_h, g.out_w = tile
     if xv.lanes != lanes or yv.lanes != lanes or xv.c % groups or yv.c % groups or xv.n != yv.n or taps < 1 or stride < 1:
@@ -634,13 +634,13 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), strides=(1, 1
     g.phases = g.dilation_h * g.dilation_w
     g.in_h = g.out_h * strides[0]
     g.in_w = g.out_w * strides[1]
-    g.matrices = (g.out_h + kh - 1) * (g.out_w + kw - 1)
-    g.elements = (g.in_h + kh - strides[0]) * (g.in_w + kw - strides[1])
+    high, wide = g.out_h + kh - 1, g.out_w + kw - 1
+    g.matrices = high * wide
+    columns = g.in_w + kw - strides[1]
+    g.elements = (g.in_h + kh - strides[0]) * columns
     for i in range(g.elements):
-        # at stride 2 the odd pixels, after five elements, have the sixth matrix
-        g.matrix[i] = i if form != S43_BOTH else 6 * least(i // 9, 5) + least(i % 9, 5)
-    g.input = table.conv.winograd_input[form]
-    g.output = table.conv.winograd_output[form]
+        # at stride 2 the odd pixels, last along an axis, share the last matrix
+        g.matrix[i] = wide * smaller(i // columns, high - 1) + smaller(i % columns, wide - 1)
     g.x = planes_of(xv)
     g.y = planes_of(yv)
     g.taps = taps
@@ -662,13 +662,12 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), strides=(1, 1
     g.groups = groups
     cg = xv.c // groups
     og = yv.c // groups
-    g.x_blocks = (cg + lanes - 1) // lanes
-    g.y_blocks = (og + lanes - 1) // lanes
+    g.x_blocks = ceil_div(cg, lanes)
+    g.y_blocks = ceil_div(og, lanes)
     g.whole = cg // lanes
     g.partial = cg % lanes
     g.panel = cg * g.taps * g.y_blocks * lanes
     g.group_floats = g.matrices * g.panel + marks_of(og, cg * g.taps, kh * kw, lanes)
-    g.kernel_h, g.kernel_w = kh, kw
     # of those that the transform of the input gives: lower and upper along h for the lower and the upper along w
     for i in range(4):
         if (kh > 1 or i % 2 == 0) and (kw > 1 or i < 2):
@@ -677,17 +676,17 @@ def build_winograd(inputs, outputs, *, kernel=(3, 3), tile=(4, 4), strides=(1, 1
     g.fold = g.y.d if taps == 1 and g.y.d else 1
     g.k_blocks = 0
     if g.taps * cg > (RUN_CHANNELS if g.taps == 1 else RUN_CHANNELS // 2) or g.taps > 1 and g.partial:
-        g.k_blocks = most((cg + RUN_CHANNELS - 1) // RUN_CHANNELS, 1)
-    g.tiles_w = ((g.y.w + g.dilation_w - 1) // g.dilation_w + g.out_w - 1) // g.out_w
-    g.tiles = g.tiles_w * (((g.y.h + g.dilation_h - 1) // g.dilation_h + g.out_h - 1) // g.out_h)
+        g.k_blocks = larger(ceil_div(cg, RUN_CHANNELS), 1)
+    g.tiles_w = ceil_div(ceil_div(g.y.w, g.dilation_w), g.out_w)
+    g.tiles = g.tiles_w * ceil_div(ceil_div(g.y.h, g.dilation_h), g.out_h)
     g.total = g.tiles * g.phases * xv.n * g.fold if g.y.d else 0
     share(&g)
     # the number of V and whether pixels are unfit; then the bias, squares and sums, unfit pixels; V and M of a chunk, each with a
     # pixel between elements, M with room for restored kernels of two blocks
-    slices = least(g.x.d, (g.deep - 1) * g.stride + g.taps) if g.taps > 1 else 1
+    slices = smaller(g.x.d, (g.deep - 1) * g.stride + g.taps) if g.taps > 1 else 1
     g.head = 4 * lanes + g.run * SQUARES * (lanes + slices) + g.deep * g.run
-    g.head = (g.head + 15) // 16 * 16
-    g.floats = most(g.elements * (g.deep * g.pass_blocks * g.run * lanes + lanes), 2 * kh * kw * lanes * lanes)
+    g.head = ceil_div(g.head, 16) * 16
+    g.floats = larger(g.elements * (g.deep * g.pass_blocks * g.run * lanes + lanes), 2 * kh * kw * lanes * lanes)
     g.floats = g.head + g.elements * (slices * g.x_blocks * g.run * lanes + lanes) + g.floats
     return make_launch(
         "winograd",
@@ -707,19 +706,21 @@ def depth_as_channels(w):
     return w.transpose(0, 2, 1, 3, 4).reshape(w.shape[0], -1, *w.shape[3:])
 
 
-def winograd(Launch launch, const float[::1] x, const float[::1] w, const float[::1] bias, const float[::1] residual, float[::1] y,
-             int threads=1):
-    """Run a convolution built by `build_winograd` on these buffers, on at most `threads` threads."""
-    run_five(launch, x, w, bias, residual, y, threads)
-
-
 cdef Py_ssize_t marks_of(Py_ssize_t o, Py_ssize_t c, Py_ssize_t taps, Py_ssize_t lanes) noexcept nogil:
     """Words of the marks of so many kernels."""
-    return (o + lanes - 1) // lanes * lanes * ((c + MARKED - 1) // MARKED) * taps
+    return ceil_div(o, lanes) * lanes * ceil_div(c, MARKED) * taps
 
 
-def pack_winograd(w, tile=(4, 4), strides=(1, 1)):
-    """Weights (O, C, h, w) as `build_winograd` reads them for these output pixels of a tile and strides.
+def pack_winograd(w, empty, tile=(4, 4), strides=(1, 1), Py_ssize_t groups=1):
+    """Weights (O, C / groups, h, w) as `build_winograd` reads them for these output pixels of a tile and strides.
+
+    Parameters
+    ----------
+    w : ndarray of float32
+    empty : callable
+        Gives the memory, for so many floats.
+    tile, strides : (h, w)
+    groups : int
 
     Raises
     ------
@@ -727,17 +728,21 @@ def pack_winograd(w, tile=(4, 4), strides=(1, 1)):
         Weights are not finite, or so large that elements of theirs may overflow.
     """
     cdef const KernelTable *table = current_table()
-    cdef Py_ssize_t lanes = table.lanes, o = w.shape[0], c = w.shape[1], size = (o + lanes - 1) // lanes * lanes * c
-    cdef Py_ssize_t at, width, valid, k, some, i, n, words = (c + MARKED - 1) // MARKED
-    cdef int kh, kw, high, wide, stride = strides[0], bad = 0
+    cdef Py_ssize_t lanes = table.lanes, o = w.shape[0] // groups, c = w.shape[1], size = ceil_div(o, lanes) * lanes * c
+    cdef Py_ssize_t at, width, valid, k, some, i, n, elements, group, whole
+    cdef const winograd_form_t *form
+    cdef int bad = 0
     if (w.shape[2:], tuple(tile), tuple(strides)) not in FORMS:
         raise ValueError(f"winograd: kernels of {w.shape[2:]} in tiles of {tile} at stride {strides}")
-    kh, kw = w.shape[2:]
-    high, wide = tile[0] + kh - 1, tile[1] + kw - 1
-    n = kh * kw
-    packed = aligned_floats(high * wide * size + marks_of(o, c, n, lanes))
+    form = &table.winograd.forms[<int>FORMS[w.shape[2:], tuple(tile), tuple(strides)]]
+    n = form.taps_h * form.taps_w
+    elements = (form.tile_h + form.taps_h - 1) * (form.tile_w + form.taps_w - 1)
+    whole = elements * size + marks_of(o, c, n, lanes)
+    packed = empty(groups * whole)
     cdef float[::1] target = packed
-    if size == 0:
+    if target.shape[0] != groups * whole:
+        raise ValueError("pack_winograd: memory of the wrong size")
+    if size == 0 or groups == 0:
         return packed
     # MARKED kernels of each output of a panel, row by row and side by side
     cdef float[::1] stage = np.zeros(2 * n * MARKED * 2 * lanes, np.float32)
@@ -745,26 +750,28 @@ def pack_winograd(w, tile=(4, 4), strides=(1, 1)):
     cdef float *taps = rows + n * MARKED * 2 * lanes
     w = np.ascontiguousarray(w, np.float32)
     cdef const char *source = <const char *><size_t>w.ctypes.data      # perhaps unaligned: a view of a file
-    cdef unsigned int *marks = <unsigned int *>(&target[0] + high * wide * size)
+    cdef float *to
+    cdef unsigned int *marks
     with nogil:
-        at = 0
-        while at < o:
-            width = 2 * lanes if o - at > lanes else lanes
-            valid = width if o - at > width else o - at
-            if valid < width:
-                memset(taps, 0, n * MARKED * width * sizeof(float))
-            k = 0
-            while k < c:
-                some = c - k if c - k < MARKED else MARKED
-                for i in range(valid):
-                    memcpy(rows + i * n * some, source + ((at + i) * c + k) * n * sizeof(float), n * some * sizeof(float))
-                table.move.transpose(rows, n * some, taps, width, valid, n * some)
-                bad |= table.move.winograd_weights(
-                    taps, kh, kw, high, wide, stride, &target[at * c + k * width], size, width, some, marks
-                )
-                marks = marks + n * width
-                k = k + some
-            at = at + width
+        for group in range(groups):
+            to = &target[group * whole]
+            marks = <unsigned int *>(to + elements * size)
+            at = 0
+            while at < o:
+                width = 2 * lanes if o - at > lanes else lanes
+                valid = smaller(o - at, width)
+                if valid < width:
+                    memset(taps, 0, n * MARKED * width * sizeof(float))
+                k = 0
+                while k < c:
+                    some = smaller(c - k, MARKED)
+                    for i in range(valid):
+                        memcpy(rows + i * n * some, source + ((group * o + at + i) * c + k) * n * sizeof(float), n * some * sizeof(float))
+                    table.move.transpose(rows, n * some, taps, width, valid, n * some)
+                    bad |= table.winograd.weights(form, taps, to + at * c + k * width, size, width, some, marks)
+                    marks = marks + n * width
+                    k = k + some
+                at = at + width
     if bad:
         raise OverflowError("winograd: weights too large for a transform, or not finite")
     return packed

@@ -11,9 +11,7 @@ from ..errors import InputError, ShapeError
 from ..operator import ROUNDING, Lowering, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import FLOAT32, integers, required
-
-Specs = Sequence[TensorSpec | None]
+from .common import FLOAT32, Specs, integers, required
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,7 @@ from ..errors import ModelError, ShapeError
 from ..operator import ROUNDING, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import FLOAT32, integers, required
-
-Specs = Sequence[TensorSpec | None]
+from .common import FLOAT32, Specs, integers, required
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ import numpy as np
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..spec import TensorSpec
 
+Specs = Sequence[TensorSpec | None]
+"""What is known of a node's inputs, None where absent."""
+
 FAULTS = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 """What NumPy and Python raise when a reference or a kernel's builder meets values or sizes that nothing checked before."""
 
@@ -189,3 +192,18 @@ def broadcast_shape(a: Sequence[int], b: Sequence[int], operator: str) -> tuple[
         raise ShapeError(
             "the shapes do not broadcast", operator=operator, expected=f"a shape that fits {tuple(a)}", received=tuple(b)
         ) from None
+
+
+def as_ints(value: Any) -> tuple[int, ...] | None:
+    """An attribute that is a list of integers, None where it is absent."""
+    return None if value is None else tuple(int(v) for v in value)
+
+
+def given_integers(
+    inputs: Sequence[TensorSpec | None], index: int, attribute: tuple[int, ...] | None, operator: str, tensor: str
+) -> tuple[int, ...] | None:
+    """The attribute, or the known value of the input that replaced it; None where it is neither."""
+    if attribute is not None:
+        return attribute
+    spec = spec_at(inputs, index)
+    return None if spec is None or spec.value is None else integers(spec.value, operator, tensor)

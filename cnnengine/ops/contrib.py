@@ -15,14 +15,12 @@ from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorErro
 from ..operator import EXACT, ROUNDING, SAME, Expansion, Gives, Giving, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from . import activation, conv, dense, elementwise, norm, pool, retired, sample, shape
-from .common import integers, required, spec_at
-
-Specs = Sequence[TensorSpec | None]
+from . import activation, cast, conv, dense, elementwise, norm, pool, retired, sample, transpose
+from .common import Specs, integers, required, spec_at
 
 
 @dataclass(frozen=True)
-class AxesMoved(shape.Transpose):
+class AxesMoved(transpose.Transpose):
     """A Transpose whose permutation depends on the rank, which a file does not say.
 
     Attributes
@@ -62,7 +60,7 @@ def _plain(into: Expansion, op_type: str, leave_out: tuple[str, ...] = (), input
 
 def _number(into: Expansion, value: float, like: str) -> str:
     """A scalar of the element type of another value."""
-    return into.add(shape.CastLike(), into.constant(np.array(value, np.float32)), like)
+    return into.add(cast.CastLike(), into.constant(np.array(value, np.float32)), like)
 
 
 @dataclass(frozen=True)
@@ -482,7 +480,7 @@ class GroupNorm(Operator):
         if silu not in (0, 1):
             raise ModelError("unknown activation", node=node.name, operator=node.op_type, expected=(0, 1), received=silu)
         x = into.add(AxesMoved(move="first"), into.input(0)) if last else into.input(0)
-        parameters = [into.add(shape.CastLike(), into.input(i), into.input(0)) for i in (1, 2)]
+        parameters = [into.add(cast.CastLike(), into.input(i), into.input(0)) for i in (1, 2)]
         op = norm.GroupNormalization(int(node.attributes["groups"]), float(node.attribute("epsilon", 1e-5)))
         y = into.add(op, x, *parameters, outputs=() if silu or last else node.outputs)
         if silu:

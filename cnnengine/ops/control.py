@@ -17,9 +17,7 @@ from ..graph import Graph
 from ..operator import ANY_RANK, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import UNKNOWN, TensorSpec
-from .common import FAULTS, normal_axis, required, scalar
-
-Specs = Sequence[TensorSpec | None]
+from .common import FAULTS, Specs, normal_axis, required, scalar
 
 ROUNDS = 2**31 - 1
 """Rounds of a Loop that names no limit."""

@@ -15,7 +15,7 @@ from .._kernels.winograd import depth_as_channels, pack_winograd
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..layout import NO_HALO, Halo, merge_halos
 from ..operator import EVERY, READ_PACKED, Activation, Extents, Gives, Giving, Lowering, NodeRecord, Operator
-from ..packing import Panels
+from ..packing import Empty, Panels
 from ..records import dataclass
 from ..spec import TensorSpec
 from ..window import Window
@@ -128,6 +128,12 @@ class _Convolution(Operator):
             )
 
 
+def _multiply_adds(of: Extents, inputs: Extents) -> int | None:
+    """Of a convolution each of whose `of` elements meets all weights of its channel; None where shapes are not known."""
+    whole, weights = (of[0], inputs[1]) if inputs else (None, None)
+    return None if whole is None or weights is None else math.prod(whole) * math.prod(weights[1:])
+
+
 @dataclass(frozen=True)
 class Conv(_Convolution):
     """ONNX Conv (versions 1, 11, 22)."""
@@ -146,9 +152,7 @@ class Conv(_Convolution):
         return [TensorSpec(x.dtype, (x.concrete[0], ws[0], *out))]
 
     def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
-        if not inputs or None in (inputs[0], inputs[1], outputs[0]):
-            return None
-        return math.prod(outputs[0]) * math.prod(inputs[1][1:])  # type: ignore[arg-type,index]
+        return _multiply_adds(outputs, inputs)
 
     def reference(self, *inputs: Any) -> list[Any]:
         y = self.sums(*inputs)
@@ -271,8 +275,8 @@ def _lower_depthwise(ctx: Lowering, layer: _Layer) -> None:
     """Groups that stay within a block of channels."""
     w, bias, names = layer.w, layer.bias, layer.names
     taps = [three(t, 0) for t in itertools.product(*tap_ranges(layer.window, layer.begins))]
-    packed = ctx.pack(("depthwise", *names), lambda: pack_depthwise(w))
-    bias_packed = ctx.pack(("bias", *names), lambda: pack_bias(bias, w.shape[0]))
+    packed = ctx.pack(("depthwise", *names), lambda empty: pack_depthwise(w, empty))
+    bias_packed = ctx.pack(("bias", *names), lambda empty: pack_bias(bias, w.shape[0], empty))
     residual = None if layer.residual is None else ctx.planes(layer.residual)
     ctx.call(
         "depthwise",
@@ -297,14 +301,12 @@ def _lower_winograd(ctx: Lowering, layer: _Layer, tile: Pair) -> None:
         # depths beyond x are skipped, not read
         halo = ((0, 0), *halo[1:])
 
-    def transform() -> np.ndarray:
+    def transform(empty: Empty) -> np.ndarray:
         whole = w if w.ndim > 3 else w[:, :, None]
-        parts = [part if part.ndim == 4 else depth_as_channels(part) for part in np.split(whole, g)]
         try:
-            transformed = [pack_winograd(part, tile, strides) for part in parts]
+            packed: np.ndarray = pack_winograd(whole if whole.ndim == 4 else depth_as_channels(whole), empty, tile, strides, g)
         except OverflowError:
             raise NotTransformable(names[0]) from None
-        packed: np.ndarray = transformed[0] if g == 1 else np.concatenate(transformed)
         return packed
 
     ctx.call(
@@ -312,7 +314,7 @@ def _lower_winograd(ctx: Lowering, layer: _Layer, tile: Pair) -> None:
         [
             ctx.planes(0, halo=halo, groups=g),
             ctx.pack(("winograd", *names, g, tile, strides), transform),
-            ctx.pack(("bias", *names, g), lambda: pack_bias(bias, w.shape[0], g)),
+            ctx.pack(("bias", *names, g), lambda empty: pack_bias(bias, w.shape[0], empty, g)),
             None if layer.residual is None else ctx.planes(layer.residual, groups=g),
         ],
         [ctx.out_planes(groups=g)],
@@ -342,7 +344,7 @@ def _lower_direct(ctx: Lowering, layer: _Layer) -> None:
     few = g == 1 and cg < ctx.lanes and cg <= 4 and not ctx.is_planes(0)
     lanes = 1 if few else ctx.lanes
     packed = ctx.pack(("conv", *names, g, lanes), Panels(w, lanes, g))
-    bias_packed = ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g))
+    bias_packed = ctx.pack(("bias", *names, g), lambda empty: pack_bias(bias, o, empty, g))
     # for one unit of outputs the kernel itself lays the rows of few plain channels between zeros; else that takes as long
     as_it_lies = few and regions is None and len(layer.out) < 3 and min(layer.out) > 0 and o <= 2 * ctx.lanes
     x = ctx.plain(0) if as_it_lies else ctx.planes(0, halo=halo, lanes=lanes, groups=g)
@@ -439,9 +441,7 @@ class ConvTranspose(_Convolution):
             raise error.locate(operator=self.op_type, tensor="x") from None
 
     def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
-        if not inputs or None in (inputs[0], inputs[1], outputs[0]):
-            return None
-        return math.prod(inputs[0]) * math.prod(inputs[1][1:])  # type: ignore[arg-type,index]
+        return _multiply_adds(inputs, inputs)
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, w = inputs[0], inputs[1]
@@ -490,7 +490,7 @@ class ConvTranspose(_Convolution):
         inside = within_blocks(g, c // g, og, ctx.lanes)
         groups = 1 if inside else g
         key = names if inside else (*names, g)
-        bias_packed = ctx.pack(("bias", *key), lambda: pack_bias(bias, o) if inside else pack_bias(bias, o, g))
+        bias_packed = ctx.pack(("bias", *key), lambda empty: pack_bias(bias, o, empty, 1 if inside else g))
         x_planes, y = ctx.planes(0, halo=halo, groups=groups), ctx.out_planes(groups=groups)
         for index, phase in enumerate(phases):
             if inside:
@@ -566,17 +566,18 @@ def _picked(w: np.ndarray, picks: Sequence[tuple[int, ...]]) -> np.ndarray:
     return picked
 
 
-def _pack_inside(w: np.ndarray, groups: int, picks: Sequence[tuple[int, ...]]) -> np.ndarray:
+def _pack_inside(w: np.ndarray, groups: int, picks: Sequence[tuple[int, ...]], empty: Empty) -> np.ndarray:
     """Weights (C, C / groups, kernel...) of a phase for the depthwise kernel."""
     c, og = w.shape[:2]
     by_group = w.reshape(groups, og, og, *w.shape[2:]).swapaxes(1, 2).reshape(c, og, *w.shape[2:])
-    packed: np.ndarray = pack_depthwise(_picked(by_group, picks))
+    packed: np.ndarray = pack_depthwise(_picked(by_group, picks), empty)
     return packed
 
 
-def _pack_phase(w: np.ndarray, groups: int, picks: Sequence[tuple[int, ...]], lanes: int) -> np.ndarray:
+def _pack_phase(w: np.ndarray, groups: int, picks: Sequence[tuple[int, ...]], lanes: int, empty: Empty) -> np.ndarray:
     """Weights (C, O / groups, kernel...) of a phase as those of a convolution of C to O channels."""
     c, og = w.shape[:2]
     by_group = _picked(w, picks).reshape(groups, c // groups, og, len(picks))
-    packed: np.ndarray = pack_conv(by_group.transpose(0, 2, 1, 3).reshape(groups * og, c // groups, len(picks)), groups, lanes)
+    of_conv = by_group.transpose(0, 2, 1, 3).reshape(groups * og, c // groups, len(picks))
+    packed: np.ndarray = pack_conv(of_conv, groups, lanes, empty)
     return packed

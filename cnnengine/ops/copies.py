@@ -16,6 +16,11 @@ from .common import FLOAT32, INT64, integers
 MAX_AXES = 9
 """Axes that copy_nd takes."""
 
+NUMBERS = frozenset(
+    np.dtype(t) for t in ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+)
+"""Types of numbers that kernels compare and read places from."""
+
 
 def strides_of(shape: Sequence[int]) -> tuple[int, ...]:
     """C strides in items."""

@@ -11,11 +11,10 @@ import numpy as np
 from .._kernels.pack import pack_bias, pack_conv
 from ..errors import ModelError, ShapeError
 from ..operator import EVERY, ROUNDING, SAME, Giving, Lowering, NodeRecord, Operator
+from ..packing import Empty
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import FLOAT32, required
-
-Specs = Sequence[TensorSpec | None]
+from .common import FLOAT32, Specs, required
 
 
 @dataclass(frozen=True)
@@ -161,10 +160,10 @@ class DeformConv(Operator):
             parts=self.offset_group,
         )
 
-        def flat() -> np.ndarray:
+        def flat(empty: Empty) -> np.ndarray:
             rows = np.zeros((o, kh * kw, padded), np.float32)
             rows[:, :, :cg] = w.reshape(o, cg, kh * kw).transpose(0, 2, 1)
-            packed: np.ndarray = pack_conv(rows.reshape(o, kh * kw * padded, 1), g, lanes)
+            packed: np.ndarray = pack_conv(rows.reshape(o, kh * kw * padded, 1), g, lanes, empty)
             return packed
 
         names = (ctx.name(1), ctx.name(3) if has_bias else "")
@@ -173,7 +172,7 @@ class DeformConv(Operator):
             [
                 columns,
                 ctx.pack(("deform", *names, g, lanes), flat),
-                ctx.pack(("bias", *names, g), lambda: pack_bias(bias, o, g)),
+                ctx.pack(("bias", *names, g), lambda empty: pack_bias(bias, o, empty, g)),
                 None,
             ],
             [ctx.out_planes(groups=g)],

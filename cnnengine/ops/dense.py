@@ -11,7 +11,7 @@ import numpy as np
 from .._kernels.pack import pack_bias
 from ..errors import InputError, ModelError, ShapeError
 from ..operator import EVERY, READ_PACKED, Activation, Extents, Gives, Giving, Lowering, NodeRecord, Operator
-from ..packing import Panels
+from ..packing import Empty, Panels
 from ..records import dataclass
 from ..spec import UNKNOWN, TensorSpec
 from .common import spec_at
@@ -121,11 +121,11 @@ class Gemm(Operator):
         assert b is not None
         n = b.shape[0] if self.transB else b.shape[1]
 
-        def bias() -> np.ndarray:
+        def bias(empty: Empty) -> np.ndarray:
             values = None
             if c is not None:
                 values = np.broadcast_to(c.reshape(-1), (n,)) * (1 if self.beta == 1 else np.float32(self.beta))
-            packed: np.ndarray = pack_bias(values, n)
+            packed: np.ndarray = pack_bias(values, n, empty)
             return packed
 
         names = (ctx.name(1), ctx.name(2) if c is not None else "")
@@ -148,6 +148,7 @@ class Gemm(Operator):
                     Panels(b, ctx.lanes, transposed=not self.transB, factor=self.alpha),
                 ),
                 ctx.pack(("dense bias", *names, self.beta), bias),
+                None,
             ],
             [ctx.out_plain()],
             activation=self.activation,
@@ -277,12 +278,12 @@ def lower_dense(ctx: Lowering, activation: Activation | None, residual: int | No
     n = b.shape[1]
     name, bias_name = ctx.name(1), "" if bias is None else ctx.name(2)
     ctx.call(
-        "dense" if residual is None else "dense_add",
+        "dense",
         [
             ctx.plain(0),
             ctx.pack(("dense", name, "", 1.0, 0), Panels(b, ctx.lanes, transposed=True)),
-            ctx.pack(("dense bias", name, bias_name, 1.0), lambda: pack_bias(bias, n)),
-            *([] if residual is None else [ctx.plain(residual)]),
+            ctx.pack(("dense bias", name, bias_name, 1.0), lambda empty: pack_bias(bias, n, empty)),
+            None if residual is None else ctx.plain(residual),
         ],
         [ctx.out_plain()],
         activation=activation,

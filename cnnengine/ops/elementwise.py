@@ -510,39 +510,39 @@ class _Logic(_Binary):
 
 
 @dataclass(frozen=True)
-class And(_Logic):
+class _Bools(_Logic):
+    """Logic of bools."""
+
+    gives: ClassVar[Giving] = OF_BOOLS
+    element_outputs: ClassVar[Sequence[int]] = ()
+    light: ClassVar[int] = ANY_RANK
+
+
+@dataclass(frozen=True)
+class And(_Bools):
     """Both (ONNX And 1, 7)."""
 
     op_type: ClassVar[str] = "And"
     kernel_op: ClassVar[str] = "and"
     function: ClassVar[Callable[..., Any]] = np.logical_and
-    gives: ClassVar[Giving] = OF_BOOLS
-    element_outputs: ClassVar[Sequence[int]] = ()
-    light: ClassVar[int] = ANY_RANK
 
 
 @dataclass(frozen=True)
-class Or(_Logic):
+class Or(_Bools):
     """Either (ONNX Or 1, 7)."""
 
     op_type: ClassVar[str] = "Or"
     kernel_op: ClassVar[str] = "or"
     function: ClassVar[Callable[..., Any]] = np.logical_or
-    gives: ClassVar[Giving] = OF_BOOLS
-    element_outputs: ClassVar[Sequence[int]] = ()
-    light: ClassVar[int] = ANY_RANK
 
 
 @dataclass(frozen=True)
-class Xor(_Logic):
+class Xor(_Bools):
     """One of the two (ONNX Xor 1, 7)."""
 
     op_type: ClassVar[str] = "Xor"
     kernel_op: ClassVar[str] = "xor"
     function: ClassVar[Callable[..., Any]] = np.logical_xor
-    gives: ClassVar[Giving] = OF_BOOLS
-    element_outputs: ClassVar[Sequence[int]] = ()
-    light: ClassVar[int] = ANY_RANK
 
 
 @dataclass(frozen=True)
@@ -650,7 +650,7 @@ class Not(_One):
         return [np.asarray(np.logical_not(inputs[0]))]
 
     def lower(self, ctx: Lowering) -> bool:
-        true = ctx.pack(("true",), lambda: np.ones(1, np.bool_))
+        true = ctx.pack(("true",), lambda _: np.ones(1, np.bool_))
         ctx.call("logic", [ctx.plain(0), true], [ctx.out_plain()], op="xor")
         return True
 
@@ -674,7 +674,7 @@ class BitwiseNot(_One):
         x = ctx.inputs[0]
         if x is None or x.dtype not in PAIRED or not math.prod(x.concrete):
             return False
-        bits = ctx.pack(("all bits", str(x.dtype)), lambda: np.invert(np.zeros(1, x.dtype)))
+        bits = ctx.pack(("all bits", str(x.dtype)), lambda _: np.invert(np.zeros(1, x.dtype)))
         ctx.call("pair", [ctx.plain(0), bits], [ctx.out_plain()], op="xor")
         return True
 

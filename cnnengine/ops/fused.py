@@ -14,7 +14,7 @@ import numpy as np
 
 from .._kernels.pack import pack_bias, pack_conv, pack_depthwise
 from ..layout import NO_HALO
-from ..operator import EVERY, EXACT, SAME, Activation, Extents, Gives, Giving, Lowering, Operator
+from ..operator import EVERY, EXACT, READ_PACKED, SAME, Activation, Extents, Gives, Giving, Lowering, Operator
 from ..packing import Panels
 from ..records import dataclass
 from ..spec import TensorSpec
@@ -29,10 +29,8 @@ from .taps import halo_for, tap_ranges, three
 
 
 @dataclass(frozen=True)
-class FusedConv(Operator):
-    """A convolution that reads more than x, weights and bias.
-
-    Inputs: x, w and the bias (or ""); then the residual, where there is one; then the gate, where there is one.
+class _Fused(Operator):
+    """A convolution and what a rewrite gave it to do.
 
     Attributes
     ----------
@@ -40,22 +38,15 @@ class FusedConv(Operator):
         Its activation comes last.
     residual : bool
         Whether an input of the output's shape is added before the activation.
-    gated : bool
-        Whether an input (N, C, 1...) scales the channels of x first; of 1x1 convolutions alone.
     """
 
     conv: Conv
     residual: bool = False
-    gated: bool = False
 
     op_type: ClassVar[str] = "Conv"
     gives: ClassVar[Giving] = (Gives(0, (0, 1), alike=True),)
     elements: ClassVar[Sequence[int]] = EVERY
-
-    @classmethod
-    def of(cls, op: Conv | FusedConv) -> FusedConv:
-        """As it is, or with nothing more to read yet."""
-        return cls(op) if isinstance(op, Conv) else op
+    reads: ClassVar[str] = READ_PACKED
 
     @property
     def activation(self) -> Activation | None:
@@ -64,6 +55,26 @@ class FusedConv(Operator):
 
     def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
         return self.conv.multiply_adds(inputs, outputs)
+
+
+@dataclass(frozen=True)
+class FusedConv(_Fused):
+    """A convolution that reads more than x, weights and bias.
+
+    Inputs: x, w and the bias (or ""); then the residual, where there is one; then the gate, where there is one.
+
+    Attributes
+    ----------
+    gated : bool
+        Whether an input (N, C, 1...) scales the channels of x first; of 1x1 convolutions alone.
+    """
+
+    gated: bool = False
+
+    @classmethod
+    def of(cls, op: Conv | FusedConv) -> FusedConv:
+        """As it is, or with nothing more to read yet."""
+        return cls(op) if isinstance(op, Conv) else op
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         return self.conv.infer(inputs[:3])
@@ -87,32 +98,11 @@ def convolution(op: Operator) -> Conv | None:
 
 
 @dataclass(frozen=True)
-class ChannelsLastConv(Operator):
-    """A convolution over two spatial axes of x (N, H, W, C) of few channels, to (N, O, H, W).
+class ChannelsLastConv(_Fused):
+    """A convolution over two spatial axes of x (N, H, W, C) of few channels, in one group and without dilation, to (N, O, H, W).
 
     Inputs: x, w (O, C, kh, kw) and the bias (or ""); then the residual (N, O, H, W), where there is one.
-
-    Attributes
-    ----------
-    conv : Conv
-        In one group and without dilation; its activation comes last.
-    residual : bool
-        Whether an input of the output's shape is added before the activation.
     """
-
-    conv: Conv
-    residual: bool = False
-
-    op_type: ClassVar[str] = "Conv"
-    gives: ClassVar[Giving] = (Gives(0, (0, 1), alike=True),)
-
-    @property
-    def activation(self) -> Activation | None:
-        """What comes last."""
-        return self.conv.activation
-
-    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
-        return self.conv.multiply_adds(inputs, outputs)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         x = required(inputs, 0, self.op_type)
@@ -136,14 +126,14 @@ class ChannelsLastConv(Operator):
         names = names_of(ctx, bias)
         packed = ctx.pack(
             ("conv channels last", *names),
-            lambda: pack_conv(np.ascontiguousarray(w.transpose(0, 2, 3, 1)).reshape(o, 1, kh, kw * c), 1, 1),
+            lambda empty: pack_conv(np.ascontiguousarray(w.transpose(0, 2, 3, 1)).reshape(o, 1, kh, kw * c), 1, 1, empty),
         )
         ctx.call(
             "conv",
             [
                 ctx.plain(0).reshaped((n, 1, height, width * c)),
                 packed,
-                ctx.pack(("bias", *names, 1), lambda: pack_bias(bias, o, 1)),
+                ctx.pack(("bias", *names, 1), lambda empty: pack_bias(bias, o, empty)),
                 ctx.planes(3) if self.residual else None,
             ],
             [ctx.out_planes()],
@@ -214,13 +204,13 @@ class ConvChain(Operator):
             assert w is not None
             names = (ctx.name(1 + 2 * i), ctx.name(2 + 2 * i) if bias is not None else "")
             if i == middle:
-                packed.append(ctx.pack(("depthwise", *names), lambda w=w: pack_depthwise(w)))  # type: ignore[misc]
-                packed.append(ctx.pack(("bias", *names), lambda w=w, bias=bias: pack_bias(bias, w.shape[0])))  # type: ignore[misc]
+                packed.append(ctx.pack(("depthwise", *names), lambda empty, w=w: pack_depthwise(w, empty)))  # type: ignore[misc]
+                packed.append(ctx.pack(("bias", *names), lambda empty, w=w, bias=bias: pack_bias(bias, w.shape[0], empty)))  # type: ignore[misc]
                 hidden = w.shape[0]
                 window = conv.window(w.shape)
             else:
                 packed.append(ctx.pack(("conv", *names, 1, ctx.lanes), Panels(w, ctx.lanes)))
-                packed.append(ctx.pack(("bias", *names, 1), lambda w=w, bias=bias: pack_bias(bias, w.shape[0])))  # type: ignore[misc]
+                packed.append(ctx.pack(("bias", *names, 1), lambda empty, w=w, bias=bias: pack_bias(bias, w.shape[0], empty)))  # type: ignore[misc]
         out, begins, _ = window.resolve(x.concrete[2:])
         taps = list(itertools.product(*tap_ranges(window, begins)))
         halo = NO_HALO

@@ -17,11 +17,12 @@ from .common import INT64
 def call(
     name: str, inputs: Sequence[np.ndarray], outputs: Sequence[tuple[tuple[int, ...], np.dtype]], **params: Any
 ) -> list[np.ndarray]:
-    """The outputs of a kernel whose front takes bytes, on plain C-contiguous arrays."""
-    build, front = kernel(name)
+    """The outputs of a kernel on plain C-contiguous arrays."""
     made = [np.empty(shape, dtype) for shape, dtype in outputs]
-    launch = build([View.plain(a.shape, a.dtype) for a in inputs], [View.plain(a.shape, a.dtype) for a in made], **params)
-    front(launch, *[a.reshape(-1).view(np.uint8) for a in (*inputs, *made)])
+    launch = kernel(name).build(
+        [View.plain(a.shape, a.dtype) for a in inputs], [View.plain(a.shape, a.dtype) for a in made], **params
+    )
+    launch(*inputs, *made)
     return made
 
 

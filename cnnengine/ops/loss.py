@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,9 +10,8 @@ from ..errors import InputError, ModelError, ShapeError
 from ..operator import NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import required, spec_at
+from .common import Specs, required, spec_at
 
-Specs = Sequence[TensorSpec | None]
 REDUCTIONS = ("none", "mean", "sum")
 
 

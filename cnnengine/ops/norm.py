@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -350,7 +349,7 @@ class _LayerNorm(Operator):
                 if value is None:
                     return False
                 key = ("layer_norm", ctx.name(index), wanted)
-                parameters.append(ctx.pack(key, partial(_spread, value, wanted)))
+                parameters.append(ctx.pack(key, lambda _, value=value: _spread(value, wanted)))  # type: ignore[misc]
         x = ctx.plain(0)
         outputs: list[Any] = [ctx.out_plain(0)]
         statistics = (*shape[: len(shape) - len(wanted)], *(1,) * len(wanted))
@@ -607,7 +606,7 @@ class LpNormalization(Operator):
             return False
         kept = tuple(1 if a == axis else d for a, d in enumerate(x.concrete))
         # over its largest element first: squares neither overflow nor vanish, and where all is zero the divisor is not
-        least = ctx.pack(("smallest normal",), lambda: np.full(1, np.finfo(np.float32).tiny, np.float32))
+        least = ctx.pack(("smallest normal",), lambda _: np.full(1, np.finfo(np.float32).tiny, np.float32))
         absolute, scaled = ctx.temp(x.concrete), ctx.temp(x.concrete)
         largest, divisor, norm, length = (ctx.temp(kept) for _ in range(4))
         ctx.call("activation", [ctx.plain(0)], [absolute], activation=Activation("abs"))

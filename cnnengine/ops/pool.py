@@ -98,26 +98,28 @@ class _WindowPool(Operator):
             else:
                 yield (..., *to), (..., *source)
 
-    def _call(self, ctx: Lowering, kind: str, **params: Any) -> bool:
+    def _geometry(self, ctx: Lowering) -> dict[str, Any] | None:
+        """What launches are told of the windows; None where no kernel takes the input."""
         spec = ctx.inputs[0]
         assert spec is not None
         shape = spec.concrete
         if spec.dtype != FLOAT32 or len(shape) > 5:
-            return False
+            return None
         window = self.window
         _, begins, ends = self._resolve(shape)
-        ctx.call(
-            "pool",
-            [ctx.planes(0)],
-            [ctx.out_planes(0)],
-            kind=kind,
-            kernel=window.kernel,
-            stride=window.strides,
-            dilation=window.dilations,
-            begins=begins,
-            ends=ends,
-            **params,
-        )
+        return {
+            "kernel": window.kernel,
+            "stride": window.strides,
+            "dilation": window.dilations,
+            "begins": begins,
+            "ends": ends,
+        }
+
+    def _call(self, ctx: Lowering, kind: str, **params: Any) -> bool:
+        geometry = self._geometry(ctx)
+        if geometry is None:
+            return False
+        ctx.call("pool", [ctx.planes(0)], [ctx.out_planes(0)], kind=kind, **geometry, **params)
         return True
 
 
@@ -179,24 +181,11 @@ class MaxPool(_WindowPool):
     def lower(self, ctx: Lowering) -> bool:
         if not self.indices:
             return self._call(ctx, "max")
-        spec = ctx.inputs[0]
-        assert spec is not None
-        shape = spec.concrete
-        if spec.dtype != FLOAT32 or len(shape) > 5:
+        geometry = self._geometry(ctx)
+        if geometry is None:
             return False
-        window = self.window
-        _, begins, ends = self._resolve(shape)
-        ctx.call(
-            "max_pool_indices",
-            [ctx.plain(0)],
-            [ctx.out_plain(0), ctx.out_plain(1)],
-            kernel=window.kernel,
-            stride=window.strides,
-            dilation=window.dilations,
-            begins=begins,
-            ends=ends,
-            storage_order=self.storage_order,
-        )
+        outputs = [ctx.out_plain(0), ctx.out_plain(1)]
+        ctx.call("max_pool_indices", [ctx.plain(0)], outputs, **geometry, storage_order=self.storage_order)
         return True
 
 

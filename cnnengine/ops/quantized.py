@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,12 +10,10 @@ from ..errors import InputError, ModelError, ShapeError
 from ..operator import EXACT, Activation, Extents, Gives, Giving, Lowering, NodeRecord, Operand, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import FLOAT32, dtype_of, is_small, kind_of, normal_axis, required, spec_at
+from .cast import convert
+from .common import FLOAT32, Specs, dtype_of, is_small, kind_of, normal_axis, required, spec_at
 from .conv import Conv
 from .dense import MatMul, product_of
-from .shape import convert
-
-Specs = Sequence[TensorSpec | None]
 
 
 def _per_channel(value: Any, channels: int, rank: int, operator: str, tensor: str) -> np.ndarray:
@@ -308,12 +305,12 @@ class _Scaling(Operator):
         x, spec = ctx.inputs[0], spec_at(ctx.inputs, index)
         assert x is not None
         if spec is None:
-            return ctx.pack(("float32 zero",), lambda: np.zeros(1, np.float32)), ()
+            return ctx.pack(("float32 zero",), lambda _: np.zeros(1, np.float32)), ()
         shape = self._laid_out(np.broadcast_to(np.zeros(()), spec.concrete), x.concrete, "scale").shape
         value = ctx.const(index)
         if value is not None:
             constant = value.astype(np.float32)
-            return ctx.pack(("float32", ctx.name(index)), lambda: constant), shape
+            return ctx.pack(("float32", ctx.name(index)), lambda _: constant), shape
         if spec.dtype == FLOAT32:
             return ctx.plain(index), shape
         wide = ctx.temp(spec.concrete)

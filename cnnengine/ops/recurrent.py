@@ -11,6 +11,7 @@ import numpy as np
 from .._kernels.recurrent import chunks_of, pack_input_bias, pack_input_weights, pack_state_weights, padded_size
 from ..errors import InputError, ModelError, ShapeError
 from ..operator import Activation, Gives, Giving, Lowering, NodeRecord, Operator
+from ..packing import Empty
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import kind_of
@@ -315,18 +316,18 @@ class _Recurrent(Operator):
         gates, d, width = self.gates, self.directions, self.gates * hidden
         linear = self._linear()
 
-        def bias() -> np.ndarray:
+        def bias(empty: Empty) -> np.ndarray:
             total = np.zeros((d, width), np.float32)
             if b is not None:
                 kept = width - hidden if linear else width
                 total[:] = b[:, :width]
                 total[:, :kept] += b[:, width : width + kept]
-            packed: np.ndarray = pack_input_bias(total, gates)
+            packed: np.ndarray = pack_input_bias(total, gates, empty)
             return packed
 
-        def again() -> np.ndarray:
+        def again(empty: Empty) -> np.ndarray:
             assert b is not None
-            packed: np.ndarray = pack_input_bias(b[:, 2 * width - hidden :], 1)
+            packed: np.ndarray = pack_input_bias(b[:, 2 * width - hidden :], 1, empty)
             return packed
 
         lead = x.concrete[:2]
@@ -335,8 +336,9 @@ class _Recurrent(Operator):
             "dense",
             [
                 ctx.plain(0),
-                ctx.pack(("recurrent input", gates, *names), lambda: pack_input_weights(w, gates)),
+                ctx.pack(("recurrent input", gates, *names), lambda empty: pack_input_weights(w, gates, empty)),
                 ctx.pack(("recurrent bias", gates, linear, *names), bias),
+                None,
             ],
             [sums],
         )
@@ -355,7 +357,7 @@ class _Recurrent(Operator):
             "recurrent",
             [
                 sums,
-                ctx.pack(("recurrent state", self.op_type, *names), lambda: pack_state_weights(r, self.op_type)),
+                ctx.pack(("recurrent state", self.op_type, *names), lambda empty: pack_state_weights(r, self.op_type, empty)),
                 ctx.pack(("recurrent again", *names), again) if linear and b is not None else None,
                 lengths,
                 *(operand(i) for i in (5, 6, 7)),

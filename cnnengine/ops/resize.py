@@ -13,12 +13,11 @@ from ..errors import InputError, ModelError, ShapeError
 from ..operator import ROUNDING, SAME, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import FLOAT32, integers, normal_axes, required, spec_at
+from .common import FLOAT32, Specs, integers, normal_axes, required, spec_at
 
 PRODUCT_LIMIT = 1 << 20
 """Elements of the weights of one axis."""
 
-Specs = Sequence[TensorSpec | None]
 Taps = tuple[np.ndarray, np.ndarray]
 """Input indices and weights, both (outputs, taps)."""
 Positions = tuple[np.ndarray, int]
@@ -357,7 +356,7 @@ class Resize(Operator):
         for step, (axis, rows) in enumerate(matrices):
             m, n = rows.shape
             key = ("resize", self, n, m, factors[axis], regions[axis])
-            packed = ctx.pack(key, lambda rows=rows: rows)  # type: ignore[misc]
+            packed = ctx.pack(key, lambda _, rows=rows: rows)  # type: ignore[misc]
             after = math.prod(shape[axis + 1 :])
             shape[axis] = m
             target = ctx.out_plain() if step == len(matrices) - 1 else ctx.temp(tuple(shape))

@@ -12,11 +12,11 @@ from ..operator import EXACT, Expansion, Gives, Giving, Lowering, NodeRecord, Op
 from ..records import dataclass
 from ..spec import TensorSpec
 from . import activation
+from .cast import CastLike
 from .common import required
 from .copies import copy, movable, short_enough, strides_of
 from .norm import BatchNormalization
-from .shape import CastLike
-from .shape import Slice as _Slice
+from .pieces import Slice as _Slice
 
 
 def needed(node: NodeRecord, *names: str) -> list[Any]:

@@ -12,9 +12,7 @@ from ..errors import InputError, ModelError, ShapeError
 from ..operator import ROUNDING, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import FLOAT32, required
-
-Specs = Sequence[TensorSpec | None]
+from .common import FLOAT32, Specs, required
 
 
 def _choice(node: NodeRecord, name: str, allowed: Sequence[str], default: str) -> str:

@@ -14,10 +14,8 @@ from ..errors import InputError, ModelError, ShapeError
 from ..operator import EXACT, SAME, Gives, Giving, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import FLOAT32, dtype_of, integers, normal_axis, required, scalar, spec_at
-from .shape import Slice
-
-Specs = Sequence[TensorSpec | None]
+from .common import FLOAT32, Specs, dtype_of, integers, normal_axis, required, scalar, spec_at
+from .pieces import Slice
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,10 +10,8 @@ from ..errors import InputError, ShapeError
 from ..operator import SAME, Gives, Giving, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import normal_axis, required, scalar, spec_at
+from .common import Specs, normal_axis, required, scalar, spec_at
 from .elements import check_kind
-
-Specs = Sequence[TensorSpec | None]
 
 
 def _complex(x: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -13,13 +12,11 @@ from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorErro
 from ..operator import BROADCAST, EXACT, SAME, Gives, Giving, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import INT64, broadcast_shape, required, spec_at
+from .common import INT64, Specs, broadcast_shape, required, spec_at
 
 TEXT = np.dtype(object)
 OTHER_CASES = ("az", "el", "lt", "tr")
 """Languages in which the other case of some letter is not Unicode's default one."""
-
-Specs = Sequence[TensorSpec | None]
 
 
 def _texts(inputs: Specs, index: int, operator: str) -> TensorSpec:

@@ -1,4 +1,4 @@
-"""Run one operator on arrays, through the kernels' memoryview fronts: the engine behind `cnnengine.functional`.
+"""Run one operator on arrays, its launches called alone: the engine behind `cnnengine.functional`.
 
 The same `lower` as in a model chooses kernels and layouts, so a one-node model gives the same bits (but for a few rows of a dense
 layer, whose weights are read as they lie). Where the operator's only input is the data, or its kernels read the other inputs as
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._kernels import BYTE_FRONTS, dispatch, kernel
+from .._kernels import dispatch, kernel
 from ..layout import NO_HALO, aligned_empty
 from ..operator import READ_PACKED, READ_PLAIN
 from ..runtime.runner import bad_input
 from ..runtime.threads import default_threads
 from ..spec import TensorSpec
-from .emit import Buffer, BufferRef, Emitter
+from .buffers import Buffer, BufferRef
+from .emit import Emitter
 
 if TYPE_CHECKING:
     from ..operator import Operator
@@ -49,36 +50,36 @@ class _Ready:
         self.emitter = emitter
         self.stand_ins: list[np.ndarray | None] | None = None
         self.sizes: dict[Buffer, int] = {}
-        self.steps: list[tuple[Callable[..., None], Any, tuple[BufferRef | None, ...], bool]] = []
+        self.steps: list[tuple[Callable[..., None], tuple[BufferRef | None, ...]]] = []
+        self.alone = True
         for call in emitter.calls:
-            build, front = kernel(call.kernel)
             operands = (*call.inputs, *call.outputs)
-            launch = build(
+            launch = kernel(call.kernel).build(
                 [None if r is None else r.view() for r in call.inputs], [r.view() for r in call.outputs], **call.params
             )
-            self.steps.append((front, launch, operands, call.kernel in BYTE_FRONTS))
+            self.steps.append((launch, operands))
+            self.alone = self.alone and launch.n_chunks <= 1
             for ref in operands:
                 if ref is not None and ref.buffer.kind == "arena":
                     self.sizes[ref.buffer] = ref.view().size
-        self.alone = all(launch.n_chunks <= 1 for _, launch, _, _ in self.steps)
         self.direct = self._direct()
 
-    def _direct(self) -> tuple[Callable[..., None], Any, tuple[int | None, ...], tuple[int, ...], np.dtype] | None:
-        """(front, launch, number of the input for each operand, shape, dtype) where one launch makes one plain result of inputs.
+    def _direct(self) -> tuple[Callable[..., None], tuple[int | None, ...], tuple[int, ...], np.dtype] | None:
+        """(launch, number of the input for each operand, shape, dtype) where one launch makes one plain result of inputs.
 
         None stands for an absent operand; the result comes last.
         """
         if len(self.steps) != 1 or len(self.results) != 1:
             return None
-        (front, launch, operands, as_bytes), result = self.steps[0], self.results[0]
-        if as_bytes or (operands[-1] is not result and (operands[-1] is None or operands[-1].buffer is not result.buffer)):
+        (launch, operands), result = self.steps[0], self.results[0]
+        if operands[-1] is not result and (operands[-1] is None or operands[-1].buffer is not result.buffer):
             return None
-        if result.buffer.kind != "arena" or result.buffer.lanes or result.buffer.dtype == np.bool_:
+        if result.buffer.kind != "arena" or result.buffer.lanes:
             return None
-        if any(r is not None and (r.buffer.kind != "input" or r.buffer.dtype == np.bool_) for r in operands[:-1]):
+        if any(r is not None and r.buffer.kind != "input" for r in operands[:-1]):
             return None
         slots = tuple(None if r is None else r.buffer.slot for r in operands[:-1])
-        return front, launch, slots, result.shape, result.buffer.dtype
+        return launch, slots, result.shape, result.buffer.dtype
 
 
 def run_operator(
@@ -186,12 +187,12 @@ def _execute(ready: _Ready, inputs: Sequence[np.ndarray | None], threads: int | 
     if threads is None:
         threads = 1 if ready.alone else default_threads()
     if ready.direct is not None:
-        direct, one, slots, shape, dtype = ready.direct
+        direct, slots, shape, dtype = ready.direct
         result = out
         if result is None:
             size = math.prod(shape)
             result = np.empty(shape, dtype) if size <= SMALL else aligned_empty(size, dtype).reshape(shape)
-        direct(one, *[None if s is None else inputs[s].reshape(-1) for s in slots], result.reshape(-1), threads=threads)  # type: ignore[union-attr]
+        direct(*[None if s is None else inputs[s] for s in slots], result, threads=threads)
         return [result]
     memory: dict[Buffer, np.ndarray] = {}
     if ready.stand_ins is not None:
@@ -217,8 +218,8 @@ def _execute(ready: _Ready, inputs: Sequence[np.ndarray | None], threads: int | 
             memory[buffer] = aligned_empty(ready.sizes.get(buffer, math.prod(ref.shape)), buffer.dtype)
         return memory[buffer]
 
-    for front, launch, operands, as_bytes in ready.steps:
-        front(launch, *[_as_bytes(flat(r), as_bytes) for r in operands], threads=threads)
+    for launch, operands in ready.steps:
+        launch(*[flat(r) for r in operands], threads=threads)
     for buffer, words in memory.items():
         if buffer.fault is not None:
             for bad, value, _ in words.reshape(-1, 3).tolist():
@@ -237,10 +238,3 @@ def _execute(ready: _Ready, inputs: Sequence[np.ndarray | None], threads: int | 
             array = out
         values.append(array)
     return values
-
-
-def _as_bytes(buffer: np.ndarray | None, always: bool) -> np.ndarray | None:
-    """The buffer as its front takes it: bools are bytes to all of them."""
-    if buffer is None or not (always or buffer.dtype == np.bool_):
-        return buffer
-    return buffer.view(np.uint8)

@@ -13,83 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels.memory import Slab, pack_into
 from ..errors import InputError, ShapeError
-from ..layout import ALIGNMENT, NO_HALO, Halo, KernelCall, View, aligned_copy, aligned_empty, is_mapped, kept, merge_halos
-from ..packing import Copy, Panels, Scratch
+from ..layout import ALIGNMENT, NO_HALO, Halo, KernelCall, aligned_copy, aligned_empty, is_mapped, kept, merge_halos
+from ..packing import Build, Copy, Empty, Panels, Scratch, Slab
 from ..records import lazy
 from ..spec import TensorSpec
+from .buffers import WHOLE, Buffer, BufferRef
 from .share import share
 
 FLOAT32 = np.dtype(np.float32)
 
-WHOLE = (-1,)
-"""The shape of a reference to all of a constant, whose size is known when it is packed."""
-
 ALONE = 4 << 20
 """Bytes of constants that one thread packs sooner than others are started."""
-
-
-@dataclass(eq=False)
-class Buffer:
-    """One piece of memory.
-
-    Attributes
-    ----------
-    kind : {"arena", "constant", "input", "output"}
-    shape, dtype : of the tensor that it was made for
-    lanes, groups, halo : its layout; lanes 0 is plain
-    array : the values of a constant, flat and aligned, once it is packed
-    slot : number of the input or output
-    fault : (node, operator, text, tensor) where it holds the words in which a step reports bad inputs
-    parent, block : the buffer that it is a range of channel blocks of, and the first of them (see runtime.place)
-    """
-
-    kind: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    lanes: int = 0
-    groups: int = 1
-    halo: Halo = NO_HALO
-    array: np.ndarray | None = None
-    slot: int = -1
-    parent: Buffer | None = None
-    block: int = 0
-    fault: tuple[str, str, str, str] | None = None
-
-    def place(self) -> tuple[Buffer, int]:
-        """The buffer that this one lies in at last (itself, unless placed) and the first of its channel blocks there."""
-        buffer, block = self, 0
-        while buffer.parent is not None:
-            block += buffer.block
-            buffer = buffer.parent
-        return buffer, block
-
-
-@dataclass(frozen=True, eq=False)
-class BufferRef:
-    """A buffer under a shape (several shapes may name one plain buffer)."""
-
-    buffer: Buffer
-    shape: tuple[int, ...]
-
-    def reshaped(self, shape: tuple[int, ...]) -> BufferRef:
-        """The same plain buffer under another shape of as many elements."""
-        return BufferRef(self.buffer, tuple(shape))
-
-    def view(self) -> View:
-        b = self.buffer
-        if not b.lanes:
-            return View.plain(b.shape if self.shape == WHOLE else self.shape, b.dtype)
-        if b.parent is None:
-            return View.planes(b.shape, b.lanes, b.halo, b.groups)
-        root = b.place()[0]
-        return View.planes(b.shape, b.lanes, root.halo, b.groups).within(View.planes(root.shape, b.lanes, root.halo, root.groups))
-
-    def start(self) -> int:
-        """Bytes from the start of the buffer's memory to the view: those of the blocks before it where it is placed."""
-        root, block = self.buffer.place()
-        return block * View.planes(root.shape, root.lanes, root.halo, root.groups).sp * root.dtype.itemsize if block else 0
 
 
 @dataclass(eq=False)
@@ -114,7 +49,7 @@ class _Pending:
     buffer: Buffer
     store: dict[tuple[Hashable, ...], np.ndarray]
     key: tuple[Hashable, ...]
-    build: Callable[[], np.ndarray]
+    build: Build
     located: Callable[[], AbstractContextManager[None]]
 
 
@@ -160,7 +95,7 @@ class Emitter:
         self.values: dict[str, Value] = {}
         self.local: set[str] = set()
         """Names of constants that belong to this plan alone."""
-        self.builds: list[tuple[Buffer, tuple[Hashable, ...], Callable[[], np.ndarray]]] = []
+        self.builds: list[tuple[Buffer, tuple[Hashable, ...], Build]] = []
         """Buffers of constants, and how they were packed."""
         self._constants: dict[tuple[Hashable, ...], Buffer] = {}
 
@@ -187,7 +122,7 @@ class Emitter:
         value.refs[key] = ref
         return ref
 
-    def constant_buffer(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray], nbytes: int = 0) -> BufferRef:
+    def constant_buffer(self, key: tuple[Hashable, ...], build: Build, nbytes: int = 0) -> BufferRef:
         """The packed constant of this key as an operand; `pack` makes it, from about so many bytes."""
         buffer = self._constants.get(key)
         if buffer is None:
@@ -215,7 +150,6 @@ class Emitter:
         self._bytes = 0
         if self._slabs is not None:
             self._slabs.extend(Slab() for _ in range(len(self._slabs), threads))
-        empty = aligned_empty if self._slabs is None else self._slabs[0].floats
         scratch = [Scratch() for _ in range(threads)]
         jobs: list[Callable[[int], None]] = []
         for one in pending:
@@ -225,7 +159,7 @@ class Emitter:
             if isinstance(build, Copy):
                 parts = build.parts()
             elif isinstance(build, Panels):
-                parts = build.parts(self.lanes, empty)
+                parts = build.parts(self.lanes, self._memory(0))
             if parts is not None:
                 _hold(one.buffer, parts[0])
                 jobs.extend(lambda thread, one=one, part=part: self._pack_part(one, part, scratch[thread]) for part in parts[1])  # type: ignore[misc]
@@ -249,13 +183,13 @@ class Emitter:
         if self._on_pack is not None:
             self._on_pack(nbytes)
 
-    def packed_by(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray], thread: int = 0) -> np.ndarray:
+    def _memory(self, thread: int) -> Empty:
+        """Where this one of the threads that pack takes memory from."""
+        return aligned_empty if self._slabs is None else self._slabs[thread].floats
+
+    def packed_by(self, key: tuple[Hashable, ...], build: Build, thread: int = 0) -> np.ndarray:
         """What `build` gives, flat, in memory that a run may read; in the slab of this one of the threads that pack."""
-        pack_into(None if self._slabs is None else self._slabs[thread])
-        try:
-            array = kept(np.ascontiguousarray(build()).reshape(-1))
-        finally:
-            pack_into(None)
+        array = kept(np.ascontiguousarray(build(self._memory(thread))).reshape(-1))
         # what is packed is read in whole registers; plain tensors may lie anywhere
         aligned = key[0] == "plain" or array.__array_interface__["data"][0] % ALIGNMENT == 0
         return array if aligned else aligned_copy(array)
@@ -386,7 +320,7 @@ class NodeContext:
             return
         self._emitter.values[self._output_names[output]] = self._emitter.values[self._names[input]]
 
-    def pack(self, key: tuple[Hashable, ...], build: Callable[[], np.ndarray]) -> BufferRef:
+    def pack(self, key: tuple[Hashable, ...], build: Build) -> BufferRef:
         constants = [self._emitter.values[name].constant for name in self._names if name]
         return self._emitter.constant_buffer(key, build, max([c.nbytes for c in constants if c is not None], default=0))
 

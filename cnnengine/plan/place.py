@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..layout import KernelCall, merge_halos
-from .emit import Buffer, BufferRef
+from .buffers import Buffer, BufferRef
 
 
 def _blocks(buffer: Buffer) -> bool:

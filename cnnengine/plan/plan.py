@@ -1,13 +1,13 @@
 """Plan: kernel calls with memory assigned, compiled to an array of native steps.
 
-Buffers of the arena share memory when their lives do not meet: sorted by size, each takes the lowest gap that is free while
-it lives (greedy by size). Those that are parts of another one lie inside of it (runtime.place). Constants, inputs and outputs
-are reached where they are.
+Buffers of the arena share memory when their lives do not meet (plan.arena). Those that are parts of another one lie inside of it
+(plan.place). Constants, inputs and outputs are reached where they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +15,16 @@ import numpy as np
 
 from .._kernels import kernel
 from ..errors import ShapeError
-from ..layout import ALIGNMENT, KernelCall, View
+from ..layout import KernelCall, View
 from ..runtime.blas import limited
 from ..runtime.runner import NativePlan, Workspace
 from ..spec import MAX_BYTES
-from .emit import Buffer, BufferRef
+from .arena import Life, assign
+from .buffers import Buffer, BufferRef
 from .place import place
+
+Around = Callable[[str], AbstractContextManager[None]]
+"""Gives the context that a node of this name runs in."""
 
 
 @dataclass(eq=False)
@@ -49,14 +53,6 @@ class StepReport:
 
 
 @dataclass(eq=False)
-class _Life:
-    first: int
-    last: int
-    nbytes: int
-    offset: int = -1
-
-
-@dataclass(eq=False)
 class Plan:
     """An executable for one set of shapes; immutable once built.
 
@@ -64,7 +60,9 @@ class Plan:
     ----------
     native : NativePlan
     pieces : list of (first, count) of native steps, or HostStep
-    output_specs : shapes and dtypes of the outputs, in order
+    offsets : bytes from the start of the arena to each buffer that lies in it
+    reports : of the native steps, in order
+    hosted : whether any piece runs on the host
     """
 
     native: NativePlan
@@ -73,27 +71,32 @@ class Plan:
     reports: list[StepReport] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._hosted = any(isinstance(piece, HostStep) for piece in self.pieces)
+        self.hosted = any(isinstance(piece, HostStep) for piece in self.pieces)
 
     @property
     def arena_bytes(self) -> int:
         return int(self.native.arena_bytes)
 
-    def execute(self, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray], threads: int) -> None:
-        """Run all pieces; inputs and outputs are C-contiguous arrays of the planned shapes and dtypes."""
-        workspace.begin(self.native, inputs, outputs, threads)
-        if self._hosted:
-            with limited(threads):
-                self._run(workspace, inputs, outputs, threads)
-        else:
-            self._run(workspace, inputs, outputs, threads)
+    def execute(
+        self,
+        workspace: Workspace,
+        inputs: list[np.ndarray],
+        outputs: list[np.ndarray],
+        threads: int,
+        around: Around | None = None,
+    ) -> None:
+        """Run all pieces; inputs and outputs are C-contiguous arrays of the planned shapes and dtypes.
 
-    def _run(self, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray], threads: int) -> None:
-        for piece in self.pieces:
-            if isinstance(piece, HostStep):
-                self._host(piece, workspace, inputs, outputs)
-            else:
-                workspace.run(piece[0], piece[1], threads)
+        Steps on the host run inside of `around`.
+        """
+        workspace.begin(self.native, inputs, outputs, threads)
+        with limited(threads) if self.hosted else nullcontext():
+            for piece in self.pieces:
+                if not isinstance(piece, HostStep):
+                    workspace.run(piece[0], piece[1], threads)
+                    continue
+                with nullcontext() if around is None else around(piece.node):
+                    self.run_host_step(piece, workspace, inputs, outputs)
 
     def _array(self, ref: BufferRef, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> np.ndarray:
         buffer = ref.buffer
@@ -107,7 +110,8 @@ class Plan:
         array: np.ndarray = workspace.array(self.offsets[buffer], ref.shape, buffer.dtype)
         return array
 
-    def _host(self, step: HostStep, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+    def run_host_step(self, step: HostStep, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+        """Run one of the pieces, in a workspace that was begun for the plan with these arrays."""
         arrays = [self._array(r, workspace, inputs, outputs) if isinstance(r, BufferRef) else r for r in step.inputs]
         results = step.run(*arrays)
         for ref, result in zip(step.outputs, results, strict=False):
@@ -124,7 +128,7 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
         From a kernel's builder, when operands do not fit (a fault of the lowering, not of the user).
     """
     items = place(items)
-    lives: dict[Buffer, _Life] = {}
+    lives: dict[Buffer, Life] = {}
     views: dict[BufferRef, View] = {}
     starts: dict[Buffer, int] = {}
     for time, item in enumerate(items):
@@ -135,14 +139,14 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
             if ref.buffer.kind != "arena":
                 continue
             root, _ = ref.buffer.place()
-            life = lives.setdefault(root, _Life(time, time, 0))
+            life = lives.setdefault(root, Life(time, time, 0))
             life.last = time
             if ref.buffer not in starts:
                 starts[ref.buffer] = ref.start()
             life.nbytes = max(life.nbytes, starts[ref.buffer] + view.nbytes)
             if ref.buffer.fault is not None:
                 life.last = len(items)  # read when the steps have run
-    arena = _assign(list(lives.values()))
+    arena = assign(list(lives.values()))
     if arena > MAX_BYTES:
         time = max(lives.values(), key=lambda life: life.nbytes).first
         raise ShapeError(
@@ -194,44 +198,3 @@ def _slot(ref: BufferRef | None, offsets: dict[Buffer, int]) -> tuple[str, Any]:
     if buffer.kind == "constant":
         return ("constant", buffer.array)
     return (buffer.kind, buffer.slot)
-
-
-FEW = 192
-"""Buffers up to which Python places them as quickly as NumPy does."""
-
-
-def _assign_many(lives: list[_Life]) -> int:
-    """As `_assign`, to the same offsets: one step over arrays for each buffer in place of one over all buffers."""
-    table = np.empty((4, len(lives)), np.int64)  # of the placed ones, by offset: first and last item, offset, end
-    total = 0
-    for count, life in enumerate(sorted(lives, key=lambda v: -v.nbytes)):
-        first, last, offset, end = table[:, :count]
-        beside = np.flatnonzero((first <= life.last) & (life.first <= last))
-        reached = np.zeros(len(beside) + 1, np.int64)
-        np.maximum.accumulate(end[beside], out=reached[1:])
-        gaps = np.flatnonzero(reached[:-1] + life.nbytes <= offset[beside])
-        life.offset = int(reached[gaps[0] if len(gaps) else -1])
-        after = life.offset + -(-life.nbytes // ALIGNMENT) * ALIGNMENT
-        at = int(np.searchsorted(offset, life.offset, side="right"))
-        table[:, at + 1 : count + 1] = table[:, at:count].copy()
-        table[:, at] = life.first, life.last, life.offset, after
-        total = max(total, after)
-    return total
-
-
-def _assign(lives: list[_Life]) -> int:
-    """Offsets for buffers by their lives; returns the bytes of the arena."""
-    if len(lives) > FEW:
-        return _assign_many(lives)
-    placed: list[_Life] = []
-    total = 0
-    for life in sorted(lives, key=lambda v: -v.nbytes):
-        at = 0
-        for other in sorted((p for p in placed if p.first <= life.last and life.first <= p.last), key=lambda p: p.offset):
-            if at + life.nbytes <= other.offset:
-                break
-            at = max(at, other.offset + -(-other.nbytes // ALIGNMENT) * ALIGNMENT)
-        life.offset = at
-        placed.append(life)
-        total = max(total, at + -(-life.nbytes // ALIGNMENT) * ALIGNMENT)
-    return total

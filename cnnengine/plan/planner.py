@@ -10,16 +10,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._kernels.memory import Slab
 from ..errors import CNNEngineError
 from ..graph import Graph, Node, output_specs
 from ..layout import NO_HALO, KernelCall, kept
 from ..ops.conv import NotTransformable
 from ..ops.copies import movable
-from ..rewrites import specialize
+from ..packing import Slab
 from ..spec import TensorSpec
 from .budget import allowed, choose_transforms
-from .emit import BufferRef, Emitter
+from .buffers import BufferRef
+from .emit import Emitter
 from .host import RunNode
 from .inference import infer_nodes, located
 from .plan import HostStep, build_plan
@@ -115,6 +115,8 @@ class Planner:
             return self._plan(start, live)
 
     def _plan(self, start: int, live: Mapping[str, TensorSpec]) -> Segment:
+        from ..rewrites import specialize  # with the first plan: importing the package takes no time for rewrites
+
         graph = self._graph
         specs = {**self._constant_specs, **live}
         rest = graph.nodes[start:]
@@ -132,6 +134,7 @@ class Planner:
             names = (*tail_node.inputs, *tail_node.op.captures())
             wanted.update(n for n in names if n in made)
             tail = Tail(tail_node, tail_node.inputs)
+
         nodes = specialize(nodes, specs, graph.constants, wanted)
         try:
             draft = self._lower(nodes, specs, live)

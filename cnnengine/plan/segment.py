@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,7 +16,7 @@ from ..runtime.runner import Workspace
 from ..spec import TensorSpec
 from .host import RunNode, settled
 from .inference import located
-from .plan import Plan
+from .plan import Around, Plan
 
 
 @dataclass(eq=False)
@@ -82,12 +83,23 @@ class Segment:
     by_numpy: set[str] = field(default_factory=set)
     following: WeakValueDictionary[Hashable, Segment] = field(default_factory=WeakValueDictionary)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether nothing of it runs on the host."""
+        return self.tail is None and not self.plan.hosted
+
     def execute(
-        self, values: dict[str, Any], workspace: Workspace, threads: int, given: Mapping[str, np.ndarray] | None = None
+        self,
+        values: dict[str, Any],
+        workspace: Workspace,
+        threads: int,
+        given: Mapping[str, np.ndarray] | None = None,
+        around: Around | None = None,
     ) -> None:
         """Run on `values` (arrays by name, C-contiguous) and add the results to them.
 
-        `given` are arrays (C-contiguous, aligned) for outputs to be written into, used where shape and dtype are right.
+        `given` are arrays (C-contiguous, aligned) for outputs to be written into, used where shape and dtype are right. Nodes
+        that run on the host do so inside of `around`.
         """
         if given:
             outputs = [
@@ -96,11 +108,12 @@ class Segment:
             ]
         else:
             outputs = [np.empty(shape, dtype) for _, shape, dtype in self.outputs]
-        self.plan.execute(workspace, [values[n] for n in self.inputs], outputs, threads)
+        self.plan.execute(workspace, [values[n] for n in self.inputs], outputs, threads, around)
         values.update(self.constants)
         values.update(zip((name for name, _, _ in self.outputs), outputs, strict=True))
         if self.tail is not None:
-            self.run_tail(values, threads)
+            with nullcontext() if around is None else around(self.tail.node.name):
+                self.run_tail(values, threads)
 
     def run_tail(self, values: dict[str, Any], threads: int) -> None:
         """Run the tail alone, on `values` and into them."""

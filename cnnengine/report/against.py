@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import CNNEngineError, InputError
 from ..graph import Graph, Node
-from ..model import Model
+from ..model import Model, inside
 from ..plan.host import run_host
 
 if TYPE_CHECKING:
@@ -227,8 +227,9 @@ def compare(model: Model, feeds: Mapping[str, Any], peer: Peer, tolerance: float
     from ..importer import import_model
 
     try:
-        proto = model._source.proto()
-        graph = import_model(model._source.message, name=model.name)
+        source = inside(model).source
+        proto = source.proto()
+        graph = import_model(source.message, name=model.name)
     except CNNEngineError as error:
         return Comparison(peer.name, peer.version, tolerance, error=f"the model cannot be read again: {error}")
     makers = {name: node for node in graph.nodes for name in node.outputs if name}

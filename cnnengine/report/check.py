@@ -11,6 +11,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,9 +21,8 @@ from .._kernels import dispatch
 from ..arguments import number
 from ..errors import CNNEngineError, InputError, ModelNotFoundError, UnsupportedOperatorError
 from ..graph import Node
-from ..model import Model
+from ..model import Model, inside
 from ..plan import Layer, Segment
-from ..plan.plan import HostStep
 from ..rewrites import Declined, explaining
 from ..runtime.blas import limited
 from ..runtime.runner import Workspace
@@ -30,7 +30,7 @@ from ..runtime.threads import default_threads
 from . import hints
 from .against import PEERS, TOLERANCE, Comparison, Peer, compare
 from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
-from .summary import _is_fallback, kernels_of, layers_of
+from .summary import kernels_of, layers_of
 
 ROUNDS = 5
 """Runs at most, after the one that plans."""
@@ -254,8 +254,9 @@ def _load(model: Any, threads: int | None) -> tuple[Check, Model | None]:
         return replace(found, error=_first_line(error), hint=hint, nodes=nodes, unsupported=problems), None
     except CNNEngineError as error:
         return replace(found, error=str(error), hint=hints.of_error(error), nodes=_nodes_of(model)), None
-    nodes = _count(loaded._source.message.graph)
-    layers = Counter("fallback" if _is_fallback(node) else "unknown" for node in loaded._graph.nodes)
+    view = inside(loaded)
+    nodes = _count(view.source.message.graph)
+    layers = Counter("fallback" if node.op.by_onnx else "unknown" for node in view.graph.nodes)
     return replace(found, model=loaded.name, isa=loaded.isa, threads=loaded.threads, nodes=nodes, layers=dict(layers)), loaded
 
 
@@ -303,7 +304,7 @@ def _try(
     found: Check, model: Model, shapes: Shapes | None, arrays: Mapping[str, Any] | None, peer: Peer | None, tolerance: float
 ) -> Check:
     if arrays is not None:
-        feeds = model._check_feeds(arrays)
+        feeds = inside(model).check_feeds(arrays)
         found = replace(found, shapes={name: np.shape(value) for name, value in feeds.items() if isinstance(value, np.ndarray)})
     else:
         resolved = resolve_shapes(model, shapes)
@@ -315,7 +316,7 @@ def _try(
         layers, host_nodes, milliseconds = _measure(model, feeds)
     except UnsupportedOperatorError as error:
         operator = error.operator or ""
-        node = next((n for n in model._graph.nodes if n.name == error.node), None)
+        node = next((n for n in inside(model).graph.nodes if n.name == error.node), None)
         domain, version = ("", 0) if node is None else (node.op.domain, getattr(node.op, "version", 0))
         entry = Unsupported(error.node or "", operator, domain or "ai.onnx", version, error.message, hints.of_error(error))
         return replace(found, error=_first_line(error), unsupported=(entry,))
@@ -348,8 +349,8 @@ def _shape_option(model: Model, name: str) -> str:
 
 
 def _planned_fallbacks(model: Model) -> Iterator[HostNode]:
-    for node in model._graph.nodes:
-        if _is_fallback(node):
+    for node in inside(model).graph.nodes:
+        if node.op.by_onnx:
             yield _host_node(node, "fallback", [], False, None, None)
 
 
@@ -376,7 +377,7 @@ def _measure(model: Model, feeds: Mapping[str, Any]) -> tuple[dict[str, int], tu
             if node.name not in best and not tail and node.name not in segment.host_nodes:
                 counts["compiled" if kernels.get(id(node)) else "free"] += 1
                 continue
-            runs = "fallback" if _is_fallback(node) else "host" if node.name in segment.by_numpy else "compiled"
+            runs = "fallback" if node.op.by_onnx else "host" if node.name in segment.by_numpy else "compiled"
             counts[runs] += 1
             if runs != "compiled":
                 time_of = best.get(node.name, 0)
@@ -388,27 +389,20 @@ def _round(model: Model, values: dict[str, Any], workspace: Workspace) -> tuple[
     """One run: its segments, its nanoseconds, and those of each host node."""
     spent: dict[str, int] = {}
     found: list[Segment] = []
+
+    @contextmanager
+    def timed(node: str) -> Iterator[None]:
+        before = _clock()
+        yield
+        spent[node] = spent.get(node, 0) + _clock() - before
+
+    view = inside(model)
     begin = _clock()
-    start, count = 0, len(model._graph.nodes)
+    start, count = 0, len(view.graph.nodes)
     while start < count:
-        segment = model._program.segment(start, values)
+        segment = view.program.segment(start, values)
         found.append(segment)
-        inputs = [values[name] for name in segment.inputs]
-        outputs = [np.empty(shape, dtype) for _, shape, dtype in segment.outputs]
-        workspace.begin(segment.plan.native, inputs, outputs, model.threads)
-        for piece in segment.plan.pieces:
-            if isinstance(piece, HostStep):
-                before = _clock()
-                segment.plan._host(piece, workspace, inputs, outputs)
-                spent[piece.node] = spent.get(piece.node, 0) + _clock() - before
-            else:
-                workspace.run(piece[0], piece[1], model.threads)
-        values.update(segment.constants)
-        values.update(zip((name for name, _, _ in segment.outputs), outputs, strict=True))
-        if segment.tail is not None:
-            before = _clock()
-            segment.run_tail(values, model.threads)
-            spent[segment.tail.node.name] = _clock() - before
+        segment.execute(values, workspace, model.threads, around=timed)
         start = segment.end
     return found, _clock() - begin, spent
 

@@ -1,17 +1,15 @@
-"""Segments of a model for given input shapes: what every report starts from."""
+"""Shapes and inputs for a model: what every report starts from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arguments import extents, mapping
 from ..errors import InputError
-from ..model import Model
-from ..plan import Segment
-from ..runtime.runner import Workspace
+from ..model import Model, inside
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -64,16 +62,4 @@ def random_feeds(model: Model, shapes: Shapes) -> dict[str, Any]:
         floating = "float" in info.dtype.name  # bfloat16 and the small ones are of no kind of NumPy's
         numbers = rng.standard_normal(shape) if floating else np.zeros(shape)
         feeds[info.name] = numbers.astype(info.dtype)
-    return model._check_feeds(feeds)
-
-
-def segments(model: Model, values: dict[str, Any], workspace: Workspace, threads: int) -> Iterator[Segment]:
-    """The model's segments, in order. Where a later one depends on data, those before it are run on `values`."""
-    model._check_open()
-    start, count = 0, len(model._graph.nodes)
-    while start < count:
-        segment = model._program.segment(start, values)
-        yield segment
-        start = segment.end
-        if start < count:
-            segment.execute(values, workspace, threads)
+    return inside(model).check_feeds(feeds)

@@ -22,12 +22,12 @@ from .. import arguments
 from .._kernels import dispatch
 from ..errors import InputError
 from ..layout import aligned_empty
-from ..model import Model
+from ..model import Model, inside
 from ..plan.plan import HostStep
 from ..runtime.blas import limited
 from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
-from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes, segments
+from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
 from .summary import owners_of
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def profile(
         The shapes do not fit the model.
     ClosedError
     """
-    model._check_open()
+    view = inside(model)
     threads = model.threads if threads is None else default_threads(threads)
     min_rounds, seconds = arguments.integer(min_rounds, "min_rounds", 1), arguments.number(seconds, "seconds")
     if not 0 <= seconds < 1e9:
@@ -203,7 +203,7 @@ def profile(
     values = random_feeds(model, resolved)
     feeds = dict(values)
     parts: list[tuple[Any, list[np.ndarray], list[np.ndarray]]] = []
-    for segment in segments(model, values, workspace, threads):
+    for segment in view.segments(values, workspace, threads):
         segment.execute(values, workspace, threads)  # warms up, and gives the next segment its inputs
         outputs = [np.empty(shape, dtype) for _, shape, dtype in segment.outputs]
         parts.append((segment, [values[name] for name in segment.inputs], outputs))
@@ -240,7 +240,7 @@ def profile(
                 step.run()
                 step.taken.append(_clock() - start)
         start = _clock()
-        model._execute(dict(feeds), threads)
+        view.run(dict(feeds), threads)
         whole.append(_clock() - start)
     cost = _call_cost(workspace, threads)
     return Profile(
@@ -290,7 +290,7 @@ def _native(workspace: Workspace, index: int, threads: int) -> Callable[[], None
 def _host(
     plan: Any, step: HostStep, workspace: Workspace, inputs: list[np.ndarray], outputs: list[np.ndarray]
 ) -> Callable[[], None]:
-    return lambda: plan._host(step, workspace, inputs, outputs)
+    return lambda: plan.run_host_step(step, workspace, inputs, outputs)
 
 
 def _tail(segment: Any, values: dict[str, Any], threads: int) -> Callable[[], None]:

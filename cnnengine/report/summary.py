@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..graph import Node
-from ..model import Model
+from ..model import Model, inside
 from ..operator import Activation, Operator
 from ..ops.fused import ConvChain, FusedConv
 from ..plan import Layer, Segment
 from ..runtime.runner import Workspace
-from .planning import Shapes, random_feeds, resolve_shapes, segments
+from .planning import Shapes, random_feeds, resolve_shapes
 
 Known = tuple[tuple[int, ...], np.dtype]
 
@@ -114,9 +114,9 @@ def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
         The shapes do not fit the model.
     ClosedError
     """
-    model._check_open()
+    view = inside(model)
     resolved = resolve_shapes(model, shapes)
-    graph = model._graph
+    graph = view.graph
     layers: list[LayerSummary] = []
     read: set[str] = set()
     arena: int | None = None
@@ -125,13 +125,13 @@ def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
         for node in graph.nodes:
             parameters = _parameters(node, graph.constants)
             read.update(parameters)
-            host = "fallback" if _is_fallback(node) else "unknown"
+            host = "fallback" if node.op.by_onnx else "unknown"
             outputs = (None,) * len(node.outputs)
             layers.append(
                 LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, sum(parameters.values()), None, (), host)
             )
     else:
-        found = list(segments(model, random_feeds(model, resolved), Workspace(), model.threads))
+        found = list(view.segments(random_feeds(model, resolved), Workspace(), model.threads))
         for segment in found:
             kernels = kernels_of(segment)
             for layer in layers_of(segment):
@@ -139,7 +139,7 @@ def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
                 read.update(parameters)
                 layers.append(_describe(layer, segment, kernels.get(id(layer.node), []), sum(parameters.values())))
         arena = max((segment.plan.arena_bytes for segment in found), default=0)
-        weights = sum(array.nbytes for array in model._program.packed.values())
+        weights = view.weight_bytes
     total = sum(graph.constants[name].size for name in read)
     macs = None if resolved is None else sum(layer.macs or 0 for layer in layers)
     return Summary(model.name, model.isa, resolved, tuple(layers), total, macs, arena, weights)
@@ -173,7 +173,7 @@ def kernels_of(segment: Segment) -> dict[int, list[str]]:
 
 def _describe(layer: Layer, segment: Segment, kernels: list[str], parameters: int) -> LayerSummary:
     node = layer.node
-    if _is_fallback(node):
+    if node.op.by_onnx:
         runs = "fallback"
     elif node.name in segment.host_nodes or (segment.tail is not None and node is segment.tail.node):
         runs = "host"
@@ -181,10 +181,6 @@ def _describe(layer: Layer, segment: Segment, kernels: list[str], parameters: in
         runs = "kernel" if kernels else "free"
     outputs = tuple(None if o is None else (o[0], str(o[1])) for o in layer.outputs)
     return LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, parameters, macs_of(layer), tuple(kernels), runs)
-
-
-def _is_fallback(node: Node) -> bool:
-    return node.op.by_onnx
 
 
 def fused_of(node: Node) -> tuple[str, ...]:

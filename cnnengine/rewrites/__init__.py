@@ -16,7 +16,7 @@ from ..ops.common import FAULTS
 from ..spec import TensorSpec
 from .bind_constants import bind_constants
 from .cancel_transposes import cancel_transposes
-from .channels_first import channels_first as _channels_first
+from .channels_first import channels_first
 from .common_subexpressions import common_subexpressions
 from .dead_code import dead_code
 from .fold_batchnorm import fold_batchnorm
@@ -38,20 +38,16 @@ from .fuse_residuals import fuse_residuals
 from .fuse_softmax_products import fuse_softmax_products
 from .global_pool import global_pool
 from .inline_if import inline_if
-from .merge_activation import merge_activation as _merge_activation
+from .merge_activation import merge_activation
 from .merge_branches import merge_branches
-from .nodes import Declined, Nodes, Rewrite, explaining, on_graphs
+from .nodes import Declined, Nodes, Rewrite, explaining
 from .remove_identity import remove_identity
 from .repeat_channels import repeat_channels
 from .resolve_castlike import resolve_castlike
 from .sum_as_add import sum_as_add
-from .widen_half import widen_half as _widen_half
+from .widen_half import widen_half
 
 __all__ = ["LAST", "PORTABLE", "SHAPED", "Declined", "explaining", "simplify", "specialize"]
-
-channels_first = on_graphs(_channels_first, ("Transpose",))
-merge_activation = on_graphs(_merge_activation)
-widen_half = on_graphs(_widen_half)
 
 PORTABLE: tuple[Rewrite, ...] = (
     resolve_castlike,
@@ -84,6 +80,7 @@ LAST: tuple[Rewrite, ...] = (merge_activation, dead_code)
 SHAPED: tuple[Rewrite, ...] = (
     fuse_pad,
     fuse_matmul,
+    merge_activation,
     fuse_residuals,
     fuse_attention,
     fuse_softmax_products,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ops.shape import Transpose
+from ..ops.transpose import Transpose
 from .nodes import Nodes, rewrite
 
 

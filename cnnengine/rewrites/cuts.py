@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Node, output_specs
-from ..ops.shape import Slice, Split
+from ..ops.pieces import Slice, Split
 from .nodes import Nodes
 
 

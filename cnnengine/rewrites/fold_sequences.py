@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Node
+from ..ops.pieces import Split
 from ..ops.sequence import Piece, SequenceAt, SplitToSequence
-from ..ops.shape import Split
 from .nodes import Nodes, rewrite
 
 

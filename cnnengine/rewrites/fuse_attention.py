@@ -7,9 +7,9 @@ import numpy as np
 from ..graph import Node
 from ..ops.dense import MatMul
 from ..ops.fused import ScaledMatMul
-from ..ops.shape import Transpose
+from ..ops.transpose import Transpose
+from .common import field_of
 from .nodes import Nodes, rewrite
-from .rewrite import field_of
 
 
 @rewrite(("MatMul",), ("Mul", "Div", "Transpose"))

@@ -7,7 +7,9 @@ import numpy as np
 from ..graph import Node
 from ..ops.fused import TakeChannels
 from ..ops.gather import Gather
-from ..ops.shape import Concat, Reshape, Slice, Split, Transpose
+from ..ops.pieces import Concat, Slice, Split
+from ..ops.shape import Reshape
+from ..ops.transpose import Transpose
 from .cuts import before, resolved_cut
 from .nodes import Nodes, rewrite
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..ops.fused import ChannelsLastConv, FusedConv, convolution
-from ..ops.shape import Transpose
+from ..ops.transpose import Transpose
 from .convolutions import is_known
 from .nodes import Nodes, rewrite
 

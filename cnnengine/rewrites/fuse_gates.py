@@ -7,9 +7,9 @@ import math
 from ..graph import Node
 from ..operator import Operator
 from ..ops.activation import Gelu, HardSigmoid, HardSwish, Mish, Swish
+from .common import bounds, only_output, plain
 from .nodes import Nodes, rewrite
 from .pattern import FINE, TOLERANCE, Product, Value, made
-from .rewrite import bounds, only_output, plain
 
 
 def _sixth(node: Node, nodes: Nodes) -> bool:

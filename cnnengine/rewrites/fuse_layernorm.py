@@ -17,9 +17,9 @@ from ..graph import Node
 from ..operator import Operator
 from ..ops.fused import ChannelLayerNorm
 from ..ops.norm import InstanceNormalization, LayerNormalization
+from .common import axes_of, field_of, only_output, plain
 from .nodes import FLOAT32, Nodes, rewrite
 from .pattern import Constant, Found, Number, Pattern, Value, made
-from .rewrite import axes_of, field_of, only_output, plain
 
 
 class Mean(Pattern):

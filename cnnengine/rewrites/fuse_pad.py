@@ -8,8 +8,9 @@ import numpy as np
 
 from ..graph import Node
 from ..ops.conv import Conv
+from ..ops.extend import Pad
 from ..ops.pool import AveragePool
-from ..ops.shape import Pad, Transpose
+from ..ops.transpose import Transpose
 from .nodes import Nodes, rewrite
 
 

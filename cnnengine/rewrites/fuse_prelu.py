@@ -9,9 +9,9 @@ import numpy as np
 
 from ..graph import Node
 from ..ops.activation import PRelu
+from .common import bounds, only_output, plain
 from .nodes import FLOAT32, Nodes, rewrite
 from .pattern import Number, Pattern, Product, Value, made
-from .rewrite import bounds, only_output, plain
 
 LARGEST = float(np.finfo(np.float32).max)
 

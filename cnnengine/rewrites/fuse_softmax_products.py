@@ -8,8 +8,10 @@ from ..graph import Node
 from ..ops.dense import MatMul
 from ..ops.fused import Place, ScaledMatMul, SoftmaxProduct
 from ..ops.gather import Gather
+from ..ops.pieces import Slice, Split
 from ..ops.reduce import Softmax
-from ..ops.shape import Flatten, Identity, Reshape, Slice, Split, Squeeze, Transpose, Unsqueeze
+from ..ops.shape import Flatten, Identity, Reshape, Squeeze, Unsqueeze
+from ..ops.transpose import Transpose
 from .cuts import starts
 from .nodes import Nodes, rewrite
 

@@ -6,8 +6,8 @@ from ..graph import Node
 from ..ops.pool import GlobalAveragePool, GlobalMaxPool
 from ..ops.reduce import ReduceMax, ReduceMean
 from ..ops.shape import Flatten
+from .common import axes_of
 from .nodes import Nodes, rewrite
-from .rewrite import axes_of
 
 
 @rewrite(("ReduceMean", "ReduceMax"))

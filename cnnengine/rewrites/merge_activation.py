@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..graph import Graph, Node
-from .facts import Fact, facts, specs_of
-from .rewrite import FLOAT32, Uses, only_output
+from .common import only_output
+from .nodes import Nodes, rewrite
 
 
-def merge_activation(graph: Graph) -> Graph:
+@rewrite()
+def merge_activation(nodes: Nodes) -> None:
     """Set the `activation` field of float32 nodes that have one, and let them make the activation's value."""
-    uses, known = Uses(graph), facts(graph)
-    merged: dict[int, Node] = {}
-    gone: set[int] = set()
-    for node in graph.nodes:
-        host = uses.maker(node.inputs[0]) if node.inputs and only_output(node) else None
-        if host is None or id(host) in merged or not hasattr(host.op, "activation") or host.op.activation is not None:
+    for node in nodes:
+        x = node.inputs[0] if node.inputs and only_output(node) else ""
+        host = nodes.maker(x)
+        if host is None or not hasattr(host.op, "activation") or not only_output(host):
             continue
-        if (
-            uses.only_reader(node.inputs[0]) is not node
-            or not only_output(host)
-            or not known.get(node.inputs[0], Fact()).has_dtype(FLOAT32)
-        ):
+        alone = nodes.only_reader(x) is node
+        if not alone and not nodes.explains:
             continue
-        rank = known[node.inputs[0]].rank
-        if node.op.light >= 0 and (rank is None or rank <= host.op.light):
-            continue  # both run at once behind a data-dependent extent, which is no work for a plan
-        activation = node.op.as_activation(specs_of(node, known, graph.constants))
+        activation = node.op.as_activation(nodes.specs_of(node))
         if activation is None:
             continue
-        merged[id(host)] = host.replace(op=dataclasses.replace(host.op, activation=activation), outputs=node.outputs)  # type: ignore[type-var]
-        gone.add(id(node))
-    if not gone:
-        return graph
-    return graph.replace(nodes=[merged.get(id(n), n) for n in graph.nodes if id(n) not in gone])
+        rank = nodes.rank(x)
+        if not nodes.is_float32(x):
+            nodes.left(node, "the values are not known to be float32")
+        elif host.op.activation is not None:
+            nodes.left(node, f"an activation is fused into {host.name} already")
+        elif not alone:
+            nodes.left(node, f"{x} is read by others too")
+        elif node.op.light >= 0 and (rank is None or rank <= host.op.light):
+            continue  # both run at once behind a data-dependent extent, which is no work for a plan
+        else:
+            op = dataclasses.replace(host.op, activation=activation)  # type: ignore[type-var]
+            nodes.put(host, host.replace(op=op, outputs=node.outputs), gone=(node,))

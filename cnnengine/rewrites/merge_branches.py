@@ -13,9 +13,9 @@ import numpy as np
 from ..graph import Node
 from ..weights import Summed
 from ..window import Window
+from .common import field_of, only_output
 from .nodes import Nodes, rewrite
 from .per_channel import LARGE, MAX_FLOAT32, largest, linear, scale_and_shift
-from .rewrite import field_of, only_output
 
 
 @rewrite(("Add",), ("Conv",))

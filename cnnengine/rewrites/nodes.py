@@ -6,8 +6,8 @@ are there are kept up to date by each change, so that the next question is about
 more goes at once. A change leaves every value that is still there what it was: names are kept, and what is known of them stays
 true.
 
-A rewrite changes the graph by `put`, `same` and `computed` alone, and these leave a graph that means the same: a rewrite may
-stop, or fail, between any two of them.
+Each change (`put`, `same`, `computed`, `remove`, `drop`) leaves a graph that means the same: a rewrite may stop, or fail, between
+any two of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from ..graph import Graph, Node
 from ..ops.shape import Identity
 from ..spec import TensorSpec
-from .facts import Fact, facts
+from .facts import Fact, facts, specs_of
 
 FLOAT32 = np.dtype(np.float32)
 NOTHING = Fact()
@@ -104,9 +104,7 @@ class Nodes:
         self._names: set[str] | None = None
         self._reasons = _explained.get()
         self._noted: set[str] = set() if self._reasons is None else {name for node in nodes for name in node.outputs}
-        self._load(nodes if specs is None else self._needed(nodes, specs))
-
-    def _load(self, nodes: Sequence[Node]) -> None:
+        nodes = nodes if specs is None else self._needed(nodes, specs)
         self._long = False
         """Whether there are rows of several nodes: changing one of them takes as long as its row is."""
         self._rows: list[tuple[Node, ...]] = [(node,) for node in nodes]
@@ -234,6 +232,19 @@ class Nodes:
     def explains(self) -> bool:
         """Whether reasons are asked for."""
         return self._reasons is not None
+
+    def specs_of(self, node: Node) -> list[TensorSpec | None]:
+        """What is known of a node's inputs, None where absent; of constants their values."""
+        if self.specs is not None:
+            return [self.specs[n] if n else None for n in node.inputs]
+        self.fact("")
+        assert self._facts is not None
+        return specs_of(node, self._facts, self.constants)
+
+    def given(self) -> list[np.dtype]:
+        """The dtypes of inputs and constants of a graph, where shapes are not known."""
+        inputs = [] if self._graph is None else [spec.dtype for spec in self._graph.inputs.values()]
+        return inputs + [value.dtype for value in self.constants.values()]
 
     def left(self, node: Node, reason: str) -> None:
         """Say why the rewrite at work leaves a node that its pattern nearly fits; costs nothing where nobody asked."""
@@ -390,14 +401,6 @@ class Nodes:
             self._graph_at = self.edits
         return self._graph
 
-    def become(self, graph: Graph) -> None:
-        """Go on with another graph that means the same."""
-        self.edits += 1
-        self._graph, self._graph_at = graph, self.edits
-        self.constants, self.kept = dict(graph.constants), graph.outputs
-        self._names = None
-        self._load(graph.nodes)
-
     # ---------------------------------------------------------------- keeping order
 
     def _needed(self, nodes: Sequence[Node], specs: Mapping[str, TensorSpec]) -> list[Node]:
@@ -510,16 +513,3 @@ class Rewrite:
 def rewrite(*needs: tuple[str, ...]) -> Callable[[Callable[[Nodes], None]], Rewrite]:
     """Mark a function as a rewrite that leaves every graph as it is that lacks one of each of these groups of operators."""
     return lambda run: Rewrite(run, needs)
-
-
-def on_graphs(run: Callable[[Graph], Graph], *needs: tuple[str, ...]) -> Rewrite:
-    """A rewrite that builds another graph."""
-
-    def changed(nodes: Nodes) -> None:
-        before = nodes.graph()
-        after = run(before)
-        if after is not before:
-            nodes.become(after)
-
-    changed.__name__, changed.__doc__ = run.__name__, run.__doc__
-    return Rewrite(changed, needs)

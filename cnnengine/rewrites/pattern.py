@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Node
+from .common import plain, scalar_of
 from .nodes import FLOAT32, Nodes
-from .rewrite import plain, scalar_of
 
 Found = dict[str, Any]
 """What a match has found so far: the names of values and what else a pattern names."""

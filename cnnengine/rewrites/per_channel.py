@@ -10,8 +10,8 @@ import numpy as np
 
 from ..graph import Node
 from ..weights import Computed, Scaled
+from .common import field_of, only_output
 from .nodes import FLOAT32, Nodes
-from .rewrite import field_of, only_output
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm")
 LARGE = 1 << 16

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Node
-from ..ops.shape import Cast, Concat, Dropout, Identity, Pad, Reshape, Transpose
+from ..ops.cast import Cast
+from ..ops.extend import Pad
+from ..ops.pieces import Concat
+from ..ops.shape import Dropout, Identity, Reshape
+from ..ops.transpose import Transpose
 from .nodes import Nodes, rewrite
 
 KINDS = ("Identity", "Dropout", "Cast", "Transpose", "Concat", "Reshape", "Pad")

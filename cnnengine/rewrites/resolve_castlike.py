@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..ops.cast import Cast, CastLike
 from ..ops.common import code_of
-from ..ops.shape import Cast, CastLike
 from .nodes import Nodes, rewrite
 
 

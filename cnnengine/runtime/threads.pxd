@@ -1,5 +1,7 @@
 # The threads of the plan runner: run an array of kernel steps with one caller and helpers that it never has to wait for.
-# The state lives in the threads module alone (team.h); everyone else reaches it through these two declarations.
+# The state lives in the threads module alone (team.h); everyone else reaches it through these declarations.
+
+from libc.stdint cimport uint64_t
 
 from cnnengine._kernels.launch cimport chunk_fn
 
@@ -28,3 +30,9 @@ cdef void time_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args,
 
 # `threads`, or less where the calling thread's OpenMP settings were lowered since the start.
 cdef int allowed_threads(int threads) noexcept nogil
+
+# What the tests ask for (tests/runtime/probe.pyx): the clock of the team, whether a habit found the caller to be faster alone, and that
+# no thread can be created while `on`.
+cdef uint64_t nanoseconds() noexcept nogil
+cdef bint runs_alone(void *habit) noexcept nogil
+cdef void refuse_threads(bint on) noexcept nogil

@@ -8,9 +8,7 @@ import functools
 import os
 from pathlib import Path
 
-from cython.parallel cimport prange, threadid
-from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport uint64_t
 
 from cnnengine.arguments import integer
 from cnnengine.errors import InputError
@@ -35,14 +33,6 @@ cdef extern from "team.h" nogil:
     int team_habit_way(team_habit *habit, int *timed) noexcept
     int team_habit_alone(team_habit *habit) noexcept
     void team_habit_note(team_habit *habit, int alone, uint64_t ticks) noexcept
-
-cdef extern from "<stdatomic.h>" nogil:
-    ctypedef struct atomic_int "_Atomic int":
-        pass
-    int atomic_load(atomic_int *p) noexcept
-    int atomic_fetch_add(atomic_int *p, int v) noexcept
-    int atomic_fetch_or(atomic_int *p, int v) noexcept
-    void atomic_store(atomic_int *p, int v) noexcept
 
 if team_init():
     raise MemoryError("no memory for a fork handler")
@@ -83,6 +73,18 @@ cdef void time_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args,
         taken[i] = <double>(now - start)
         start = now
     team_leave(owner)
+
+
+cdef uint64_t nanoseconds() noexcept nogil:
+    return team_nanoseconds()
+
+
+cdef bint runs_alone(void *habit) noexcept nogil:
+    return team_habit_alone(<team_habit *>habit)
+
+
+cdef void refuse_threads(bint on) noexcept nogil:
+    team_spoil(on)
 
 
 cdef int allowed_threads(int threads) noexcept nogil:
@@ -203,123 +205,3 @@ def _limit(folder: Path) -> float | None:
         return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else None
     except (OSError, ValueError):       # "max" is no number
         return None
-
-
-# ---- a kernel for the tests and the benchmark: it records its chunks ----
-
-cdef struct probe_t:
-    int step
-    Py_ssize_t n_chunks
-    int64_t rounds
-    atomic_int *finished        # per step, in the present run
-    atomic_int *early           # chunks that began before the step before theirs was done, or got the wrong operands
-    char *scratch
-    Py_ssize_t stride
-
-
-cdef uint64_t _busy(int64_t rounds) noexcept nogil:
-    """Work that takes the same cycles each time and cannot be skipped, unlike a wait for a time, which other threads' work shortens."""
-    cdef uint64_t x = 88172645463325252
-    cdef int64_t i
-    for i in range(rounds):
-        x ^= x << 13
-        x ^= x >> 7
-        x ^= x << 17
-    return x
-
-
-cdef void _probe_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
-    cdef const probe_t *g = <const probe_t *>geometry
-    cdef atomic_int *record = <atomic_int *>args[0]         # two numbers a chunk: times run, bits of the threads that ran it
-    if args[1] != geometry or (g.step and atomic_load(&g.finished[g.step - 1]) != <int>g.n_chunks):
-        atomic_fetch_add(g.early, 1)
-    if _busy(g.rounds) == 0:                                # never
-        return
-    atomic_fetch_add(&record[2 * chunk], 1)
-    atomic_fetch_or(&record[2 * chunk + 1], 1 << ((scratch - g.scratch) // g.stride))
-    atomic_fetch_add(&g.finished[g.step], 1)
-
-
-@functools.cache
-def _rounds_per_us() -> float:
-    """Rounds of `_busy` in a microsecond: the best of several tries, since other processes only ever slow it down."""
-    cdef uint64_t best = 1 << 62, start, x = 0
-    cdef int i
-    for i in range(50):
-        start = team_nanoseconds()
-        x |= _busy(20000)
-        best = min(best, team_nanoseconds() - start)
-    return 20000 / (best / 1000) if x else 0.0
-
-
-def _spoil(on: bool) -> None:
-    """For the tests: let no thread be created while `on`."""
-    team_spoil(on)
-
-
-def _probe(Py_ssize_t n_steps, Py_ssize_t n_chunks, double work_ns, int threads, Py_ssize_t runs=1, double cost=0.0,
-           bint openmp=False, double pause_ms=0.0, bint learn=False) -> dict[str, object]:
-    """Run a plan of `n_steps` equal steps of `n_chunks` chunks of `work_ns` each, `runs` times: for the tests and the benchmark.
-
-    Returns
-    -------
-    dict
-        ``counts``: per step and chunk, how often it ran in all (``runs`` is right); ``workers``: per step and chunk, a bit for each
-        thread that ran it; ``early``: how many chunks ran before the step before theirs was done, or with operands of another step
-        (0 is right); ``seconds``: per run; ``alone``: whether it was found that the caller is faster alone. With ``openmp`` each step is a ``prange`` instead; with ``learn``
-        the runs are one plan's, which is run alone where that is faster.
-    """
-    if n_steps < 0 or n_chunks < 0 or not 1 <= threads <= 31 or runs < 0:
-        raise InputError("steps, chunks and runs are at least 0, threads from 1 to 31", received=(n_steps, n_chunks, threads, runs))
-    import time
-    cdef Py_ssize_t i, r, c, stride = 64
-    cdef uint64_t start
-    cdef chunk_fn fn = _probe_chunk
-    cdef step_t *steps = <step_t *>calloc(n_steps + 1, sizeof(step_t))
-    cdef probe_t *probes = <probe_t *>calloc(n_steps + 1, sizeof(probe_t))
-    cdef void **args = <void **>calloc(2 * n_steps + 1, sizeof(void *))
-    cdef atomic_int *records = <atomic_int *>calloc(2 * n_steps * n_chunks + 1, sizeof(atomic_int))
-    cdef atomic_int *finished = <atomic_int *>calloc(n_steps + 1, sizeof(atomic_int))
-    cdef char *scratch = <char *>calloc(threads, stride)
-    cdef char *record = <char *>calloc(2, HABIT_BYTES)
-    cdef void *habit = record + (-<size_t>record) % HABIT_BYTES if learn else NULL
-    cdef int64_t rounds = <int64_t>(work_ns * _rounds_per_us() / 1000.0)
-    seconds = []
-    try:
-        if not (steps and probes and args and records and finished and scratch and record):
-            raise MemoryError
-        for i in range(n_steps):
-            probes[i] = probe_t(step=i, n_chunks=n_chunks, rounds=rounds, finished=finished, early=finished + n_steps, scratch=scratch,
-                                stride=stride)
-            steps[i] = step_t(fn=fn, geometry=probes + i, n_chunks=n_chunks, first_arg=2 * i, cost=cost)
-            args[2 * i] = records + 2 * i * n_chunks
-            args[2 * i + 1] = probes + i
-        for r in range(runs):
-            if pause_ms > 0:
-                time.sleep(pause_ms / 1000)
-            for i in range(n_steps):
-                atomic_store(&finished[i], 0)
-            start = team_nanoseconds()
-            if openmp:
-                for i in range(n_steps):
-                    for c in prange(n_chunks, nogil=True, schedule="dynamic", num_threads=threads):
-                        fn(steps[i].geometry, args + 2 * i, c, scratch + threadid() * stride)
-            else:
-                with nogil:
-                    run_steps(steps, n_steps, args, scratch, stride, threads, habit)
-            seconds.append((team_nanoseconds() - start) * 1e-9)
-        return {
-            "counts": [[atomic_load(&records[2 * (i * n_chunks + c)]) for c in range(n_chunks)] for i in range(n_steps)],
-            "workers": [[atomic_load(&records[2 * (i * n_chunks + c) + 1]) for c in range(n_chunks)] for i in range(n_steps)],
-            "early": atomic_load(&finished[n_steps]),
-            "seconds": seconds,
-            "alone": learn and bool(team_habit_alone(<team_habit *>habit)),
-        }
-    finally:
-        free(steps)
-        free(probes)
-        free(args)
-        free(records)
-        free(finished)
-        free(scratch)
-        free(record)

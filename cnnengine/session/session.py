@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import arguments
 from ..errors import CNNEngineError, InputError, ModelError, ShapeError
-from ..model import Model
+from ..model import Model, inside, named
 from ..plan.budget import winograd_words
 from ..runtime.locks import own_lock
 from .binding import IOBinding
@@ -90,7 +90,7 @@ class InferenceSession:
         self._event("model_loading_uri" if not isinstance(path_or_bytes, bytes) else "model_loading_array", started)
 
     def _describe(self) -> None:
-        source = self._model._source
+        source = inside(self._model).source
         proto = source.message
         if not all(is_known(v) and v.type.HasField("tensor_type") for v in (*proto.graph.input, *proto.graph.output)):
             proto = source.proto()  # protobuf tells of sequences, and ONNX infers what the file leaves out
@@ -310,13 +310,12 @@ class InferenceSession:
             found = self._overriding.get(names)
             if found is None:
                 proto = onnx.ModelProto()
-                proto.CopyFrom(self._model._source.proto())
+                proto.CopyFrom(inside(self._model).source.proto())
                 for tensors in (proto.graph.initializer, proto.graph.sparse_initializer):
                     for index in reversed(range(len(tensors))):
                         if name_of(tensors[index]) in names:
                             del tensors[index]
-                found = Model(proto, threads=self._threads)
-                found._name = self._model.name
+                found = named(self._model.name, proto, threads=self._threads)
                 self._overriding[names] = found
             return found
 
@@ -467,6 +466,4 @@ def _load(source: str | bytes | os.PathLike[str], options: SessionOptions, threa
                 received=f"element type {tensor.element_type()}, shape {tuple(tensor.shape())}",
             )
         own.CopyFrom(numpy_helper.from_array(tensor.numpy(), key))
-    model = Model(proto, threads=threads, winograd=winograd)
-    model._name = name
-    return model
+    return named(name, proto, threads=threads, winograd=winograd)

@@ -70,12 +70,12 @@ class Chain:
         yv = View.planes(y, lanes, OUT_HALO)
         rv = None if residual is None else View.planes(y, lanes, ((0, 0), (0, 1), (1, 0)))
         packed = [
-            None if self.we is None else kernels.pack_conv(self.we, 1, lanes),
-            None if self.we is None else kernels.pack_bias(self.be, self.hidden),
-            kernels.pack_depthwise(self.wd),
-            kernels.pack_bias(self.bd, self.hidden),
-            None if self.wp is None else kernels.pack_conv(self.wp, 1, lanes),
-            None if self.wp is None else kernels.pack_bias(self.bp, self.wp.shape[0]),
+            None if self.we is None else kernels.pack_conv(self.we, 1, lanes, aligned_empty),
+            None if self.we is None else kernels.pack_bias(self.be, self.hidden, aligned_empty),
+            kernels.pack_depthwise(self.wd, aligned_empty),
+            kernels.pack_bias(self.bd, self.hidden, aligned_empty),
+            None if self.wp is None else kernels.pack_conv(self.wp, 1, lanes, aligned_empty),
+            None if self.wp is None else kernels.pack_bias(self.bp, self.wp.shape[0], aligned_empty),
         ]
         operands = [blocked(xv, x), *packed, None if rv is None else blocked(rv, residual)]
         buffers = []
@@ -113,7 +113,7 @@ class Chain:
             xv = View.planes(source.shape, lanes, halo)
             yv = View.planes((source.shape[0], w.shape[0], *size), lanes)
             rv = None if added is None else View.planes(added.shape, lanes)
-            arrays = [blocked(xv, source), aligned_copy(packed), aligned_copy(kernels.pack_bias(bias, w.shape[0]))]
+            arrays = [blocked(xv, source), aligned_copy(packed), aligned_copy(kernels.pack_bias(bias, w.shape[0], aligned_empty))]
             arrays.append(None if rv is None else blocked(rv, added))
             launch = kernel(name).build(
                 [xv, View.plain(arrays[1].shape), View.plain(arrays[2].shape), rv], [yv],
@@ -124,12 +124,12 @@ class Chain:
             return unblocked(yv, out)
 
         if self.we is not None:
-            packed = kernels.pack_conv(self.we, 1, lanes)
+            packed = kernels.pack_conv(self.we, 1, lanes, aligned_empty)
             x = call("conv", x, NO_HALO, self.we, packed, self.be, [(0, 0)], (1, 1), x.shape[2:], self.acts[0])
-        packed = kernels.pack_depthwise(self.wd)
+        packed = kernels.pack_depthwise(self.wd, aligned_empty)
         y = call("depthwise", x, self.halo(x), self.wd, packed, self.bd, self.taps, self.stride, self.size(x), self.acts[1])
         if self.wp is not None:
-            packed = kernels.pack_conv(self.wp, 1, lanes)
+            packed = kernels.pack_conv(self.wp, 1, lanes, aligned_empty)
             y = call("conv", y, NO_HALO, self.wp, packed, self.bp, [(0, 0)], (1, 1), y.shape[2:], self.acts[2], residual)
         return y
 
@@ -252,7 +252,7 @@ def test_operands_that_do_not_fit():
 def test_gate_weights(c, o):
     lanes = dispatch.lanes()
     w, gate = data(o, c, 1, 1), data(3, c, 1, 1, seed=2)
-    packed = kernels.pack_conv(w, 1, lanes)
+    packed = kernels.pack_conv(w, 1, lanes, aligned_empty)
     gv, sv = View.planes(gate.shape, lanes), View.plain((3 * packed.size,))
     scaled = aligned_empty(sv.size)
     scaled[:] = np.nan
@@ -260,7 +260,7 @@ def test_gate_weights(c, o):
     for threads in (1, 2):
         kernel("gate_weights").front(launch, packed, blocked(gv, gate), scaled, threads=threads)
         for i in range(3):
-            expected = kernels.pack_conv(w * gate[i].reshape(1, c, 1, 1), 1, lanes)
+            expected = kernels.pack_conv(w * gate[i].reshape(1, c, 1, 1), 1, lanes, aligned_empty)
             assert np.array_equal(scaled[i * packed.size : (i + 1) * packed.size], expected)
     halo = View.planes(gate.shape, lanes, ((0, 0), (1, 1), (0, 0)))
     for views, out in (

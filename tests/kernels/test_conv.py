@@ -13,7 +13,7 @@ from oracle import ROUNDING, assert_close, assert_same_bits
 
 from cnnengine._kernels import dispatch, kernel
 from cnnengine._kernels import pack as kernels
-from cnnengine.layout import NO_HALO, View, aligned_copy, aligned_empty, merge_halos, spatial3
+from cnnengine.layout import NO_HALO, View, aligned_empty, merge_halos, spatial3
 from cnnengine.operator import Activation
 
 from .launching import blocked, pixels, run, unblocked
@@ -85,12 +85,12 @@ def launch_conv(
     y_groups = 1 if depthwise or w.shape[0] // groups % dispatch.lanes() == 0 else groups
     yv = View.planes((x.shape[0], w.shape[0], *shape), dispatch.lanes(), out_halo, y_groups)
     if depthwise:
-        packed = kernels.pack_depthwise(w)
-        bias_packed = kernels.pack_bias(bias, w.shape[0])
+        packed = kernels.pack_depthwise(w, aligned_empty)
+        bias_packed = kernels.pack_bias(bias, w.shape[0], aligned_empty)
         params: dict[str, Any] = {"per_group": w.shape[1]}
     else:
-        packed = kernels.pack_conv(w, groups, {None: dispatch.lanes(), 0: 1}.get(in_lanes, in_lanes))
-        bias_packed = kernels.pack_bias(bias, w.shape[0], groups)
+        packed = kernels.pack_conv(w, groups, {None: dispatch.lanes(), 0: 1}.get(in_lanes, in_lanes), aligned_empty)
+        bias_packed = kernels.pack_bias(bias, w.shape[0], aligned_empty, groups)
         params = {"groups": groups}
     rv = None if residual is None else View.planes(yv.shape, dispatch.lanes(), in_halo, y_groups)
     launch = kernel(name).build([xv, None, None, rv], [yv], taps=taps, stride=step, activation=activation, **params)
@@ -330,7 +330,7 @@ def test_phases_of_a_transposed_convolution(c, o, k, stride, isa, threads):
     yv = View.planes(want.shape, dispatch.lanes(), OUT_HALO[2])
     y = aligned_empty(yv.size)
     y[:] = np.nan
-    bias_packed = aligned_copy(kernels.pack_bias(bias, o))
+    bias_packed = kernels.pack_bias(bias, o, aligned_empty)
     phases = list(itertools.product(range(stride), repeat=2))
     for index, (a, b) in enumerate(phases):
         used = [(i, j) for i in range(a, k, stride) for j in range(b, k, stride)]
@@ -349,7 +349,7 @@ def test_phases_of_a_transposed_convolution(c, o, k, stride, isa, threads):
             extent=extent,
             write_halo=index + 1 == len(phases),
         )
-        packed = aligned_copy(kernels.pack_conv(picked, 1, dispatch.lanes())) if used else aligned_empty(0)
+        packed = kernels.pack_conv(picked, 1, dispatch.lanes(), aligned_empty) if used else aligned_empty(0)
         kernel("conv").front(launch, blocked(xv, x), packed, bias_packed, None, y, threads=threads)
         after = pixels(yv, y)
         others = np.ones(after.shape, bool)
@@ -380,7 +380,7 @@ def test_a_convolution_that_does_not_fit_is_refused(isa):
 def test_dense(rows, k, o, isa, threads):
     x, w, bias = data(rows, k), data(o, k, seed=1), data(o, seed=2)
     for activation in (None, Activation("clip", 0.0, math.inf), Activation("leaky_relu", 0.1)):
-        arrays = [x, kernels.pack_dense(w), kernels.pack_bias(bias, o)]
+        arrays = [x, kernels.pack_dense(w, aligned_empty), kernels.pack_bias(bias, o, aligned_empty), None]
         (got,) = run("dense", arrays, [(rows, o)], threads=threads, activation=activation)
         want = x.astype(np.float64) @ w.T.astype(np.float64) + bias
         if activation is not None:
@@ -434,8 +434,8 @@ def test_part_of_the_taps(channels, used, isa):
         kernel("conv").front(
             launch,
             among_nan(blocked(xv, x))[1],
-            among_nan(kernels.pack_conv(w, 1, in_lanes))[1],
-            among_nan(kernels.pack_bias(bias, o))[1],
+            among_nan(kernels.pack_conv(w, 1, in_lanes, aligned_empty))[1],
+            among_nan(kernels.pack_bias(bias, o, aligned_empty))[1],
             among_nan(blocked(yv, residual))[1],
             y,
             threads=2,
@@ -463,12 +463,12 @@ def test_taps_that_the_weights_lack(isa):
 def test_dense_with_a_residual(rows, k, o, isa, threads):
     x, w, bias, residual = data(rows, k), data(o, k, seed=1), data(o, seed=2), data(rows, o, seed=3)
     for activation in (None, Activation("clip", 0.0, math.inf), Activation("silu")):
-        arrays = [x, kernels.pack_dense(w), kernels.pack_bias(bias, o), residual]
-        (got,) = run("dense_add", arrays, [(rows, o)], threads=threads, activation=activation)
+        arrays = [x, kernels.pack_dense(w, aligned_empty), kernels.pack_bias(bias, o, aligned_empty), residual]
+        (got,) = run("dense", arrays, [(rows, o)], threads=threads, activation=activation)
         want = x.astype(np.float64) @ w.T.astype(np.float64) + bias + residual
         if activation is not None:
             want = np.maximum(want, 0) if activation.kind == "clip" else want / (1 + np.exp(-want))
         magnitude = abs(x).astype(np.float64) @ abs(w).T + abs(bias) + abs(residual)
         assert_close(got, want, ROUNDING, magnitude=magnitude, terms=k + 2)
     with pytest.raises(ValueError, match="residual"):
-        run("dense_add", [*arrays[:3], residual[:, :-1]], [(rows, o)])
+        run("dense", [*arrays[:3], residual[:, :-1]], [(rows, o)])

@@ -304,7 +304,7 @@ def copy_view(source: np.ndarray, target: np.ndarray, threads: int = 1) -> tuple
         y_offset=(target.ctypes.data - base_y.ctypes.data) // target.itemsize,
     )
     x, y = aligned_copy(base_x), aligned_copy(base_y)
-    kernel("copy_nd").front(launch, x.view(np.uint8), y.view(np.uint8), threads=threads)
+    kernel("copy_nd").front(launch, x, y, threads=threads)
     return y.reshape(base_y.shape), launch.kernel
 
 
@@ -421,13 +421,13 @@ def test_copy_nd_refuses_what_leaves_its_buffers():
         build((v,), (View.plain((4, 5), np.int64),), **good)
     launch = build((v,), (v,), **good)
     with pytest.raises(ValueError, match="operand 0 has 76 bytes"):
-        kernel("copy_nd").front(launch, aligned_empty(19).view(np.uint8), aligned_empty(20).view(np.uint8))
+        kernel("copy_nd").front(launch, aligned_empty(19), aligned_empty(20))
 
 
 def test_copy_nd_of_nothing():
     v = View.plain((0, 5))
     launch = kernel("copy_nd").build((v,), (v,), shape=(0, 5), x_strides=(5, 1), y_strides=(5, 1))
-    kernel("copy_nd").front(launch, np.empty(0, np.uint8), np.empty(0, np.uint8))
+    kernel("copy_nd").front(launch, np.empty(0, np.float32), np.empty(0, np.float32))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -453,9 +453,9 @@ def test_fill(threads, dtype):
             y_offset=(target.ctypes.data - y.ctypes.data) // y.itemsize,
         )
         buffer = aligned_copy(y)
-        kernel("fill").front(launch, buffer.view(np.uint8), threads=threads)
+        kernel("fill").front(launch, buffer, threads=threads)
         assert np.array_equal(buffer.reshape(shape), expected)
-        kernel("fill").front(kernel("fill").build((), (view,), value=0), buffer.view(np.uint8), threads=threads)
+        kernel("fill").front(kernel("fill").build((), (view,), value=0), buffer, threads=threads)
         assert not buffer.any()
     with pytest.raises(ValueError, match="reaches items"):
         kernel("fill").build((), (View.plain((4,), dtype),), value=0, shape=(5,), y_strides=(1,))
@@ -478,7 +478,7 @@ def test_gather(threads, dtype):
             (View.plain(shape, dtype),), (View.plain(expected.shape, dtype),), axis=axis, indices=picked
         )
         y = aligned_copy(fresh(expected.shape, dtype))
-        kernel("gather").front(launch, aligned_copy(x).view(np.uint8), y.view(np.uint8), threads=threads)
+        kernel("gather").front(launch, aligned_copy(x), y, threads=threads)
         assert np.array_equal(y.reshape(expected.shape), expected)
 
 
@@ -507,7 +507,7 @@ def test_cast(threads, source, target):
                 x[2::7] = np.nan
         launch = kernel("cast").build((View.plain((n,), source),), (View.plain((n,), target),))
         y = aligned_copy(fresh((n,), target))
-        kernel("cast").front(launch, aligned_copy(x).view(np.uint8), y.view(np.uint8), threads=threads)
+        kernel("cast").front(launch, aligned_copy(x), y, threads=threads)
         assert np.array_equal(y, x.astype(target), equal_nan=np.issubdtype(target, np.floating))
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from cnnengine._kernels import dispatch
-from cnnengine._kernels.memory import Slab, pack_into
-from cnnengine._kernels.pack import pack_bias, pack_conv, pack_depthwise, scale_rows
-from cnnengine._kernels.winograd import FORMS, pack_winograd
+from cnnengine._kernels.pack import pack_bias, pack_conv, pack_dense, pack_depthwise, scale_rows
+from cnnengine._kernels.recurrent import pack_input_bias, pack_input_weights, pack_state_weights
+from cnnengine._kernels.winograd import FORMS, forms_of_tiles, pack_winograd
+from cnnengine.layout import aligned_empty
+from cnnengine.packing import Slab
 
 
 def panels(w: np.ndarray, groups: int, channels: int) -> np.ndarray:
@@ -48,7 +50,7 @@ def test_pack_conv(isa: str, groups: int, kernel: tuple[int, ...]) -> None:
             for channels in {1, n}:
                 expected = panels(w, groups, channels)
                 for given in (w, unaligned(w), np.asfortranarray(w), w.astype(">f4")):
-                    np.testing.assert_array_equal(pack_conv(given, groups, channels), expected)
+                    np.testing.assert_array_equal(pack_conv(given, groups, channels, aligned_empty), expected)
 
 
 def points_of(taps: int, out: int) -> np.ndarray:
@@ -94,7 +96,7 @@ def test_pack_winograd(kernel: tuple[int, int], tile: tuple[int, int], strides: 
             w = rng.standard_normal((o, c, *kernel), dtype=np.float32)
             u = np.einsum("ai,ocij,bj->ocab", gh, w.astype(np.float64), gw).astype(np.float32).reshape(o, c, elements)
             for given in (w, unaligned(w)):
-                whole = pack_winograd(given, tile, strides)
+                whole = pack_winograd(given, aligned_empty, tile, strides)
                 size = -(-o // n) * n * c
                 assert whole.size == elements * size + -(-o // n) * n * -(-c // 16) * math.prod(kernel)
                 packed = whole[: elements * size].reshape(elements, -1)
@@ -114,14 +116,14 @@ def test_pack_depthwise_and_bias(isa: str) -> None:
             padded[:c] = w
             expected = padded.reshape(-(-c // n), n, k, t).transpose(0, 3, 2, 1).ravel()
             for given in (w, unaligned(w)):
-                packed = pack_depthwise(given)
+                packed = pack_depthwise(given, aligned_empty)
                 np.testing.assert_array_equal(packed, expected)
                 assert packed.size == 0 or packed.ctypes.data % 64 == 0
         for c, groups in ((1, 1), (n, 1), (2 * n + 3, 1), (2 * n, 2), (6, 3)):
             bias = rng.standard_normal(c, dtype=np.float32)
             per = c // groups
             for values in (bias, None):
-                packed = pack_bias(values, c, groups).reshape(groups, -1)
+                packed = pack_bias(values, c, aligned_empty, groups).reshape(groups, -1)
                 assert packed.shape[1] == -(-per // n) * n
                 np.testing.assert_array_equal(packed[:, :per].ravel(), np.zeros(c) if values is None else values)
                 assert not packed[:, per:].any()
@@ -138,13 +140,9 @@ def test_slab() -> None:
         assert array.size == 0 or array.ctypes.data % 64 == 0
         array[...] = i
     assert all((array == i).all() for i, array in enumerate(arrays))
-    pack_into(slab)
-    try:
-        packed = pack_bias(np.ones(40, np.float32), 40)
-    finally:
-        pack_into(None)
+    packed = pack_bias(np.ones(40, np.float32), 40, slab.floats)
     assert packed.base is slab.floats(1).base
-    assert pack_bias(None, 40).base is not packed.base
+    assert pack_bias(None, 40, aligned_empty).base is not packed.base
 
 
 def test_scale_rows() -> None:
@@ -186,3 +184,50 @@ def test_scale_rows() -> None:
         (matrix[:0], np.ones((0, 1))),
     ):
         assert scale_rows(w, scale, floats) is None
+
+
+def test_winograd_of_groups_is_group_after_group(isa: str) -> None:
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((30, 20, 3, 3), dtype=np.float32)
+    with dispatch.use_isa(isa):
+        parts = [pack_winograd(part, aligned_empty) for part in np.split(w, 3)]
+        assert pack_winograd(w, aligned_empty, groups=3).tobytes() == b"".join(part.tobytes() for part in parts)
+
+
+def test_packers_take_their_memory_from_who_asks() -> None:
+    """All of it in one piece, and none but of the size that they ask for."""
+    lanes = dispatch.lanes()
+    w = np.ones((2 * lanes + 3, lanes, 3, 3), np.float32)
+    packers = {
+        "conv": lambda empty: pack_conv(w, 1, lanes, empty),
+        "bias": lambda empty: pack_bias(w[:, 0, 0, 0], len(w), empty),
+        "depthwise": lambda empty: pack_depthwise(w[:, :1], empty),
+        "dense": lambda empty: pack_dense(w[:, :, 0, 0], empty),
+        "winograd": lambda empty: pack_winograd(w, empty, groups=1),
+        "recurrent input": lambda empty: pack_input_weights(w[:, :, 0, 0][None, : 2 * lanes], 1, empty),
+        "recurrent bias": lambda empty: pack_input_bias(w[: 2 * lanes, 0, 0, 0][None], 1, empty),
+        "recurrent state": lambda empty: pack_state_weights(w[None, : 3 * lanes, :, 0, 0][:, : 3 * (lanes // 3)], "GRU", empty),
+    }
+    for name, pack in packers.items():
+        given: list[np.ndarray] = []
+
+        def empty(n: int, given: list[np.ndarray] = given) -> np.ndarray:
+            given.append(aligned_empty(n))
+            return given[-1]
+
+        packed = pack(empty)
+        assert len(given) == 1, name
+        assert np.shares_memory(packed, given[0]), name
+        assert packed.size == given[0].size, name
+        with pytest.raises(ValueError, match=r"size|shape|broadcast"):
+            pack(lambda n: aligned_empty(n - 1))
+
+
+def test_forms_are_those_of_the_tiles(isa: str) -> None:
+    """Every instruction set has the same forms in the same order, of each kernel the largest tile first."""
+    with dispatch.use_isa(isa):
+        assert list(forms_of_tiles().items()) == list(FORMS.items())
+    assert list(FORMS.values()) == list(range(len(FORMS)))
+    for kernel, tile, strides in FORMS:
+        first = next(t for k, t, s in FORMS if (k, s) == (kernel, strides))
+        assert math.prod(first) >= math.prod(tile)

@@ -21,14 +21,13 @@ def run(
     """One kernel on plain arrays; outputs start as 0xff bytes between guards, which must stay."""
     made = [np.full(int(np.prod(shape)) * np.dtype(dtype).itemsize + 2 * GUARD, 255, np.uint8) for shape, dtype in outputs]
     views = [View.plain(shape, dtype) for shape, dtype in outputs]
-    build, front = kernel(name)
-    launch = build([View.plain(a.shape, a.dtype) for a in inputs], views, **params)
-    flat = [np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in inputs]
-    front(launch, *flat, *[m[GUARD : len(m) - GUARD] for m in made], threads=threads)
+    launch = kernel(name).build([View.plain(a.shape, a.dtype) for a in inputs], views, **params)
+    results = [m[GUARD : len(m) - GUARD].view(dtype).reshape(shape) for m, (shape, dtype) in zip(made, outputs, strict=True)]
+    launch(*[np.ascontiguousarray(a) for a in inputs], *results, threads=threads)
     for m in made:
         assert (m[:GUARD] == 255).all()
         assert (m[len(m) - GUARD :] == 255).all()
-    return [m[GUARD : len(m) - GUARD].view(dtype).reshape(shape) for m, (shape, dtype) in zip(made, outputs, strict=True)]
+    return results
 
 
 def words(points: int) -> tuple[tuple[int, ...], np.dtype]:
@@ -132,11 +131,10 @@ def test_put_takes_points_in_their_order(dtype, reduction, inner):
                 expected[p] = row
         else:
             {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}[reduction].at(expected, at, u)
-    build, front = kernel("put")
     views = [View.plain(a.shape, a.dtype) for a in (at, u)]
     got = y.copy()
-    launch = build(views, [View.plain(y.shape, y.dtype)], inner=inner, reduction=reduction)
-    front(launch, (at * inner).view(np.uint8), u.reshape(-1).view(np.uint8), got.reshape(-1).view(np.uint8))
+    launch = kernel("put").build(views, [View.plain(y.shape, y.dtype)], inner=inner, reduction=reduction)
+    launch(at * inner, u, got)
     np.testing.assert_array_equal(got, expected)
 
 

@@ -41,7 +41,7 @@ def run(
     else:
         y = np.full(out.size + 64, 123.0, np.float32)
         guard = 123.0
-    k.front(launch, *[guarded(a, shift) for a in inputs], y, threads=threads)
+    k.front(launch, *[guarded(a, shift) for a in inputs], y.view(np.bool_) if dtype is bool else y, threads=threads)
     assert (y[out.size :] == guard).all()
     return y[: out.size].reshape(shape).astype(dtype)
 

@@ -87,9 +87,9 @@ def winograd(
         groups=groups,
         activation=activation,
     )
-    parts = [winograd_kernel.depth_as_channels(p) if deep else p for p in np.split(w, groups)]
-    packed = np.concatenate([winograd_kernel.pack_winograd(p, tile, strides) for p in parts])
-    arrays = [blocked(xv, x), packed, kernels.pack_bias(bias, w.shape[0], groups)]
+    flat = winograd_kernel.depth_as_channels(w) if deep else w
+    packed = winograd_kernel.pack_winograd(flat, aligned_empty, tile, strides, groups)
+    arrays = [blocked(xv, x), packed, kernels.pack_bias(bias, w.shape[0], aligned_empty, groups)]
     arrays.append(None if rv is None else blocked(rv, residual))
     operands = [None if a is None else among_nan(a)[1] for a in arrays]
     whole, y = among_nan(np.empty(yv.size, np.float32), fill=False)
@@ -341,7 +341,7 @@ def test_winograd_refuses_other_kernels(kernel_shape, tile, isa):
     with pytest.raises(ValueError, match="kernels of"):
         kernel("winograd").build([xv, None, None, None], [yv], kernel=kernel_shape, tile=tile, pads=(0, kh // 2, kw // 2))
     with pytest.raises(ValueError, match="kernels of"):
-        winograd_kernel.pack_winograd(data(16, 16, kh, kw), tile)
+        winograd_kernel.pack_winograd(data(16, 16, kh, kw), aligned_empty, tile)
 
 
 @pytest.mark.parametrize(("kernel_shape", "tile", "strides"), sorted(winograd_kernel.FORMS))

@@ -11,6 +11,7 @@ from oracle import assert_same_bits
 
 from cnnengine._kernels import dispatch
 from cnnengine._kernels.winograd import FORMS, pack_winograd
+from cnnengine.layout import aligned_empty
 from cnnengine.operator import Activation
 
 from .test_winograd import data, winograd
@@ -181,7 +182,7 @@ def test_weights_that_no_transform_keeps_are_refused(value, isa):
     w = data(20, 20, 3, 3)
     w[19, 18, 1, 1] = value
     with pytest.raises(OverflowError, match="weights"):
-        pack_winograd(w)
+        pack_winograd(w, aligned_empty)
 
 
 def test_a_part_of_tiles_alone_is_computed_again(isa):

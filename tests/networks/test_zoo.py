@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ import zoo_support
 
 import cnnengine
 from cnnengine import rewrites
-from cnnengine.graph import Graph
 from cnnengine.importer import import_model
+from cnnengine.rewrites.nodes import Nodes, Rewrite
 
 
 class Network:
@@ -132,17 +131,16 @@ class TestCheckOutputs:
 
 @pytest.mark.parametrize("name", zoo_support.names())
 def test_rewrites_left_out_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pass is left out where its operators are missing: it would have left the graph as it is."""
-    concerned, left_out = rewrites._concerned, []
+    """A rewrite is left out where its operators are missing: it would have left the nodes as they are."""
+    concerned, left_out = Rewrite.concerns, []
 
-    def checked(rewrite: Any, graph: Graph) -> bool:
-        if not concerned(rewrite, graph):
+    def checked(rewrite: Rewrite, nodes: Nodes) -> bool:
+        if not concerned(rewrite, nodes):
             left_out.append(rewrite)
-            assert rewrite(graph) is graph, rewrite.__name__
+            assert not rewrite.apply(nodes), rewrite.name
             return False
         return True
 
-    monkeypatch.setattr(rewrites, "_concerned", checked)
+    monkeypatch.setattr(Rewrite, "concerns", checked)
     rewrites.simplify(import_model(zoo_support.model_proto(name)))
     assert left_out
-    assert set(rewrites.NEEDS) <= set(rewrites.PASSES)

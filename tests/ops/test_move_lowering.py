@@ -27,9 +27,6 @@ class Buffer:
         self.memory = aligned_empty(view.size, view.dtype)
         self.memory.view(np.uint8)[...] = 0xFF  # NaN in floats
 
-    def bytes(self, front: str) -> np.ndarray:
-        return self.memory if front in ("reorder", "copy_planes", "resize", "resample") else self.memory.view(np.uint8)
-
 
 def reorder(source: Buffer, view: View) -> Buffer:
     target = Buffer(view)
@@ -104,7 +101,7 @@ class OneNode:
     def finish(self, threads):
         for name, inputs, outputs, params in self.calls:
             launch = kernel(name).build(tuple(b.view for b in inputs), tuple(b.view for b in outputs), **params)
-            kernel(name).front(launch, *(b.bytes(name) for b in (*inputs, *outputs)), threads=threads)
+            launch(*(b.memory for b in (*inputs, *outputs)), threads=threads)
         found = []
         for i, spec in enumerate(self.outputs):
             if i in self.views:

@@ -11,7 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
 from cnnengine import InputError
-from cnnengine.ops.gather import CumSum, Gather, GatherElements, GatherND, ScatterElements, ScatterND, TopK
+from cnnengine.ops.choose import TopK
+from cnnengine.ops.gather import Gather, GatherElements, GatherND
+from cnnengine.ops.running import CumSum
+from cnnengine.ops.scatter import ScatterElements, ScatterND
 from cnnengine.runtime.runner import fill_arenas
 
 RNG = np.random.default_rng(11)

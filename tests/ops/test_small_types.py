@@ -13,10 +13,10 @@ from cnnengine.errors import InputError, ModelError
 from cnnengine.operator import NodeRecord
 from cnnengine.ops.activation import Sigmoid
 from cnnengine.ops.bits import BitCast
+from cnnengine.ops.cast import Cast, convert
 from cnnengine.ops.common import SMALL_TYPES, code_of, is_small, kind_of, known_dtype
 from cnnengine.ops.elementwise import Add, Equal, Pow, Where
 from cnnengine.ops.reduce import ReduceMax
-from cnnengine.ops.shape import Cast, convert
 from cnnengine.spec import TensorSpec
 
 BF16 = np.dtype(ml_dtypes.bfloat16)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnengine.layout import ALIGNMENT
-from cnnengine.plan import plan
+from cnnengine.plan import arena
 
 
 @pytest.mark.parametrize("span", [1, 5, 60, 400])
@@ -18,14 +18,14 @@ def test_many_buffers_lie_where_few_would(span: int, sizes: tuple[int, int]) -> 
     lives = []
     for _ in range(400):
         first = int(rng.integers(0, 400))
-        lives.append(plan._Life(first, first + int(rng.integers(0, span)), int(rng.integers(*sizes))))
+        lives.append(arena.Life(first, first + int(rng.integers(0, span)), int(rng.integers(*sizes))))
     few, many = copy.deepcopy(lives), copy.deepcopy(lives)
-    assert plan._assign_many(many) == plan._assign(copy.deepcopy(lives))
-    limit, plan.FEW = plan.FEW, len(lives)
+    assert arena._assign_many(many) == arena.assign(copy.deepcopy(lives))
+    limit, arena.FEW = arena.FEW, len(lives)
     try:
-        total = plan._assign(few)
+        total = arena.assign(few)
     finally:
-        plan.FEW = limit
+        arena.FEW = limit
     assert [v.offset for v in few] == [v.offset for v in many]
     assert total >= max(v.offset + v.nbytes for v in few)
     for i, a in enumerate(few):

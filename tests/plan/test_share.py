@@ -10,9 +10,9 @@ import pytest
 
 from cnnengine import packing
 from cnnengine._kernels import dispatch
-from cnnengine._kernels.memory import Slab
 from cnnengine._kernels.pack import pack_conv, pack_panels
-from cnnengine.packing import Panels, Scratch
+from cnnengine.layout import aligned_empty
+from cnnengine.packing import Panels, Scratch, Slab
 from cnnengine.plan import emit
 from cnnengine.plan.emit import Emitter
 from cnnengine.plan.share import share
@@ -80,7 +80,7 @@ def test_constants_have_the_same_bits(monkeypatch: pytest.MonkeyPatch, tmp_path:
         heard: list[int] = []
         emitter = Emitter(dispatch.lanes(), packed, on_pack=heard.append, slabs=[])  # type: ignore[arg-type]
         for i, w in enumerate(weights):
-            emitter.constant_buffer(("conv", i), lambda w=w: pack_conv(w, 1, dispatch.lanes()), w.nbytes)  # type: ignore[misc]
+            emitter.constant_buffer(("conv", i), lambda empty, w=w: pack_conv(w, 1, dispatch.lanes(), empty), w.nbytes)  # type: ignore[misc]
         emitter.plain_constant("mapped", mapped)
         assert not packed
         emitter.pack(threads)
@@ -96,9 +96,13 @@ def test_constants_have_the_same_bits(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_threads_pack_into_slabs_of_their_own() -> None:
     slabs: list[Slab] = []
     emitter = Emitter(dispatch.lanes(), {}, slabs=slabs)
-    emitter.constant_buffer(("one",), lambda: np.ones(3, np.float32), emit.ALONE + 1)
+    emitter.constant_buffer(("one",), lambda _: np.ones(3, np.float32), emit.ALONE + 1)
     emitter.pack(3)
     assert len(slabs) == 3
+    made: list[np.ndarray] = []
+    for thread in range(3):
+        emitter.packed_by(("two",), lambda empty: made.append(empty(5)) or made[-1], thread)  # type: ignore[func-returns-value]
+        assert made[-1].base is slabs[thread].floats(1).base
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -118,9 +122,12 @@ def test_panels_in_parts_are_those_of_the_whole(
         weights = Scaled(weights, scale if transposed else scale[:, None])
         w = np.asarray(weights).T if transposed else np.asarray(weights)
     panels = Panels(weights, lanes, transposed=transposed, factor=factor)
-    whole = panels()
-    assert whole.tobytes() == pack_conv((w if factor == 1 else w * np.float32(factor))[:, :, None], 1, lanes).tobytes()
-    parts = panels.parts(lanes)
+    whole = panels(aligned_empty)
+    assert (
+        whole.tobytes()
+        == pack_conv((w if factor == 1 else w * np.float32(factor))[:, :, None], 1, lanes, aligned_empty).tobytes()
+    )
+    parts = panels.parts(lanes, aligned_empty)
     assert parts is not None or o < 4
     if parts is not None:
         made, jobs = parts
@@ -138,13 +145,17 @@ def test_panels_of_convolutions_in_parts(channels: int, monkeypatch: pytest.Monk
     scaled = Scaled(Scaled(w, rng.standard_normal((len(w), 1, 1, 1))), rng.standard_normal((1, lanes + 5, 1, 1)))
     for weights in (w, scaled):
         panels = Panels(weights, channels)
-        parts = panels.parts(lanes)
+        parts = panels.parts(lanes, aligned_empty)
         assert parts is not None
         scratch = Scratch()
         for job in parts[1]:
             job(scratch)
-        assert parts[0].tobytes() == panels().tobytes() == pack_conv(np.asarray(weights), 1, channels).tobytes()
-    assert Panels(w, channels, 2).parts(lanes) is None
+        assert (
+            parts[0].tobytes()
+            == panels(aligned_empty).tobytes()
+            == pack_conv(np.asarray(weights), 1, channels, aligned_empty).tobytes()
+        )
+    assert Panels(w, channels, 2).parts(lanes, aligned_empty) is None
 
 
 def test_panels_stay_inside() -> None:

@@ -662,7 +662,11 @@ def nearly() -> onnx.ModelProto:
     return make(nodes, [("x", FLOAT, (1, 3, 8, 8))], [("y", FLOAT, None)], weights)
 
 
-EXPECTED = {("conv", "Conv", "fuse_pad"): "the Pad is not of zeros", ("scale", "Mul", "fold_scale"): "c is read by others too"}
+EXPECTED = {
+    ("conv", "Conv", "fuse_pad"): "the Pad is not of zeros",
+    ("scale", "Mul", "fold_scale"): "c is read by others too",
+    ("gate", "Sigmoid", "merge_activation"): "c is read by others too",
+}
 
 
 def test_why_nodes_were_left() -> None:
@@ -677,7 +681,7 @@ def test_why_is_printed(cnn: Any, tmp_path: Path) -> None:
     onnx.save(nearly(), path)
     found = cnn(path, "--why")
     assert found.status == 0
-    at = found.out.index("rewrites that nearly fit: 2")
+    at = found.out.index("rewrites that nearly fit: 3")
     assert found.out[at + 1].split() == ["node", "operator", "rewrite", "left", "because"]
     assert sorted(line.split(maxsplit=3)[:3] for line in found.out[at + 2 :]) == sorted(list(key) for key in EXPECTED)
     assert not any("nearly fit" in line for line in cnn(path).out)

@@ -11,7 +11,7 @@ from support import Builder, kinds, same
 
 from cnnengine.graph import Graph
 from cnnengine.ops.reduce import ReduceMean
-from cnnengine.ops.shape import Transpose
+from cnnengine.ops.transpose import Transpose
 from cnnengine.rewrites import dead_code, fuse_layernorm, simplify
 
 EPSILON = 1e-3

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import Builder, kinds, same
 
-from cnnengine.ops.shape import Transpose
+from cnnengine.ops.transpose import Transpose
 from cnnengine.rewrites import dead_code, fuse_prelu, simplify
 
 Make = Callable[[Builder, str], str]

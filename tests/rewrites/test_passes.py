@@ -12,11 +12,14 @@ from support import F32, Builder, kinds, same
 from cnnengine import ops
 from cnnengine.graph import Graph, Node
 from cnnengine.operator import Activation
+from cnnengine.ops.cast import Cast, CastLike
 from cnnengine.ops.constant import ConstantOfShape
 from cnnengine.ops.control import If, Loop
+from cnnengine.ops.extend import Pad
 from cnnengine.ops.norm import LayerNormalization
 from cnnengine.ops.sequence import SequenceAt, SplitToSequence
-from cnnengine.ops.shape import Cast, CastLike, Dropout, Identity, Pad, Reshape, Shape, Transpose
+from cnnengine.ops.shape import Dropout, Identity, Reshape, Shape
+from cnnengine.ops.transpose import Transpose
 from cnnengine.rewrites import (
     bind_constants,
     cancel_transposes,

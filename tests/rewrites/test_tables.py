@@ -24,7 +24,7 @@ from cnnengine.rewrites.nodes import Nodes, Rewrite
 EVERY = {rewrite.name: rewrite for rewrite in (*PORTABLE, *LAST, *SHAPED)}
 # These work on all nodes alike, or leave one alone where less is known of a value than in any draft (`test_why.py`).
 SILENT = {"bind_constants", "common_subexpressions", "dead_code", "fold_constants", "remove_identity", "widen_half"}
-SILENT |= {"cancel_transposes", "channels_first", "fuse_channels", "merge_activation", "resolve_castlike"}
+SILENT |= {"cancel_transposes", "fuse_channels", "resolve_castlike"}
 
 
 def drafts(name: str, count: int) -> Iterator[rewrites.Draft]:

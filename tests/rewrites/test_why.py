@@ -11,7 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from support import Builder
 
 import cnnengine
-from cnnengine.ops.shape import CastLike, Pad, Transpose
+from cnnengine.ops.cast import CastLike
+from cnnengine.ops.extend import Pad
+from cnnengine.ops.transpose import Transpose
 from cnnengine.rewrites import explaining, simplify
 from cnnengine.spec import TensorSpec
 

@@ -8,9 +8,11 @@ import pytest
 
 from cnnengine.graph import Graph, Node
 from cnnengine.ops.activation import Relu, Sigmoid
+from cnnengine.ops.cast import Cast, CastLike
+from cnnengine.ops.choose import TopK
 from cnnengine.ops.elementwise import Add, Equal, Mul
-from cnnengine.ops.gather import TopK
-from cnnengine.ops.shape import Cast, CastLike, Reshape, Transpose
+from cnnengine.ops.shape import Reshape
+from cnnengine.ops.transpose import Transpose
 from cnnengine.rewrites import simplify
 from cnnengine.rewrites.widen_half import widen_half
 from cnnengine.spec import TensorSpec

@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import compiled
 import pytest
 
 import cnnengine
 from cnnengine.errors import InputError
 from cnnengine.runtime import threads
+
+team_probe = compiled.module(Path(__file__).with_name("team_probe.pyx"))
 
 WORKERS = [1, 2, 4]
 needs_two_cpus = pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one CPU")
@@ -64,35 +67,35 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize(("steps", "chunks"), [(0, 3), (1, 0), (3, 0), (1, 1), (5, 1), (1, 2), (7, 3), (100, 8), (3, 1000)])
 def test_every_chunk_runs_once_and_in_order(steps: int, chunks: int, workers: int) -> None:
-    check(threads._probe(steps, chunks, 200, workers, runs=20), steps, chunks, 20, workers)
+    check(team_probe.probe(steps, chunks, 200, workers, runs=20), steps, chunks, 20, workers)
 
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_thousands_of_runs(workers: int) -> None:
-    check(threads._probe(20, 6, 0, workers, runs=3000), 20, 6, 3000, workers)
-    check(threads._probe(5, 3, 2000, workers, runs=1000), 5, 3, 1000, workers)
+    check(team_probe.probe(20, 6, 0, workers, runs=3000), 20, 6, 3000, workers)
+    check(team_probe.probe(5, 3, 2000, workers, runs=1000), 5, 3, 1000, workers)
 
 
 @pytest.mark.parametrize("chunks", [4094, 4095, 4096, 4097, 8190, 8191, 65_536, 200_003])
 def test_more_chunks_than_a_share_counts(chunks: int) -> None:
-    check(threads._probe(2, chunks, 0, 2), 2, chunks, 1, 2)
+    check(team_probe.probe(2, chunks, 0, 2), 2, chunks, 1, 2)
 
 
 @pytest.mark.parametrize("cost", [1.0, 2999.0, 3000.0, 1e4, 1e6, 1e12, float("inf"), float("nan"), -1.0])
 @pytest.mark.parametrize("chunks", [2, 7, 9, 1000, 70_001])
 def test_any_cost_only_groups_chunks(chunks: int, cost: float) -> None:
-    check(threads._probe(3, chunks, 0, 3, runs=3, cost=cost), 3, chunks, 3, 3)
+    check(team_probe.probe(3, chunks, 0, 3, runs=3, cost=cost), 3, chunks, 3, 3)
 
 
 def test_cheap_steps_are_not_shared_out() -> None:
-    assert seen(threads._probe(200, 8, 1000, 2, runs=50, cost=2000.0)) == 1
+    assert seen(team_probe.probe(200, 8, 1000, 2, runs=50, cost=2000.0)) == 1
 
 
 @pytest.mark.parametrize("workers", [2, 3, 7, 31])
 @pytest.mark.parametrize("chunks", [2, 3, 5, 8, 13, 31, 33])
 def test_fewer_chunks_than_threads_and_more(chunks: int, workers: int) -> None:
     """Ranges of every size, empty ones among them."""
-    check(threads._probe(4, chunks, 500, workers, runs=20), 4, chunks, 20, workers)
+    check(team_probe.probe(4, chunks, 500, workers, runs=20), 4, chunks, 20, workers)
 
 
 @needs_two_cpus
@@ -100,7 +103,7 @@ def test_neighbouring_chunks_are_one_threads() -> None:
     """The caller has the first half and the helper the second, but for what one takes from the other's end."""
 
     def halves() -> bool:
-        workers = threads._probe(1, 8, 200_000, 2)["workers"][0]
+        workers = team_probe.probe(1, 8, 200_000, 2)["workers"][0]
         return workers == sorted(workers) and set(workers) == {1, 2}
 
     assert until(halves)
@@ -108,47 +111,47 @@ def test_neighbouring_chunks_are_one_threads() -> None:
 
 @needs_two_cpus
 def test_two_workers_at_work() -> None:
-    assert until(lambda: seen(threads._probe(20, 8, 50_000, 2)) == 2)
+    assert until(lambda: seen(team_probe.probe(20, 8, 50_000, 2)) == 2)
 
 
 @needs_two_cpus
 def test_more_helpers_than_one() -> None:
-    assert until(lambda: seen(threads._probe(5, 64, 200_000, 3)) == 3)
+    assert until(lambda: seen(team_probe.probe(5, 64, 200_000, 3)) == 3)
 
 
 @needs_two_cpus
 def test_fewer_threads_than_the_team_has() -> None:
     """A helper that a larger call created takes no part in a smaller one, whose scratch it has no share of."""
-    threads._probe(1, 8, 1000, 4)
+    team_probe.probe(1, 8, 1000, 4)
     for _ in range(200):
-        check(threads._probe(5, 8, 5000, 2), 5, 8, 1, 2)
+        check(team_probe.probe(5, 8, 5000, 2), 5, 8, 1, 2)
 
 
 @needs_two_cpus
 def test_openmp_shows_two_workers() -> None:
     if threads.thread_info()["openmp"] is None:
         pytest.skip("built without OpenMP")
-    result = threads._probe(20, 8, 50_000, 2, openmp=True)
+    result = team_probe.probe(20, 8, 50_000, 2, openmp=True)
     check(result, 20, 8, 1, 2)
-    assert until(lambda: seen(threads._probe(20, 8, 50_000, 2, openmp=True)) == 2)
+    assert until(lambda: seen(team_probe.probe(20, 8, 50_000, 2, openmp=True)) == 2)
 
 
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize(("steps", "chunks", "work"), [(3, 4, 0), (5, 8, 20_000), (1, 2, 3_000_000)])
 def test_learning_runs_every_chunk_once(steps: int, chunks: int, work: int, workers: int) -> None:
     runs = 40 if work > 100_000 else 400
-    check(threads._probe(steps, chunks, work, workers, runs=runs, learn=True), steps, chunks, runs, workers)
+    check(team_probe.probe(steps, chunks, work, workers, runs=runs, learn=True), steps, chunks, runs, workers)
 
 
 @needs_two_cpus
 def test_steps_of_nothing_are_run_alone() -> None:
-    assert until(lambda: bool(threads._probe(20, 2, 0, 2, runs=40, learn=True)["alone"]))
-    assert not threads._probe(20, 2, 0, 2, runs=40)["alone"]
+    assert until(lambda: bool(team_probe.probe(20, 2, 0, 2, runs=40, learn=True)["alone"]))
+    assert not team_probe.probe(20, 2, 0, 2, runs=40)["alone"]
 
 
 @needs_two_cpus
 def test_short_steps_worth_sharing_are_shared() -> None:
-    assert until(lambda: not threads._probe(5, 8, 20_000, 2, runs=40, learn=True)["alone"])
+    assert until(lambda: not team_probe.probe(5, 8, 20_000, 2, runs=40, learn=True)["alone"])
 
 
 # ---- several callers ----
@@ -158,7 +161,7 @@ def test_callers_in_several_threads() -> None:
     results: list[dict] = []
 
     def call(work: float) -> None:
-        results.extend(threads._probe(10, 5, work, 2, runs=10) for _ in range(50))
+        results.extend(team_probe.probe(10, 5, work, 2, runs=10) for _ in range(50))
 
     callers = [threading.Thread(target=call, args=(work,)) for work in (0, 500, 3000, 20_000)]
     for caller in callers:
@@ -172,10 +175,10 @@ def test_callers_in_several_threads() -> None:
 
 @needs_two_cpus
 def test_the_team_is_free_again_after_a_caller_has_ended() -> None:
-    caller = threading.Thread(target=threads._probe, args=(10, 8, 1000, 2))
+    caller = threading.Thread(target=team_probe.probe, args=(10, 8, 1000, 2))
     caller.start()
     caller.join()
-    assert until(lambda: seen(threads._probe(20, 8, 50_000, 2)) == 2)
+    assert until(lambda: seen(team_probe.probe(20, 8, 50_000, 2)) == 2)
 
 
 # ---- fork ----
@@ -210,10 +213,10 @@ class TestFork:
         """Parent and child both go on with two threads, by the team and by OpenMP."""
 
         def body() -> None:
-            check(threads._probe(10, 8, 1000, 2, runs=3, openmp=openmp), 10, 8, 3, 2)
+            check(team_probe.probe(10, 8, 1000, 2, runs=3, openmp=openmp), 10, 8, 3, 2)
 
         for _ in range(children):
-            check(threads._probe(10, 8, 1000, 2, runs=3, openmp=openmp), 10, 8, 3, 2)
+            check(team_probe.probe(10, 8, 1000, 2, runs=3, openmp=openmp), 10, 8, 3, 2)
             assert in_child(body) == 0
 
     def test_while_another_thread_runs(self) -> None:
@@ -223,12 +226,12 @@ class TestFork:
 
         def run() -> None:
             while not stop.is_set():
-                result = threads._probe(50, 8, 3000, 2)
+                result = team_probe.probe(50, 8, 3000, 2)
                 if result["counts"] != [[1] * 8] * 50 or result["early"]:
                     bad.append(result)
 
         def body() -> None:
-            check(threads._probe(10, 8, 1000, 2, runs=3), 10, 8, 3, 2)
+            check(team_probe.probe(10, 8, 1000, 2, runs=3), 10, 8, 3, 2)
             assert threads.thread_info()["helpers"] == 1
 
         caller = threading.Thread(target=run)
@@ -242,18 +245,18 @@ class TestFork:
 
     def test_child_of_a_child(self) -> None:
         def body() -> None:
-            check(threads._probe(10, 8, 1000, 2), 10, 8, 1, 2)
-            assert in_child(lambda: check(threads._probe(10, 8, 1000, 2), 10, 8, 1, 2)) == 0
+            check(team_probe.probe(10, 8, 1000, 2), 10, 8, 1, 2)
+            assert in_child(lambda: check(team_probe.probe(10, 8, 1000, 2), 10, 8, 1, 2)) == 0
 
-        check(threads._probe(10, 8, 1000, 2), 10, 8, 1, 2)
+        check(team_probe.probe(10, 8, 1000, 2), 10, 8, 1, 2)
         assert in_child(body) == 0
 
 
 def run_script(text: str, **env: str) -> subprocess.CompletedProcess[str]:
     root = str(Path(threads.__file__).parents[2])
-    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
+    path = os.pathsep.join(p for p in (root, str(compiled.folder()), os.environ.get("PYTHONPATH", "")) if p)
     return subprocess.run(
-        [sys.executable, "-c", text],
+        [sys.executable, "-c", "import team_probe\n" + text],
         capture_output=True,
         text=True,
         timeout=60,
@@ -268,7 +271,7 @@ def test_fork_before_any_run() -> None:
         "import os\n"
         "from cnnengine.runtime import threads\n"
         "pid = os.fork()\n"
-        "r = [threads._probe(5, 8, 1000, 2, openmp=o)['counts'] == [[1] * 8] * 5 for o in (False, True)]\n"
+        "r = [team_probe.probe(5, 8, 1000, 2, openmp=o)['counts'] == [[1] * 8] * 5 for o in (False, True)]\n"
         "if pid == 0: os._exit(0 if all(r) else 1)\n"
         "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) or not all(r))\n"
     )
@@ -284,7 +287,7 @@ def test_no_helper_before_it_is_needed() -> None:
         "count = lambda: threads.thread_info()['helpers']\n"
         "seen = [count()]\n"
         "for n_chunks, n in ((8, 1), (1, 2), (8, 2), (8, 4), (8, 2)):\n"
-        "    threads._probe(2, n_chunks, 100, n)\n"
+        "    team_probe.probe(2, n_chunks, 100, n)\n"
         "    seen.append(count())\n"
         "print(seen)\n"
     )
@@ -296,8 +299,8 @@ def test_interpreter_exit_with_helpers_at_work() -> None:
     text = (
         "import threading, time\n"
         "from cnnengine.runtime import threads\n"
-        "threads._probe(10, 8, 1000, 4)\n"
-        "threading.Thread(target=threads._probe, args=(10**4, 8, 10000, 4), daemon=True).start()\n"
+        "team_probe.probe(10, 8, 1000, 4)\n"
+        "threading.Thread(target=team_probe.probe, args=(10**4, 8, 10000, 4), daemon=True).start()\n"
         "time.sleep(0.05)\n"
     )
     for _ in range(5):
@@ -307,7 +310,7 @@ def test_interpreter_exit_with_helpers_at_work() -> None:
 
 def test_idle_helpers_use_no_cpu() -> None:
     """50 us of looking for work, then sleep: three idle helpers in half a second stay far below a millisecond each."""
-    threads._probe(20, 8, 5000, 4, runs=10)
+    team_probe.probe(20, 8, 5000, 4, runs=10)
     time.sleep(0.05)
     before = time.process_time()
     time.sleep(0.5)
@@ -320,7 +323,7 @@ def helper_tasks() -> list[Path]:
 
 @needs_names
 def test_helpers_block_signals_but_their_own_faults() -> None:
-    threads._probe(2, 8, 100, 2)
+    team_probe.probe(2, 8, 100, 2)
     assert until(lambda: len(helper_tasks()) >= 1)
     faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
     for task in helper_tasks():
@@ -337,7 +340,7 @@ def test_signals_reach_a_caller_at_work() -> None:
     before = signal.signal(signal.SIGALRM, lambda *_: got.append(time.monotonic()))
     signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
     try:
-        check(threads._probe(20, 8, 1000, 2, runs=500), 20, 8, 500, 2)
+        check(team_probe.probe(20, 8, 1000, 2, runs=500), 20, 8, 500, 2)
         assert until(lambda: len(got) > 0, 5)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -346,34 +349,34 @@ def test_signals_reach_a_caller_at_work() -> None:
 
 @contextmanager
 def no_new_threads() -> Iterator[None]:
-    threads._spoil(True)
+    team_probe.spoil(True)
     try:
         yield
     finally:
-        threads._spoil(False)
+        team_probe.spoil(False)
 
 
 def test_without_new_threads_the_caller_runs_alone() -> None:
     done = run_script(
         "from cnnengine.runtime import threads\n"
         "import time\n"
-        "threads._spoil(True)\n"
-        "r = threads._probe(10, 8, 1000, 4, runs=10)\n"
+        "team_probe.spoil(True)\n"
+        "r = team_probe.probe(10, 8, 1000, 4, runs=10)\n"
         "assert r['counts'] == [[10] * 8] * 10 and r['workers'] == [[1] * 8] * 10 and r['early'] == 0\n"
         "assert threads.thread_info()['helpers'] == 0\n"
-        "threads._spoil(False)\n"
+        "team_probe.spoil(False)\n"
         "end = time.monotonic() + 30\n"  # a second must pass before the next attempt
         "while threads.thread_info()['helpers'] != 3 and time.monotonic() < end:\n"
-        "    threads._probe(1, 8, 1000, 4)\n"
+        "    team_probe.probe(1, 8, 1000, 4)\n"
         "assert threads.thread_info()['helpers'] == 3\n"
     )
     assert done.returncode == 0, done.stderr
 
 
 def test_a_team_that_cannot_grow_goes_on_as_it_is() -> None:
-    threads._probe(2, 8, 100, 2)
+    team_probe.probe(2, 8, 100, 2)
     with no_new_threads():
-        check(threads._probe(10, 8, 1000, 31, runs=10), 10, 8, 10, 31)
+        check(team_probe.probe(10, 8, 1000, 31, runs=10), 10, 8, 10, 31)
 
 
 @needs_two_cpus
@@ -382,12 +385,12 @@ def test_affinity_of_the_caller_is_followed() -> None:
     """Helpers that exist already go where the caller may go, there and back."""
     before = os.sched_getaffinity(0)
     one = {min(before)}
-    check(threads._probe(5, 8, 20_000, 2), 5, 8, 1, 2)
+    check(team_probe.probe(5, 8, 20_000, 2), 5, 8, 1, 2)
     assert until(lambda: any((t / "comm").read_text().strip() == "cnnengine-1" for t in helper_tasks()))
     first = [int(t.name) for t in helper_tasks() if (t / "comm").read_text().strip() == "cnnengine-1"]
 
     def follows(mask: set[int]) -> bool:
-        check(threads._probe(5, 8, 20_000, 2), 5, 8, 1, 2)
+        check(team_probe.probe(5, 8, 20_000, 2), 5, 8, 1, 2)
         return os.sched_getaffinity(first[0]) == mask
 
     assert until(lambda: follows(before))

@@ -81,49 +81,6 @@ cdef struct depthwise_tile_t:
 
 ctypedef void (*depthwise_rows_fn)(const depthwise_tile_t *t) noexcept nogil
 
-# Winograd: one tile of one channel block between planes and its elements, `step` floats apart.
-cdef enum:
-    F43_BOTH = 0                        # 3 taps, 6 pixels to 4 of the output, along both axes
-    F43_W = 1                           # along w alone: the kernel has one row
-    F43_H = 2
-    F25_BOTH = 3                        # 5 taps, 6 pixels to 2
-    F23_BOTH = 4                        # 3 taps, 4 pixels to 2
-    F45_W = 5                           # 5 taps, 8 pixels to 4
-    F45_H = 6
-    F47_W = 7                           # 7 taps, 10 pixels to 4
-    F47_H = 8
-    S43_BOTH = 9                        # 3 taps at stride 2, 9 pixels to 4
-    WINOGRAD_FORMS = 10
-
-cdef enum:
-    SQUARES = 5                         # registers of sums of squares
-
-# Pixels are `xstep` floats apart; those from `rows` and `columns` on are read as zeros. Adds to `squares` those of all pixels, and
-# then of up to four of them of which every window of the tile has one (where there are fewer, to fewer).
-ctypedef void (*winograd_input_fn)(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                                   Py_ssize_t step, float *squares) noexcept nogil
-
-# sums[i] += the first `used` lanes of register i of `count`.
-ctypedef void (*add_lanes_fn)(const float *x, Py_ssize_t count, int used, float *sums) noexcept nogil
-
-# Of a pixel's channels, in whole planes and a part of one more: *squares += (x * scale)^2; *largest becomes the largest magnitude
-# of them and what it was, NaN being the largest.
-ctypedef void (*weigh_pixel_fn)(const float *x, Py_ssize_t xplane, Py_ssize_t planes, int partial, float scale, float *squares,
-                                float *largest) noexcept nogil
-
-cdef struct winograd_output_t:
-    const float *m
-    Py_ssize_t step
-    const float *bias                   # [lane]
-    const float *residual               # or NULL
-    Py_ssize_t rrow, rstep              # floats between rows, between pixels
-    float *y
-    Py_ssize_t yrow, ystep
-    Py_ssize_t rows, columns            # pixels inside the plane: no other is read or written
-    float low, high
-
-ctypedef void (*winograd_output_fn)(const winograd_output_t *t) noexcept nogil
-
 cdef enum:
     CONV_STRIDES = 3                    # run-time stride, 1, 2
 
@@ -141,9 +98,5 @@ cdef struct ConvTiles:
     depthwise_rows_fn depthwise         # one channel a group, any taps and stride
     depthwise_rows_fn kernels[3][2]     # the same for taps in rows of 3, 5 and 7 neighbours; strides 1 and 2
     depthwise_rows_fn grouped           # several channels a group
-    winograd_input_fn winograd_input[WINOGRAD_FORMS]
-    winograd_output_fn winograd_output[WINOGRAD_FORMS]
-    add_lanes_fn add_lanes
-    weigh_pixel_fn weigh_pixel
     dot_fn dot
     double (*fma_loop)(long n) noexcept nogil   # returns the floating-point operations it did

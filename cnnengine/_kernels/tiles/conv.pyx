@@ -40,6 +40,8 @@ cdef extern from "build_tag.h":
     const char *CNNENGINE_CAPSULE
 from libc.math cimport INFINITY
 
+from cnnengine._kernels.simd cimport *
+
 cdef extern from "simd.h" nogil:
     """
     #define UNROLL (VREGISTERS < 32)
@@ -56,35 +58,10 @@ cdef extern from "simd.h" nogil:
     AI const float *unmoved(const float *p) { __asm__("" : "+r"(p)); return p; }
     /* the same pointer, but what is read through it is read anew: kept from before, it would be kept on the stack */
     AI const void *unread(const void *p) { __asm__("" : "+r"(p)); return p; }
-    /* the larger magnitude, NaN being the largest: magnitudes are ordered as their bits are */
-    AI vf vlargest(vf a, vf b) { vi x = (vi)a & viset(INT32_MAX), y = (vi)b & viset(INT32_MAX), m = x > y; return (vf)((m & x) | (~m & y)); }
-    AI float larger(float a, float b)
-    {
-        uint32_t x, y;
-        memcpy(&x, &a, 4);
-        memcpy(&y, &b, 4);
-        return x > y ? a : b;
-    }
     """
-    ctypedef float vf
-    ctypedef int vi
-    enum: LANES, UNROLL, WIDTH1, WIDTH2, WIDTH3, WIDTH4, WIDTH_K3, WIDTH_K5, WIDTH_K7
-    vf vset(float) noexcept
-    vf vload(const float *) noexcept
-    vf vload_part(const float *, int) noexcept
+    enum: UNROLL, WIDTH1, WIDTH2, WIDTH3, WIDTH4, WIDTH_K3, WIDTH_K5, WIDTH_K7
     const float *unmoved(const float *) noexcept
     const void *unread(const void *) noexcept
-    vf vlargest(vf, vf) noexcept
-    float larger(float, float) noexcept
-    void vstore(float *, vf) noexcept
-    vf vmax_keep(vf, float) noexcept
-    void vkeep(vf) noexcept
-    vf vplace(vf) noexcept
-    vi vgroup(int per_group, int k) noexcept
-    vf vpermute(vf, vi) noexcept
-    vf vmin_keep(vf, float) noexcept
-    void prefetch_l1(const void *) noexcept
-    void prefetch_l2(const void *) noexcept
 
 
 # What is done to every accumulator of a tile.
@@ -662,296 +639,6 @@ cdef void grouped_rows(const depthwise_tile_t *all) noexcept nogil:
             t.residual = t.residual + t.rrow
 
 
-# ---------------------------------------------------------------- Winograd
-# Y = A^T [(G g G^T) * (B^T d B)] A (Lavin and Gray, 2016): the values at some points of the product of two polynomials. As many
-# elements along an axis as there are points, with infinity:
-#     4    0, 1, -1                               3 taps to 2 outputs
-#     6    0, 1, -1, 2, -2                        3 taps to 4 outputs, 5 taps to 2, with the same B
-#     8    0, 1, -1, 2, -2, 1/2, -1/2             5 taps to 4 outputs
-#     10   0, +-3/4, +-5/4, +-2, +-3/8            7 taps to 4 outputs
-#     9    0, 1, -1, 2 and four pixels            3 taps at stride 2 to 4 outputs
-# At stride 2 the outer taps meet the even pixels: two taps at stride 1, five elements; the middle tap meets the odd pixels, which
-# stay. 8 and 10 serve one axis alone, where their rounding errors are those of 6 along two. The transforms of d and of the products
-# stand here, along columns and then along rows, or along one of them (AH or AW, the elements along an axis, are 1 then); lanes are
-# channels. Row p of B^T has the coefficients of the product of x - q over all other points q, A^T the powers of p: for p and -p
-# their even parts are the same, and their odd parts but for the sign.
-
-cdef inline void pair(vf even, vf odd, float p, vf *o, const int s) noexcept nogil:
-    o[0] = even + odd * p
-    o[s] = even - odd * p
-
-
-cdef inline void transform_input(const int A, const vf *d, vf *o, const int s) noexcept nogil:
-    """B^T of A neighbouring registers; the results are `s` apart."""
-    if A == 1:
-        o[0] = d[0]
-    elif A == 4:
-        o[0] = d[2] - d[0]
-        o[s] = d[1] + d[2]
-        o[2 * s] = d[2] - d[1]
-        o[3 * s] = d[3] - d[1]
-    elif A == 6:
-        o[0] = (d[4] - d[2] * <float>5) + d[0] * <float>4
-        pair(d[4] - d[2] * <float>4, d[3] - d[1] * <float>4, 1, o + s, s)
-        pair(d[4] - d[2], d[3] - d[1], 2, o + 3 * s, s)
-        o[5 * s] = (d[5] - d[3] * <float>5) + d[1] * <float>4
-    elif A == 9:
-        o[0] = (d[6] - d[2]) + (d[0] - d[4]) * <float>2
-        o[s] = (d[6] - d[4]) - d[2] * <float>2
-        o[2 * s] = (d[6] - d[4] * <float>3) + d[2] * <float>2
-        o[3 * s] = d[6] - d[2]
-        o[4 * s] = (d[8] - d[4]) + (d[2] - d[6]) * <float>2
-        o[5 * s] = d[1]
-        o[6 * s] = d[3]
-        o[7 * s] = d[5]
-        o[8 * s] = d[7]
-    elif A == 8:
-        o[0] = (d[6] - d[0]) + (d[2] - d[4]) * <float>5.25
-        pair(d[6] + d[2] - d[4] * <float>4.25, d[5] + d[1] - d[3] * <float>4.25, 1, o + s, s)
-        pair(d[6] - d[4] * <float>1.25 + d[2] * <float>0.25, d[5] - d[3] * <float>1.25 + d[1] * <float>0.25, 2, o + 3 * s, s)
-        pair(d[6] - d[4] * <float>5 + d[2] * <float>4, d[5] - d[3] * <float>5 + d[1] * <float>4, 0.5, o + 5 * s, s)
-        o[7 * s] = (d[7] - d[1]) + (d[3] - d[5]) * <float>5.25
-    else:
-        o[0] = (d[8] - d[6] * <float>6.265625 + d[4] * <float>10.240234375 - d[2] * <float>4.83453369140625
-                + d[0] * <float>0.494384765625)
-        pair(d[8] - d[6] * <float>5.703125 + d[4] * <float>7.0322265625 - d[2] * <float>0.87890625,
-             d[7] - d[5] * <float>5.703125 + d[3] * <float>7.0322265625 - d[1] * <float>0.87890625, 0.75, o + s, s)
-        pair(d[8] - d[6] * <float>4.703125 + d[4] * <float>2.8916015625 - d[2] * <float>0.31640625,
-             d[7] - d[5] * <float>4.703125 + d[3] * <float>2.8916015625 - d[1] * <float>0.31640625, 1.25, o + 3 * s, s)
-        pair(d[8] - d[6] * <float>2.265625 + d[4] * <float>1.177734375 - d[2] * <float>0.12359619140625,
-             d[7] - d[5] * <float>2.265625 + d[3] * <float>1.177734375 - d[1] * <float>0.12359619140625, 2, o + 5 * s, s)
-        pair(d[8] - d[6] * <float>6.125 + d[4] * <float>9.37890625 - d[2] * <float>3.515625,
-             d[7] - d[5] * <float>6.125 + d[3] * <float>9.37890625 - d[1] * <float>3.515625, 0.375, o + 7 * s, s)
-        o[9 * s] = (d[9] - d[7] * <float>6.265625 + d[5] * <float>10.240234375 - d[3] * <float>4.83453369140625
-                    + d[1] * <float>0.494384765625)
-
-
-cdef inline void transform_output(const int A, const int M, const vf *m, vf *o, const int s) noexcept nogil:
-    """A^T: A neighbouring registers become M, `s` apart."""
-    cdef vf a, b, e, f, g, h, k, l
-    if A == 1:
-        o[0] = m[0]
-        return
-    a = m[1] + m[2]
-    b = m[1] - m[2]
-    if A == 4:
-        o[0] = m[0] + a
-        o[s] = b + m[3]
-        return
-    if A == 9:
-        o[0] = m[0] + a + m[3] + m[5]
-        o[s] = b + m[3] * <float>2 + m[6]
-        o[2 * s] = a + m[3] * <float>4 + m[7]
-        o[3 * s] = b + m[3] * <float>8 + m[4] + m[8]
-        return
-    e = m[3] + m[4]
-    f = m[3] - m[4]
-    if A == 6:
-        o[0] = m[0] + a + e
-        if M == 2:
-            o[s] = b + f * <float>2 + m[5]
-        else:
-            o[s] = b + f * <float>2
-            o[2 * s] = a + e * <float>4
-            o[3 * s] = b + f * <float>8 + m[5]
-        return
-    g = m[5] + m[6]
-    h = m[5] - m[6]
-    if A == 8:
-        o[0] = m[0] + a + e + g
-        o[s] = b + f * <float>2 + h * <float>0.5
-        o[2 * s] = a + e * <float>4 + g * <float>0.25
-        o[3 * s] = b + f * <float>8 + h * <float>0.125 + m[7]
-        return
-    k = m[7] + m[8]
-    l = m[7] - m[8]
-    o[0] = m[0] + a + e + g + k
-    o[s] = b * <float>0.75 + f * <float>1.25 + h * <float>2 + l * <float>0.375
-    o[2 * s] = a * <float>0.5625 + e * <float>1.5625 + g * <float>4 + k * <float>0.140625
-    o[3 * s] = b * <float>0.421875 + f * <float>1.953125 + h * <float>8 + l * <float>0.052734375 + m[9]
-
-
-cdef inline int lower_spot(const int A) noexcept nogil:
-    """Of a tile's A pixels along an axis, one that the first windows have; the last ones have `upper_spot`."""
-    if A == 1: return 0
-    if A == 4: return 1
-    if A == 6 or A == 9: return 2
-    return 3 if A == 8 else 4
-
-
-cdef inline int upper_spot(const int A) noexcept nogil:
-    if A == 1: return 0
-    return 6 if A == 9 else lower_spot(A) + 1
-
-
-cdef inline void input_tile(const int AH, const int AW, const float *x, Py_ssize_t xrow, float *v, Py_ssize_t step,
-                            float *squares) noexcept nogil:
-    cdef vf d[10]
-    cdef vf t[81]
-    cdef vf one, other
-    cdef int i, j
-    # two sums: each waits for its last addition
-    one = vload(squares)
-    other = vset(0)
-    for j in range(AW):
-        for i in range(AH):
-            d[i] = vload(x + i * xrow + j * LANES)
-        for i in range(AH):
-            if (AH * j + i) % 2: other = other + d[i] * d[i]
-            else: one = one + d[i] * d[i]
-        if j == lower_spot(AW) or j == upper_spot(AW):
-            i = 1 if j == lower_spot(AW) else 3
-            vstore(squares + i * LANES, vload(squares + i * LANES) + d[lower_spot(AH)] * d[lower_spot(AH)])
-            if AH > 1:
-                vstore(squares + (i + 1) * LANES, vload(squares + (i + 1) * LANES) + d[upper_spot(AH)] * d[upper_spot(AH)])
-        transform_input(AH, d, t + j, AW)
-    vstore(squares, one + other)
-    for i in range(AH):
-        transform_input(AW, t + AW * i, d, 1)
-        for j in range(AW):
-            vstore(v + (AW * i + j) * step, d[j])
-
-
-cdef inline void input_part(const int AH, const int AW, const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows,
-                            Py_ssize_t columns, float *v, Py_ssize_t step, float *squares) noexcept nogil:
-    # One tile a call: in a loop over tiles gcc keeps 36 pointers in memory. Neighbours could share two transformed columns, but
-    # then those wait in memory too, and it takes longer.
-    cdef vf patch[81]
-    cdef int i, j
-    if rows >= AH and columns >= AW and xstep == LANES:
-        input_tile(AH, AW, x, xrow, v, step, squares)
-        return
-    for i in range(AH):
-        for j in range(AW):
-            patch[AW * i + j] = vload(x + i * xrow + j * xstep) if i < rows and j < columns else vset(0)
-    input_tile(AH, AW, <const float *>patch, AW * LANES, v, step, squares)
-
-
-cdef void input_6_6(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step, float *squares) noexcept nogil:
-    input_part(6, 6, x, xrow, xstep, rows, columns, v, step, squares)
-
-
-cdef void input_1_6(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step, float *squares) noexcept nogil:
-    input_part(1, 6, x, xrow, xstep, rows, columns, v, step, squares)
-
-
-cdef void input_6_1(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step, float *squares) noexcept nogil:
-    input_part(6, 1, x, xrow, xstep, rows, columns, v, step, squares)
-
-
-cdef void input_1_8(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step, float *squares) noexcept nogil:
-    input_part(1, 8, x, xrow, xstep, rows, columns, v, step, squares)
-
-
-cdef void input_8_1(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step, float *squares) noexcept nogil:
-    input_part(8, 1, x, xrow, xstep, rows, columns, v, step, squares)
-
-
-cdef void input_1_10(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step, float *squares) noexcept nogil:
-    input_part(1, 10, x, xrow, xstep, rows, columns, v, step, squares)
-
-
-cdef void input_10_1(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step, float *squares) noexcept nogil:
-    input_part(10, 1, x, xrow, xstep, rows, columns, v, step, squares)
-
-
-cdef void input_4_4(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step, float *squares) noexcept nogil:
-    input_part(4, 4, x, xrow, xstep, rows, columns, v, step, squares)
-
-
-cdef void input_9_9(const float *x, Py_ssize_t xrow, Py_ssize_t xstep, Py_ssize_t rows, Py_ssize_t columns, float *v,
-                    Py_ssize_t step, float *squares) noexcept nogil:
-    input_part(9, 9, x, xrow, xstep, rows, columns, v, step, squares)
-
-
-cdef inline float sum_of(vf v) noexcept nogil:
-    """The lanes of v by halves: few additions wait for each other."""
-    cdef float *part = <float *>&v
-    cdef int half = LANES // 2, lane
-    while half > 0:
-        for lane in range(half):
-            part[lane] = part[lane] + part[lane + half]
-        half = half // 2
-    return part[0]
-
-
-cdef void add_lanes(const float *x, Py_ssize_t count, int used, float *sums) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef int lane
-    if used == LANES:
-        for i in range(count):
-            sums[i] = sums[i] + sum_of(vload(x + i * LANES))
-    else:
-        for i in range(count):
-            for lane in range(used):
-                sums[i] = sums[i] + x[i * LANES + lane]
-
-
-cdef void weigh_pixel(const float *x, Py_ssize_t xplane, Py_ssize_t planes, int partial, float scale, float *squares,
-                      float *largest) noexcept nogil:
-    cdef vf v, sum = vset(0), most = vset(largest[0])
-    cdef Py_ssize_t b
-    cdef int lane
-    for b in range(planes + (1 if partial else 0)):
-        v = vload(x) if b < planes else vload_part(x, partial)
-        most = vlargest(most, v)
-        v = v * scale
-        sum = sum + v * v
-        x = x + xplane
-    squares[0] = squares[0] + sum_of(sum)
-    for lane in range(LANES):
-        largest[0] = larger((<float *>&most)[lane], largest[0])
-
-
-cdef inline void output_tile(const int AH, const int AW, const int MH, const int MW, const int whole, const winograd_output_t *t) noexcept nogil:
-    """MH x MW pixels, or as many of them as there are."""
-    cdef vf m[10]
-    cdef vf c[36]
-    cdef vf r
-    cdef vf bias = vload(t.bias)
-    cdef int i, j
-    for j in range(AW):
-        for i in range(AH):
-            m[i] = vload(t.m + (AW * i + j) * t.step)
-        transform_output(AH, MH, m, c + j, AW)
-    for i in range(MH):
-        if whole or i < t.rows:
-            transform_output(AW, MW, c + AW * i, m, 1)
-            for j in range(MW):
-                if whole or j < t.columns:
-                    r = m[j] + bias
-                    if t.residual != NULL:
-                        r = r + vload(t.residual + i * t.rrow + j * t.rstep)
-                    vstore(t.y + i * t.yrow + j * t.ystep, vmin_keep(vmax_keep(r, t.low), t.high))
-
-
-cdef inline void output_part(const int AH, const int AW, const int MH, const int MW, const winograd_output_t *t) noexcept nogil:
-    if t.rows >= MH and t.columns >= MW:
-        output_tile(AH, AW, MH, MW, 1, t)
-    else:
-        output_tile(AH, AW, MH, MW, 0, t)
-
-
-cdef void output_f43_both(const winograd_output_t *t) noexcept nogil: output_part(6, 6, 4, 4, t)
-cdef void output_f43_w(const winograd_output_t *t) noexcept nogil: output_part(1, 6, 1, 4, t)
-cdef void output_f43_h(const winograd_output_t *t) noexcept nogil: output_part(6, 1, 4, 1, t)
-cdef void output_f25_both(const winograd_output_t *t) noexcept nogil: output_part(6, 6, 2, 2, t)
-cdef void output_f23_both(const winograd_output_t *t) noexcept nogil: output_part(4, 4, 2, 2, t)
-cdef void output_f45_w(const winograd_output_t *t) noexcept nogil: output_part(1, 8, 1, 4, t)
-cdef void output_f45_h(const winograd_output_t *t) noexcept nogil: output_part(8, 1, 4, 1, t)
-cdef void output_f47_w(const winograd_output_t *t) noexcept nogil: output_part(1, 10, 1, 4, t)
-cdef void output_f47_h(const winograd_output_t *t) noexcept nogil: output_part(10, 1, 4, 1, t)
-cdef void output_s43_both(const winograd_output_t *t) noexcept nogil: output_part(9, 9, 4, 4, t)
-
-
 # ---------------------------------------------------------------- dot products
 # N rows of weights against one x; the lanes are added in one fixed order. Weights mostly come from memory: eight rows at once
 # are as many streams, and each is read some lines at a time, so that x is read an eighth as often. Lines are fetched to the
@@ -991,7 +678,7 @@ cdef inline void dot_tile(const int N, const int SUMS, const int RUN, const floa
         v[0] = acc[i * SUMS]
         if SUMS == 2:
             v[0] = v[0] + acc[i * SUMS + 1]
-        total = sum_of(v[0])
+        total = vsum(v[0])
         if bias != NULL:
             total = total + bias[i]
         # comparisons that a NaN fails, so that it stays
@@ -1046,15 +733,6 @@ tiles.kernels[0][:] = [kernel_3_1, kernel_3_2]
 tiles.kernels[1][:] = [kernel_5_1, kernel_5_2]
 tiles.kernels[2][:] = [kernel_7_1, kernel_7_2]
 tiles.grouped = grouped_rows
-tiles.winograd_input[:] = [
-    input_6_6, input_1_6, input_6_1, input_6_6, input_4_4, input_1_8, input_8_1, input_1_10, input_10_1, input_9_9
-]
-tiles.winograd_output[:] = [
-    output_f43_both, output_f43_w, output_f43_h, output_f25_both, output_f23_both, output_f45_w, output_f45_h, output_f47_w,
-    output_f47_h, output_s43_both
-]
-tiles.add_lanes = add_lanes
-tiles.weigh_pixel = weigh_pixel
 tiles.dot = dot
 tiles.fma_loop = fma_loop
 capsule = PyCapsule_New(&tiles, CNNENGINE_CAPSULE, NULL)

@@ -23,22 +23,6 @@ ctypedef void (*blend_pixels_fn)(const float *x, const Py_ssize_t *first, const 
 # `parts` i, LANES orders, then LANES masks.
 ctypedef void (*mix_fn)(const float *const *x, const int *table, int parts, bint keep, float *y, Py_ssize_t pixels) noexcept nogil
 
-# Winograd's transform of weights: `count` kernels of kh x kw taps for `width` output channels (a multiple of 4),
-# g[(kh * kw * k + t) * width + o], to `high` x `wide` elements of G g G^T, u[e * size + k * width + o]. One tap along an axis
-# stays one element; these are the forms of conv.pxd. At stride 2, an odd pixel's four elements share one of the six along an axis.
-# `marks`, [tap][width] for up to MARKED kernels, tell the signs and the zeros of the taps. Returns whether a tap is too large or
-# not finite.
-ctypedef int (*winograd_weights_fn)(const float *g, int kh, int kw, int high, int wide, int stride, float *u, Py_ssize_t size, Py_ssize_t width,
-                                    Py_ssize_t count, unsigned int *marks) noexcept nogil
-
-# Back again for kernel `bit` of the marks: g[t * apart + o] for `width` outputs, to the rounding of the elements; signs and zeros
-# are those that there were.
-ctypedef void (*winograd_restore_fn)(const float *u, int kh, int kw, int high, int wide, int stride, Py_ssize_t size, Py_ssize_t width,
-                                     const unsigned int *marks, int bit, float *g, Py_ssize_t apart) noexcept nogil
-
-cdef enum:
-    MARKED = 16
-
 # Whether one of n boxes, as five arrays `room` floats apart (low and high edges along x, the same along y, area), shares more
 # than `threshold` of its union with the box of these five numbers; boxes without an area share nothing. `room` is at least n
 # rounded up to 4 * LANES; boxes from n on have area 0.
@@ -57,7 +41,5 @@ cdef struct MoveTiles:
     blend_rows_fn blend_rows
     blend_pixels_fn blend_pixels
     mix_fn mix
-    winograd_weights_fn winograd_weights
-    winograd_restore_fn winograd_restore
     overlaps_fn overlaps
     weigh_fn weigh

@@ -49,13 +49,6 @@ cdef extern from *:
     void join3(const float *, const float *, const float *, float *, Py_ssize_t) noexcept nogil
 
 
-cdef extern from "pack.h" nogil:
-    void transform_panel(const float *g, int kh, int kw, int high, int wide, int stride, float *u, Py_ssize_t size, Py_ssize_t width) noexcept
-    void restore_panel(const float *u, int kh, int kw, int high, int wide, int stride, Py_ssize_t size, Py_ssize_t width,
-                       const unsigned int *marks, int bit, float *g, Py_ssize_t apart) noexcept
-    int mark_kernels(const float *g, int taps, Py_ssize_t width, Py_ssize_t count, unsigned int *marks) noexcept
-
-
 cdef inline void transpose_block(vf *r) noexcept nogil:
     """Transpose the LANES x LANES floats of r[0 .. LANES)."""
     cdef vf t[16]
@@ -210,31 +203,6 @@ cdef void mix(const float *const *x, const int *table, int parts, bint keep, flo
         keep = True
 
 
-cdef enum:
-    ELEMENTS = 36               # at most
-    WIDEST = 2 * LANES          # output channels of a panel
-    ALONG = 64 // WIDEST        # kernels whose elements are gathered before they are written: 36 streams, each of whole lines
-
-
-cdef int winograd_weights(const float *g, int kh, int kw, int high, int wide, int stride, float *u, Py_ssize_t size, Py_ssize_t width,
-                          Py_ssize_t count, unsigned int *marks) noexcept nogil:
-    cdef float gathered[ELEMENTS * ALONG * WIDEST]
-    cdef Py_ssize_t at = 0, k, e, some
-    while at < count:
-        some = count - at if count - at < ALONG else ALONG
-        for k in range(some):
-            transform_panel(g + (at + k) * kh * kw * width, kh, kw, high, wide, stride, gathered + k * width, ALONG * WIDEST, width)
-        for e in range(high * wide):
-            memcpy(u + e * size + at * width, gathered + e * ALONG * WIDEST, some * width * sizeof(float))
-        at = at + some
-    return mark_kernels(g, kh * kw, width, count, marks)
-
-
-cdef void winograd_restore(const float *u, int kh, int kw, int high, int wide, int stride, Py_ssize_t size, Py_ssize_t width,
-                           const unsigned int *marks, int bit, float *g, Py_ssize_t apart) noexcept nogil:
-    restore_panel(u, kh, kw, high, wide, stride, size, width, marks, bit, g, apart)
-
-
 cdef inline vi shares(const float *boxes, Py_ssize_t room, const float *box) noexcept nogil:
     """Whether each box shares any part of `box`."""
     cdef vf wide = vmin_keep(vload(boxes + room), box[1]) - vmax_keep(vload(boxes), box[0])
@@ -289,8 +257,6 @@ tiles.transpose = transpose
 tiles.blend_rows = blend_rows
 tiles.blend_pixels = blend_pixels
 tiles.mix = mix
-tiles.winograd_weights = winograd_weights
-tiles.winograd_restore = winograd_restore
 tiles.overlaps = overlaps
 tiles.weigh = weigh
 capsule = PyCapsule_New(&tiles, CNNENGINE_CAPSULE, NULL)

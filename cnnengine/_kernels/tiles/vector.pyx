@@ -5,8 +5,8 @@ Layout
     so nothing outside [0, n) is read or written, and n may be anything.
 
 Functions
-    One body per function, on one register (`apply`, `combine`), with the function's number as a constant: the loops around
-    them are instances. Elementary functions reduce their argument and evaluate a polynomial; coefficients are minimax fits of
+    One body per function, on one register (`apply`, whose formulas activations.h lists, and `combine`), with the function's number
+    as a constant: the loops around them are instances. What formulas call has a name of its own in C. Elementary functions reduce their argument and evaluate a polynomial; coefficients are minimax fits of
     the relative error in float64, rounded. Errors stay within 4 units in the last place of the exact result (Gelu: 6), denormals
     included, except where a comment says otherwise; NaN gives NaN, infinities give the limit.
 
@@ -58,6 +58,13 @@ cdef extern from *:
     """
     const float TINY                    # undoes exp_scaled(..., 60)
 
+ctypedef void (*copy_fn)(const float *x, float *y, Py_ssize_t n) noexcept nogil
+
+cdef extern from "activations.h" nogil:
+    vf ACTIVATION_OF(const int kind, vf x, float alpha, float beta) noexcept
+    void ACTIVATION_STEP(const int kind, const float *x, float *y, const int registers) noexcept
+    void ACTIVATE(int kind, const float *x, float *y, Py_ssize_t n, float alpha, float beta, copy_fn other) noexcept
+
 cdef enum:
     BLOCK = 32                          # registers that one float accumulator sums before it goes on in double
 
@@ -93,7 +100,7 @@ cdef inline vf exp_scaled(vf x, vf low, const int up) noexcept nogil:
     return (exp_reduced(r) + <float>1.0) * vi_bits((vf_bits(t) + (127 + up)) << 23)
 
 
-cdef inline vf vexp(vf x) noexcept nogil:
+cdef inline vf vexp "vexp"(vf x) noexcept nogil:
     """The power of two in two halves: all of the range, to the last denormal."""
     cdef vf t, n, r
     cdef vi k, half
@@ -112,7 +119,7 @@ cdef inline vf exp_negative(vf x) noexcept nogil:
     return exp_scaled(vmax_keep(x, -104.0), vset(0.0), 60) * TINY
 
 
-cdef inline vf expm1_negative(vf x) noexcept nogil:
+cdef inline vf expm1_negative "expm1_negative"(vf x) noexcept nogil:
     """exp(x) - 1 for x <= 0."""
     cdef vf t, n, r, p, two
     x = vmax_keep(x, -18.0)
@@ -140,7 +147,7 @@ cdef inline vf log_reduced(vf f) noexcept nogil:
     return (q * f) * s - <float>0.5 * s + f
 
 
-cdef inline vf vlog(vf x) noexcept nogil:
+cdef inline vf vlog "vlog"(vf x) noexcept nogil:
     cdef vf m, e, y, inf
     cdef vi bits, k, tiny
     # denormals: times 2 ** 23
@@ -169,14 +176,14 @@ cdef inline vf log1p_unit(vf e) noexcept nogil:
     return y + vselect(big, vset(0.6931471805599453), vset(0.0))
 
 
-cdef inline vf vsigmoid(vf x) noexcept nogil:
+cdef inline vf vsigmoid "vsigmoid"(vf x) noexcept nogil:
     cdef vf e
     e = exp_negative(vneg(vf_abs(x)))
     # NaN: e is NaN
     return vselect(vlt(x, vset(0.0)), e, vset(1.0)) / (e + <float>1.0)
 
 
-cdef inline vf vswish(vf x, vf z) noexcept nogil:
+cdef inline vf vswish "vswish"(vf x, vf z) noexcept nogil:
     """x * sigmoid(z); 0 where z is below -120."""
     cdef vf a
     cdef vi negative
@@ -186,7 +193,7 @@ cdef inline vf vswish(vf x, vf z) noexcept nogil:
     return vselect(negative, x * a, x) / (a * TINY + <float>1.0) * vselect(negative, vset(TINY), vset(1.0))
 
 
-cdef inline void vsilu(const float *x, float *y, const int N) noexcept nogil:
+cdef inline void vsilu "vsilu"(const float *x, float *y, const int N) noexcept nogil:
     """x / (1 + exp(-x)) of N registers in step, since one chain of these operations fills few of a core's ports.
 
     Both halves of the quotient are 2 ** -60 times as large: exp(120) stays a number, and what comes out below the normal numbers
@@ -235,17 +242,17 @@ cdef inline void vsilu(const float *x, float *y, const int N) noexcept nogil:
         vstore(y + i * LANES, vselect(vlt(vset(45.0), z[i]), z[i], q[i]))
 
 
-cdef inline vf vtanh(vf x) noexcept nogil:
+cdef inline vf vtanh "vtanh"(vf x) noexcept nogil:
     cdef vf t
     t = expm1_negative(vf_abs(x) * <float>-2.0)
     return vcopysign(t / (t + <float>2.0), x)
 
 
-cdef inline vf vsoftplus(vf x) noexcept nogil:
+cdef inline vf vsoftplus "vsoftplus"(vf x) noexcept nogil:
     return vmax_keep(x, 0.0) + log1p_unit(exp_negative(vneg(vf_abs(x))))
 
 
-cdef inline vf vmish(vf x) noexcept nogil:
+cdef inline vf vmish "vmish"(vf x) noexcept nogil:
     """x * tanh(softplus(x)): with e = exp(-|x|), tanh is (1 + 2e) / (1 + 2e + 2e^2), below zero (e^2 + 2e) / (e^2 + 2e + 2)."""
     cdef vf a, e, top, bottom
     cdef vi negative
@@ -258,7 +265,7 @@ cdef inline vf vmish(vf x) noexcept nogil:
     return x * (top / bottom) * vselect(negative, vset(TINY), vset(1.0))
 
 
-cdef inline void vgelu(const float *x, float *y, const int N) noexcept nogil:
+cdef inline void vgelu "vgelu"(const float *x, float *y, const int N) noexcept nogil:
     """x * P(X <= x) of the normal distribution, for N registers in step (see vsilu): max(x, 0) - t * tail(t), t = |x|.
 
     The tail is exp(-t^2 / 2) * w(t); w(t) * (t + 2.5) is a polynomial in (t - 2.5) / (t + 2.5). The square is split, its first
@@ -336,32 +343,25 @@ cdef inline void vgelu(const float *x, float *y, const int N) noexcept nogil:
         vstore(y + i * LANES, vmax_keep(vload(x + i * LANES), 0.0) - v[i] * TINY)
 
 
-cdef inline void in_step(const int K, const float *x, float *y, const int N) noexcept nogil:
-    if K == ACT_SILU:
-        vsilu(x, y, N)
-    else:
-        vgelu(x, y, N)
-
-
-cdef inline void by_fours(const int K, const float *x, float *y, Py_ssize_t n) noexcept nogil:
-    """ACT_SILU or ACT_GELU, four registers in step."""
+cdef inline void by_fours "loop_of_four"(const int K, const float *x, float *y, Py_ssize_t n) noexcept nogil:
+    """Activation K of n floats, four registers in step."""
     cdef float part[LANES]
     cdef Py_ssize_t i = 0
     cdef int left
     while i + 4 * LANES <= n:
-        in_step(K, x + i, y + i, 4)
+        ACTIVATION_STEP(K, x + i, y + i, 4)
         i = i + 4 * LANES
     while i + LANES <= n:
-        in_step(K, x + i, y + i, 1)
+        ACTIVATION_STEP(K, x + i, y + i, 1)
         i = i + LANES
     left = <int>(n - i)
     if left > 0:
         vstore(part, vload_part(x + i, left))
-        in_step(K, part, part, 1)
+        ACTIVATION_STEP(K, part, part, 1)
         vstore_part(y + i, vload(part), left)
 
 
-cdef inline vf vgelu_tanh(vf x) noexcept nogil:
+cdef inline vf vgelu_tanh "vgelu_tanh"(vf x) noexcept nogil:
     """x * sigmoid(2 z): the same as 0.5 x (1 + tanh(z)). Relative error of the far negative tail: that of exp(z)'s argument."""
     cdef vf z
     z = vmax_keep(x, -16.0)
@@ -369,7 +369,7 @@ cdef inline vf vgelu_tanh(vf x) noexcept nogil:
     return vswish(vmax_keep(x, -16.0), z)
 
 
-cdef inline vf verf(vf x) noexcept nogil:
+cdef inline vf verf "verf"(vf x) noexcept nogil:
     cdef vf t, p, s, e
     t = vmin_keep(vf_abs(x), 4.0)
     s = t * t
@@ -391,7 +391,7 @@ cdef inline vf verf(vf x) noexcept nogil:
     return vcopysign(vselect(vlt(vset(1.0), t), vset(1.0) - e, p), x)
 
 
-cdef inline vf vround(vf x) noexcept nogil:
+cdef inline vf vround "vround"(vf x) noexcept nogil:
     """To the nearest integer, halves to even; keeps the sign of zero, infinities and NaN."""
     cdef vf big, r
     big = vcopysign(vset(8388608.0), x)
@@ -399,13 +399,13 @@ cdef inline vf vround(vf x) noexcept nogil:
     return vselect(vlt(vf_abs(x), vset(8388608.0)), vcopysign(r, x), x)
 
 
-cdef inline vf vfloor(vf x) noexcept nogil:
+cdef inline vf vfloor "vfloor"(vf x) noexcept nogil:
     cdef vf r
     r = vround(x)
     return vcopysign(r - vselect(vlt(x, r), vset(1.0), vset(0.0)), x)
 
 
-cdef inline vf vceil(vf x) noexcept nogil:
+cdef inline vf vceil "vceil"(vf x) noexcept nogil:
     cdef vf r
     r = vround(x)
     return vcopysign(r + vselect(vlt(r, x), vset(1.0), vset(0.0)), x)
@@ -451,7 +451,7 @@ cdef inline vd exp2_log2(vd x, vd y, vd infinite) noexcept nogil:
     return p * vl_bits((bits + 1023) << 52)
 
 
-cdef vf vpow(vf x, vf y) noexcept nogil:
+cdef vf vpow "vpow"(vf x, vf y) noexcept nogil:
     """C's pow, by log2 and exp2 in double: the result is rounded once, more or less."""
     cdef vf r, t, inf, one, zero, nan, infinite
     cdef vi negative, integer, odd
@@ -514,7 +514,7 @@ cdef inline vf cos_reduced(vf r) noexcept nogil:
     return (q * z) * z + (<float>1.0 - z * <float>0.5)
 
 
-cdef inline vf vsin(vf x) noexcept nogil:
+cdef inline vf vsin "vsin"(vf x) noexcept nogil:
     cdef vi k
     cdef vf r, y
     r = quarter_turns(x, &k)
@@ -523,7 +523,7 @@ cdef inline vf vsin(vf x) noexcept nogil:
     return large_sin(x, y) if vany(vlt(vset(1048576.0), vf_abs(x))) else y
 
 
-cdef inline vf vcos(vf x) noexcept nogil:
+cdef inline vf vcos "vcos"(vf x) noexcept nogil:
     cdef vi k
     cdef vf r, y
     r = quarter_turns(x, &k)
@@ -532,7 +532,7 @@ cdef inline vf vcos(vf x) noexcept nogil:
     return large_cos(x, y) if vany(vlt(vset(1048576.0), vf_abs(x))) else y
 
 
-cdef inline vf vtan(vf x) noexcept nogil:
+cdef inline vf vtan "vtan"(vf x) noexcept nogil:
     cdef vi k, odd
     cdef vf r, s, c, y
     r = quarter_turns(x, &k)
@@ -563,7 +563,7 @@ cdef inline vf half_angle(vf x, vi *beyond) noexcept nogil:
     return asin_reduced(t, z)
 
 
-cdef inline vf vasin(vf x) noexcept nogil:
+cdef inline vf vasin "vasin"(vf x) noexcept nogil:
     cdef vi beyond
     cdef vf p
     p = half_angle(x, &beyond)
@@ -571,7 +571,7 @@ cdef inline vf vasin(vf x) noexcept nogil:
     return vcopysign(vselect(beyond, vset(1.57079637) - (p + p + <float>4.37113900e-08), p), x)
 
 
-cdef inline vf vacos(vf x) noexcept nogil:
+cdef inline vf vacos "vacos"(vf x) noexcept nogil:
     cdef vi beyond
     cdef vf p, twice
     p = half_angle(x, &beyond)
@@ -580,7 +580,7 @@ cdef inline vf vacos(vf x) noexcept nogil:
     return vselect(beyond, twice, vset(1.57079637) - (vcopysign(p, x) + <float>4.37113900e-08))
 
 
-cdef inline vf vatan(vf x) noexcept nogil:
+cdef inline vf vatan "vatan"(vf x) noexcept nogil:
     """Above 1: pi / 2 less the function of the reciprocal."""
     cdef vf a, t, z, q, one
     cdef vi above
@@ -617,7 +617,7 @@ cdef inline vf half_exp(vf x) noexcept nogil:
     return (exp_reduced(r) + <float>1.0) * two_to(half) * two_to(k - half)
 
 
-cdef inline vf vsinh(vf x) noexcept nogil:
+cdef inline vf vsinh "vsinh"(vf x) noexcept nogil:
     cdef vf a, z, q, h
     a = vf_abs(x)
     z = a * a
@@ -628,7 +628,7 @@ cdef inline vf vsinh(vf x) noexcept nogil:
     return vcopysign(vselect(vlt(a, vset(1.0)), (q * z) * a + a, h - vset(0.25) / h), x)
 
 
-cdef inline vf vcosh(vf x) noexcept nogil:
+cdef inline vf vcosh "vcosh"(vf x) noexcept nogil:
     cdef vf h
     h = half_exp(vf_abs(x))
     return h + vset(0.25) / h
@@ -638,7 +638,7 @@ cdef inline vd asinh_half(vd a) noexcept nogil:
     return log2_of(a + vd_sqrt(a * a + 1.0)) * 0.69314718055994531
 
 
-cdef inline vf vasinh(vf x) noexcept nogil:
+cdef inline vf vasinh "vasinh"(vf x) noexcept nogil:
     cdef vf a, y
     a = vf_abs(x)
     y = vd_join(asinh_half(vf_low(a)), asinh_half(vf_high(a)))
@@ -654,7 +654,7 @@ cdef inline vd acosh_half(vd x) noexcept nogil:
     return log2_of(f + vd_sqrt(f * (f + 2.0)) + 1.0) * 0.69314718055994531
 
 
-cdef inline vf vacosh(vf x) noexcept nogil:
+cdef inline vf vacosh "vacosh"(vf x) noexcept nogil:
     cdef vf y, inf
     y = vd_join(acosh_half(vf_low(x)), acosh_half(vf_high(x)))
     inf = vset(INFINITY)
@@ -666,7 +666,7 @@ cdef inline vd atanh_half(vd a) noexcept nogil:
     return log2_of((a + 1.0) / (vdset(1.0) - a)) * 0.34657359027997265
 
 
-cdef inline vf vatanh(vf x) noexcept nogil:
+cdef inline vf vatanh "vatanh"(vf x) noexcept nogil:
     cdef vf a, y
     a = vf_abs(x)
     y = vd_join(atanh_half(vf_low(a)), atanh_half(vf_high(a)))
@@ -675,101 +675,17 @@ cdef inline vf vatanh(vf x) noexcept nogil:
     return vselect(vle(a, vset(1.0)), vcopysign(y, x), vset(<float>(INFINITY - INFINITY)))
 
 
+cdef inline vf vsoftsign "vsoftsign"(vf x) noexcept nogil:
+    x = vmin_keep(vmax_keep(x, -3.4028234663852886e38), 3.4028234663852886e38)
+    return x / (vf_abs(x) + <float>1.0)
+
+
 cdef inline vf apply(const int K, vf x, float alpha, float beta) noexcept nogil:
     """Activation K of one register."""
-    cdef vf zero = vset(0.0)
-    cdef vf t
-    if K == ACT_CLIP:
-        return vmin_keep(vmax_keep(x, alpha), beta)
-    elif K == ACT_LEAKY_RELU:
-        return vselect(vlt(x, zero), x * alpha, x)
-    elif K == ACT_SIGMOID:
-        return vsigmoid(x)
-    elif K == ACT_TANH:
-        return vtanh(x)
-    elif K == ACT_SILU:
-        return vswish(x, x)
-    elif K == ACT_SWISH:
-        return vswish(x, x * alpha)
-    elif K == ACT_HARD_SIGMOID:
-        return vmax_keep(vmin_keep(x * alpha + beta, 1.0), 0.0)
-    elif K == ACT_HARD_SWISH:
-        return x * vmin_keep(vmax_keep(x * <float>0.16666666666666666 + <float>0.5, 0.0), 1.0)
-    elif K == ACT_ELU:
-        return vselect(vlt(x, zero), expm1_negative(vmin_keep(x, 0.0)) * alpha, x)
-    elif K == ACT_SELU:
-        return vselect(vlt(x, zero), expm1_negative(vmin_keep(x, 0.0)) * alpha, x) * beta
-    elif K == ACT_CELU:
-        return vselect(vlt(x, zero), expm1_negative(vmin_keep(x / vset(alpha), 0.0)) * alpha, x)
-    elif K == ACT_GELU_TANH:
-        return vgelu_tanh(x)
-    elif K == ACT_MISH:
-        return vmish(x)
-    elif K == ACT_SOFTPLUS:
-        return vsoftplus(x)
-    elif K == ACT_SOFTSIGN:
-        t = vmin_keep(vmax_keep(x, -3.4028234663852886e38), 3.4028234663852886e38)
-        return t / (vf_abs(t) + <float>1.0)
-    elif K == ACT_EXP:
-        return vexp(x)
-    elif K == ACT_LOG:
-        return vlog(x)
-    elif K == ACT_ERF:
-        return verf(x)
-    elif K == ACT_ABS:
-        return vf_abs(x)
-    elif K == ACT_NEG:
-        return vneg(x)
-    elif K == ACT_SQRT:
-        return vf_sqrt(x)
-    elif K == ACT_RECIPROCAL:
-        return vset(1.0) / x
-    elif K == ACT_SIGN:
-        return vselect(veq(x, zero), zero, vselect(veq(x, x), vcopysign(vset(1.0), x), x))
-    elif K == ACT_FLOOR:
-        return vfloor(x)
-    elif K == ACT_CEIL:
-        return vceil(x)
-    elif K == ACT_ROUND:
-        return vround(x)
-    elif K == ACT_THRESHOLDED_RELU:
-        return vselect(vlt(vset(alpha), x), x, zero)
-    elif K == ACT_SQUARE:
-        return x * x
-    elif K == ACT_POW:
-        return vpow(x, vset(alpha))
-    elif K == ACT_AFFINE:
-        return x * alpha + beta
-    elif K == ACT_SHRINK:
-        return vselect(vlt(x, vset(-alpha)), x + beta, vselect(vlt(vset(alpha), x), x - beta, vselect(veq(x, x), zero, x)))
-    elif K == ACT_SIN:
-        return vsin(x)
-    elif K == ACT_COS:
-        return vcos(x)
-    elif K == ACT_TAN:
-        return vtan(x)
-    elif K == ACT_ASIN:
-        return vasin(x)
-    elif K == ACT_ACOS:
-        return vacos(x)
-    elif K == ACT_ATAN:
-        return vatan(x)
-    elif K == ACT_SINH:
-        return vsinh(x)
-    elif K == ACT_COSH:
-        return vcosh(x)
-    elif K == ACT_ASINH:
-        return vasinh(x)
-    elif K == ACT_ACOSH:
-        return vacosh(x)
-    elif K == ACT_ATANH:
-        return vatanh(x)
-    elif K == ACT_WHOLE:
-        return vselect(veq(x, x), vround(x), zero)
-    return x
+    return ACTIVATION_OF(K, x, alpha, beta)
 
 
-cdef inline void each(const int K, const float *x, float *y, Py_ssize_t n, float alpha, float beta) noexcept nogil:
+cdef inline void each "loop_of_one"(const int K, const float *x, float *y, Py_ssize_t n, float alpha, float beta) noexcept nogil:
     cdef Py_ssize_t i = 0
     cdef int left
     while i + 2 * LANES <= n:
@@ -784,52 +700,12 @@ cdef inline void each(const int K, const float *x, float *y, Py_ssize_t n, float
         vstore_part(y + i, apply(K, vload_part(x + i, left), alpha, beta), left)
 
 
+cdef void copy_run(const float *x, float *y, Py_ssize_t n) noexcept nogil:
+    if x != y: memmove(y, x, n * sizeof(float))
+
+
 cdef void activate(int kind, const float *x, float *y, Py_ssize_t n, float alpha, float beta) noexcept nogil:
-    if kind == ACT_CLIP: each(ACT_CLIP, x, y, n, alpha, beta)
-    elif kind == ACT_LEAKY_RELU: each(ACT_LEAKY_RELU, x, y, n, alpha, beta)
-    elif kind == ACT_SIGMOID: each(ACT_SIGMOID, x, y, n, alpha, beta)
-    elif kind == ACT_TANH: each(ACT_TANH, x, y, n, alpha, beta)
-    elif kind == ACT_SILU: by_fours(ACT_SILU, x, y, n)
-    elif kind == ACT_HARD_SIGMOID: each(ACT_HARD_SIGMOID, x, y, n, alpha, beta)
-    elif kind == ACT_HARD_SWISH: each(ACT_HARD_SWISH, x, y, n, alpha, beta)
-    elif kind == ACT_ELU: each(ACT_ELU, x, y, n, alpha, beta)
-    elif kind == ACT_SELU: each(ACT_SELU, x, y, n, alpha, beta)
-    elif kind == ACT_CELU: each(ACT_CELU, x, y, n, alpha, beta)
-    elif kind == ACT_GELU: by_fours(ACT_GELU, x, y, n)
-    elif kind == ACT_GELU_TANH: each(ACT_GELU_TANH, x, y, n, alpha, beta)
-    elif kind == ACT_MISH: each(ACT_MISH, x, y, n, alpha, beta)
-    elif kind == ACT_SOFTPLUS: each(ACT_SOFTPLUS, x, y, n, alpha, beta)
-    elif kind == ACT_SOFTSIGN: each(ACT_SOFTSIGN, x, y, n, alpha, beta)
-    elif kind == ACT_EXP: each(ACT_EXP, x, y, n, alpha, beta)
-    elif kind == ACT_LOG: each(ACT_LOG, x, y, n, alpha, beta)
-    elif kind == ACT_ERF: each(ACT_ERF, x, y, n, alpha, beta)
-    elif kind == ACT_ABS: each(ACT_ABS, x, y, n, alpha, beta)
-    elif kind == ACT_NEG: each(ACT_NEG, x, y, n, alpha, beta)
-    elif kind == ACT_SQRT: each(ACT_SQRT, x, y, n, alpha, beta)
-    elif kind == ACT_RECIPROCAL: each(ACT_RECIPROCAL, x, y, n, alpha, beta)
-    elif kind == ACT_SIGN: each(ACT_SIGN, x, y, n, alpha, beta)
-    elif kind == ACT_FLOOR: each(ACT_FLOOR, x, y, n, alpha, beta)
-    elif kind == ACT_CEIL: each(ACT_CEIL, x, y, n, alpha, beta)
-    elif kind == ACT_ROUND: each(ACT_ROUND, x, y, n, alpha, beta)
-    elif kind == ACT_THRESHOLDED_RELU: each(ACT_THRESHOLDED_RELU, x, y, n, alpha, beta)
-    elif kind == ACT_SQUARE: each(ACT_SQUARE, x, y, n, alpha, beta)
-    elif kind == ACT_POW: each(ACT_POW, x, y, n, alpha, beta)
-    elif kind == ACT_AFFINE: each(ACT_AFFINE, x, y, n, alpha, beta)
-    elif kind == ACT_SWISH: each(ACT_SWISH, x, y, n, alpha, beta)
-    elif kind == ACT_SHRINK: each(ACT_SHRINK, x, y, n, alpha, beta)
-    elif kind == ACT_SIN: each(ACT_SIN, x, y, n, alpha, beta)
-    elif kind == ACT_COS: each(ACT_COS, x, y, n, alpha, beta)
-    elif kind == ACT_TAN: each(ACT_TAN, x, y, n, alpha, beta)
-    elif kind == ACT_ASIN: each(ACT_ASIN, x, y, n, alpha, beta)
-    elif kind == ACT_ACOS: each(ACT_ACOS, x, y, n, alpha, beta)
-    elif kind == ACT_ATAN: each(ACT_ATAN, x, y, n, alpha, beta)
-    elif kind == ACT_SINH: each(ACT_SINH, x, y, n, alpha, beta)
-    elif kind == ACT_COSH: each(ACT_COSH, x, y, n, alpha, beta)
-    elif kind == ACT_ASINH: each(ACT_ASINH, x, y, n, alpha, beta)
-    elif kind == ACT_ACOSH: each(ACT_ACOSH, x, y, n, alpha, beta)
-    elif kind == ACT_ATANH: each(ACT_ATANH, x, y, n, alpha, beta)
-    elif kind == ACT_WHOLE: each(ACT_WHOLE, x, y, n, alpha, beta)
-    elif x != y: memmove(y, x, n * sizeof(float))
+    ACTIVATE(kind, x, y, n, alpha, beta, copy_run)
 
 
 # ---------------------------------------------------------------- two operands

@@ -1,6 +1,7 @@
-/* Winograd's transform of weights and back, vectorised over output channels by the compiler's vector extensions. */
-#ifndef CNNENGINE_PACK_H
-#define CNNENGINE_PACK_H
+/* Winograd's transform of weights and back (tiles/winograd.pyx says of which forms), in double, vectorised over output channels by
+ * the compiler's vector extensions. */
+#ifndef CNNENGINE_WINOGRAD_H
+#define CNNENGINE_WINOGRAD_H
 
 #include <math.h>
 #include <stddef.h>
@@ -13,7 +14,7 @@ typedef float vf8 __attribute__((vector_size(32)));
 #define TO_DOUBLE(x) __builtin_convertvector(x, vd8)
 #define TO_FLOAT(x) __builtin_convertvector(x, vf8)
 
-/* The points above zero that elements stand for, their negatives following them; zero is first, infinity last (tiles/conv.pyx) */
+/* The points above zero that elements stand for, their negatives following them; zero is first, infinity last (tiles/winograd.pyx) */
 static const double POINTS4[] = {1}, POINTS6[] = {1, 2}, POINTS8[] = {1, 2, 0.5}, POINTS10[] = {0.75, 1.25, 2, 0.375};
 
 /* Three taps at stride 2: the outer two at the points 0, 1, -1, 2 and infinity, and the one in the middle */
@@ -63,14 +64,14 @@ static inline __attribute__((always_inline)) void transform_taps(const vd8 *g, i
     u[(elements - 1) * step] = g[(taps - 1) * from];
 }
 
-/* `count` kernels of kh x kw taps, a constant number up to 8, to elements of G g G^T */
+/* One kernel of kh x kw taps, `apart` floats apart, for `count` outputs, a constant number up to 8, to elements of G g G^T */
 static inline __attribute__((always_inline)) void transform_some(const float *g, int kh, int kw, int high, int wide, int stride,
-                                                                 ptrdiff_t width, float *u, ptrdiff_t size, int count)
+                                                                 ptrdiff_t apart, float *u, ptrdiff_t size, int count)
 {
     vd8 taps[25], half[30], whole[10];
     for (int i = 0; i < kh * kw; i++) {
         vf8 x = {0};
-        memcpy(&x, g + i * width, count * sizeof(float));
+        memcpy(&x, g + i * apart, count * sizeof(float));
         taps[i] = TO_DOUBLE(x);
     }
     for (int i = 0; i < kw; i++)
@@ -84,14 +85,16 @@ static inline __attribute__((always_inline)) void transform_some(const float *g,
     }
 }
 
-static inline __attribute__((always_inline)) void transform_kernels(const float *g, int kh, int kw, int high, int wide, int stride,
-                                                                    float *u, ptrdiff_t size, ptrdiff_t width)
+/* One kernel for `width` outputs (a multiple of 8, or 4) to high x wide elements, `size` floats apart. All numbers but the distances are
+ * constants where this is inlined: both loops become straight code. */
+static inline __attribute__((always_inline)) void transform_kernel(int kh, int kw, int high, int wide, int stride, const float *g,
+                                                                   ptrdiff_t apart, float *u, ptrdiff_t size, ptrdiff_t width)
 {
     ptrdiff_t at = 0;
     for (; at + 8 <= width; at += 8)
-        transform_some(g + at, kh, kw, high, wide, stride, width, u + at, size, 8);
+        transform_some(g + at, kh, kw, high, wide, stride, apart, u + at, size, 8);
     if (at < width)
-        transform_some(g + at, kh, kw, high, wide, stride, width, u + at, size, 4);
+        transform_some(g + at, kh, kw, high, wide, stride, apart, u + at, size, 4);
 }
 
 /* From elements, `from` apart, back to the taps that they were made of, `step` apart. Taps at the ends are elements times powers of
@@ -145,13 +148,12 @@ static inline __attribute__((always_inline)) void restore_taps(const vd8 *u, int
     g[(taps - 1) * step] = last;
 }
 
-/* What restored taps may not show: bit k of a mark is set where channel k's tap is negative, bit 16 + k where it is not zero */
-#define MARKED 16
+/* What restored taps may not show: bit k of a mark is set where channel k's tap is negative, bit `marked` + k where it is not zero */
 /* Weights from here on are not transformed: the products of their elements may overflow where theirs do not */
 #define LARGEST_WEIGHT 1e30f
 
-/* Marks [tap][width] of up to MARKED kernels [kernel][tap][width]; whether any tap is too large or not finite */
-static int mark_kernels(const float *g, int taps, ptrdiff_t width, ptrdiff_t count, unsigned *marks)
+/* Marks [tap][width] of up to `marked` kernels [kernel][tap][width]; whether any tap is too large or not finite */
+static inline int mark_kernels(const float *g, int taps, ptrdiff_t width, ptrdiff_t count, unsigned *marks, int marked)
 {
     int bad = 0;
     memset(marks, 0, taps * width * sizeof(unsigned));
@@ -160,15 +162,15 @@ static int mark_kernels(const float *g, int taps, ptrdiff_t width, ptrdiff_t cou
             for (ptrdiff_t i = 0; i < width; i++) {
                 const float x = g[(k * taps + t) * width + i];
                 bad |= !(fabsf(x) < LARGEST_WEIGHT);
-                marks[t * width + i] |= ((x < 0) | (unsigned)(x != 0) << MARKED) << k;
+                marks[t * width + i] |= ((x < 0) | (unsigned)(x != 0) << marked) << k;
             }
     return bad;
 }
 
 /* One kernel's taps for `count` outputs, a constant number up to 8; `apart` floats between taps */
 static inline __attribute__((always_inline)) void restore_some(const float *u, int kh, int kw, int high, int wide, int stride,
-                                                               ptrdiff_t size, const unsigned *marks, ptrdiff_t width, int bit, float *g,
-                                                               ptrdiff_t apart, int count)
+                                                               ptrdiff_t size, const unsigned *marks, ptrdiff_t width, int marked, int bit,
+                                                               float *g, ptrdiff_t apart, int count)
 {
     vd8 whole[10], half[30], taps[25];
     for (int i = 0; i < high; i++) {
@@ -189,71 +191,21 @@ static inline __attribute__((always_inline)) void restore_some(const float *u, i
             /* a tap that rounding made zero or turned over is as small as that: the smallest of its sign does as well */
             const unsigned mark = marks[t * width + i] >> bit;
             const float sign = mark & 1 ? -1.0f : 1.0f, size = x[i] * sign, value = size > 1e-30f ? size : 1e-30f;
-            g[t * apart + i] = mark >> MARKED & 1 ? value * sign : 0.0f;
+            g[t * apart + i] = mark >> marked & 1 ? value * sign : 0.0f;
         }
     }
 }
 
-static inline __attribute__((always_inline)) void restore_kernel(const float *u, int kh, int kw, int high, int wide, int stride,
-                                                                 ptrdiff_t size, ptrdiff_t width, const unsigned *marks, int bit, float *g,
-                                                                 ptrdiff_t apart)
+/* One kernel of a panel, of elements `size` floats apart, back to taps `apart` floats apart; it is `bit` of the marks */
+static inline __attribute__((always_inline)) void restore_kernel(int kh, int kw, int high, int wide, int stride, const float *u,
+                                                                 ptrdiff_t size, ptrdiff_t width, const unsigned *marks, int marked, int bit,
+                                                                 float *g, ptrdiff_t apart)
 {
     ptrdiff_t at = 0;
     for (; at + 8 <= width; at += 8)
-        restore_some(u + at, kh, kw, high, wide, stride, size, marks + at, width, bit, g + at, apart, 8);
+        restore_some(u + at, kh, kw, high, wide, stride, size, marks + at, width, marked, bit, g + at, apart, 8);
     if (at < width)
-        restore_some(u + at, kh, kw, high, wide, stride, size, marks + at, width, bit, g + at, apart, 4);
-}
-
-/* `width` (a multiple of 8, or 4) kernels of kh x kw taps, [tap][width], to high x wide elements of G g G^T, `size` floats apart */
-static __attribute__((noinline)) void transform_panel(const float *g, int kh, int kw, int high, int wide, int stride, float *u, ptrdiff_t size, ptrdiff_t width)
-{
-    if (stride == 2)
-        transform_kernels(g, 3, 3, 6, 6, 2, u, size, width);
-    else if (high == 4)
-        transform_kernels(g, 3, 3, 4, 4, 1, u, size, width);
-    else if (kh == 3 && kw == 3)
-        transform_kernels(g, 3, 3, 6, 6, 1, u, size, width);
-    else if (kh == 5 && kw == 5)
-        transform_kernels(g, 5, 5, 6, 6, 1, u, size, width);
-    else if (kw == 3)
-        transform_kernels(g, 1, 3, 1, 6, 1, u, size, width);
-    else if (kw == 5)
-        transform_kernels(g, 1, 5, 1, 8, 1, u, size, width);
-    else if (kw == 7)
-        transform_kernels(g, 1, 7, 1, 10, 1, u, size, width);
-    else if (kh == 3)
-        transform_kernels(g, 3, 1, 6, 1, 1, u, size, width);
-    else if (kh == 5)
-        transform_kernels(g, 5, 1, 8, 1, 1, u, size, width);
-    else
-        transform_kernels(g, 7, 1, 10, 1, 1, u, size, width);
-}
-
-/* One kernel of a panel, of elements `size` floats apart, back to taps `apart` floats apart; its channel is `bit` of the marks */
-static __attribute__((noinline)) void restore_panel(const float *u, int kh, int kw, int high, int wide, int stride, ptrdiff_t size, ptrdiff_t width,
-                          const unsigned *marks, int bit, float *g, ptrdiff_t apart)
-{
-    if (stride == 2)
-        restore_kernel(u, 3, 3, 6, 6, 2, size, width, marks, bit, g, apart);
-    else if (high == 4)
-        restore_kernel(u, 3, 3, 4, 4, 1, size, width, marks, bit, g, apart);
-    else if (kh == 3 && kw == 3)
-        restore_kernel(u, 3, 3, 6, 6, 1, size, width, marks, bit, g, apart);
-    else if (kh == 5 && kw == 5)
-        restore_kernel(u, 5, 5, 6, 6, 1, size, width, marks, bit, g, apart);
-    else if (kw == 3)
-        restore_kernel(u, 1, 3, 1, 6, 1, size, width, marks, bit, g, apart);
-    else if (kw == 5)
-        restore_kernel(u, 1, 5, 1, 8, 1, size, width, marks, bit, g, apart);
-    else if (kw == 7)
-        restore_kernel(u, 1, 7, 1, 10, 1, size, width, marks, bit, g, apart);
-    else if (kh == 3)
-        restore_kernel(u, 3, 1, 6, 1, 1, size, width, marks, bit, g, apart);
-    else if (kh == 5)
-        restore_kernel(u, 5, 1, 8, 1, 1, size, width, marks, bit, g, apart);
-    else
-        restore_kernel(u, 7, 1, 10, 1, 1, size, width, marks, bit, g, apart);
+        restore_some(u + at, kh, kw, high, wide, stride, size, marks + at, width, marked, bit, g + at, apart, 4);
 }
 
 #endif

@@ -1,0 +1,67 @@
+"""Loaded: the view of a model's inside that reports, and whatever else looks at how it runs, start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .feeds import TensorInfo, check_feeds
+from .graph import Graph
+from .plan import Program, Segment
+from .runtime.runner import Workspace
+
+if TYPE_CHECKING:
+    from .importer import Source
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What an open model consists of; made by `cnnengine.model.inside`.
+
+    Not part of the public interface: it changes as the engine does. It keeps all of this alive, also when the model is closed
+    meanwhile.
+
+    Attributes
+    ----------
+    name : str
+    source : Source
+        The file's message, and the model as protobuf has it.
+    graph : Graph
+        As it is planned: after the rewrites that need no shapes.
+    program : Program
+        Plans, and what was packed for them.
+    inputs : mapping of str to TensorInfo
+    """
+
+    name: str
+    source: Source
+    graph: Graph
+    program: Program
+    inputs: Mapping[str, TensorInfo]
+
+    def check_feeds(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """Values as `run` takes them; raises what `Model.run` raises for inputs that do not fit."""
+        return check_feeds(feeds, self.inputs, model=self.name)
+
+    def run(self, values: dict[str, Any], threads: int) -> None:
+        """Run the model on `values`, as `check_feeds` gives them, and add all results to them."""
+        self.program.run(values, threads)
+
+    def segments(self, values: dict[str, Any], workspace: Workspace, threads: int) -> Iterator[Segment]:
+        """The segments for these values, in order, planned where they are not.
+
+        Where a later one depends on data, those before it are run on `values`, each after it was given.
+        """
+        start, count = 0, len(self.graph.nodes)
+        while start < count:
+            segment = self.program.segment(start, values)
+            yield segment
+            start = segment.end
+            if start < count:
+                segment.execute(values, workspace, threads)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the packed weights."""
+        return sum(array.nbytes for array in self.program.packed.values())
