@@ -11,6 +11,7 @@ CNNENGINE_ISAS=a,b      compile these instruction sets alone (for quick developm
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import platform
 import subprocess
@@ -93,7 +94,9 @@ def compiles(flags: list[str], source: str = "int main(void) { return 0; }\n") -
     """Whether the C compiler accepts these flags on a small program."""
     compiler = new_compiler()
     customize_compiler(compiler)
-    command = [*getattr(compiler, "compiler_so", ["cc"])[:1], "-Werror", *flags]
+    # its name may be several words (CC="ccache gcc"), before the flags that Python was built with
+    words = itertools.takewhile(lambda word: not word.startswith("-"), getattr(compiler, "compiler_so", ["cc"]))
+    command = [*words, "-Werror", *flags]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "probe.c")
         path.write_text(source)

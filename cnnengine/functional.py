@@ -197,7 +197,7 @@ def _run(op: Operator, inputs: Sequence[np.ndarray | None], threads: int | None,
 
 def _result_shape(op: Operator, inputs: Sequence[np.ndarray | None]) -> tuple[int, ...]:
     specs = [None if a is None else TensorSpec.of(a) for a in inputs]
-    return op.infer(specs)[0].concrete
+    return op.specs(specs)[0].concrete
 
 
 def _unary(op: Operator, x: Any, threads: int | None, out: Array | None) -> Array:
@@ -1313,7 +1313,7 @@ def _recurrent(
         raise InputError(error.message, operator=kind, expected=error.expected, received=error.received) from None
     except (TypeError, ValueError) as error:
         raise InputError(f"has an argument of the wrong kind ({error})", operator=kind) from None
-    op.infer([None if a is None else TensorSpec.of(a) for a in given])
+    op.specs([None if a is None else TensorSpec.of(a) for a in given])
     return _run(op, given, threads, out, 1 + operator.states)
 
 

@@ -18,7 +18,7 @@ from .spec import TensorSpec
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operator with the names of its values; an empty input name means "absent"."""
+    """One operator with the names of its values; an empty input name means "absent". What graphs inside of it read are inputs."""
 
     op: Operator
     inputs: tuple[str, ...]
@@ -35,17 +35,12 @@ class Node:
     def replace(self, **changes: object) -> Node:
         return replace(self, **changes)  # type: ignore[arg-type]
 
-    def reads(self) -> tuple[str, ...]:
-        """The names of the values that it reads, in graphs of its own too; empty ones are absent inputs."""
-        captured = self.op.captures()
-        return (*self.inputs, *captured) if captured else self.inputs
-
 
 def output_specs(node: Node, specs: Mapping[str, TensorSpec]) -> list[TensorSpec]:
     """Specs of all outputs of a node whose named ones are in `specs`: kernels may have to compute what nobody asked for."""
     if all(node.outputs):
         return [specs[name] for name in node.outputs]
-    made = node.op.infer([specs[name] if name else None for name in node.inputs])
+    made = node.op.specs([specs[name] if name else None for name in node.inputs])
     nothing = TensorSpec(np.dtype(np.float32), ())  # of an output that the operator does not give in this form
     made += [nothing] * (len(node.outputs) - len(made))
     return [specs[name] if name else spec for name, spec in zip(node.outputs, made, strict=False)]
@@ -86,7 +81,7 @@ class Graph:
         """Raise ModelError unless every value is made once, before it is read."""
         known = set(self.inputs) | set(self.constants)
         for node in self.nodes:
-            for name in node.reads():
+            for name in node.inputs:
                 if name not in known and name:
                     raise ModelError(
                         "reads a value that no earlier node makes",
@@ -112,11 +107,11 @@ class Graph:
                 raise ModelError("an output that nothing makes", model=self.name, tensor=name)
 
     def evaluate(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> list[np.ndarray]:
-        """Run the graph with the operators' NumPy references: slow, the yardstick of every pass."""
+        """Run the graph with the operators' NumPy references: slow, the yardstick of every rewrite."""
         values: dict[str, object] = {name: np.asarray(value) for name, value in self.constants.items()}
         values.update(feeds)
         for node in self.nodes:
-            results = node.op.reference(*[values[n] if n else None for n in node.inputs])
+            results = node.op.evaluate(*[values[n] if n else None for n in node.inputs])
             for name, value in zip(node.outputs, results, strict=False):
                 if name:
                     values[name] = value

@@ -6,7 +6,6 @@ An operator's file holds the whole operator. Adding one costs one file, one case
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -265,10 +264,6 @@ class Lowering(Protocol):
         ...
 
 
-Infer = Callable[[Any, Sequence[TensorSpec | None]], list[TensorSpec]]
-Reference = Callable[..., list[Any]]
-
-
 def _wide_of(dtype: np.dtype) -> np.dtype:
     """What a type of ml_dtypes is computed in: each holds all of its values exactly."""
     return np.dtype({"i": np.int8, "u": np.uint8}.get(dtype.name[0], np.float32))
@@ -293,46 +288,6 @@ def _small_of(op: Any, dtypes: Sequence[np.dtype]) -> np.dtype | None:
     raise InputError("inputs of different types", operator=op.op_type, expected=typed[0], received=other)
 
 
-def _widening_infer(infer: Infer) -> Infer:
-    @functools.wraps(infer)
-    def widened(self: Any, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        for spec in inputs:
-            if spec is not None and spec.dtype.isbuiltin == 2:
-                break
-        else:
-            return infer(self, inputs)  # nearly always
-        small = _small_of(self, [s.dtype for s in inputs if s is not None])
-        if small is None:
-            return infer(self, inputs)
-        specs = [
-            s
-            if s is None or s.dtype.isbuiltin != 2
-            else TensorSpec(_wide_of(s.dtype), s.shape, None if s.value is None else s.value.astype(_wide_of(s.dtype)))
-            for s in inputs
-        ]
-        return [
-            TensorSpec(small, s.shape, None if s.value is None else s.value.astype(small)) if s.dtype == _wide_of(small) else s
-            for s in infer(self, specs)
-        ]
-
-    return widened
-
-
-def _widening_reference(reference: Reference) -> Reference:
-    @functools.wraps(reference)
-    def widened(self: Any, *inputs: Any) -> list[Any]:
-        small = _small_of(self, [x.dtype for x in inputs if isinstance(x, np.ndarray)])
-        if small is None:
-            return reference(self, *inputs)
-        wide = [x.astype(_wide_of(x.dtype)) if isinstance(x, np.ndarray) and x.dtype.isbuiltin == 2 else x for x in inputs]
-        return [
-            np.asarray(y).astype(small) if isinstance(y, np.ndarray | np.generic) and y.dtype == _wide_of(small) else y
-            for y in reference(self, *wide)
-        ]
-
-    return widened
-
-
 class Operator:
     """Base of all operators: subclasses are frozen dataclasses whose fields are the typed attributes.
 
@@ -346,7 +301,8 @@ class Operator:
         EXACT or ROUNDING, used by the tests.
     widens : bool
         Whether bfloat16, the 8-bit and 4-bit floats are computed in float32 (4-bit and 2-bit integers in 8 bits) and what
-        comes out in that dtype is rounded back, around `infer` and `reference`. Not for operators about dtypes themselves.
+        comes out in that dtype is rounded back: `specs` and `evaluate` do so around `infer` and `reference`. Not for operators
+        about dtypes themselves.
     mixes : bool
         Whether inputs may be of several floating-point types.
     growth : int
@@ -398,13 +354,6 @@ class Operator:
     settings: ClassVar[bool] = False
     by_onnx: ClassVar[bool] = False
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "infer" in cls.__dict__:
-            cls.infer = _widening_infer(cls.__dict__["infer"])  # type: ignore[method-assign,assignment]
-        if "reference" in cls.__dict__:
-            cls.reference = _widening_reference(cls.__dict__["reference"])  # type: ignore[method-assign]
-
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> Operator:
         """Build from a file's node. The default fills each field from the attribute of the same name.
@@ -451,7 +400,7 @@ class Operator:
         if self.gives is not None:
             return [g.of(inputs) for g in self.gives]
         try:
-            return self.infer(inputs)
+            return self.specs(inputs)
         except (CNNEngineError, ArithmeticError, AssertionError, LookupError, MemoryError, TypeError, ValueError):
             return []  # it asks for more; or the inputs do not fit, which it says where shapes are known, with the node's name
 
@@ -462,6 +411,15 @@ class Operator:
         """
         return None
 
+    def linear_channels(self, w: tuple[int, ...]) -> tuple[int, int] | None:
+        """(channels, rank) of a result that is linear in weights of this shape, input 1, and to each channel (axis 1) of which a
+        bias, input 2, is added; None where there are no such inputs."""
+        return None
+
+    def over_weights(self, vector: np.ndarray, w: tuple[int, ...]) -> np.ndarray:
+        """Numbers per channel in a shape that broadcasts over weights of shape `w`, where it has `linear_channels`."""
+        raise NotImplementedError
+
     def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
         """Multiply-adds of a convolution or a product of matrices of these shapes; None where one that counts is not known."""
         return 0
@@ -469,6 +427,38 @@ class Operator:
     def reference(self, *inputs: Any) -> list[Any]:
         """The outputs computed plainly with NumPy; slow is fine, right is required."""
         raise UnsupportedOperatorError("has no reference", operator=self.op_type)
+
+    def specs(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        """What `infer` says, of small types too where the operator `widens`."""
+        for spec in inputs:
+            if spec is not None and spec.dtype.isbuiltin == 2:
+                break
+        else:
+            return self.infer(inputs)  # nearly always
+        small = _small_of(self, [s.dtype for s in inputs if s is not None])
+        if small is None:
+            return self.infer(inputs)
+        wide = [
+            s
+            if s is None or s.dtype.isbuiltin != 2
+            else TensorSpec(_wide_of(s.dtype), s.shape, None if s.value is None else s.value.astype(_wide_of(s.dtype)))
+            for s in inputs
+        ]
+        return [
+            TensorSpec(small, s.shape, None if s.value is None else s.value.astype(small)) if s.dtype == _wide_of(small) else s
+            for s in self.infer(wide)
+        ]
+
+    def evaluate(self, *inputs: Any) -> list[Any]:
+        """What `reference` computes, of small types too where the operator `widens`."""
+        small = _small_of(self, [x.dtype for x in inputs if isinstance(x, np.ndarray)])
+        if small is None:
+            return self.reference(*inputs)
+        wide = [x.astype(_wide_of(x.dtype)) if isinstance(x, np.ndarray) and x.dtype.isbuiltin == 2 else x for x in inputs]
+        return [
+            np.asarray(y).astype(small) if isinstance(y, np.ndarray | np.generic) and y.dtype == _wide_of(small) else y
+            for y in self.reference(*wide)
+        ]
 
     def immediate(self, *inputs: Any) -> list[Any] | None:
         """The outputs by a compiled function at once, for operators whose output's extents depend on data.
@@ -480,7 +470,3 @@ class Operator:
     def lower(self, ctx: Lowering) -> bool:
         """Add the kernel calls of this node; returns False where it cannot (then it runs on the host by `reference`)."""
         return False
-
-    def captures(self) -> tuple[str, ...]:
-        """Names of outer values that subgraphs of this operator read."""
-        return ()

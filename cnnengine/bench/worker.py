@@ -140,7 +140,7 @@ class Engine:
 class CNNEngine(Engine):
     def prepare(self, model: str, feeds: Feeds, folder: Path) -> None:
         """Also what `import cnnengine` puts off until it is asked for: onnx, and the parts that load and run models."""
-        parts = ("model", "importer", "passes", "lowering", "functional")
+        parts = ("model", "importer", "rewrites", "plan", "functional")
         for name in ("cnnengine", *(f"cnnengine.{part}" for part in parts), "onnx", "onnx.numpy_helper", "onnx.checker"):
             importlib.import_module(name)
         for folder_of in ("_kernels", "ops"):  # kernels and operators are imported when a model first needs them

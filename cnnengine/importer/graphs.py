@@ -257,7 +257,7 @@ class _Importer:
         """Raise ModelError where the graph reads an output of a node that nothing makes."""
         if not self.dropped:
             return
-        for name in dict.fromkeys([*(n for node in graph.nodes for n in node.reads()), *graph.outputs]):
+        for name in dict.fromkeys([*(n for node in graph.nodes for n in node.inputs), *graph.outputs]):
             if name in self.dropped:
                 node, reason = self.dropped[name]
                 raise ModelError(reason, node=node, tensor=name, expected="a model that does not read it")
@@ -474,7 +474,7 @@ def _with_pooled(nodes: list[Node]) -> list[Node]:
     from ..ops.shape import Shape
 
     makers = {name: node for node in nodes for name in node.outputs if name}
-    taken = {name for node in nodes for name in (*node.reads(), *node.outputs)}
+    taken = {name for node in nodes for name in (*node.inputs, *node.outputs)}
     result = []
     for node in nodes:
         if node.op.op_type == "MaxUnpool" and len(node.inputs) == 3 and node.inputs[2]:

@@ -320,7 +320,7 @@ class PRelu(Operator):
     by_channel : bool
         The slope is (C,) for axis 1, as before version 7.
     expands : bool
-        The slope may widen x, as a product does that a pass took for a PRelu.
+        The slope may widen x, as a product does that a rewrite took for a PRelu.
     """
 
     op_type: ClassVar[str] = "PRelu"

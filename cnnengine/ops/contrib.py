@@ -251,7 +251,7 @@ class UnpackedWeights(Operator):
     tolerance: ClassVar[str] = ROUNDING
     gives: ClassVar[Giving] = (Gives(1, rank=2),)
     growth: ClassVar[int] = 16
-    """Times that the result may have the bytes of the inputs, where all are constants (`passes.fold_constants`)."""
+    """Times that the result may have the bytes of the inputs, where all are constants (`rewrites.fold_constants`)."""
 
     bits: int
     block: int

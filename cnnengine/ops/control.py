@@ -1,7 +1,7 @@
 """Operators that hold graphs: If, Loop, Scan and SequenceMap.
 
 The outer values that a subgraph reads are further inputs of the node and of each of its subgraphs, after the
-operator's own (the importer adds them, in the same order): a pass may rename or replace them like any other input.
+operator's own (the importer adds them, in the same order): a rewrite may rename or replace them like any other input.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def infer_graph(graph: Graph, inputs: Specs) -> list[TensorSpec]:
     for node in graph.nodes:
         specs = [known[n] if n else None for n in node.inputs]
         try:
-            results = node.op.infer(specs)
+            results = node.op.specs(specs)
         except ValueError:  # the rule asks for extents, and they are not known here
             if all(s is None or s.is_concrete for s in specs):
                 raise
             results = node.op.outline(specs)
             results += [TensorSpec(UNKNOWN, None)] * (len(node.outputs) - len(results))
         if all(s is None or s.value is not None for s in specs) and not waits(node.op):
-            values = node.op.reference(*[None if s is None else s.value for s in specs])
+            values = node.op.evaluate(*[None if s is None else s.value for s in specs])
             results = [TensorSpec.of(v) if isinstance(v, np.ndarray) else r for v, r in zip(values, results, strict=True)]
         known.update(zip(node.outputs, results, strict=False))
     return [known[n] for n in graph.outputs]  # type: ignore[misc]

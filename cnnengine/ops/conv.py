@@ -43,7 +43,7 @@ class _Convolution(Operator):
     auto_pad : str
     group : int
     activation : Activation, optional
-        Fused by a pass.
+        Fused by a rewrite.
     """
 
     gives: ClassVar[Giving] = (Gives(0, (0, 1), alike=True),)
@@ -139,6 +139,12 @@ class Conv(_Convolution):
     """ONNX Conv (versions 1, 11, 22)."""
 
     op_type: ClassVar[str] = "Conv"
+
+    def linear_channels(self, w: tuple[int, ...]) -> tuple[int, int] | None:
+        return w[0], len(w)
+
+    def over_weights(self, vector: np.ndarray, w: tuple[int, ...]) -> np.ndarray:
+        return vector.reshape(-1, *(1,) * (len(w) - 1))
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         x, w = inputs[0], inputs[1]
@@ -413,6 +419,14 @@ class ConvTranspose(_Convolution):
     output_shape: tuple[int, ...] = ()
 
     op_type: ClassVar[str] = "ConvTranspose"
+
+    def linear_channels(self, w: tuple[int, ...]) -> tuple[int, int] | None:
+        return w[1] * self.group, len(w)
+
+    def over_weights(self, vector: np.ndarray, w: tuple[int, ...]) -> np.ndarray:
+        # (C_in, C_out / group, kernel...): each group of inputs has its own outputs
+        by_group = np.repeat(vector.reshape(self.group, -1), w[0] // self.group, axis=0)
+        return by_group.reshape(*w[:2], *(1,) * (len(w) - 2))
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         x, w = inputs[0], inputs[1]

@@ -34,7 +34,7 @@ class Gemm(Operator):
     alpha, beta : float
     transA, transB : int
     activation : Activation, optional
-        Fused by a pass.
+        Fused by a rewrite.
     """
 
     alpha: float = 1.0
@@ -53,6 +53,12 @@ class Gemm(Operator):
         if len(node.inputs) < 2 or not node.inputs[0] or not node.inputs[1]:
             raise ModelError("needs A and B", node=node.name, operator=cls.op_type, received=node.inputs)
         return super().from_onnx(node)
+
+    def linear_channels(self, w: tuple[int, ...]) -> tuple[int, int] | None:
+        return w[0 if self.transB else 1], 2
+
+    def over_weights(self, vector: np.ndarray, w: tuple[int, ...]) -> np.ndarray:
+        return vector[:, None] if self.transB else vector
 
     def _product_shape(self, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, int]:
         if len(a) != 2 or len(b) != 2:
@@ -192,7 +198,7 @@ class MatMul(Operator):
     Attributes
     ----------
     activation : Activation, optional
-        Fused by a pass.
+        Fused by a rewrite.
     """
 
     activation: Activation | None = None

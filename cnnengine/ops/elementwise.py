@@ -157,7 +157,7 @@ class _Arithmetic(_Binary):
     Attributes
     ----------
     activation : Activation, optional
-        Fused by a pass.
+        Fused by a rewrite.
     """
 
     kernel_op: ClassVar[str] = ""

@@ -438,7 +438,7 @@ class ChannelLayerNorm(Operator):
     Attributes
     ----------
     expands : bool
-        Scale and bias may widen x, as a product and a sum do that a pass took for a norm; that runs on the host.
+        Scale and bias may widen x, as a product and a sum do that a rewrite took for a norm; that runs on the host.
     """
 
     epsilon: float = 1e-5

@@ -203,7 +203,7 @@ class InstanceNormalization(Operator):
     Attributes
     ----------
     expands : bool
-        Scale and bias may widen x, as a product and a sum do that a pass took for a norm; that runs on the host.
+        Scale and bias may widen x, as a product and a sum do that a rewrite took for a norm; that runs on the host.
     """
 
     epsilon: float = 1e-5
@@ -261,7 +261,7 @@ class _LayerNorm(Operator):
     outputs: tuple[bool, bool] = (False, False)
     """Whether the mean and the inverse of the deviation are wanted."""
     expands: bool = False
-    """Whether scale and bias may widen x, as a product and a sum do that a pass took for a norm; that runs on the host."""
+    """Whether scale and bias may widen x, as a product and a sum do that a rewrite took for a norm; that runs on the host."""
 
     centred: ClassVar[bool] = True
     """Whether the mean is subtracted."""

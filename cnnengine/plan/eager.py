@@ -107,7 +107,7 @@ def run_operator(
     results = by_kernels(op, inputs, threads=threads, out=out, outputs=outputs)
     if results is not None:
         return results
-    values = op.reference(*inputs)[:outputs]
+    values = op.evaluate(*inputs)[:outputs]
     if out is not None:
         out[...] = values[0]
         values[0] = out
@@ -161,7 +161,7 @@ def _kept_packing(op: Operator, isa: str, inputs: tuple[_Key | None, ...], outpu
 
 def _prepare(op: Operator, specs: Sequence[TensorSpec | None], outputs: int | None) -> _Ready | None:
     """Launches for these inputs, or None where the operator has no kernels for them."""
-    made = op.infer(specs)
+    made = op.specs(specs)
     if not all(s.is_concrete for s in made):
         return None
     emitter = Emitter(dispatch.lanes(), {}, keeps=False)

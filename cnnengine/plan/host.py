@@ -31,7 +31,7 @@ def run_host(node: Node, inputs: Sequence[Any], threads: int, by_numpy: set[str]
             return results
     if by_numpy is not None:
         by_numpy.add(node.name)
-    return node.op.reference(*inputs)
+    return node.op.evaluate(*inputs)
 
 
 def settled(value: Any) -> Any:

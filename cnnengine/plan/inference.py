@@ -76,7 +76,7 @@ def _loose(inputs: Sequence[TensorSpec | None], outputs: Sequence[TensorSpec]) -
 
 
 def _infer(node: Node, inputs: list[TensorSpec | None]) -> list[TensorSpec]:
-    outputs = node.op.infer(inputs)
+    outputs = node.op.specs(inputs)
     if len(outputs) < len(node.outputs) and len(outputs) < sum(1 for n in node.outputs if n):
         raise ShapeError("has more outputs than the operator gives", expected=len(outputs), received=len(node.outputs))
     for spec in inputs:  # nearly always an early end
@@ -85,5 +85,5 @@ def _infer(node: Node, inputs: list[TensorSpec | None]) -> list[TensorSpec]:
     small = all(s.is_concrete and math.prod(s.concrete) <= KNOWN_LIMIT for s in outputs)
     if not inputs or not small or all(s.value is not None for s in outputs):
         return outputs
-    values = node.op.reference(*[None if s is None else s.value for s in inputs])
+    values = node.op.evaluate(*[None if s is None else s.value for s in inputs])
     return [TensorSpec.of(np.asarray(v)) if not isinstance(v, list) else s for v, s in zip(values, outputs, strict=False)]

@@ -131,8 +131,7 @@ class Planner:
         wanted = {n for n in made if self._last_read.get(n, -1) >= end}
         tail = None
         if tail_node is not None:
-            names = (*tail_node.inputs, *tail_node.op.captures())
-            wanted.update(n for n in names if n in made)
+            wanted.update(n for n in tail_node.inputs if n in made)
             tail = Tail(tail_node, tail_node.inputs)
         nodes = specialize(nodes, specs, graph.constants, wanted)
         try:

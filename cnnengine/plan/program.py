@@ -179,7 +179,7 @@ def _last_reads(graph: Graph) -> dict[str, int]:
     """The last node that reads a value, by its name; the number of nodes for outputs of the graph."""
     reads: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
-        reads.update(dict.fromkeys(node.reads(), index))
+        reads.update(dict.fromkeys(node.inputs, index))
     reads.pop("", None)
     for name in graph.outputs:
         reads[name] = len(graph.nodes)

@@ -66,7 +66,7 @@ class Stepper:
                     results = self._run(node, inputs, threads, None)
                 else:
                     computed = op.immediate(*inputs)
-                    results = op.reference(*inputs) if computed is None else computed
+                    results = op.evaluate(*inputs) if computed is None else computed
                 for name, value in zip(node.outputs, results, strict=False):
                     if name:
                         values[name] = settled(value)

@@ -270,7 +270,7 @@ def judge(
     apart: set[str] = set()
     found: list[Difference] = []
     for node in graph.nodes:
-        inherited = any(name in apart for name in (*node.inputs, *node.op.captures()))
+        inherited = any(name in apart for name in node.inputs)
         here = [
             _difference(name, node, ours[name], theirs[name], tolerance, "inputs" if inherited else "node")
             for name in node.outputs

@@ -36,10 +36,10 @@ def _results(node: Node, nodes: Nodes) -> list[np.ndarray] | None:
     values = [constants[n] if n else None for n in node.inputs]
     limit = max(FREE, node.op.growth * sum(v.nbytes for v in values if v is not None))
     try:
-        specs = node.op.infer([None if v is None else TensorSpec.of(v) for v in values])
+        specs = node.op.specs([None if v is None else TensorSpec.of(v) for v in values])
         if any(s.is_concrete and math.prod(s.concrete) * s.dtype.itemsize > limit for s in specs):
             return None
-        results = node.op.reference(*values)
+        results = node.op.evaluate(*values)
     except (CNNEngineError, *FAULTS):
         return None
     if not all(isinstance(r, np.ndarray | np.generic) for r in results) or sum(r.nbytes for r in results) > limit:

@@ -82,7 +82,8 @@ def _merged(large: Node, small: Node, add: Node, nodes: Nodes) -> tuple[Any, np.
     added: Any = None
     if other.op_type == "Conv":
         added, shift = nodes.constant(small, 1), nodes.constant(small, 2)
-        if linear(small.outputs[0], nodes, add) is small and added.shape[:2] == w.shape[:2] and other.group == op.group:
+        alone = linear(small.outputs[0], nodes, add) is not None
+        if alone and added.shape[:2] == w.shape[:2] and other.group == op.group:
             within = _window(other, added)
     elif window is not None and w.shape[1] * op.group == w.shape[0] and field_of(other, "activation") is None:
         factors = scale_and_shift(small, small.inputs[0], nodes, w.shape[0], w.ndim)

@@ -410,7 +410,7 @@ class Nodes:
         for node in reversed(nodes):
             if not need.isdisjoint(node.outputs):
                 found.append(node)
-                need.update([n for n in node.reads() if n and specs[n].value is None])
+                need.update([n for n in node.inputs if n and specs[n].value is None])
         return found[::-1]
 
     def _index(self, node: Node) -> None:
@@ -418,7 +418,7 @@ class Nodes:
             if name:
                 self._makers[name] = node
         key, readers = id(node), self._readers
-        for name in node.reads():
+        for name in node.inputs:
             if name:
                 found = readers.get(name)
                 if found is None:
@@ -436,7 +436,7 @@ class Nodes:
 
     def _unlink(self, node: Node) -> list[str]:
         """Forget who reads, makes and is what, for one node; the values that it read."""
-        key, reads = id(node), [name for name in node.reads() if name]
+        key, reads = id(node), [name for name in node.inputs if name]
         del self._row_of[key]
         del self._kinds[node.op.op_type][key]
         for name in node.outputs:

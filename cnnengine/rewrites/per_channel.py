@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..graph import Node
+from ..ops.dense import Gemm
+from ..records import dataclass
 from ..weights import Computed, Scaled
 from .common import field_of, only_output
 from .nodes import FLOAT32, Nodes
@@ -82,18 +84,29 @@ def _normalisation(node: Node, nodes: Nodes, count: int) -> tuple[np.ndarray, np
         return factor, bias - mean * factor
 
 
-def channels(node: Node, nodes: Nodes) -> tuple[int, int]:
-    """Output channels and rank of the result of a convolution or Gemm with constant weights."""
-    w = nodes.constant(node, 1)
-    op: Any = node.op
-    assert w is not None
-    if op.op_type == "Gemm":
-        return w.shape[0 if op.transB else 1], 2
-    return (w.shape[0] if op.op_type == "Conv" else w.shape[1] * op.group), w.ndim
+@dataclass(frozen=True)
+class Linear:
+    """A convolution or Gemm whose weights and bias, if it has one, are float32 constants.
+
+    Attributes
+    ----------
+    node : Node
+    w : weights
+    channels, rank : int
+        Of its result.
+    bias : ndarray of float64, optional
+        What it adds to each channel.
+    """
+
+    node: Node
+    w: np.ndarray
+    channels: int
+    rank: int
+    bias: np.ndarray | None
 
 
-def linear(name: str, nodes: Nodes, reader: Node) -> Node | None:
-    """The convolution or Gemm that makes a value that one node alone reads, when its weights and bias are float32 constants."""
+def linear(name: str, nodes: Nodes, reader: Node) -> Linear | None:
+    """What makes a value that one node alone reads, when it is linear in constants."""
     node = nodes.maker(name, *LINEAR)
     if node is None or not only_output(node):
         return None
@@ -107,16 +120,25 @@ def linear(name: str, nodes: Nodes, reader: Node) -> Node | None:
     if w is None or w.dtype != FLOAT32:
         nodes.left(reader, f"the weights of {node.name} are no float32 constants")
         return None
-    if len(node.inputs) > 2 and node.inputs[2]:
-        b = nodes.constant(node, 2)
-        count, rank = channels(node, nodes)
-        if b is None or b.dtype != FLOAT32:
-            nodes.left(reader, f"the bias of {node.name} is no float32 constant")
-            return None
-        if per_channel(b, count, rank) is None if node.op.op_type == "Gemm" else b.shape != (count,):
-            nodes.left(reader, f"the bias of {node.name} is not one number per channel")
-            return None
-    return node
+    found = node.op.linear_channels(w.shape)
+    if found is None:
+        return None
+    count, rank = found
+    if len(node.inputs) < 3 or not node.inputs[2]:
+        return Linear(node, w, count, rank, None)
+    b = nodes.constant(node, 2)
+    if b is None or b.dtype != FLOAT32:
+        nodes.left(reader, f"the bias of {node.name} is no float32 constant")
+        return None
+    if isinstance(node.op, Gemm):
+        vector = per_channel(b, count, rank)
+        bias = None if vector is None else node.op.beta * vector
+    else:
+        bias = b.astype(np.float64) if b.shape == (count,) else None
+    if bias is None:
+        nodes.left(reader, f"the bias of {node.name} is not one number per channel")
+        return None
+    return Linear(node, w, count, rank, bias)
 
 
 def fold(nodes: Nodes, after: Node, x: str) -> None:
@@ -124,47 +146,32 @@ def fold(nodes: Nodes, after: Node, x: str) -> None:
 
     Nothing changes where the weights, now or then, are not finite.
     """
-    node = linear(x, nodes, after)
-    if node is None:
+    found = linear(x, nodes, after)
+    if found is None:
         return
-    factors = scale_and_shift(after, x, nodes, *channels(node, nodes))
+    node, w = found.node, found.w
+    factors = scale_and_shift(after, x, nodes, found.channels, found.rank)
     if factors is None:
         return
     if field_of(after.op, "activation") is not None:
         nodes.left(after, "an activation is fused into it")
         return
     scale, shift = factors
-    op: Any = node.op
-    w, b = nodes.constant(node, 1), nodes.constant(node, 2)
-    assert w is not None
     if _depth(w) >= DEPTH:
         nodes.left(after, f"{DEPTH} others are folded into the weights of {node.name} already")
         return
     if not math.isfinite(largest(w, nodes)):  # asked here, at last, since it reads all of them
         nodes.left(after, f"the weights of {node.name} are not finite")
         return
-    changes: dict[str, object] = {}
-    if op.op_type == "Gemm":
-        factor = scale[:, None] if op.transB else scale
-        old = 0.0 if b is None else op.beta * per_channel(b, *channels(node, nodes))
-        changes["beta"] = 1.0
-    else:
-        if op.op_type == "Conv":
-            factor = scale.reshape(-1, *(1,) * (w.ndim - 1))
-        else:  # (C_in, C_out/groups, kernel...): each group of inputs has its own outputs
-            g = op.group
-            by_group = np.repeat(scale.reshape(g, -1), w.shape[0] // g, axis=0)
-            factor = by_group.reshape(*w.shape[:2], *(1,) * (w.ndim - 2))
-        old = 0.0 if b is None else b.astype(np.float64)
-    new_w: Any = Scaled(w, factor)
+    new_w: Any = Scaled(w, node.op.over_weights(scale, w.shape))
     if w.nbytes < LARGE or not largest(new_w, nodes) < MAX_FLOAT32:  # where that is no more than a bound, the products decide
         new_w = np.asarray(new_w)
-    new_b = np.asarray(old * scale + shift, np.float32)
+    new_b = np.asarray((0.0 if found.bias is None else found.bias) * scale + shift, np.float32)
     if not all(isinstance(v, Computed) or np.isfinite(v).all() for v in (new_w, new_b)):
         nodes.left(after, "the products are beyond float32")  # the two steps may still be fine one after the other
         return
     names = [nodes.add(f"{node.name}/folded_{part}", value) for part, value in (("weight", new_w), ("bias", new_b))]
-    op = dataclasses.replace(op, **changes) if changes else op
+    op = replace(node.op, beta=1.0) if isinstance(node.op, Gemm) else node.op
     nodes.put(node, node.replace(op=op, inputs=(node.inputs[0], *names), outputs=after.outputs), gone=(after,))
 
 

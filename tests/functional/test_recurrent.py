@@ -72,8 +72,8 @@ def reference(kind, arrays, *, sequence_lens=None, initial_h=None, initial_c=Non
     given = {key: value for key, value in attributes.items() if value is not None}
     names = tuple("" if a is None else f"x{i}" for i, a in enumerate(inputs))
     op = getattr(ops, kind).from_onnx(NodeRecord(kind, "", 22, given, names, ()))
-    specs = op.infer([None if a is None else TensorSpec.of(a) for a in inputs])
-    results = op.reference(*inputs)
+    specs = op.specs([None if a is None else TensorSpec.of(a) for a in inputs])
+    results = op.evaluate(*inputs)
     assert [s.shape for s in specs] == [a.shape for a in results]
     return results
 

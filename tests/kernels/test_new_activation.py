@@ -70,7 +70,7 @@ print(",".join(line.kernel for segment in one._program.segments() for line in se
 np.testing.assert_array_equal(cnnengine.load(model, threads=2).run(None, {"x": x})[0], y)
 np.save("y.npy", y)
 np.save("z.npy", functional.bent(x))
-np.testing.assert_allclose(functional.bent(x), Bent().reference(x)[0], rtol=1e-6)
+np.testing.assert_allclose(functional.bent(x), Bent().evaluate(x)[0], rtol=1e-6)
 """
 
 

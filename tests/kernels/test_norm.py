@@ -58,8 +58,8 @@ def test_batch_norm(shape, activation, isa, threads):
         (got,) = run("batch_norm", [x, scale, bias, mean, var], [shape], threads=threads, activation=activation, **layout)
         assert_close(got, want, ROUNDING, magnitude=magnitude)
     op = ops.BatchNormalization(activation=activation)
-    assert_close(op.reference(x, scale, bias, mean, var)[0], want, ROUNDING, magnitude=magnitude)
-    assert op.infer([TensorSpec.of(a) for a in (x, scale, bias, mean, var)])[0].shape == shape
+    assert_close(op.evaluate(x, scale, bias, mean, var)[0], want, ROUNDING, magnitude=magnitude)
+    assert op.specs([TensorSpec.of(a) for a in (x, scale, bias, mean, var)])[0].shape == shape
 
 
 def test_batch_norm_training_reference():
@@ -69,7 +69,7 @@ def test_batch_norm_training_reference():
             "BatchNormalization", "", 15, {"training_mode": 1, "momentum": 0.8}, ("x", "s", "b", "m", "v"), ("y", "rm", "rv")
         )
     )
-    y, running_mean, running_var = op.reference(x, scale, bias, mean, var)
+    y, running_mean, running_var = op.evaluate(x, scale, bias, mean, var)
     now = x.astype(np.float64)
     m, v = now.mean(axis=(0, 2, 3)), now.var(axis=(0, 2, 3))
     want = oracle.batch_norm(x, scale, bias, m, v)
@@ -90,7 +90,7 @@ def test_instance_norm(shape, offset, isa, threads):
         name, extra = ("channel_norm", {}) if layout else ("row_norm", {"length": math.prod(shape[2:]), "runs": 1})
         (got,) = run(name, [x, scale, bias], [shape], threads=threads, **layout, **extra)
         assert_close(got, want, ROUNDING, magnitude=magnitude, terms=4)
-    assert_close(ops.InstanceNormalization().reference(x, scale, bias)[0], want, ROUNDING, magnitude=magnitude)
+    assert_close(ops.InstanceNormalization().evaluate(x, scale, bias)[0], want, ROUNDING, magnitude=magnitude)
 
 
 @pytest.mark.parametrize(
@@ -105,14 +105,14 @@ def test_group_norm(shape, groups, isa, threads):
     length = size * math.prod(shape[2:])
     (got,) = run("row_norm", [x, scale, bias], [shape], threads=threads, length=length, runs=size)
     assert_close(got, want, ROUNDING, magnitude=magnitude, terms=4)
-    assert_close(ops.GroupNormalization(groups).reference(x, scale, bias)[0], want, ROUNDING, magnitude=magnitude)
+    assert_close(ops.GroupNormalization(groups).evaluate(x, scale, bias)[0], want, ROUNDING, magnitude=magnitude)
     one = [np.repeat(v[:groups], size) for v in (scale, bias)]  # version 18: per group
     want = oracle.group_norm(x, *one, groups=groups)
     magnitude = np.abs(want - over(one[1], x)) + np.abs(over(one[0], x)) + np.abs(over(one[1], x))
     (got,) = run("row_norm", [x, scale[:groups], bias[:groups]], [shape], threads=threads, length=length, runs=1)
     assert_close(got, want, ROUNDING, magnitude=magnitude, terms=4)
     assert_close(
-        ops.GroupNormalization(groups, per_group=True).reference(x, scale[:groups], bias[:groups])[0],
+        ops.GroupNormalization(groups, per_group=True).evaluate(x, scale[:groups], bias[:groups])[0],
         want,
         ROUNDING,
         magnitude=magnitude,
@@ -133,7 +133,7 @@ def test_layer_norm(length, given, isa, threads):
     if length > 1:
         assert_close(inverse, 1 / np.sqrt(wide.var(axis=1, keepdims=True) + 1e-5), ROUNDING)
     op = ops.LayerNormalization(outputs=(True, True))
-    for a, b in zip(op.reference(x, scale, bias)[1:], (mean, inverse), strict=True):
+    for a, b in zip(op.evaluate(x, scale, bias)[1:], (mean, inverse), strict=True):
         assert_close(a, b.astype(np.float64), ROUNDING, magnitude=np.abs(b) * 4)
 
 
@@ -150,10 +150,10 @@ def test_rms_norm(length, offset, scaled, isa, threads):
     root = 1 / np.sqrt((wide**2).mean(axis=1, keepdims=True) + 1e-5)
     assert_close(inverse, root, ROUNDING)
     op = ops.RMSNormalization(outputs=(False, True))
-    y, _, reference = op.reference(x, scale)
+    y, _, reference = op.evaluate(x, scale)
     assert_close(y, want, ROUNDING, magnitude=np.abs(want) * 2)
     assert_close(reference, root, ROUNDING)
-    assert [s.shape for s in op.infer([None if a is None else TensorSpec.of(a) for a in (x, scale)])] == [x.shape, (5, 1), (5, 1)]
+    assert [s.shape for s in op.specs([None if a is None else TensorSpec.of(a) for a in (x, scale)])] == [x.shape, (5, 1), (5, 1)]
 
 
 @pytest.mark.parametrize("given", [(), ("scale",), ("bias",), ("scale", "bias")])
@@ -171,8 +171,8 @@ def test_pixel_norm(shape, given, isa, threads):
             assert_close(got, want, ROUNDING, magnitude=magnitude)
     op = ChannelLayerNorm()
     inputs = [x] if not given else [x, scale, bias]
-    assert_close(op.reference(*inputs)[0], want, ROUNDING, magnitude=magnitude)
-    assert op.infer([None if a is None else TensorSpec.of(a) for a in inputs])[0].shape == shape
+    assert_close(op.evaluate(*inputs)[0], want, ROUNDING, magnitude=magnitude)
+    assert op.specs([None if a is None else TensorSpec.of(a) for a in inputs])[0].shape == shape
 
 
 def test_pixel_norm_refuses_what_does_not_fit():
@@ -200,7 +200,7 @@ def test_lrn(size, kw, isa, threads):
         for layout in layouts(shape):
             (got,) = run("lrn", [x], [shape], threads=threads, size=size, **kw, **layout)
             assert_close(got, want, ROUNDING, magnitude=magnitude, terms=size)
-        assert_close(ops.LRN(size, **kw).reference(x)[0], want, ROUNDING, magnitude=magnitude)
+        assert_close(ops.LRN(size, **kw).evaluate(x)[0], want, ROUNDING, magnitude=magnitude)
 
 
 def test_nan_stays_in_its_row(isa):
@@ -238,10 +238,10 @@ def test_mean_variance_and_lp_normalisation_references():
     wide = x.astype(np.float64)
     mean, deviation = wide.mean(axis=(0, 2, 3), keepdims=True), wide.std(axis=(0, 2, 3), keepdims=True)
     np.testing.assert_allclose(
-        ops.MeanVarianceNormalization().reference(x)[0], (wide - mean) / (deviation + 1e-9), rtol=1e-5, atol=1e-6
+        ops.MeanVarianceNormalization().evaluate(x)[0], (wide - mean) / (deviation + 1e-9), rtol=1e-5, atol=1e-6
     )
     x[:, 1] = 0
     for p in (1, 2):
-        got = ops.LpNormalization(axis=1, p=p).reference(x)[0]
+        got = ops.LpNormalization(axis=1, p=p).evaluate(x)[0]
         np.testing.assert_allclose(got, x / np.linalg.norm(x.astype(np.float64), ord=p, axis=1, keepdims=True), rtol=1e-6)
-    assert not ops.LpNormalization(axis=3).reference(x)[0][:, 1].any()  # a norm of 0
+    assert not ops.LpNormalization(axis=3).evaluate(x)[0][:, 1].any()  # a norm of 0

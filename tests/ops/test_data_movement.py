@@ -30,10 +30,10 @@ def record(op_type: str, version: int, attributes: dict[str, Any], outputs: int 
 
 def agree(op: Operator, inputs: list[Any], expected: list[Any]) -> None:
     """reference gives the expected outputs, and infer nothing else, with values known or not."""
-    results = op.reference(*inputs)
+    results = op.evaluate(*inputs)
     assert len(results) == len(expected)
     for known in (True, False):
-        specs = op.infer([None if x is None else TensorSpec.of(x) if known else TensorSpec(x.dtype, x.shape) for x in inputs])
+        specs = op.specs([None if x is None else TensorSpec.of(x) if known else TensorSpec(x.dtype, x.shape) for x in inputs])
         for spec, want in zip(specs, expected, strict=True):
             assert spec.dtype == want.dtype
             assert spec.shape is None or len(spec.shape) == want.ndim
@@ -162,7 +162,7 @@ def test_dropout_masks(version: int, dtype: type) -> None:
 
 def test_dropout_refuses_to_train() -> None:
     with pytest.raises(UnsupportedOperatorError, match="training"):
-        record("Dropout", 13, {}).reference(X, np.float32(0.5), I(True))
+        record("Dropout", 13, {}).evaluate(X, np.float32(0.5), I(True))
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ def test_slice_bounds(start: int, end: int, step: int, want: slice) -> None:
 
 def test_values_known_from_shapes() -> None:
     x = TensorSpec(np.dtype(np.float32), ("N", 3, 4))
-    assert record("Shape", 15, {"start": 1}).infer([x])[0].value.tolist() == [3, 4]
-    assert record("Shape", 15, {}).infer([x])[0].value is None
-    assert record("Size", 13, {}).infer([TensorSpec(x.dtype, (2, 3, 4))])[0].value == 24
+    assert record("Shape", 15, {"start": 1}).specs([x])[0].value.tolist() == [3, 4]
+    assert record("Shape", 15, {}).specs([x])[0].value is None
+    assert record("Size", 13, {}).specs([TensorSpec(x.dtype, (2, 3, 4))])[0].value == 24
 
 
 WRONG = [
@@ -229,7 +229,7 @@ def test_wrong_operands(case: int) -> None:
     op_type, version, attributes, inputs, error = WRONG[case]
     op = record(op_type, version, attributes, 2 if op_type == "TopK" else 1, len(inputs))
     with pytest.raises(error) as caught:
-        op.reference(*inputs)
+        op.evaluate(*inputs)
     assert isinstance(caught.value, CNNEngineError)
     assert caught.value.operator == op_type
 
@@ -268,15 +268,15 @@ def test_resizes_without_coordinate_modes(op_type: str, version: int, mode: str,
 
 def test_sequences() -> None:
     split = record("SplitToSequence", 11, {"axis": 1})
-    pieces = split.reference(X, I(2))[0]
+    pieces = split.evaluate(X, I(2))[0]
     assert [p.shape for p in pieces] == [(2, 2, 4), (2, 1, 4)]
-    assert [p.shape for p in split.reference(X, I([1, 2]))[0]] == [(2, 1, 4), (2, 2, 4)]
-    assert [p.shape for p in record("SplitToSequence", 11, {"axis": 1, "keepdims": 0}).reference(X, None)[0]] == [(2, 4)] * 3
-    assert record("SequenceAt", 11, {}).reference(pieces, I(-1))[0].shape == (2, 1, 4)
+    assert [p.shape for p in split.evaluate(X, I([1, 2]))[0]] == [(2, 1, 4), (2, 2, 4)]
+    assert [p.shape for p in record("SplitToSequence", 11, {"axis": 1, "keepdims": 0}).evaluate(X, None)[0]] == [(2, 4)] * 3
+    assert record("SequenceAt", 11, {}).evaluate(pieces, I(-1))[0].shape == (2, 1, 4)
     with pytest.raises(InputError, match="element"):
-        record("SequenceAt", 11, {}).reference(pieces, I(2))
+        record("SequenceAt", 11, {}).evaluate(pieces, I(2))
     with pytest.raises(ShapeError):
-        split.reference(X, I([1, 1]))
-    np.testing.assert_array_equal(record("ConcatFromSequence", 11, {"axis": 1}).reference(pieces)[0], X)
-    assert record("ConcatFromSequence", 11, {"axis": 0, "new_axis": 1}).reference([X, X])[0].shape == (2, 2, 3, 4)
-    assert record("SequenceLength", 11, {}).reference(record("SequenceConstruct", 11, {}).reference(X, X)[0])[0] == 2
+        split.evaluate(X, I([1, 1]))
+    np.testing.assert_array_equal(record("ConcatFromSequence", 11, {"axis": 1}).evaluate(pieces)[0], X)
+    assert record("ConcatFromSequence", 11, {"axis": 0, "new_axis": 1}).evaluate([X, X])[0].shape == (2, 2, 3, 4)
+    assert record("SequenceLength", 11, {}).evaluate(record("SequenceConstruct", 11, {}).evaluate(X, X)[0])[0] == 2

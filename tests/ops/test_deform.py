@@ -81,7 +81,7 @@ CASES: list[tuple[DeformConv, Any, int, Any, Any]] = [
 def test_reference(op: DeformConv, x_shape: Any, outputs: int, kernel: Any, out: Any) -> None:
     x, w, offset, bias, mask = arrays(op, x_shape, outputs, kernel, out)
     for given in ((None, None), (bias, None), (None, mask), (bias, mask)):
-        (y,) = op.reference(x, w, offset, *given)
+        (y,) = op.evaluate(x, w, offset, *given)
         assert y.dtype == np.float32
         np.testing.assert_allclose(y, naive(op, x, w, offset, *given), rtol=2e-5, atol=2e-5)
 
@@ -91,14 +91,14 @@ def test_reference_is_the_standards(op: DeformConv, x_shape: Any, outputs: int, 
     inputs = list(arrays(op, x_shape, outputs, kernel, out))
     attributes = {name: list(v) for name in ("strides", "pads", "dilations") if (v := getattr(op, name)) is not None}
     expected = standard("DeformConv", inputs, 19, group=op.group, offset_group=op.offset_group, kernel_shape=kernel, **attributes)
-    np.testing.assert_allclose(op.reference(*inputs)[0], expected, rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose(op.evaluate(*inputs)[0], expected, rtol=2e-4, atol=2e-4)
 
 
 def test_offsets_that_are_no_numbers_sample_nothing() -> None:
     x, w, offset, bias, _ = arrays(DeformConv(), (1, 2, 5, 4), 3, (2, 2), (4, 3))
     offset[:, :, 1, 1] = np.nan
     offset[:, :, 2, 2] = np.inf
-    (y,) = DeformConv().reference(x, w, offset, bias)
+    (y,) = DeformConv().evaluate(x, w, offset, bias)
     np.testing.assert_array_equal(y[0, :, 1, 1], bias)
     np.testing.assert_array_equal(y[0, :, 2, 2], bias)
     assert np.isfinite(y).all()
@@ -112,7 +112,7 @@ def test_shapes_that_do_not_fit(at: int, shape: tuple[int, ...], name: str) -> N
     given = list(arrays(DeformConv(), (1, 2, 5, 4), 3, (2, 2), (4, 3)))
     given[at] = np.zeros(shape, np.float32)
     with pytest.raises(ShapeError, match=name):
-        DeformConv().reference(*given)
+        DeformConv().evaluate(*given)
 
 
 @pytest.mark.parametrize(("name", "value"), [("group", 0), ("strides", [0, 1]), ("pads", [-1, 0, 0, 0])])

@@ -57,7 +57,7 @@ def test_agrees_with_the_loop(center, threshold, lowest, count):
     inputs = [boxes, scores, np.array([count], I64), np.float32([threshold])]
     if lowest is not None:
         inputs.append(np.float32([lowest]))
-    (got,) = NonMaxSuppression(center).reference(*inputs)
+    (got,) = NonMaxSuppression(center).evaluate(*inputs)
     want = plain(boxes, scores, count, threshold, lowest, bool(center))
     assert got.dtype == np.int64
     np.testing.assert_array_equal(got, want)
@@ -67,13 +67,13 @@ def test_agrees_with_the_loop(center, threshold, lowest, count):
 def test_absent_inputs():
     boxes, scores = np.float32([[[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3]]]), np.float32([[[0.1, 0.9, -1.0]]])
     op = NonMaxSuppression()
-    assert op.reference(boxes, scores)[0].shape == (0, 3)
+    assert op.evaluate(boxes, scores)[0].shape == (0, 3)
     specs = [TensorSpec.of(boxes), TensorSpec.of(scores)]
-    assert op.infer(specs)[0].shape == (0, 3)
-    assert op.infer([*specs, TensorSpec(np.dtype(I64), (1,))])[0].shape == (None, 3)
-    np.testing.assert_array_equal(op.reference(boxes, scores, np.array(9, I64))[0], [[0, 0, 1], [0, 0, 2]])
-    np.testing.assert_array_equal(op.reference(boxes, scores, np.array(9, I64), None, np.float32(0.0))[0], [[0, 0, 1]])
-    assert op.reference(boxes[:, :0], scores[:, :, :0], np.array(9, I64))[0].shape == (0, 3)
+    assert op.specs(specs)[0].shape == (0, 3)
+    assert op.specs([*specs, TensorSpec(np.dtype(I64), (1,))])[0].shape == (None, 3)
+    np.testing.assert_array_equal(op.evaluate(boxes, scores, np.array(9, I64))[0], [[0, 0, 1], [0, 0, 2]])
+    np.testing.assert_array_equal(op.evaluate(boxes, scores, np.array(9, I64), None, np.float32(0.0))[0], [[0, 0, 1]])
+    assert op.evaluate(boxes[:, :0], scores[:, :, :0], np.array(9, I64))[0].shape == (0, 3)
 
 
 def test_errors():
@@ -81,13 +81,13 @@ def test_errors():
     boxes, scores = np.zeros((1, 5, 4), np.float32), np.zeros((1, 2, 5), np.float32)
     for bad_boxes, bad_scores in [(boxes[0], scores), (boxes[:, :, :3], scores), (boxes, scores[0]), (boxes, scores[:, :, :4])]:
         with pytest.raises(ShapeError):
-            op.reference(bad_boxes, bad_scores, np.array(1, I64))
+            op.evaluate(bad_boxes, bad_scores, np.array(1, I64))
         with pytest.raises(ShapeError):
-            op.infer([TensorSpec(b.dtype, b.shape) for b in (bad_boxes, bad_scores)])
+            op.specs([TensorSpec(b.dtype, b.shape) for b in (bad_boxes, bad_scores)])
     with pytest.raises(InputError, match="iou_threshold"):
-        op.reference(boxes, scores, np.array(1, I64), np.float32(1.5))
+        op.evaluate(boxes, scores, np.array(1, I64), np.float32(1.5))
     with pytest.raises(InputError, match="float"):
-        op.infer([TensorSpec(np.dtype(I64), (1, 5, 4)), TensorSpec(np.dtype(np.float32), (1, 2, 5))])
+        op.specs([TensorSpec(np.dtype(I64), (1, 5, 4)), TensorSpec(np.dtype(np.float32), (1, 2, 5))])
     with pytest.raises(ModelError):
         NonMaxSuppression.from_onnx(NodeRecord("NonMaxSuppression", "", 11, {"center_point_box": 2}, ("a", "b"), ("y",)))
 
@@ -125,7 +125,7 @@ def test_the_compiled_function_is_the_reference_to_the_bit(isa, center, n):
         if lowest is not None:
             inputs.append(np.float32([lowest]))
         with np.errstate(all="ignore"):
-            (expected,) = op.reference(*inputs)
+            (expected,) = op.evaluate(*inputs)
         found = op.immediate(*inputs)
         assert found is not None
         np.testing.assert_array_equal(found[0], expected)
@@ -144,9 +144,7 @@ def test_thresholds_are_met_exactly(isa):
     ]:
         (found,) = NonMaxSuppression().immediate(boxes, scores, np.array(9), np.float32([threshold]))
         assert found[:, 2].tolist() == kept
-        np.testing.assert_array_equal(
-            found, NonMaxSuppression().reference(boxes, scores, np.array(9), np.float32([threshold]))[0]
-        )
+        np.testing.assert_array_equal(found, NonMaxSuppression().evaluate(boxes, scores, np.array(9), np.float32([threshold]))[0])
 
 
 def test_the_compiled_function_refuses_what_the_reference_refuses():

@@ -54,9 +54,9 @@ def test_sums(equation: str, compiled: bool) -> None:
     arrays = [rng.standard_normal([EXTENTS[c] for c in t]).astype(np.float32) for t in terms]
     op = Einsum(equation)
     want = written_out(terms, right, arrays)
-    (spec,) = op.infer([TensorSpec.of(a) for a in arrays])
+    (spec,) = op.specs([TensorSpec.of(a) for a in arrays])
     assert spec.shape == want.shape
-    np.testing.assert_allclose(op.reference(*arrays)[0], want, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(op.evaluate(*arrays)[0], want, rtol=1e-5, atol=1e-5)
     results = by_kernels(op, arrays)
     assert (results is not None) == compiled
     if results is not None:
@@ -66,9 +66,9 @@ def test_sums(equation: str, compiled: bool) -> None:
 def test_ellipsis() -> None:
     rng = np.random.default_rng(8)
     a, b = rng.standard_normal((2, 1, 3, 4)), rng.standard_normal((5, 4, 3))
-    (y,) = Einsum("...ij, ...ji -> ...").reference(a, b)
+    (y,) = Einsum("...ij, ...ji -> ...").evaluate(a, b)
     np.testing.assert_allclose(y, (a * np.swapaxes(b, -1, -2)).sum((-1, -2)), rtol=1e-12)
-    assert Einsum("...ij,...ji->...").infer([TensorSpec.of(a), TensorSpec.of(b)])[0].shape == y.shape == (2, 5)
+    assert Einsum("...ij,...ji->...").specs([TensorSpec.of(a), TensorSpec.of(b)])[0].shape == y.shape == (2, 5)
 
 
 @pytest.mark.parametrize("equation", ["ab,bc->ad", "ab,bc->aa", "a1->a", "a->...a", "ab->a->b"])
@@ -82,8 +82,8 @@ def test_what_does_not_fit() -> None:
     with pytest.raises(ModelError, match="terms"):
         Einsum.from_onnx(NodeRecord("Einsum", "", 12, {"equation": "ab->a"}, ("x", "y"), ("z",)))
     with pytest.raises(ShapeError, match="'b' differ"):
-        Einsum("ab,bc->ac").infer([TensorSpec.of(x), TensorSpec.of(y)])
+        Einsum("ab,bc->ac").specs([TensorSpec.of(x), TensorSpec.of(y)])
     with pytest.raises(ShapeError, match="rank"):
-        Einsum("abc,bc->ac").infer([TensorSpec.of(x), TensorSpec.of(y)])
+        Einsum("abc,bc->ac").specs([TensorSpec.of(x), TensorSpec.of(y)])
     with pytest.raises(InputError, match="types"):
-        Einsum("ab,ac->bc").infer([TensorSpec.of(x), TensorSpec.of(x.astype(np.float64))])
+        Einsum("ab,ac->bc").specs([TensorSpec.of(x), TensorSpec.of(x.astype(np.float64))])

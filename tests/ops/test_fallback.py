@@ -111,8 +111,8 @@ def test_allowed_pairs(op_type: str, version: int, domain: str) -> None:
         given = iter(inputs)
         operands = [next(given) if n else None for n in node.input]
         op = Fallback.of(node, version)
-        specs = op.infer([None if x is None else TensorSpec.of(x) for x in operands])
-        results = op.reference(*operands)
+        specs = op.specs([None if x is None else TensorSpec.of(x) for x in operands])
+        results = op.evaluate(*operands)
         expected = iter(outputs)
         for output, spec, result in zip(node.output, specs, results, strict=True):
             if not output:
@@ -170,4 +170,4 @@ def test_equal_nodes_are_equal_operators() -> None:
 def test_wrong_inputs_are_input_errors() -> None:
     op = import_model(cache_update()).nodes[0].op
     with pytest.raises(InputError, match="TensorScatter"):
-        op.infer([TensorSpec(np.dtype(np.float32), (2,)), TensorSpec(np.dtype(np.float32), (3, 1))])
+        op.specs([TensorSpec(np.dtype(np.float32), (2,)), TensorSpec(np.dtype(np.float32), (3, 1))])

@@ -657,8 +657,8 @@ def test_against_numpy(domain: str, op_type: str) -> None:
             continue
         assert CHECKED[domain, op_type].refusal(case.version, values(case), len(case.inputs), len(case.want)) is None, str(case)
         op = Fallback.of(proto(case), case.version)
-        specs = op.infer([None if x is None else TensorSpec.of(x) for x in case.inputs])
-        got = op.reference(*case.inputs)
+        specs = op.specs([None if x is None else TensorSpec.of(x) for x in case.inputs])
+        got = op.evaluate(*case.inputs)
         for value, spec, want in zip(got, specs, case.want, strict=True):
             assert value.dtype == want.dtype == spec.dtype, str(case)
             assert value.shape == want.shape, str(case)
@@ -770,7 +770,7 @@ def test_other_element_types_are_refused() -> None:
     """A type that was not checked is refused by the inference, before onnx.reference could compute in it."""
     crop = Fallback.of(helper.make_node("CenterCropPad", ["x", "shape"], ["y"]), 18)
     with pytest.raises(UnsupportedOperatorError, match=r"CenterCropPad.*not checked for this element type.*float16"):
-        crop.infer([TensorSpec(np.dtype(np.float16), (2,)), TensorSpec.of(np.array([1]))])
+        crop.specs([TensorSpec(np.dtype(np.float16), (2,)), TensorSpec.of(np.array([1]))])
     for (_, op_type), checked in CHECKED.items():
         own = [c for c in CASES if c.op_type == op_type]
         op = Fallback.of(proto(own[0]), own[0].version)
@@ -778,4 +778,4 @@ def test_other_element_types_are_refused() -> None:
         assert "float16" not in checked.dtypes
         specs[0] = TensorSpec(np.dtype(np.float16), own[0].inputs[0].shape)
         with pytest.raises(CNNEngineError, match=r"not checked for this element type|do not fit"):
-            op.infer(specs)
+            op.specs(specs)

@@ -61,7 +61,7 @@ def test_resize_kernels_are_the_reference(isa, threads, op, c):
     for spatial, out in EXTENTS:
         x = rng.standard_normal((2, c, *spatial)).astype(F)
         inputs = [x, None, None, np.array([2, c, *out])]
-        (expected,) = op.reference(*inputs)
+        (expected,) = op.evaluate(*inputs)
         np.testing.assert_allclose(compiled(op, inputs, threads), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -71,7 +71,7 @@ def test_cropped_borders_are_extrapolated_by_the_kernel(isa, threads, mode):
     x = np.random.default_rng(1).standard_normal((2, 3, 8, 9)).astype(F)
     roi = np.array([0, 0, 0.4, -0.2, 1, 1, 1.3, 0.9], F)
     inputs = [x, roi, None, np.array([2, 3, 7, 6])]
-    (expected,) = op.reference(*inputs)
+    (expected,) = op.evaluate(*inputs)
     assert (expected == 7.5).any()
     assert (expected != 7.5).any()
     np.testing.assert_allclose(compiled(op, inputs, threads), expected, rtol=1e-5, atol=1e-5)
@@ -105,7 +105,7 @@ def test_resize_between_convolutions(isa, threads, mode, c):
         x = rng.standard_normal((1, 3, *hw)).astype(F)
         loaded = cnnengine.load(io.BytesIO(model.SerializeToString()), threads=threads, winograd=False)
         a = np.einsum("nchw,oc->nohw", x, w[:, :, 0, 0])
-        (b,) = Resize(mode, antialias=antialias).reference(a, None, None, constants["s"])
+        (b,) = Resize(mode, antialias=antialias).evaluate(a, None, None, constants["s"])
         padded = np.pad(b, ((0, 0), (0, 0), (1, 1), (1, 1)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
         expected = np.einsum("nchwij,ocij->nohw", windows, v)
@@ -143,14 +143,14 @@ def test_affine_grid(isa, threads, corners, spatial):
     theta = np.random.default_rng(rank).standard_normal((3, rank, rank + 1)).astype(F)
     op, size = AffineGrid(corners), np.array([3, 2, *spatial])
     expected = affine_by_loops(theta.astype(np.float64), spatial, corners)
-    np.testing.assert_allclose(op.reference(theta, size)[0], expected, atol=2e-6)
+    np.testing.assert_allclose(op.evaluate(theta, size)[0], expected, atol=2e-6)
     np.testing.assert_allclose(compiled(op, [theta, size], threads), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("size", [[2, 1, 3], [2, 1, 3, 4, 5, 6], [3, 1, 4, 4], [2, 1, 4, 4, 4], [2, 1, -4, 4]])
 def test_affine_grid_refuses_sizes_that_do_not_fit(size):
     with pytest.raises(ShapeError, match="AffineGrid"):
-        AffineGrid().reference(np.zeros((2, 2, 3), F), np.array(size))
+        AffineGrid().evaluate(np.zeros((2, 2, 3), F), np.array(size))
 
 
 @pytest.mark.parametrize("spatial", [(6, 7), (3, 4, 5)])
@@ -215,7 +215,7 @@ def test_col2im(case, n, c, two):
     expected, _ = columns_by_loops(x, image, block, strides, dilations, pads)
     op = Col2Im(strides, pads, dilations)
     inputs = [x, np.array(image), np.array(block)]
-    np.testing.assert_allclose(op.reference(*inputs)[0], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(op.evaluate(*inputs)[0], expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(compiled(op, inputs, 1 + two), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -237,7 +237,7 @@ def test_col2im_at_each_instruction_set(isa, threads):
 )
 def test_col2im_refuses_what_does_not_fit(shape, image, block):
     with pytest.raises(ShapeError, match="Col2Im"):
-        Col2Im().reference(np.zeros(shape, F), np.array(image), np.array(block))
+        Col2Im().evaluate(np.zeros(shape, F), np.array(image), np.array(block))
 
 
 # ---------------------------------------------------------------- DeformConv
@@ -266,7 +266,7 @@ def test_deform_conv_kernel_is_the_reference(isa, threads, case):
     offset[:, 0, 0, 0], offset[:, 1, -1, -1], offset[:, 0, -1, 0], offset[:, 1, 0, -1] = np.nan, np.inf, 1e30, 0
     mask = rng.uniform(0, 2, (x_shape[0], taps, *out)).astype(F) if masked else None
     inputs = [x, w, offset, rng.standard_normal(o).astype(F), mask]
-    (expected,) = op.reference(*inputs)
+    (expected,) = op.evaluate(*inputs)
     np.testing.assert_allclose(compiled(op, inputs, threads), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -284,7 +284,7 @@ def test_the_largest_corner_of_regions(isa, threads, ratio, half):
     rois[2] = [3, 3, 3, 3]
     op = RoiAlign("max", 3, 4, ratio, 0.5, half)
     inputs = [x, rois, rng.integers(0, 2, 24)]
-    (expected,) = op.reference(*inputs)
+    (expected,) = op.evaluate(*inputs)
     assert (expected < 0).any()
     np.testing.assert_allclose(compiled(op, inputs, threads), expected, rtol=1e-5, atol=1e-6)
 
@@ -315,7 +315,7 @@ def test_cubic_taps_alone_are_clamped(isa, padding):
             j = {"zeros": i, "border": min(max(i, 0), 3), "reflection": mirrored}[padding]
             total += weight * x[0, 0, 0, j] if 0 <= j < 4 else 0
         expected.append(total)
-    np.testing.assert_allclose(op.reference(x, grid)[0].ravel(), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(op.evaluate(x, grid)[0].ravel(), expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(compiled(op, [x, grid]).ravel(), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -335,7 +335,7 @@ def test_grids_and_images_of_half_precision(x_type, grid_type):
     loaded = cnnengine.load(io.BytesIO(model.SerializeToString()))
     (y,) = loaded.run(None, {"x": x, "g": g})
     assert y.dtype == types[x_type]
-    np.testing.assert_allclose(y, GridSample().reference(x.astype(F), g.astype(F))[0], atol=2e-3)
+    np.testing.assert_allclose(y, GridSample().evaluate(x.astype(F), g.astype(F))[0], atol=2e-3)
     from cnnengine.report import summarize
 
     assert any("grid_sample" in kernel for layer in summarize(loaded).layers for kernel in layer.kernels)

@@ -126,7 +126,7 @@ def examples() -> dict[type[Operator], list[Example]]:
                 for example in _run(case.name, graph, [_normalize_tensor(v) for v in inputs]):
                     add(example)
         for op, inputs in _more():
-            add(Example("more", op, tuple(inputs), tuple(op.reference(*inputs))))
+            add(Example("more", op, tuple(inputs), tuple(op.evaluate(*inputs))))
     return {cls: list(examples.values()) for cls, examples in found.items()}
 
 
@@ -136,7 +136,7 @@ def _run(name: str, graph: Graph, inputs: Sequence[Any]) -> Iterator[Example]:
     for node in graph.nodes:
         try:
             read = [values[n] if n else None for n in node.inputs]
-            made = node.op.reference(*read)
+            made = node.op.evaluate(*read)
         except (UnsupportedOperatorError, KeyError):  # a case of what is refused, or of an absent input
             return
         values.update((n, v) for n, v in zip(node.outputs, made, strict=False) if n)
@@ -267,7 +267,7 @@ def test_elements_change_their_type_together(cls: type[Operator]) -> None:
         tried += 1
         plain = [None if v is None else TensorSpec.of(v) for v in example.inputs]
         wide = [s if i not in places or s is None else TensorSpec(F64, s.shape) for i, s in enumerate(plain)]
-        before, after = op.infer(plain), op.infer(wide)
+        before, after = op.specs(plain), op.specs(wide)
         for i, (b, a) in enumerate(zip(before, after, strict=True)):
             if b.dtype == FLOAT32:
                 assert a.dtype == (F64 if i in op.element_outputs else FLOAT32), (example.name, i)
@@ -301,7 +301,7 @@ def test_elementwise_functions_know_no_places(cls: type[Operator]) -> None:
             continue
         tried += 1
         with np.errstate(all="ignore"):
-            (y,) = example.op.reference(x.reshape(-1)[::-1].copy(), *others)
+            (y,) = example.op.evaluate(x.reshape(-1)[::-1].copy(), *others)
         np.testing.assert_array_equal(y, np.asarray(example.outputs[0]).reshape(-1)[::-1])
     assert tried
 
@@ -334,7 +334,7 @@ def test_what_is_light_has_the_bits_of_kernels(cls: type[Operator]) -> None:
             arrays = [aligned(v) for v in inputs]
             with np.errstate(all="ignore"):
                 found = [by_kernels(op, arrays), op.immediate(*arrays)]
-                expected = op.reference(*inputs)
+                expected = op.evaluate(*inputs)
             for results in found:
                 for a, b in zip(results or (), expected, strict=False):
                     if isinstance(b, np.ndarray):
@@ -346,7 +346,7 @@ def test_what_divides_gives_extents_that_depend_on_data(cls: type[Operator]) -> 
     open_ended = 0
     for example in of(cls):
         specs = [TensorSpec(v.dtype, v.shape) if isinstance(v, np.ndarray) else told(v, False) for v in example.inputs]
-        open_ended += isinstance(example.op, Controlling) or any(not s.is_concrete for s in example.op.infer(specs))
+        open_ended += isinstance(example.op, Controlling) or any(not s.is_concrete for s in example.op.specs(specs))
     assert open_ended
 
 
@@ -363,7 +363,7 @@ def test_kept_launches_serve_other_values(cls: type[Operator]) -> None:
             if results is None:
                 continue
             tried += 1
-            expected = example.op.reference(*inputs)
+            expected = example.op.evaluate(*inputs)
             for a, b in zip(results, expected, strict=False):
                 np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4, err_msg=example.name)
     assert tried
@@ -384,7 +384,7 @@ def test_an_activation_is_what_the_operator_gives(cls: type[Operator]) -> None:
             continue
         numbers = np.concatenate([special, rng.standard_normal(50).astype(np.float32) * 3])
         with np.errstate(all="ignore"):
-            (expected,) = example.op.reference(numbers, *others)
+            (expected,) = example.op.evaluate(numbers, *others)
             plain = reference_activation(numbers, found)
             (result,) = by_kernels(example.op, [aligned(numbers), *others]) or [plain]
         if example.op.tolerance == EXACT:

@@ -38,21 +38,21 @@ def test_losses(reduction: str, weighted: bool, ignore: int | None, shape: tuple
     weight = rng.uniform(0.5, 2, 4) if weighted else None
     operands = [x, target, *([weight] if weighted else [])]
     nll = NegativeLogLikelihoodLoss(reduction, ignore)
-    (y,) = nll.reference(*operands)
+    (y,) = nll.evaluate(*operands)
     np.testing.assert_allclose(y, slow(x, target, weight, reduction, ignore), rtol=1e-12)
-    assert nll.infer([TensorSpec.of(v) for v in operands])[0].shape == y.shape
+    assert nll.specs([TensorSpec.of(v) for v in operands])[0].shape == y.shape
     log_prob = np.empty(shape)
     for at in np.ndindex(target.shape):
         column = [float(x[(at[0], c, *at[1:])]) for c in range(4)]
         for c in range(4):
             log_prob[(at[0], c, *at[1:])] = column[c] - math.log(sum(map(math.exp, column)))
-    loss, given = SoftmaxCrossEntropyLoss(reduction, ignore).reference(*operands)
+    loss, given = SoftmaxCrossEntropyLoss(reduction, ignore).evaluate(*operands)
     np.testing.assert_allclose(given, log_prob, rtol=1e-10)
     np.testing.assert_allclose(loss, slow(log_prob, target, weight, reduction, ignore), rtol=1e-10)
 
 
 def test_large_scores_do_not_overflow() -> None:
-    loss, log_prob = SoftmaxCrossEntropyLoss().reference(np.float32([[1e4, 0]]), np.array([1]))
+    loss, log_prob = SoftmaxCrossEntropyLoss().evaluate(np.float32([[1e4, 0]]), np.array([1]))
     assert loss == np.float32(1e4)
     assert log_prob.tolist() == [[0, -1e4]]
 
@@ -61,13 +61,13 @@ def test_refused() -> None:
     op = NegativeLogLikelihoodLoss()
     x = np.zeros((2, 3), np.float32)
     with pytest.raises(InputError, match="no such class"):
-        op.reference(x, np.array([0, 3]))
+        op.evaluate(x, np.array([0, 3]))
     with pytest.raises(ShapeError, match="target"):
-        op.infer([TensorSpec.of(x), TensorSpec.of(np.array([0, 1, 2]))])
+        op.specs([TensorSpec.of(x), TensorSpec.of(np.array([0, 1, 2]))])
     with pytest.raises(ShapeError, match="weight"):
-        op.reference(x, np.array([0, 1]), np.ones(2, np.float32))
+        op.evaluate(x, np.array([0, 1]), np.ones(2, np.float32))
     with pytest.raises(InputError, match="integers"):
-        op.infer([TensorSpec.of(x), TensorSpec.of(np.zeros(2, np.float32))])
+        op.specs([TensorSpec.of(x), TensorSpec.of(np.zeros(2, np.float32))])
     with pytest.raises(ModelError, match="reduction"):
         NegativeLogLikelihoodLoss.from_onnx(
             NodeRecord("NegativeLogLikelihoodLoss", "", 13, {"reduction": "max"}, ("x", "t"), ("y",))

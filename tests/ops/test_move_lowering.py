@@ -149,7 +149,7 @@ def check(
             op_type, "", version, attributes, tuple(f"i{i}" for i in range(len(inputs))), tuple(f"o{i}" for i in range(n_outputs))
         )
     )
-    expected = [np.asarray(e) for e in op.reference(*inputs)]
+    expected = [np.asarray(e) for e in op.evaluate(*inputs)]
     ctx = OneNode(inputs, [TensorSpec(e.dtype, e.shape) for e in expected], known, blocked, halo)
     assert op.lower(ctx) is lowers, op
     if not lowers:
@@ -329,9 +329,9 @@ def check_resize(shape, attributes, *, version=19, scales=None, sizes=None, lowe
     scales = None if scales is None else np.array(scales, np.float32)
     inputs = [x, scales] if version < 11 else [x, None, scales, None if sizes is None else np.array(sizes, I64)]
     op = lookup(op_type).from_onnx(NodeRecord(op_type, "", version, attributes, tuple("abcd"[: len(inputs)]), ("y",)))
-    expected = op.reference(*inputs)[0]
+    expected = op.evaluate(*inputs)[0]
     specs = [None if v is None else TensorSpec.of(v) for v in inputs]
-    assert op.infer([TensorSpec(x.dtype, x.shape), *specs[1:]])[0].shape == expected.shape
+    assert op.specs([TensorSpec(x.dtype, x.shape), *specs[1:]])[0].shape == expected.shape
     ctx = OneNode(inputs, [TensorSpec(expected.dtype, expected.shape)], range(1, len(inputs)), halo=HALO)
     assert op.lower(ctx) is lowers
     if lowers:

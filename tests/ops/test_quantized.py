@@ -37,8 +37,8 @@ def test_conv_integer(per_channel: bool) -> None:
     op = ConvInteger.from_onnx(node("ConvInteger", 4, 1))
     zeros = np.arange(-3, 3, dtype=np.int8) if per_channel else np.int8(5)
     operands = [X, W, np.uint8(200), np.asarray(zeros)]
-    (spec,) = op.infer([TensorSpec.of(np.asarray(v)) for v in operands])
-    (y,) = op.reference(*operands)
+    (spec,) = op.specs([TensorSpec.of(np.asarray(v)) for v in operands])
+    (y,) = op.evaluate(*operands)
     assert y.dtype == spec.dtype == np.int32
     assert y.shape == spec.shape
     np.testing.assert_array_equal(y, sums(200, np.broadcast_to(zeros, 6)).astype(np.int64))
@@ -53,7 +53,7 @@ def test_qlinear_conv(dtype: type, biased: bool) -> None:
     bias = np.arange(6, dtype=np.int32) * 100 - 200
     operands = [X, np.float32(0.02), np.uint8(120), W, w_scale, np.zeros(6, np.int8), np.float32(0.06), zero]
     operands += [bias] if biased else []
-    (y,) = op.reference(*operands)
+    (y,) = op.evaluate(*operands)
     exact = sums(120, np.zeros(6, int)) + (bias.reshape(-1, 1, 1).astype(object) if biased else 0)
     ratio = np.float32(0.02) * w_scale / np.float32(0.06)
     scaled = exact.astype(np.float64) * ratio.reshape(-1, 1, 1)
@@ -71,11 +71,11 @@ def test_qlinear_conv(dtype: type, biased: bool) -> None:
 def test_refused() -> None:
     op = ConvInteger.from_onnx(node("ConvInteger", 2, 1))
     with pytest.raises(InputError, match="dtype"):
-        op.infer([TensorSpec.of(X.astype(np.float32)), TensorSpec.of(W)])
+        op.specs([TensorSpec.of(X.astype(np.float32)), TensorSpec.of(W)])
     with pytest.raises(ShapeError, match="per output channel"):
-        op.reference(X, W, np.uint8(0), np.zeros(5, np.int8))
+        op.evaluate(X, W, np.uint8(0), np.zeros(5, np.int8))
     with pytest.raises(ShapeError, match="scalar"):
-        op.reference(X, W, np.zeros(4, np.uint8))
+        op.evaluate(X, W, np.zeros(4, np.uint8))
 
 
 def run(op_type: str, version: int, operands: list[np.ndarray], **attributes: object) -> np.ndarray:
@@ -85,7 +85,7 @@ def run(op_type: str, version: int, operands: list[np.ndarray], **attributes: ob
     graph = helper.make_graph([node], "g", values, [onnx.ValueInfoProto(name="y")], constants)
     model = cnnengine.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=8), threads=1)
     (compiled,) = model.run(None, {"x0": operands[0]})
-    (plain,) = model._graph.nodes[0].op.reference(*operands)
+    (plain,) = model._graph.nodes[0].op.evaluate(*operands)
     np.testing.assert_array_equal(compiled, plain)
     assert compiled.dtype == plain.dtype
     assert not model.host_nodes()
@@ -127,7 +127,7 @@ def test_without_a_zero_point() -> None:
 def test_dequantised_sums() -> None:
     """int32, as biases are: exact before the scale."""
     x = np.int32([2**30 + 1, -5])
-    (y,) = DequantizeLinear().reference(x, np.float32(0.5), np.int32(2**30))
+    (y,) = DequantizeLinear().evaluate(x, np.float32(0.5), np.int32(2**30))
     assert y.tolist() == [0.5, np.float32(-5 - 2**30) / 2]
 
 
@@ -135,13 +135,13 @@ def test_blocks() -> None:
     x = np.arange(10, dtype=np.float32).reshape(2, 5)
     scale = np.float32([[1, 2, 4], [1, 1, 0.5]])
     op = QuantizeLinear(axis=1, block_size=2)
-    (q,) = op.reference(x, scale)
+    (q,) = op.evaluate(x, scale)
     want = np.rint(x / scale[:, [0, 0, 1, 1, 2]])
     np.testing.assert_array_equal(q, want)
-    (back,) = DequantizeLinear(axis=1, block_size=2).reference(q, scale)
+    (back,) = DequantizeLinear(axis=1, block_size=2).evaluate(q, scale)
     np.testing.assert_array_equal(back, want * scale[:, [0, 0, 1, 1, 2]])
     with pytest.raises(ShapeError, match="blocks"):
-        op.infer([TensorSpec.of(x), TensorSpec.of(scale[:, :2])])
+        op.specs([TensorSpec.of(x), TensorSpec.of(scale[:, :2])])
 
 
 def test_quantised_products() -> None:
@@ -152,20 +152,20 @@ def test_quantised_products() -> None:
     exact = np.zeros((2, 3, 5), int)
     for n, i, j in np.ndindex(exact.shape):
         exact[n, i, j] = sum(int(left[n, i, k]) * int(right[k, j]) for k in range(4))
-    (y,) = MatMulInteger().reference(a, b, rows, columns)
+    (y,) = MatMulInteger().evaluate(a, b, rows, columns)
     assert y.dtype == np.int32
     np.testing.assert_array_equal(y, exact)
     scales = np.float32([0.5, 0.25, 1])
-    (q,) = QLinearMatMul().reference(a, scales, rows, b, np.float32(0.5), columns, np.float32(64), np.uint8(9))
+    (q,) = QLinearMatMul().evaluate(a, scales, rows, b, np.float32(0.5), columns, np.float32(64), np.uint8(9))
     want = np.clip(np.rint(exact * (scales.reshape(-1, 1) / 128)) + 9, 0, 255)
     np.testing.assert_array_equal(q, want)
     with pytest.raises(ShapeError, match="fit the matrix"):
-        MatMulInteger().reference(a, b, np.zeros(2, np.uint8))
+        MatMulInteger().evaluate(a, b, np.zeros(2, np.uint8))
 
 
 def test_scales_that_do_not_fit() -> None:
     x = np.zeros((2, 3), np.float32)
     with pytest.raises(ShapeError, match="per index"):
-        QuantizeLinear(axis=1).infer([TensorSpec.of(x), TensorSpec.of(np.ones(2, np.float32))])
+        QuantizeLinear(axis=1).specs([TensorSpec.of(x), TensorSpec.of(np.ones(2, np.float32))])
     with pytest.raises(InputError, match="another type"):
-        DequantizeLinear().infer([TensorSpec.of(np.int8([1])), TensorSpec.of(np.float32([1])), TensorSpec.of(np.uint8([1]))])
+        DequantizeLinear().specs([TensorSpec.of(np.int8([1])), TensorSpec.of(np.float32([1])), TensorSpec.of(np.uint8([1]))])

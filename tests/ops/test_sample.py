@@ -50,7 +50,7 @@ def test_grid_sample_reference_is_the_standards(mode, padding, corners, spatial)
     rng = np.random.default_rng(len(spatial))
     x = rng.standard_normal((2, 2, *spatial)).astype(F)
     grid = grid_of((2, *(3,) * (len(spatial) - 1), 4, len(spatial)), rng)
-    (y,) = GridSample(mode, padding, corners).reference(x, grid)
+    (y,) = GridSample(mode, padding, corners).evaluate(x, grid)
     if (mode, padding) == ("cubic", "border"):
         # onnx.reference clamps the place too, not the taps alone; an image that goes on for long enough needs no clamping
         room = 64
@@ -80,7 +80,7 @@ def test_grid_sample_kernel_is_the_reference(isa, threads, mode, padding, corner
         (y,) = run_operator(op, [x, grid], threads=threads)
     finally:
         fill_arenas(None)
-    np.testing.assert_allclose(y, op.reference(x, grid)[0], rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(y, op.evaluate(x, grid)[0], rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
@@ -92,7 +92,7 @@ def test_places_that_are_no_numbers_lead_nowhere(isa, mode, padding):
     op = GridSample(mode, padding, 0)
     (y,) = run_operator(op, [x, grid])
     assert np.isfinite(y).all()
-    np.testing.assert_allclose(y, op.reference(x, grid)[0], rtol=1e-5)
+    np.testing.assert_allclose(y, op.evaluate(x, grid)[0], rtol=1e-5)
     if padding == "zeros":
         assert not y.any()
 
@@ -129,7 +129,7 @@ def test_roi_align_reference_is_the_standards(mode, half, ratio):
         spatial_scale=0.25,
         coordinate_transformation_mode="half_pixel" if half else "output_half_pixel",
     )
-    np.testing.assert_allclose(op.reference(x, rois, images)[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(op.evaluate(x, rois, images)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("half", [True, False])
@@ -149,7 +149,7 @@ def test_roi_align_kernel_is_the_reference(isa, threads, half, ratio, x_shape, b
         (y,) = model.run(None, {"x": x, "rois": rois, "images": images}, threads=threads)
     finally:
         fill_arenas(None)
-    np.testing.assert_allclose(y, op.reference(x, rois, images)[0], rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(y, op.evaluate(x, rois, images)[0], rtol=1e-4, atol=2e-5)
     assert not model.host_nodes()
 
 
@@ -196,12 +196,12 @@ def test_an_image_that_is_not_there_is_an_error_that_names_the_node(bad):
     with pytest.raises(InputError, match=f"regions.*RoiAlign.*outside.*{bad}"):
         model.run(None, feeds)
     with pytest.raises(InputError, match="outside"):
-        RoiAlign("avg", 2, 2).reference(*feeds.values())
+        RoiAlign("avg", 2, 2).evaluate(*feeds.values())
 
 
 def test_shapes_that_do_not_fit():
     with pytest.raises(ShapeError, match="GridSample"):
-        GridSample().reference(np.ones((1, 2, 3, 4), F), np.ones((1, 2, 2, 3), F))
+        GridSample().evaluate(np.ones((1, 2, 3, 4), F), np.ones((1, 2, 2, 3), F))
     with pytest.raises(ShapeError, match="RoiAlign"):
-        RoiAlign().reference(np.ones((1, 2, 3, 4), F), np.ones((2, 3), F), np.zeros(2, np.int64))
-    assert GridSample().reference(np.ones((1, 2, 3, 4), F), np.ones((1, 0, 5, 2), F))[0].shape == (1, 2, 0, 5)
+        RoiAlign().evaluate(np.ones((1, 2, 3, 4), F), np.ones((2, 3), F), np.zeros(2, np.int64))
+    assert GridSample().evaluate(np.ones((1, 2, 3, 4), F), np.ones((1, 0, 5, 2), F))[0].shape == (1, 2, 0, 5)

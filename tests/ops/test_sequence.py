@@ -33,7 +33,7 @@ def sizes(value: list[np.ndarray]) -> list[int]:
 def test_insert(position: int | None, want: list[int]) -> None:
     given = [A, B]
     at = [] if position is None else [np.array(position)]
-    assert sizes(SequenceInsert().reference(given, C, *at)[0]) == want
+    assert sizes(SequenceInsert().evaluate(given, C, *at)[0]) == want
     assert sizes(given) == [1, 2]  # the sequence itself stays
 
 
@@ -41,42 +41,42 @@ def test_insert(position: int | None, want: list[int]) -> None:
 def test_erase(position: int | None, want: list[int]) -> None:
     given = [A, B, C]
     at = [] if position is None else [np.array(position)]
-    assert sizes(SequenceErase().reference(given, *at)[0]) == want
+    assert sizes(SequenceErase().evaluate(given, *at)[0]) == want
     assert sizes(given) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("position", [3, -3])
 def test_positions_outside(position: int) -> None:
     with pytest.raises(InputError, match="position"):
-        SequenceInsert().reference([A, B], C, np.array(position))
+        SequenceInsert().evaluate([A, B], C, np.array(position))
     with pytest.raises(InputError, match="element"):
-        SequenceErase().reference([A, B], np.array(position))
+        SequenceErase().evaluate([A, B], np.array(position))
 
 
 def test_what_does_not_fit() -> None:
     with pytest.raises(InputError, match="dtype"):
-        SequenceInsert().reference([A], C.astype(np.int64))
+        SequenceInsert().evaluate([A], C.astype(np.int64))
     with pytest.raises(InputError, match="sequence"):
-        SequenceErase().reference(A)
+        SequenceErase().evaluate(A)
     with pytest.raises(InputError, match="element"):
-        SequenceErase().reference([])
+        SequenceErase().evaluate([])
 
 
 def test_empty_and_optional() -> None:
-    assert SequenceEmpty().reference() == [[]]
-    assert Optional().reference() == [None]
-    assert Optional().reference(A)[0] is A
-    assert OptionalHasElement().reference()[0] == np.array(False)
-    assert OptionalHasElement().reference(None)[0] == np.array(False)
-    assert OptionalHasElement().reference([])[0] == np.array(True)
-    assert OptionalGetElement().reference([A])[0] == [A]
+    assert SequenceEmpty().evaluate() == [[]]
+    assert Optional().evaluate() == [None]
+    assert Optional().evaluate(A)[0] is A
+    assert OptionalHasElement().evaluate()[0] == np.array(False)
+    assert OptionalHasElement().evaluate(None)[0] == np.array(False)
+    assert OptionalHasElement().evaluate([])[0] == np.array(True)
+    assert OptionalGetElement().evaluate([A])[0] == [A]
     with pytest.raises(InputError, match="no element"):
-        OptionalGetElement().reference(None)
+        OptionalGetElement().evaluate(None)
 
 
 def test_what_is_known_before_running() -> None:
     (none,), (tensor,), (unknown,) = (
-        OptionalHasElement().infer(specs) for specs in ([], [TensorSpec(F32, (2,))], [TensorSpec(F32, None)])
+        OptionalHasElement().specs(specs) for specs in ([], [TensorSpec(F32, (2,))], [TensorSpec(F32, None)])
     )
     assert none.value is not None and not none.value
     assert tensor.value is not None and tensor.value
@@ -90,12 +90,12 @@ def adding() -> Graph:
 
 def test_map() -> None:
     op = SequenceMap(adding(), 2)
-    (whole,) = op.reference([A, B], np.float32([10]))
+    (whole,) = op.evaluate([A, B], np.float32([10]))
     assert [v.tolist() for v in whole] == [[11], [12, 12]]
-    (pairs,) = op.reference([A, B], [C, B])
+    (pairs,) = op.evaluate([A, B], [C, B])
     assert [v.tolist() for v in pairs] == [[4, 4, 4], [4, 4]]
-    assert op.reference([], [])[0] == []
+    assert op.evaluate([], [])[0] == []
     with pytest.raises(InputError, match="fit together"):
-        op.reference([A, B], [C])
+        op.evaluate([A, B], [C])
     with pytest.raises(InputError, match="fit together"):
-        op.reference(A, [C])
+        op.evaluate(A, [C])

@@ -18,8 +18,8 @@ def dft(x: np.ndarray, axis: int, sign: int) -> np.ndarray:
 
 
 def run(op: DFT | STFT, *operands: np.ndarray | None) -> np.ndarray:
-    (spec,) = op.infer([None if x is None else TensorSpec.of(x) for x in operands])
-    (y,) = op.reference(*operands)
+    (spec,) = op.specs([None if x is None else TensorSpec.of(x) for x in operands])
+    (y,) = op.evaluate(*operands)
     assert y.shape == spec.concrete
     assert y.dtype == spec.dtype
     return y
@@ -70,14 +70,14 @@ def test_stft(onesided: int, windowed: bool) -> None:
 def test_refused() -> None:
     x = np.zeros((1, 8, 2), np.float32)
     with pytest.raises(ShapeError, match="last axis"):
-        DFT(2).infer([TensorSpec.of(x)])
+        DFT(2).specs([TensorSpec.of(x)])
     with pytest.raises(ShapeError, match="axis of 1 or 2"):
-        DFT(0).infer([TensorSpec.of(np.zeros((4, 3)))])
+        DFT(0).specs([TensorSpec.of(np.zeros((4, 3)))])
     with pytest.raises(InputError, match="positive"):
-        DFT(1).reference(x, np.array(0))
+        DFT(1).evaluate(x, np.array(0))
     with pytest.raises(ShapeError, match="wrong shape"):
-        STFT(1).reference(x, np.array(2))
+        STFT(1).evaluate(x, np.array(2))
     with pytest.raises(ShapeError, match="too short"):
-        STFT(0).reference(x, np.array(2), None, np.array(9))
+        STFT(0).evaluate(x, np.array(2), None, np.array(9))
     with pytest.raises(ShapeError, match="window"):
-        STFT(0).reference(x, np.array(2), np.ones(3), np.array(4))
+        STFT(0).evaluate(x, np.array(2), np.ones(3), np.array(4))

@@ -39,16 +39,16 @@ def test_of_numpys_own_types() -> None:
 
 def test_they_compute_in_float32_and_round_once() -> None:
     x = np.linspace(-4, 4, 40).astype(BF16)
-    (spec,), (y,) = Sigmoid().infer([TensorSpec.of(x)]), Sigmoid().reference(x)
+    (spec,), (y,) = Sigmoid().specs([TensorSpec.of(x)]), Sigmoid().evaluate(x)
     assert spec.dtype == y.dtype == BF16
     np.testing.assert_array_equal(y, (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float32).astype(BF16))
-    (same,) = Equal().reference(x, x)
+    (same,) = Equal().evaluate(x, x)
     assert same.dtype == np.bool_ and same.all()
-    assert Equal().infer([TensorSpec.of(x), TensorSpec.of(x)])[0].dtype == np.bool_
-    (top,) = ReduceMax().reference(x)
+    assert Equal().specs([TensorSpec.of(x), TensorSpec.of(x)])[0].dtype == np.bool_
+    (top,) = ReduceMax().evaluate(x)
     assert top.dtype == BF16 and top.reshape(()) == x[-1]
     ints = np.array([-8, 7], np.int8).astype(ml_dtypes.int4)
-    assert Add().reference(ints, np.zeros(2, ml_dtypes.int4))[0].dtype == ml_dtypes.int4
+    assert Add().evaluate(ints, np.zeros(2, ml_dtypes.int4))[0].dtype == ml_dtypes.int4
 
 
 @pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"])
@@ -74,18 +74,18 @@ def test_unknown_round_mode() -> None:
 
 def test_bits() -> None:
     x = np.float32([1.0, -2.0])
-    assert BitCast(np.dtype(np.uint32)).reference(x)[0].tolist() == [0x3F800000, 0xC0000000]
-    assert BitCast(np.dtype(ml_dtypes.uint4)).reference(np.array([-1, 7], np.int8).astype(ml_dtypes.int4))[0].astype(
+    assert BitCast(np.dtype(np.uint32)).evaluate(x)[0].tolist() == [0x3F800000, 0xC0000000]
+    assert BitCast(np.dtype(ml_dtypes.uint4)).evaluate(np.array([-1, 7], np.int8).astype(ml_dtypes.int4))[0].astype(
         int
     ).tolist() == [15, 7]
-    assert BitCast(BF16).reference(np.uint16([0x3F80]))[0].astype(float) == 1
+    assert BitCast(BF16).evaluate(np.uint16([0x3F80]))[0].astype(float) == 1
     for wrong, to in (
         (x, np.dtype(np.int64)),
         (np.zeros(2, ml_dtypes.int4), np.dtype(np.int8)),
         (np.array(["a"], object), np.dtype(np.int64)),
     ):
         with pytest.raises(InputError, match="width"):
-            BitCast(to).infer([TensorSpec.of(wrong)])
+            BitCast(to).specs([TensorSpec.of(wrong)])
     with pytest.raises(ModelError, match="texts"):
         BitCast.from_onnx(NodeRecord("BitCast", "", 26, {"to": 8}, ("x",), ("y",)))
 
@@ -140,9 +140,9 @@ def test_types_do_not_mix() -> None:
     x, y = np.float32([1, 2]), np.float32([1, 2]).astype(BF16)
     for op in (Add(), Equal()):
         with pytest.raises(InputError, match="types"):
-            op.infer([TensorSpec.of(x), TensorSpec.of(y)])
-    assert Pow().infer([TensorSpec.of(x), TensorSpec.of(y)])[0].dtype == np.float32
-    assert Pow().reference(x, y)[0].tolist() == [1, 4]
-    assert Pow().infer([TensorSpec.of(y), TensorSpec.of(x)])[0].dtype == BF16
-    chosen = Where().reference(np.array([True, False]), y, y)[0]
+            op.specs([TensorSpec.of(x), TensorSpec.of(y)])
+    assert Pow().specs([TensorSpec.of(x), TensorSpec.of(y)])[0].dtype == np.float32
+    assert Pow().evaluate(x, y)[0].tolist() == [1, 4]
+    assert Pow().specs([TensorSpec.of(y), TensorSpec.of(x)])[0].dtype == BF16
+    chosen = Where().evaluate(np.array([True, False]), y, y)[0]
     assert chosen.dtype == BF16

@@ -116,4 +116,4 @@ def test_numbers_are_no_texts() -> None:
     from cnnengine.spec import TensorSpec
 
     with pytest.raises(InputError, match=r"StringSplit.*texts"):
-        StringSplit().infer([TensorSpec.of(np.zeros(3))])
+        StringSplit().specs([TensorSpec.of(np.zeros(3))])

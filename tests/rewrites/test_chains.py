@@ -181,8 +181,8 @@ def test_small_planes_keep_the_product():
 
 def check(op: Operator, values: Sequence[np.ndarray | None], expected: np.ndarray) -> None:
     """infer and reference of one operator."""
-    (spec,) = op.infer([None if v is None else TensorSpec(v.dtype, v.shape) for v in values])
-    (y,) = op.reference(*values)
+    (spec,) = op.specs([None if v is None else TensorSpec(v.dtype, v.shape) for v in values])
+    (y,) = op.evaluate(*values)
     assert spec.shape == y.shape == expected.shape
     assert spec.dtype == y.dtype == expected.dtype
     assert np.allclose(y, expected, rtol=1e-5, atol=1e-5)
@@ -202,25 +202,25 @@ def test_products_by_themselves():
 def test_convolutions_by_themselves():
     relu = Activation("clip", 0.0, np.inf)
     x, w, b, r, g = rand(2, 9, 4, 5), rand(6, 9, 1, 1), rand(6), rand(2, 6, 4, 5), rand(2, 9, 1, 1)
-    (expected,) = Conv().reference(x * g, w, b)
+    (expected,) = Conv().evaluate(x * g, w, b)
     check(FusedConv(Conv(activation=relu), residual=True, gated=True), (x, w, b, r, g), np.maximum(expected + r, 0))
-    check(FusedConv(Conv(), gated=True), (x, w, None, g), Conv().reference(x * g, w)[0])
+    check(FusedConv(Conv(), gated=True), (x, w, None, g), Conv().evaluate(x * g, w)[0])
     last, k = np.ascontiguousarray(np.moveaxis(x, 1, -1)), rand(6, 9, 3, 2)
     strided = Conv(strides=(1, 2), pads=(1, 1, 1, 1))
-    (expected,) = strided.reference(x, k, b)
+    (expected,) = strided.evaluate(x, k, b)
     check(ChannelsLastConv(strided), (last, k, b), expected)
     r = rand(*expected.shape)
     check(
         ChannelsLastConv(replace(strided, activation=relu), residual=True),
         (last, k, None, r),
-        np.maximum(strided.reference(x, k)[0] + r, 0),
+        np.maximum(strided.evaluate(x, k)[0] + r, 0),
     )
     chain = ConvChain((Conv(), Conv(group=6, pads=(1, 1, 1, 1), strides=(2, 2)), Conv()), True, True, residual=True)
     d, p = rand(6, 1, 3, 3), rand(4, 6, 1, 1)
     r = rand(2, 4, 2, 3)
     values = (x, w, b, d, None, p, None, r)
-    hidden = chain.convs[1].reference(Conv().reference(x, w, b)[0], d, None)[0]
-    check(chain, values, Conv().reference(hidden, p, None)[0] + r)
+    hidden = chain.convs[1].evaluate(Conv().evaluate(x, w, b)[0], d, None)[0]
+    check(chain, values, Conv().evaluate(hidden, p, None)[0] + r)
     shapes = [None if v is None else v.shape for v in values]
     assert chain.multiply_adds(shapes, [r.shape]) == 2 * (20 * 54 + 6 * 54 + 6 * 24)
     assert chain.multiply_adds([], [r.shape]) is None and chain.multiply_adds(shapes, [None]) is None

@@ -44,9 +44,9 @@ def one_by_one(graph: Graph, feeds: dict[str, np.ndarray]) -> list[Any] | None:
     for node in graph.nodes:
         inputs = [values[n] if n else None for n in node.inputs]
         try:
-            node.op.infer([TensorSpec.of(v) if isinstance(v, np.ndarray) else _loose(v) for v in inputs])
+            node.op.specs([TensorSpec.of(v) if isinstance(v, np.ndarray) else _loose(v) for v in inputs])
             with np.errstate(all="ignore"):
-                results = node.op.reference(*inputs)
+                results = node.op.evaluate(*inputs)
         except (CNNEngineError, *FAULTS):
             return None
         values.update((n, v) for n, v in zip(node.outputs, results, strict=False) if n)

@@ -66,14 +66,14 @@ def agrees(nodes: Nodes, who: str) -> None:
     assert [id(n) for n in nodes] == [id(n) for n in now], who
     made = Counter(o for n in now for o in n.outputs if o)
     assert max(made.values(), default=1) == 1, who
-    reads = Counter((name, id(n)) for n in now for name in n.reads() if name)
+    reads = Counter((name, id(n)) for n in now for name in n.inputs if name)
     position = {o: i for i, n in enumerate(now) for o in n.outputs if o}
     for i, node in enumerate(now):
         assert node in nodes
         assert node in list(nodes.of(node.op.op_type)), who
         for o in filter(None, node.outputs):
             assert nodes.maker(o) is node, (who, o)
-        for name in filter(None, node.reads()):
+        for name in filter(None, node.inputs):
             assert position.get(name, -1) < i, (who, f"{name} is read before it is made")
             if name not in position and nodes.specs is None:
                 graph = nodes.graph()
