@@ -24,9 +24,16 @@ class Derived(Base):
             raise ValueError("negative")
 
 
-@dataclasses.dataclass(frozen=True)
-class Standard(Base):
-    d: int = 4
+class Bare(Base):
+    """Not decorated: what it adds is no field."""
+
+    note = ""
+
+
+@dataclass(frozen=True)
+class Other:
+    a: int
+    b: tuple[int, ...] = (1, 2)
 
 
 def test_construction() -> None:
@@ -35,7 +42,7 @@ def test_construction() -> None:
     assert Derived(1).c is not Derived(1).c
     assert dataclasses.replace(Base(1), b=(7,)) == Base(1, (7,))
     assert [f.name for f in dataclasses.fields(Derived)] == ["a", "b", "c"]
-    assert Standard(1, d=2).d == 2
+    assert Bare(1).a == 1
     assert repr(Base(3)) == "Base(a=3, b=(1, 2))"
     with pytest.raises(ValueError, match="negative"):
         Derived(-1)
@@ -50,7 +57,8 @@ def test_wrong_arguments(args: tuple[object, ...], kwargs: dict[str, object]) ->
 def test_equality_and_hash() -> None:
     assert Base(1) == Base(1) != Base(2)
     assert hash(Base(1)) == hash(Base(1))
-    assert Base(1) != Standard(1)
+    assert Base(1) != Other(1)
+    assert Base(1) != Bare(1)
     assert len({Base(1), Base(1), Base(2)}) == 2
 
 
@@ -59,3 +67,17 @@ def test_frozen() -> None:
         Base(1).a = 2  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
         del Base(1).a
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Base(1).other = 2  # type: ignore[attr-defined]
+
+
+def test_a_class_that_inherits_is_frozen_but_for_what_it_adds() -> None:
+    one = Bare(1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.a = 2  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del one.b
+    one.note = "mine"
+    assert one.note == "mine" and Bare.note == ""
+    del one.note
+    assert one.note == ""
