@@ -1,9 +1,9 @@
 """dataclass: frozen dataclasses whose methods are shared, not compiled for each class; and lazy attributes.
 
-`dataclasses.dataclass` writes and compiles eight functions per class, 0.2 ms in all; the operators' modules that a model needs hold
-some eighty classes, which would be half of the time that loading a small model takes. The classes are the same otherwise: fields,
-construction, `dataclasses.fields` and `replace`, equality, hash and repr by fields; frozen. A dataclass that inherits from one is made
-here, too.
+`dataclasses.dataclass` writes and compiles eight functions per class, 0.2 ms in all; the operators' modules that a model needs
+hold some eighty classes, which would be half of the time that loading a small model takes. The classes are the same otherwise:
+fields, construction, `dataclasses.fields` and `replace`, equality, hash and repr by fields; frozen. A dataclass that inherits
+from one is made here, too.
 """
 
 from __future__ import annotations
