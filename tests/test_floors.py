@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import cnnengine
-
-ROOT = Path(cnnengine.__file__).parent
+ROOT = Path(__file__).resolve().parents[1] / "cnnengine"  # the sources: what is installed lacks the .pyx
 # Lowest first: the one list of floors, which the README, CONTRIBUTING.md and docs/architecture.md tell. A part of the package may
 # import from its own floor and from those below it; no two files may import each other, be it by others in between, inside of a
 # function or for annotations alone.

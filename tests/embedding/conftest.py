@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -26,9 +27,7 @@ def run(*command: object, cwd: Path | None = None, env: dict[str, str] | None = 
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of a new virtual environment with the wheel of this tree, and NumPy, onnx and Cython from this environment."""
     folder = tmp_path_factory.mktemp("embedding")
-    isolation = ["--no-build-isolation"] if _has_build_tools() else []
-    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", *isolation, "-w", folder, ".", cwd=ROOT)
-    (wheel,) = folder.glob("cnnengine-*.whl")
+    wheel = _wheel(tmp_path_factory)
     run(sys.executable, "-m", "venv", folder / "env")
     python = folder / "env" / "bin" / "python"
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
@@ -38,6 +37,20 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = run(python, "-P", "-c", "import cnnengine; print(cnnengine.__file__)", cwd=folder).strip()
     assert Path(where).is_relative_to(folder), where
     return python
+
+
+def _wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree, built once by whichever of pytest-xdist's processes needs it first: builds share the folder build/."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cnnengine-wheel"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(folder.glob("cnnengine-*.whl")):
+            isolation = ["--no-build-isolation"] if _has_build_tools() else []
+            run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", *isolation, "-w", folder, ".", cwd=ROOT)
+    (wheel,) = folder.glob("cnnengine-*.whl")
+    return wheel
 
 
 def _has_build_tools() -> bool:
