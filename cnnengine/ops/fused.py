@@ -22,7 +22,7 @@ from .common import FLOAT32, required
 from .conv import Conv, known_weights, lower_conv, names_of
 from .dense import MatMul, lower_dense, lower_product, product
 from .elements import activate
-from .norm import all_float32, check_vector, outlined, over, shape_of, standardised, widened
+from .norm import ChannelNorm, all_float32, over, standardised
 from .taps import halo_for, tap_ranges, three
 
 # ---------------------------------------------------------------- convolutions
@@ -432,33 +432,11 @@ class TakeChannels(Operator):
 
 
 @dataclass(frozen=True)
-class ChannelLayerNorm(Operator):
-    """LayerNormalization over axis 1 of (N, C, ...), scale and bias (C,): one between two transposes.
-
-    Attributes
-    ----------
-    expands : bool
-        Scale and bias may widen x, as a product and a sum do that a rewrite took for a norm; that runs on the host.
-    """
-
-    epsilon: float = 1e-5
-    expands: bool = False
+class ChannelLayerNorm(ChannelNorm):
+    """LayerNormalization over axis 1 of (N, C, ...), scale and bias (C,), each or none: one between two transposes."""
 
     op_type: ClassVar[str] = "ChannelLayerNorm"
     domain: ClassVar[str] = "cnnengine"
-
-    def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        return outlined(inputs, self.expands)
-
-    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = shape_of(inputs, self.op_type, 2)
-        assert inputs[0] is not None
-        if self.expands:
-            return [TensorSpec(inputs[0].dtype, widened(shape, inputs, self.op_type, len(shape) - 2))]
-        for index, name in ((1, "scale"), (2, "bias")):
-            if index < len(inputs) and inputs[index] is not None:
-                check_vector(inputs, index, name, shape[1], self.op_type)
-        return [TensorSpec(inputs[0].dtype, shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, scale, bias = (*inputs, None, None)[:3]

@@ -197,8 +197,8 @@ class BatchNormalization(Operator):
 
 
 @dataclass(frozen=True)
-class InstanceNormalization(Operator):
-    """ONNX InstanceNormalization (1, 6, 22).
+class ChannelNorm(Operator):
+    """What norms with a number per channel for scale and for bias share.
 
     Attributes
     ----------
@@ -209,21 +209,33 @@ class InstanceNormalization(Operator):
     epsilon: float = 1e-5
     expands: bool = False
 
-    op_type: ClassVar[str] = "InstanceNormalization"
-    elements: ClassVar[Sequence[int]] = EVERY
-    reads: ClassVar[str] = READ_PLAIN
+    least_rank: ClassVar[int] = 2
+    needs_both: ClassVar[bool] = False
+    """Whether scale and bias must be there."""
 
     def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         return outlined(inputs, self.expands)
 
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
-        shape = shape_of(inputs, self.op_type, 3)
+        shape = shape_of(inputs, self.op_type, self.least_rank)
         assert inputs[0] is not None
         if self.expands:
             return [TensorSpec(inputs[0].dtype, widened(shape, inputs, self.op_type, len(shape) - 2))]
-        check_vector(inputs, 1, "scale", shape[1], self.op_type)
-        check_vector(inputs, 2, "bias", shape[1], self.op_type)
+        for index, name in ((1, "scale"), (2, "bias")):
+            if self.needs_both or (index < len(inputs) and inputs[index] is not None):
+                check_vector(inputs, index, name, shape[1], self.op_type)
         return [TensorSpec(inputs[0].dtype, shape)]
+
+
+@dataclass(frozen=True)
+class InstanceNormalization(ChannelNorm):
+    """ONNX InstanceNormalization (1, 6, 22)."""
+
+    op_type: ClassVar[str] = "InstanceNormalization"
+    elements: ClassVar[Sequence[int]] = EVERY
+    reads: ClassVar[str] = READ_PLAIN
+    least_rank: ClassVar[int] = 3
+    needs_both: ClassVar[bool] = True
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, scale, bias = inputs

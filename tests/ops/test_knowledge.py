@@ -30,6 +30,7 @@ from cnnengine.ops import DOMAINS, activation, contrib, conv, dense, fused, look
 from cnnengine.ops.common import FLOAT32, is_small
 from cnnengine.ops.control import Controlling
 from cnnengine.ops.elements import reference_activation
+from cnnengine.ops.norm import ChannelNorm
 from cnnengine.plan.eager import by_kernels
 from cnnengine.spec import UNKNOWN, TensorSpec
 
@@ -160,7 +161,7 @@ def classes() -> list[type[Operator]]:
 
 MADE_LATER = {"ConvChain", "SoftmaxProduct", "TakeChannels"}
 """Made for concrete shapes, when nobody asks for facts any more."""
-CLASSES = [c for c in classes() if c is not Controlling]
+CLASSES = [c for c in classes() if c not in (Controlling, ChannelNorm)]  # what others inherit from
 IDS = [f"{c.__module__.rpartition('.')[2]}.{c.__name__}" for c in CLASSES]
 
 
