@@ -2,7 +2,8 @@
 
 Those of PORTABLE run when a model is loaded, before shapes are known; they know nothing of machines, and what they do makes the
 graph smaller on every one of them. Those of QUANTIZED come before them, in models that have integers in the place of floats.
-Those of SHAPED run when a plan is made, at concrete shapes. Outputs keep their names and values. `nodes.py` says what a rewrite sees and may do.
+Those of SHAPED run when a plan is made, at concrete shapes. Outputs keep their names and values. `nodes.py` says what a rewrite
+sees and may do.
 """
 
 from __future__ import annotations
