@@ -52,7 +52,9 @@ AI vi vword(const char *p)
     int32_t t;
     memcpy(&t, p, 4);
     vi v = viset(t);
-    return QFLIP ? v ^ viset((int32_t)0x80808080u) : v;
+    if (QFLIP)
+        v = v ^ viset((int32_t)0x80808080u);
+    return v;
 }
 AI vi vi_load(const void *p) { vi v; memcpy(&v, p, VBYTES); return v; }
 AI void vi_store(void *p, vi v) { memcpy(p, &v, VBYTES); }

@@ -44,6 +44,7 @@ from .inline_if import inline_if
 from .merge_activation import merge_activation
 from .merge_branches import merge_branches
 from .nodes import Declined, Nodes, Rewrite, explaining
+from .quantized_convolutions import quantized_convolutions
 from .remove_identity import remove_identity
 from .repeat_channels import repeat_channels
 from .resolve_castlike import resolve_castlike
@@ -58,6 +59,7 @@ QUANTIZED: tuple[Rewrite, ...] = (
     fold_beside_quantized,
     inline_if,
     common_subexpressions,
+    quantized_convolutions,
     cancel_flips,
     dead_code,
 )
