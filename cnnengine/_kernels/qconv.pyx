@@ -130,7 +130,9 @@ cdef void qconv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     t.rstep = g.rw
     t.mode = g.mode
     t.low, t.high = g.low, g.high
-    t.zero = g.zero
+    t.zeros = g.zero | g.zero << 16
+    t.lows = splat(<int>g.low + g.zero) if g.mode == Q_BYTES else 0
+    t.highs = splat(<int>g.high + g.zero) if g.mode == Q_BYTES else 0
     t.first_low, t.first_high = g.first_low, g.first_high
     t.scale, t.r_scale, t.r_zero = g.scale, g.r_scale, g.r_zero
     t.bias = bias
@@ -190,6 +192,11 @@ cdef void qconv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
         if g.write_halo and row0 == 0 and depth == 0:
             for b in range(blocks):
                 fill_halo_of(&g.y, g.item, <char *>args[Y], n, group * g.y_blocks + block + b, g.y.fill if g.mode == Q_BYTES else 0)
+
+
+cdef inline int splat(int byte) noexcept nogil:
+    """A byte four times."""
+    return <int>(<unsigned int>byte * 0x01010101u)
 
 
 cdef inline void look_up(const uint8_t *table, uint8_t *y, Py_ssize_t n) noexcept nogil:
@@ -274,7 +281,7 @@ def build_qconv(inputs, outputs, *, taps, x_zero=0, stride=(1, 1, 1), start=(0, 
     zero : int
         The zero point of y.
     low, high : float
-        Bounds, for bytes less the zero point.
+        Bounds, for bytes less the zero point, whole numbers.
     first : (low, high), optional
         With a residual: bounds of what is added to it, less its zero point.
     scales : (float, float), optional
@@ -340,7 +347,10 @@ def build_qconv(inputs, outputs, *, taps, x_zero=0, stride=(1, 1, 1), start=(0, 
         raise ValueError(f"qconv: {activation} of {mode}")
     if g.mode == Q_FLOATS and activation is not None and g.act.kind == ACT_NONE:
         g.low, g.high = g.act.low, g.act.high
-    if g.mode == Q_BYTES and not (-zero <= low <= high <= 255 - zero and low == int(low) and high == int(high)):
+    if g.mode == Q_BYTES:
+        low, high = max(low, -zero), min(high, 255 - zero)
+        g.low, g.high = low, high
+    if g.mode == Q_BYTES and not (0 <= zero <= 255 and low <= high and low == int(low) and high == int(high)):
         raise ValueError(f"qconv: bounds {low} and {high} around {zero}")
     if not 0 <= x_zero <= 255 or (tv is not None and (g.mode != Q_BYTES or tv.nbytes != 256)):
         raise ValueError(f"qconv: zero point {x_zero}, table {tv}")

@@ -16,3 +16,5 @@ cdef extern from "qsimd.h" nogil:
     vi vbytes_int(const uint8_t *) noexcept
     vf vbytes(const uint8_t *) noexcept
     void vstore_bytes(uint8_t *, vi) noexcept
+    vf vconvertible(vf) noexcept
+    void vstore_pixels(int P, int B, const vi *, uint8_t *, Py_ssize_t step, Py_ssize_t plane, vi zeros, vi low, vi high) noexcept

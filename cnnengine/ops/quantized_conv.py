@@ -53,10 +53,10 @@ class Residual:
 
 @dataclass(frozen=True)
 class QuantizedConv(Operator):
-    """``sums = conv(x - x_zero, w - w_zero) + bias`` as integers, and ``y = clamp(rint(float32(sums) * ratio), low, high) + zero``.
+    """``y = clamp(rint(float32(sums) * ratio), low, high) + zero`` of the integers ``sums = conv(x - x_zero, w - w_zero) + bias``.
 
-    Inputs: x (N, C, ...) of uint8, w as the convolution has it, of int8 or uint8, its zero point (one, or one per output channel; or
-    ""), ratio (O,) of float32, bias (O,) of int32 or "", offset (O,) of float32 or "", residual or "", table or "".
+    Inputs: x (N, C, ...) of uint8, w as the convolution has it, of int8 or uint8, its zero point (one, or one per output channel,
+    or ""), ratio (O,) of float32, bias (O,) of int32 or "", offset (O,) of float32 or "", residual or "", table or "".
 
     Each operation of floats is rounded to float32, halves go to the even integer: results are the same bits on every machine.
 

@@ -44,6 +44,7 @@ from .inline_if import inline_if
 from .merge_activation import merge_activation
 from .merge_branches import merge_branches
 from .nodes import Declined, Nodes, Rewrite, explaining
+from .qlinear_convolutions import qlinear_convolutions
 from .quantized_convolutions import quantized_convolutions
 from .remove_identity import remove_identity
 from .repeat_channels import repeat_channels
@@ -59,6 +60,7 @@ QUANTIZED: tuple[Rewrite, ...] = (
     fold_beside_quantized,
     inline_if,
     common_subexpressions,
+    qlinear_convolutions,
     quantized_convolutions,
     cancel_flips,
     dead_code,

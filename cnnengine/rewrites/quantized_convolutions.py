@@ -138,7 +138,8 @@ def _put(
     added: list[Node] = []
     if last is None:
         new = QuantizedConv(op, 0, floats=True)
-        made, after = y, []
+        made = y
+        after: list[Node] = []
         ratio = sums
         units, offset = bias.units, bias.floats
     else:

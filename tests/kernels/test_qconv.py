@@ -40,9 +40,11 @@ def quantised(sums, ratio, low, high, zero) -> np.ndarray:
     return np.rint(np.clip(scaled, np.float32(low), np.float32(high))).astype(np.int32) + zero
 
 
-def run(x, w, bias, ratio, *, x_zero, zero=0, low=None, high=None, mode="bytes", stride=1, pads=0, dilation=1, groups=1, residual=None,
-        first=None, scales=None, r_zero=0, table=None, offset=None, activation=None, few=False, in_halo=NO_HALO, out_halo=NO_HALO,
-        late_zero=False, threads=1):  # fmt: skip
+def run(
+    x, w, bias, ratio, *, x_zero, zero=0, low=-np.inf, high=np.inf, mode="bytes", stride=1, pads=0, dilation=1, groups=1,
+    residual=None, first=None, scales=None, r_zero=0, table=None, offset=None, activation=None, few=False, in_halo=NO_HALO,
+    out_halo=NO_HALO, late_zero=False, threads=1,
+):  # fmt: skip
     """The kernel on arrays (N, C, ...), laid out among noise."""
     rank = x.ndim - 2
     pad = (pads,) * (2 * rank) if isinstance(pads, int) else tuple(pads)
@@ -81,12 +83,10 @@ def run(x, w, bias, ratio, *, x_zero, zero=0, low=None, high=None, mode="bytes",
     ]
     views = [None if a is None else View.plain(a.shape, a.dtype) for a in operands]
     views[5] = rv
-    if mode == "bytes":
-        low, high = -zero if low is None else low, 255 - zero if high is None else high
     params = {} if residual is None else {"first": first, "scales": scales, "r_zero": r_zero}
     launch = kernel("qconv").build(
         [xv, *views], [yv], taps=taps, x_zero=0 if late_zero else x_zero, stride=step, groups=groups, mode=mode, zero=zero,
-        low=-np.inf if low is None else low, high=np.inf if high is None else high, activation=activation, **params,
+        low=low, high=high, activation=activation, **params,
     )  # fmt: skip
     whole = aligned_empty(yv.size + 2 * GUARD, dtype)
     whole.view(np.uint8)[:] = 0xA5
@@ -196,8 +196,8 @@ def test_residual(isa: str, threads: int, groups: int) -> None:
     scales = (float(np.float32(0.7)), float(np.float32(1.3)))
     for zero, low in ((90, -90), (0, 0)):
         got = run(
-            **args, zero=zero, low=low, high=255 - zero, pads=1, groups=groups, residual=residual, first=(-120, 135), scales=scales,
-            r_zero=131, threads=threads, in_halo=((0, 0), (1, 1), (1, 1)), out_halo=((0, 0), (1, 1), (1, 1)),
+            **args, zero=zero, low=low, pads=1, groups=groups, residual=residual, first=(-120, 135), scales=scales, r_zero=131,
+            threads=threads, in_halo=((0, 0), (1, 1), (1, 1)), out_halo=((0, 0), (1, 1), (1, 1)),
         )  # fmt: skip
         sums = sums_of(args["x"], args["w"], args["bias"], args["x_zero"], pads=1, groups=groups)
         first = quantised(sums, args["ratio"], -120, 135, 0).astype(np.float32) * np.float32(scales[0])

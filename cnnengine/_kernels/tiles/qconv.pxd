@@ -26,8 +26,8 @@ cdef struct qconv_tile_t:
     const char *ahead                   # weights to fetch into the second-level cache meanwhile
     Py_ssize_t ahead_lines              # 64-byte lines of them per input plane and tap
     int mode                            # Q_BYTES, ...
-    float low, high                     # bounds of what is stored, for bytes less the zero point
-    int zero                            # zero point of y
+    float low, high                     # bounds of floats
+    int zeros, lows, highs              # of bytes: the zero point of y in 16 bits, twice; bounds, four times
     # with a residual: the result, rounded within these bounds, times `scale`, plus (residual - r_zero) * r_scale
     float first_low, first_high, scale, r_scale, r_zero
 

@@ -13,10 +13,11 @@ bits and its addition are two instructions, the sum waits for the addition alone
 Channels beyond the last one meet weights of zero: whatever lies there, the product is none.
 
 Storing
-    A sum becomes float32, is multiplied by the ratio of its channel, bounded, rounded to the nearest integer, halves to even, and
-    moved by the zero point. With a residual that is done twice, as the two quantisations of a file do. Each product and sum of
-    floats is rounded: no multiply-add, so that all instruction sets give the same bits. Bounds are integers, so that to bound
-    before rounding is to bound after it, and no number is too large to be converted.
+    A sum becomes float32, is multiplied by the ratio of its channel, rounded to the nearest integer, halves to even, moved by the
+    zero point and clamped. With a residual that is done twice, as the two quantisations of a file do. Each product and sum of floats
+    is rounded: no multiply-add, so that all instruction sets give the same bits. Two pixels of two blocks become bytes together:
+    the conversions to 16 bits and to 8 saturate, and bounds are applied to bytes. Where a sum is short, storing it takes half of
+    the time.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -41,66 +42,91 @@ cdef extern from "qsimd.h" nogil:
     const char *unmoved(const char *) noexcept
 
 
-# What is done to every sum of a tile.
-cdef enum:
-    SET                                 # to the bias, in `wv`
-    MULTIPLY                            # add the products of a word of x and `wv`
-    WRITE                               # to y
-
-
-cdef inline void store(const int b, vi acc, const qconv_tile_t *t, char *y, const uint8_t *residual) noexcept nogil:
-    cdef vf v
-    if t.mode == Q_SUMS:
-        vi_store(y + b * t.yplane, acc)
-        return
-    v = vi_to_vf(acc) * vload(t.ratio + b * LANES)
-    if t.mode == Q_FLOATS:
-        if t.offset != NULL:
-            v = v + vload(t.offset + b * LANES)
-        vstore(<float *>(y + b * t.yplane), vbounded(v, t.low, t.high))
-        return
-    if residual != NULL:
-        v = vi_to_vf(vround(vbounded(v, t.first_low, t.first_high)))
-        v = v * vset(t.scale) + (vbytes(residual + b * t.rplane) - vset(t.r_zero)) * vset(t.r_scale)
-    vstore_bytes(<uint8_t *>(y + b * t.yplane), vround(vbounded(v, t.low, t.high)) + viset(t.zero))
-
-
-cdef inline void pixel(const int OP, const int B, vi *acc, const vi *wv, const char *x, char *y, const uint8_t *residual,
-                       const qconv_tile_t *t) noexcept nogil:
+cdef inline void pixel(const int SET, const int B, vi *acc, const vi *wv, const char *x) noexcept nogil:
+    """Set sums to `wv`, or add the products of a word of x and `wv`."""
     cdef vi word
-    if OP == SET:
+    if SET:
         acc[0] = wv[0]
         if B > 1: acc[1] = wv[1]
-    elif OP == MULTIPLY:
+    else:
         word = vword(x)
         acc[0] = vdot(acc[0], word, wv[0])
         if B > 1: acc[1] = vdot(acc[1], word, wv[1])
         if UNROLL:
             acc[0] = viplace(acc[0])
             if B > 1: acc[1] = viplace(acc[1])
+
+
+cdef inline void pixels(const int SET, const int P, const int B, vi *acc, const vi *wv, const char *x, Py_ssize_t step) noexcept nogil:
+    """The same for P pixels, `step` bytes apart."""
+    pixel(SET, B, acc, wv, x)
+    if P > 1: pixel(SET, B, acc + B, wv, x + step)
+    if P > 2: pixel(SET, B, acc + 2 * B, wv, x + 2 * step)
+    if P > 3: pixel(SET, B, acc + 3 * B, wv, x + 3 * step)
+    if P > 4: pixel(SET, B, acc + 4 * B, wv, x + 4 * step)
+    if P > 5: pixel(SET, B, acc + 5 * B, wv, x + 5 * step)
+    if P > 6: pixel(SET, B, acc + 6 * B, wv, x + 6 * step)
+    if P > 7: pixel(SET, B, acc + 7 * B, wv, x + 7 * step)
+    if P > 8: pixel(SET, B, acc + 8 * B, wv, x + 8 * step)
+    if P > 9: pixel(SET, B, acc + 9 * B, wv, x + 9 * step)
+    if P > 10: pixel(SET, B, acc + 10 * B, wv, x + 10 * step)
+    if P > 11: pixel(SET, B, acc + 11 * B, wv, x + 11 * step)
+    if P > 12: pixel(SET, B, acc + 12 * B, wv, x + 12 * step)
+    if P > 13: pixel(SET, B, acc + 13 * B, wv, x + 13 * step)
+
+
+cdef inline void scaled(const int ADDS, const int b, vi *sums, const qconv_tile_t *t, const uint8_t *residual) noexcept nogil:
+    """A sum becomes a number of steps of y."""
+    cdef vf v = vi_to_vf(sums[0]) * vload(t.ratio + b * LANES)
+    if ADDS:
+        v = vi_to_vf(vround(vbounded(v, t.first_low, t.first_high)))
+        v = v * vset(t.scale) + (vbytes(residual + b * t.rplane) - vset(t.r_zero)) * vset(t.r_scale)
+    sums[0] = vround(vconvertible(v))
+
+
+cdef inline void quantised(const int ADDS, const int P, const int B, vi *acc, const qconv_tile_t *t, char *y, const uint8_t *residual) noexcept nogil:
+    """One or two pixels are stored as bytes."""
+    scaled(ADDS, 0, acc, t, residual)
+    if B > 1: scaled(ADDS, 1, acc + 1, t, residual)
+    if P > 1:
+        scaled(ADDS, 0, acc + B, t, residual + t.rstep)
+        if B > 1: scaled(ADDS, 1, acc + 3, t, residual + t.rstep)
+    vstore_pixels(P, B, acc, <uint8_t *>y, t.ystep, t.yplane, viset(t.zeros), viset(t.lows), viset(t.highs))
+
+
+cdef inline void wide(const int B, vi *acc, const qconv_tile_t *t, char *y) noexcept nogil:
+    """A pixel is stored as floats, or as sums."""
+    cdef vf v
+    cdef int b
+    for b in range(B):
+        if t.mode == Q_SUMS:
+            vi_store(y + b * t.yplane, acc[b])
+            continue
+        v = vi_to_vf(acc[b]) * vload(t.ratio + b * LANES)
+        if t.offset != NULL:
+            v = v + vload(t.offset + b * LANES)
+        vstore(<float *>(y + b * t.yplane), vbounded(v, t.low, t.high))
+
+
+cdef inline void stored(const int KIND, const int P, const int B, vi *acc, const qconv_tile_t *t, char *y, const uint8_t *residual) noexcept nogil:
+    """P pixels of a tile, P being 1 or 2."""
+    if KIND < 2:
+        quantised(KIND, P, B, acc, t, y, residual)
     else:
-        store(0, acc[0], t, y, residual)
-        if B > 1: store(1, acc[1], t, y, residual)
+        wide(B, acc, t, y)
+        if P > 1: wide(B, acc + B, t, y + t.ystep)
 
 
-cdef inline void pixels(const int OP, const int P, const int B, vi *acc, const vi *wv, const char *x, Py_ssize_t step,
-                        const qconv_tile_t *t, char *y, const uint8_t *residual) noexcept nogil:
-    """`OP` on P pixels, `step` bytes apart in x, of B blocks."""
-    cdef Py_ssize_t ystep = t.ystep if OP == WRITE else 0, rstep = t.rstep if OP == WRITE and residual != NULL else 0
-    pixel(OP, B, acc, wv, x, y, residual, t)
-    if P > 1: pixel(OP, B, acc + B, wv, x + step, y + ystep, residual + rstep, t)
-    if P > 2: pixel(OP, B, acc + 2 * B, wv, x + 2 * step, y + 2 * ystep, residual + 2 * rstep, t)
-    if P > 3: pixel(OP, B, acc + 3 * B, wv, x + 3 * step, y + 3 * ystep, residual + 3 * rstep, t)
-    if P > 4: pixel(OP, B, acc + 4 * B, wv, x + 4 * step, y + 4 * ystep, residual + 4 * rstep, t)
-    if P > 5: pixel(OP, B, acc + 5 * B, wv, x + 5 * step, y + 5 * ystep, residual + 5 * rstep, t)
-    if P > 6: pixel(OP, B, acc + 6 * B, wv, x + 6 * step, y + 6 * ystep, residual + 6 * rstep, t)
-    if P > 7: pixel(OP, B, acc + 7 * B, wv, x + 7 * step, y + 7 * ystep, residual + 7 * rstep, t)
-    if P > 8: pixel(OP, B, acc + 8 * B, wv, x + 8 * step, y + 8 * ystep, residual + 8 * rstep, t)
-    if P > 9: pixel(OP, B, acc + 9 * B, wv, x + 9 * step, y + 9 * ystep, residual + 9 * rstep, t)
-    if P > 10: pixel(OP, B, acc + 10 * B, wv, x + 10 * step, y + 10 * ystep, residual + 10 * rstep, t)
-    if P > 11: pixel(OP, B, acc + 11 * B, wv, x + 11 * step, y + 11 * ystep, residual + 11 * rstep, t)
-    if P > 12: pixel(OP, B, acc + 12 * B, wv, x + 12 * step, y + 12 * ystep, residual + 12 * rstep, t)
-    if P > 13: pixel(OP, B, acc + 13 * B, wv, x + 13 * step, y + 13 * ystep, residual + 13 * rstep, t)
+cdef inline void all_stored(const int KIND, const int P, const int B, vi *acc, const qconv_tile_t *t, char *y, const uint8_t *residual) noexcept nogil:
+    """`KIND`: 0 for bytes, 1 with a residual, 2 for what has 32 bits."""
+    cdef Py_ssize_t ystep = 2 * t.ystep, rstep = 2 * t.rstep if KIND == 1 else 0
+    stored(KIND, 2 if P > 1 else 1, B, acc, t, y, residual)
+    if P > 2: stored(KIND, 2 if P > 3 else 1, B, acc + 2 * B, t, y + ystep, residual + rstep)
+    if P > 4: stored(KIND, 2 if P > 5 else 1, B, acc + 4 * B, t, y + 2 * ystep, residual + 2 * rstep)
+    if P > 6: stored(KIND, 2 if P > 7 else 1, B, acc + 6 * B, t, y + 3 * ystep, residual + 3 * rstep)
+    if P > 8: stored(KIND, 2 if P > 9 else 1, B, acc + 8 * B, t, y + 4 * ystep, residual + 4 * rstep)
+    if P > 10: stored(KIND, 2 if P > 11 else 1, B, acc + 10 * B, t, y + 5 * ystep, residual + 5 * rstep)
+    if P > 12: stored(KIND, 2 if P > 13 else 1, B, acc + 12 * B, t, y + 6 * ystep, residual + 6 * rstep)
 
 
 cdef inline void load_weights(const int B, vi *wv, const char *w) noexcept nogil:
@@ -130,7 +156,7 @@ cdef inline void tile(const int P, const int B, Py_ssize_t count, const qconv_ti
         xc = x
         w = t.w
         load_weights(B, wv, <const char *>t.bias)
-        pixels(SET, P, B, acc, wv, NULL, 0, t, NULL, NULL)
+        pixels(1, P, B, acc, wv, NULL, 0)
         if t.n_taps == 0:
             c = 0
         while c > 0:
@@ -148,13 +174,20 @@ cdef inline void tile(const int P, const int B, Py_ssize_t count, const qconv_ti
                     xi = unmoved(xi)
                     for k in range(STEPS):
                         load_weights(B, wv, w)
-                        pixels(MULTIPLY, P, B, acc, wv, xi + 4 * k, step, t, NULL, NULL)
+                        pixels(0, P, B, acc, wv, xi + 4 * k, step)
+                        w = w + B * 4 * LANES
+                elif UNROLL and n == 2 and STEPS > 2:
+                    # the first layer
+                    xi = unmoved(xi)
+                    for k in range(2):
+                        load_weights(B, wv, w)
+                        pixels(0, P, B, acc, wv, xi + 4 * k, step)
                         w = w + B * 4 * LANES
                 else:
                     end = xi + 4 * n
                     while True:
                         load_weights(B, wv, w)
-                        pixels(MULTIPLY, P, B, acc, wv, xi, step, t, NULL, NULL)
+                        pixels(0, P, B, acc, wv, xi, step)
                         w = w + B * 4 * LANES
                         xi = xi + 4
                         if xi == end:
@@ -164,7 +197,12 @@ cdef inline void tile(const int P, const int B, Py_ssize_t count, const qconv_ti
                     break
             xc = xc + t.xplane
         t = <const qconv_tile_t *>unread(t)
-        pixels(WRITE, P, B, acc, NULL, NULL, 0, t, y, residual)
+        if t.mode != Q_BYTES:
+            all_stored(2, P, B, acc, t, y, NULL)
+        elif residual != NULL:
+            all_stored(1, P, B, acc, t, y, residual)
+        else:
+            all_stored(0, P, B, acc, t, y, NULL)
         count = count - 1
         if count <= 0:
             break
