@@ -331,10 +331,13 @@ class DynamicQuantizeLinear(Operator):
         steps = one("binary", [one("binary", [high, low], op="sub", activation=None), most], op="div", activation=None)
         # where all is 0, the comparison is the scale
         nothing = one("cast", [one("compare", [high, low], dtype=np.bool_, op="equal")])
-        scale = one("binary", [steps, nothing], ctx.out_plain(1), op="add", activation=None)
+        scale = one("binary", [steps, nothing], ctx.out_plain(1) if ctx.wants(1) else None, op="add", activation=None)
         at = one("binary", [one("binary", [zero, low], op="sub", activation=None), scale], op="div", activation=clip)
         at = one("activation", [at], activation=whole)
-        one("cast", [at], ctx.out_plain(2))
+        if ctx.wants(2):
+            one("cast", [at], ctx.out_plain(2))
+        if not ctx.wants():
+            return True
         parts = [ctx.temp(x.concrete) for _ in range(3)]
         ctx.call("binary", [ctx.plain(0), scale], [parts[0]], op="div", activation=None, b_shape=())
         ctx.call("activation", [parts[0]], [parts[1]], activation=whole)
