@@ -48,6 +48,10 @@ def model(op: str, feeds: Mapping[str, Any], constants: Mapping[str, Any], outpu
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
+def bits(y: np.ndarray) -> np.ndarray:
+    return y.view(np.uint8) if y.dtype.name in SMALL else y
+
+
 def run(proto: onnx.ModelProto, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> list[Any]:
     """At each instruction set, by 1 and 2 threads: the same bits."""
     found: list[Any] = []
@@ -56,7 +60,7 @@ def run(proto: onnx.ModelProto, feeds: Mapping[str, Any], outputs: Sequence[str]
             found += [cnnengine.load(proto, threads=t).run(outputs, dict(feeds)) for t in (1, 2)]
     for other in found[1:]:
         for a, b in zip(other, found[0], strict=True):
-            np.testing.assert_array_equal(a.view(np.uint8) if a.dtype.name in SMALL else a, b.view(np.uint8) if a.dtype.name in SMALL else b)  # fmt: skip
+            np.testing.assert_array_equal(bits(a), bits(b))
     return list(found[0])
 
 
@@ -152,8 +156,12 @@ def test_kernels_compute_8_bits(target: str, zero: bool) -> None:
 
 
 @settings(max_examples=100)
-@given(st.lists(st.integers(1, 9), min_size=0, max_size=4), st.sampled_from([0.0, 1e-30, 1.0, 300.0, 3e38]), st.sampled_from([-1, 0, 1]),
-       st.integers(0, 999))  # fmt: skip
+@given(
+    st.lists(st.integers(1, 9), min_size=0, max_size=4),
+    st.sampled_from([0.0, 1e-30, 1.0, 300.0, 3e38]),
+    st.sampled_from([-1, 0, 1]),
+    st.integers(0, 999),
+)
 @example([3, 4], 0.0, 0, 0)
 def test_dynamic(shape: list[int], spread: float, side: int, seed: int) -> None:
     """Also of one sign alone, of nothing but zeros, and where the range overflows."""
