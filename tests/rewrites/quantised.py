@@ -18,7 +18,8 @@ def scale(d: Draft, low: int = -4, high: int = -1, channels: int = 0) -> str:
     """A power of two as a constant, or one for each channel."""
     exponents = [d.pick.randint(low, high) for _ in range(channels or 1)]
     values = [2.0**e for e in exponents]
-    return d.c(values if channels or d.near(0.1) else values[0])
+    d.scales.append(d.c(values if channels or d.near(0.1) else values[0]))
+    return d.scales[-1]
 
 
 def zero(d: Draft, signed: bool, size: int = 0) -> str:
@@ -69,7 +70,11 @@ def bias(d: Draft, x_scale: str, w_scale: str, count: int) -> list[str]:
     if kind == 1:
         return [d.c((units * product).reshape(-1))]
     by = d.c(product if d.plainly or d.maybe(0.8) else product * 2)
-    return [d.n("DequantizeLinear", d.c(units, np.int32), by, *([d.c(np.zeros(product.shape), np.int32)] if d.maybe() else []), axis=0)]
+    return [
+        d.n(
+            "DequantizeLinear", d.c(units, np.int32), by, *([d.c(np.zeros(product.shape), np.int32)] if d.maybe() else []), axis=0
+        )
+    ]
 
 
 def convolution(d: Draft, kind: str = "Conv") -> tuple[str, tuple[str, ...]]:
