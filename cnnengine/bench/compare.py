@@ -339,9 +339,9 @@ def far_slower(times: Mapping[str, Sequence[Sequence[float]]], name: str, turn_m
 
 
 # ---------------------------------------------------------------- inputs
-def inputs_of(case: Case, batch: int, model: onnx.ModelProto) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+def inputs_of(case: Case, batch: int, model: onnx.ModelProto | None = None) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """The input arrays in the order of the graph, and the extents that its named dimensions take."""
-    graph = model.graph
+    graph = (model or read(os.fspath(case.path))).graph
     constants = {tensor.name for tensor in graph.initializer}
     values = [value for value in graph.input if value.name not in constants]
     shapes = _named(case, [value.name for value in values])

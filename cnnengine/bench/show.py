@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .precision import shown
-from .verdict import AGAIN, AHEAD, LAGGING, MIXED, SAME, WHICH, compared, left_out, not_compared, overall, peers_in, precision_of
+from .verdict import (
+    AGAIN,
+    AHEAD,
+    LAGGING,
+    MIXED,
+    SAME,
+    WHICH,
+    compared,
+    left_out,
+    not_compared,
+    overall,
+    peers_in,
+    precision_of,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +131,7 @@ def record_text(record: Mapping[str, Any]) -> str:
     for name in peers_in(results) if "cnnengine" in results else ():
         if why := left_out(name, results):
             lines.append(f"{name}: does not count: {why}")
-    margins = record["noise"]
+    margins = record.get("noise")
     if margins:
         lines.append("null row: two processes of cnnengine differ by " + ", ".join(f"{margins[w]:.2f} of {w}" for w in WHICH))
     lines += verdict_lines(record)
@@ -143,7 +157,8 @@ MEANING = {
 
 def verdict_lines(record: Mapping[str, Any]) -> list[str]:
     """The best peer by minimum and by median, and what both say."""
-    best, found = record["best_peer"], record["verdict"]
+    best = record["best_peer"]
+    found = verdict(best, record.get("noise"))
     if best["min"] is None or best["median"] is None or found is None:
         return [f"no peer to compare with: {not_compared(record)}"]
     parts = [f"{best[w]['engine']} takes {best[w]['ratio']:.2f} times our {w} ({MEANING[found[w]]})" for w in WHICH]
@@ -178,7 +193,7 @@ def overall_text(records: Sequence[Mapping[str, Any]], absent: Mapping[str, str]
             if "absent" in peer:
                 lines.append(f"{name}: {peer['absent']}")
     lines += [f"not compared: {model}: {why}" for model, why in found["not_compared"].items()]
-    if compared(records) and any(record["noise"] is None for record in compared(records)):
+    if compared(records) and any(record.get("noise") is None for record in compared(records)):
         lines.append("without a null row every difference counts")
     return "\n".join(lines)
 

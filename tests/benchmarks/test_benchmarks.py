@@ -35,7 +35,15 @@ import tables  # noqa: E402
 
 import cnnengine  # noqa: E402
 from cnnengine import functional  # noqa: E402
-from cnnengine.bench import Case, Comparison, Worker, WorkerError, overall, plot  # noqa: E402
+from cnnengine.bench import (  # noqa: E402
+    Case,
+    Comparison,
+    Worker,
+    WorkerError,
+    environments,
+    overall,
+    plot,
+)
 from cnnengine.bench import compare as comparing  # noqa: E402
 from cnnengine.bench import verdict as judging  # noqa: E402
 from cnnengine.bench import worker as working  # noqa: E402
@@ -217,7 +225,9 @@ class TestComparison:
         assert again["ratio_min"] == again["min_ms"] / ours["min_ms"]
 
     @pytest.mark.parametrize("peer", sorted(set(NEEDS) - {"cnnengine"}))
-    def test_a_peer_that_is_here_agrees(self, peer: str, tmp_path: Path) -> None:
+    def test_a_peer_that_is_here_agrees(self, peer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = environments.default_cache()
+        monkeypatch.setattr(comparing, "interpreter", lambda name, cache: environments.interpreter(name, made))
         comparison = Comparison([peer], batch=2, seconds=0.02, rounds=1, any_precision=True, cache=tmp_path)
         if peer in comparison.absent:
             pytest.skip(comparison.absent[peer])
@@ -465,12 +475,15 @@ def children(parent: int) -> list[int]:
 
 
 # ---------------------------------------------------------------- the published tables
-def record(model: str, threads: int = 1, batch: int = 1, busy: int = 0, **times: float) -> dict[str, Any]:
-    """As publish.py stores it; keywords are milliseconds, with `_` for `-`."""
+def record(
+    model: str, threads: int = 1, batch: int = 1, busy: int = 0, kind: str = "float32", precision: str = "float32", **times: float
+) -> dict[str, Any]:
+    """As publish.py stores it; keywords are milliseconds, with `_` for `-`, the best peer's are those of our precision."""
     engines: dict[str, dict[str, Any]] = {}
     for name, time_ms in times.items():
         engines[name.replace("_", "-")] = {
             "runs": 9,
+            "precision": kind if kind == "int8" or name == "openvino" else precision,
             "min_ms": time_ms,
             "median_ms": 2 * time_ms,
             "p90_ms": 3 * time_ms,
@@ -483,6 +496,7 @@ def record(model: str, threads: int = 1, batch: int = 1, busy: int = 0, **times:
         "model": model, "threads": threads, "batch": batch, "busy": busy, "inputs": {"x": [batch, 3, 8, 8]},
         "fma_peak_gflops": [100.0, 110.0], "again": model == "b",
         "engines": engines, "skipped": {"ncnn": "pnnx failed"}, "best_peer": judging.best_peer(engines), "run": 0,
+        "kind": kind, "precision": precision, "noise": {"min": 1.1, "median": 1.02},
     }  # fmt: skip
 
 
@@ -490,6 +504,7 @@ def figures() -> tuple[dict[str, Any], dict[str, Any]]:
     run = {
         "date": "2026-01-02 03:04", "cpu": "A CPU", "cpus": 2, "system": "Linux", "seconds": 1.0, "rounds": 8, "python": "3.11",
         "isa": "avx512", "versions": {"onnxruntime": "1.2"}, "cnnengine": {"version": "0.1.0"},
+        "absent": {"mnn": "MNN not installed"}, "left_out": ["torch"],
     }  # fmt: skip
     records = [
         record("b", cnnengine=10.0, onnxruntime=8.0, openvino=20.0),
@@ -498,9 +513,12 @@ def figures() -> tuple[dict[str, Any], dict[str, Any]]:
         record("a", 1, 1, 1, cnnengine=11.0),
         record("a", 2, 1, 1, cnnengine=13.0),
         record("a", 1, 8, cnnengine=80.0, torch_compile=100.0),
+        record("a", precision="bfloat16", cnnengine=5.0, openvino_default=6.0, openvino=7.0),
+        record("a qdq", kind="int8", cnnengine=4.0, onnxruntime=4.1, litert=4.5),
     ]
-    way = {"ms": 0.5, "gflops": 80.0, "of_peak": 0.8, "roofline": 0.9, "kernel": "conv 14x2"}
-    layer = {"set": "avx512", "family": "3x3", "operator": "Conv", "layer": "1x3", "torch": {"ms": 1.0, "of_peak": 0.4}}
+    way = {"ms": 0.5, "gflops": 80.0, "of_peak": 0.8, "roofline": 0.9, "kernel": "conv 14x2", "call_ms": 0.75}
+    layer: dict[str, Any] = {"set": "avx512", "family": "3x3", "operator": "Conv", "layer": "1x3"}
+    layer["torch"] = {"kernel_ms": 1.0, "kernel_of_peak": 0.4, "call_ms": 1.5}
     rows = [
         layer | {"cnnengine": {"chosen": way | {"of_peak": 2.0}, "direct": way}},
         layer | {"cnnengine": {"chosen": way}},
@@ -516,19 +534,32 @@ class TestTables:
         page = tables.rendered(self.PAGE, *figures())
         parts = dict(zip(tables.TABLES, re.findall(r"<!-- table: .*? -->\n(.*?)<!-- end", page, re.S), strict=True))
         assert "| CPU | A CPU, 2 CPUs, Linux |" in parts["machine"]
-        assert "| 1 | 1 | 2 | **1.26** | 1.26 | 1 | 1 |" in parts["summary"]  # sqrt(0.8 * 2)
-        assert "| 2 | 1 | 1 | 2.00 | **2.00** | 0 | 1 |" in parts["summary"]
-        assert "| 1 | 1 | minima | 2.00 (2) | 2.00 (2) | - |" in parts["peers"]
+        row = "| float32 | 1 | 1 | 10 ms and more | 2 | **1.26** | 1.26 | 1 | 1 | 0 | 1 | 0 |"
+        assert row in parts["summary"]  # sqrt(0.8 * 2)
+        assert row.replace("10 ms and more", "all") in parts["summary"]
+        assert "| float32 | 2 | 1 | 1 to 10 ms | 1 | 2.00 | **2.00** | 0 | 1 | 0 | 0 | 0 |" in parts["summary"]
+        assert "| bf16 | 1 | 1 | 1 to 10 ms | 1 | **1.20** | 1.20 | 0 | 1 | 0 | 0 | 0 |" in parts["summary"]
+        assert "| int8 | 1 | 1 | all | 1 | **1.02** | 1.02 | 0 | 0 | 0 | 0 | 1 |" in parts["summary"]  # its minima say nothing
+        assert "| float32 | 1 | 1 | onnxruntime | float32 | 2 of 2 | 2 | 2.00 | 2.00 | 1.26 | - |" in parts["peers"]
+        assert (
+            "| float32 | 1 | 1 | ncnn | - | 0 of 2 | 0 | - | - | - | 1.26 |" in parts["peers"]
+        )  # it ran nowhere, and stands there
+        assert "| bf16 | 1 | 1 | openvino | float32 | 1 of 1 | 1 | 1.40 | 1.40 | 1.20 | - |" in parts["peers"]
+        assert "- mnn: MNN not installed (float32, 1 thread, batch 1; " in parts["peers"]
+        assert "- torch: not asked for (float32, 1 thread, batch 1; " in parts["peers"]
         lines = parts["models-1"].splitlines()
-        assert lines[2].startswith("| a | 10 | 50 | 20 | 2.00 | 2.00 | 1.00 / 2.00 openvino | 70 / 110 |")
-        assert lines[3].startswith("| b | 10 | 8 | 20 | **0.80** | **0.80** |")
+        assert lines[2].startswith("| a | 10 | 50 | 20 | 2.00 | 2.00 | ahead | 1.00 / 2.00 openvino | 70 / 110 |")
+        assert lines[3].startswith("| b | 10 | 8 | 20 | **0.80** | **0.80** | behind |")
         assert "- a, b: ncnn: pnnx failed" not in parts["models-1"]  # no column for it: no peer of this name ran
         assert "| a | 12 | 60 | 24 | 2.00 | 2.00 |" in parts["models-2"]
         assert parts["models-2"].splitlines()[2].endswith("| 0.60 | **1.18** |")
-        assert "| measured again | 1 of 4 |" in parts["machine"]
+        assert "| measured again | 1 of 6 |" in parts["machine"]
+        assert "differ by, in the middle | 1.100 of min, 1.020 of median |" in parts["machine"]
         assert "| a | 80 | 100 | 1.25 | 1.25 |" in parts["models-batch"]
-        assert "| 3x3 | 1 | 80 to 200 % | 80 % | 90 % | 40 % | - | - | - | 40 % |" in parts["families"]
-        assert "| 1x3 | avx512 | conv 14x2 | 0.5000 | 80 | 80% | 1.0000 |" in parts["layers"]
+        assert parts["bf16-1"].splitlines()[2].startswith("| a | 5 | 7 float32 | 6 | 1.20 | 1.20 | ahead |")
+        assert parts["int8-1"].splitlines()[2].startswith("| a qdq | 4 | 4.1 | 4.5 | 1.02 | 1.02 | mixed |")
+        assert "| 3x3 | 1 | 80 to 200 % | 80 % | 90 % | 40 % | 2.00 | - | - | - | 40 % | - |" in parts["families"]
+        assert "| 1x3 | avx512 | conv 14x2 | 0.5000 | 80 | 80% | 1.0000 | 0.7500 | 1.5000 |" in parts["layers"]
 
     def test_without_figures_it_says_so(self) -> None:
         page = tables.rendered(self.PAGE, {"runs": [], "records": []}, {"layers": []})
@@ -561,12 +592,23 @@ class TestPublish:
     def test_one_variant_of_each(self) -> None:
         names = ["a.dy", "a.ts", "a.ts9", "b.c2", "c.tf", "d.dy24", "d.dy", "e.f.hm"]
         assert suite.variants(names) == ["a.ts", "b.c2", "c.tf", "d.dy", "e.f.hm"]
-        plan = publish.plan(["a.ts", "resnet18.ts"], [1, 2], 8, busy=True)
+        plan = publish.plan(["a.ts", "resnet18.ts"], [1, 2], 8, busy=True, precisions=["float32"])
         busy = [item for item in plan if item.busy]
         assert busy == [publish.Item(name, threads, 1, 1) for name in ("a.ts", "resnet18.ts") for threads in (1, 2)]
         free = [tuple(item[:3]) for item in plan if not item.busy]
         assert free == [("a.ts", 1, 1), ("a.ts", 2, 1), ("resnet18.ts", 1, 1), ("resnet18.ts", 2, 1), ("resnet18.ts", 1, 8)]
         assert publish.plan(["a.ts"], [1], 8, busy=False) == [publish.Item("a.ts", 1)]
+
+    def test_each_precision_has_its_models(self) -> None:
+        names = ["lenet5.ts", "resnet18.ts", "vgg16.ts"]
+        work = publish.plan(names, [1, 2], 1, busy=True, precisions=["bfloat16", "int8"], forms=["qdq", "qop"])
+        bf16 = [publish.Item(name, count, precision="bfloat16") for name in names[1:] for count in (1, 2)]
+        assert work == bf16 + [publish.Item(f"resnet18.ts {form}", count) for form in ("qdq", "qop") for count in (1, 2)]
+        assert set(suite.QUANTISED) <= set(suite.DOZEN)
+        assert len(set(work)) == len(work)
+        stored = record("resnet18.ts", precision="bfloat16", cnnengine=1.0)
+        assert publish.item_of(stored) == publish.Item("resnet18.ts", 1, precision="bfloat16")
+        assert publish.item_of({key: stored[key] for key in stored if key != "precision"}) == publish.Item("resnet18.ts", 1)
 
     def test_the_disturbed_are_measured_again_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def measured(self: publish.Comparison, case: Any) -> dict[str, Any]:
@@ -584,7 +626,7 @@ class TestPublish:
         first = [("lenet5.ts", 1, 0), ("lenet5.ts", 2, 0), ("lenet5.ts", 1, 1), ("lenet5.ts", 2, 1)]
         assert calls == [*first, ("lenet5.ts", 2, 0)]
         found = publish.stored(tmp_path / publish.MODELS)["records"]
-        assert [publish.item_of(r)[1:] for r in found] == [(1, 1, 0), (2, 1, 0), (1, 1, 1), (2, 1, 1)]
+        assert [publish.item_of(r)[1:4] for r in found] == [(1, 1, 0), (2, 1, 0), (1, 1, 1), (2, 1, 1)]
         assert [r["again"] for r in found] == [False, True, False, False]
         assert publish.main(options) == 0
         assert len(calls) == 5
@@ -592,7 +634,8 @@ class TestPublish:
     @pytest.mark.parametrize(
         ("given", "of_lenet", "of_dozen"),
         [
-            ([], "torch", "torch torch-compile"),
+            ([], "", "torch-compile"),
+            (["--torch", "all"], "torch", "torch torch-compile"),
             (["--torch", "dozen", "--compile", "none"], "", "torch"),
             (["--torch", "none", "--compile", "all"], "torch-compile", "torch-compile"),
         ],
@@ -616,7 +659,7 @@ class TestPublish:
         ran: dict[str, str] = {}
         monkeypatch.setattr(publish, "Comparison", Asked)
         options = ["--only", "lenet5,mobilenet_v2", "--against", "torch,torch-compile", "--threads", "1", "--batch", "1"]
-        options += ["--no-busy", "--no-layers", "--no-again", "--results", str(tmp_path)]
+        options += ["--precisions", "float32", "--no-busy", "--no-layers", "--no-again", "--results", str(tmp_path)]
         assert publish.main([*options, *given]) == 0
         assert ran["lenet5.ts"] == of_lenet
         assert ran["mobilenet_v2.ts"] == of_dozen
@@ -673,6 +716,42 @@ class TestFamilies:
         assert found["isa"]["cnnengine"] == isa
         assert found["cnnengine"]["chosen"]["flops"] == 2 * 64 * 2048 * 1000
         assert 0 < found["cnnengine"]["chosen"]["of_peak"] < 2
+        assert found["cnnengine"]["chosen"]["call_ms"] > 0
+
+    def test_what_onednn_tells_of_its_primitives(self) -> None:
+        lines = [
+            "onednn_verbose,v1,info,cpu,isa:Intel AVX2",
+            "onednn_verbose,v1,primitive,exec,cpu,reorder,jit:uni,undef,src:f32::blocked:abcd,,,1x64x56x56,0.25",
+            "onednn_verbose,v1,primitive,exec,cpu,convolution,jit:avx2,forward_inference,src:f32,,alg:direct,mb1_ic64oc64,2.5\n",
+            "onednn_verbose,v1,primitive,create:cache_miss,cpu,convolution,jit:avx2,forward_inference,src:f32,,,mb1_ic64oc64,7.5",
+            "onednn_verbose,v1,primitive,exec,cpu,inner_product,gemm:jit,forward_inference,src:f32,,,mb1ic9216oc4096,0.125",
+            "something else, convolution, 3",
+        ]
+        assert families.primitives(lines) == [2.5, 0.125]
+
+    def test_kernel_beside_kernel_and_call_beside_call(self, tmp_path: Path) -> None:
+        class Side:
+            def __init__(self, answers: list[dict[str, Any]]) -> None:
+                self.answers = answers
+
+            def ask(self, do: str, output: str = "", **request: Any) -> dict[str, Any]:
+                if do == "prepare":
+                    np.save(output, np.ones(1))
+                    return {"isa": "avx2"}
+                return self.answers.pop(0)
+
+        def way(ms: float, call: float, peak: float) -> dict[str, Any]:
+            return {"chosen": {"ms": ms, "call_ms": call, "flops": 1e6, "peak_gflops": peak, "gflops": 1 / ms, "roofline": 1.0}}
+
+        workers = {
+            "cnnengine": Side([way(0.5, 0.9, 4.0), way(0.25, 1.0, 3.0)]),
+            "torch": Side([{"times_ms": [3.0], "kernels_ms": [1.0, 0.5]}, {"times_ms": [2.0], "kernels_ms": []}]),
+        }
+        options = type("Options", (), {"threads": 1, "rounds": 2, "seconds": 0.0})()
+        found = families.measure(0, workers, options, tmp_path)
+        assert (found["cnnengine"]["chosen"]["ms"], found["cnnengine"]["chosen"]["call_ms"]) == (0.25, 0.9)
+        assert found["cnnengine"]["chosen"]["of_peak"] == 1.0
+        assert found["torch"] == {"call_ms": 2.0, "kernel_ms": 0.5, "gflops": 2.0, "kernel_of_peak": 0.5}
 
 
 class TestRegress:
