@@ -22,6 +22,7 @@ INDEX: dict[str, str] = {
     "MatMulInteger": "quantized",
     "QuantizeLinear": "quantized",
     "DequantizeLinear": "quantized",
+    "DynamicQuantizeLinear": "quantized_elements",
     "Einsum": "einsum",
     "Gemm": "dense",
     "MatMul": "dense",

@@ -300,22 +300,26 @@ class _Scaling(Operator):
             if spec is not None and spec.is_concrete and x.is_concrete:
                 self._laid_out(np.broadcast_to(np.zeros(()), spec.concrete), x.concrete, tensor)
 
-    def _number(self, ctx: Lowering, index: int) -> tuple[Operand, tuple[int, ...]]:
-        """The scale or zero point as a float32 operand, and the shape by which it broadcasts."""
-        x, spec = ctx.inputs[0], spec_at(ctx.inputs, index)
+    def _call(self, ctx: Lowering, kernel: str) -> bool:
+        """Add the call of the kernel: in planes where they are at hand, else plain, unless who reads the result wants the other."""
+        x, y = ctx.inputs[0], ctx.outputs[0]
         assert x is not None
-        if spec is None:
-            return ctx.pack(("float32 zero",), lambda _: np.zeros(1, np.float32)), ()
-        shape = self._laid_out(np.broadcast_to(np.zeros(()), spec.concrete), x.concrete, "scale").shape
-        value = ctx.const(index)
-        if value is not None:
-            constant = value.astype(np.float32)
-            return ctx.pack(("float32", ctx.name(index)), lambda _: constant), shape
-        if spec.dtype == FLOAT32:
-            return ctx.plain(index), shape
-        wide = ctx.temp(spec.concrete)
-        ctx.call("cast", [ctx.plain(index)], [wide])
-        return wide, shape
+        axis = None
+        numbers: list[Operand | None] = []
+        for index, tensor in ((1, "scale"), (2, "zero_point")):
+            spec = spec_at(ctx.inputs, index)
+            numbers.append(None if spec is None else ctx.plain(index))
+            if spec is not None and self._laid_out(np.broadcast_to(np.zeros(()), spec.concrete), x.concrete, tensor).ndim:
+                axis = normal_axis(self.axis, len(x.concrete), self.op_type)
+        groups = ctx.grouping(0) if axis is None and x.dtype != np.int8 else None
+        if groups is not None:
+            source = ctx.planes(0, groups=groups, fill=0 if x.dtype == np.uint8 else None)
+            target = ctx.out_plain() if y.dtype == np.int8 else ctx.out_any(groups=groups)
+        else:
+            source = ctx.plain(0)
+            target = ctx.out_any() if axis is None else ctx.out_plain()
+        ctx.call(kernel, (source, *numbers), (target,), axis=axis)
+        return True
 
 
 @dataclass(frozen=True)
@@ -385,15 +389,7 @@ class QuantizeLinear(_Scaling):
             return False
         if not all(x.concrete) or self.block_size or not _float32_scale(ctx):
             return False
-        scale, zero = self._number(ctx, 1), self._number(ctx, 2)
-        low, high = _limits(target)
-        parts = [ctx.temp(x.concrete) for _ in range(3)]
-        ctx.call("binary", [ctx.plain(0), scale[0]], [parts[0]], op="div", activation=None, b_shape=scale[1])
-        ctx.call("activation", [parts[0]], [parts[1]], activation=Activation("whole"))
-        clip = Activation("clip", low, high)
-        ctx.call("binary", [parts[1], zero[0]], [parts[2]], op="add", activation=clip, b_shape=zero[1])
-        ctx.call("cast", [parts[2]], [ctx.out_plain()])
-        return True
+        return self._call(ctx, "quantize")
 
 
 @dataclass(frozen=True)
@@ -434,9 +430,4 @@ class DequantizeLinear(_Scaling):
             return False
         if self.block_size or not _float32_scale(ctx):
             return False
-        scale, zero = self._number(ctx, 1), self._number(ctx, 2)
-        parts = [ctx.temp(x.concrete) for _ in range(2)]
-        ctx.call("cast", [ctx.plain(0)], [parts[0]])
-        ctx.call("binary", [parts[0], zero[0]], [parts[1]], op="sub", activation=None, b_shape=zero[1])
-        ctx.call("binary", [parts[1], scale[0]], [ctx.out_plain()], op="mul", activation=None, b_shape=scale[1])
-        return True
+        return self._call(ctx, "dequantize")
