@@ -51,6 +51,7 @@ MODULES = [
     "cnnengine._kernels.pack",
     "cnnengine._kernels.conv",
     "cnnengine._kernels.depthwise",
+    "cnnengine._kernels.qconv",
     "cnnengine._kernels.dense",
     "cnnengine._kernels.chain",
     "cnnengine._kernels.matmul",

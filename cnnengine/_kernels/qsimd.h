@@ -52,7 +52,9 @@ AI vi vword(const char *p)
     int32_t t;
     memcpy(&t, p, 4);
     vi v = viset(t);
-    return QFLIP ? v ^ viset((int32_t)0x80808080u) : v;
+    if (QFLIP)
+        v = v ^ viset((int32_t)0x80808080u);
+    return v;
 }
 AI vi vi_load(const void *p) { vi v; memcpy(&v, p, VBYTES); return v; }
 AI void vi_store(void *p, vi v) { memcpy(p, &v, VBYTES); }
@@ -128,4 +130,80 @@ AI void vstore_bytes(uint8_t *p, vi v)
         p[i] = (uint8_t)v[i];
 #endif
 }
+/* what `vround` makes the nearest bound of int32 of, or as good as that, where it is too large to be converted */
+#if defined(__x86_64__)
+AI vf vconvertible(vf a) { return vmin_keep(a, 2e9f); } /* numbers that are too large become INT32_MIN, whatever their sign */
+#elif defined(__aarch64__)
+AI vf vconvertible(vf a) { return a; }
+#else
+AI vf vconvertible(vf a) { return vbounded(a, -2e6f, 2e6f); }
+#endif
+/* Stores results of P <= 2 pixels, `step` bytes apart, of B <= 2 blocks, `plane` bytes apart: v[pixel][block] plus a zero point,
+ * clamped to bytes and to bounds. `zeros` has the zero point in every 16 bits, `low` and `high` the bounds in every byte. */
+#if LANES == 8
+AI void vstore_pixels(const int P, const int B, const vi *v, uint8_t *y, ptrdiff_t step, ptrdiff_t plane, vi zeros, vi low, vi high)
+{
+    /* [a0-3 b0-3 | a4-7 b4-7] of a pixel, then the same of the next one */
+    const __m256i order = _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7);
+    __m256i first = _mm256_packs_epi32((__m256i)v[0], (__m256i)v[B - 1]);
+    __m256i second = P == 2 ? _mm256_packs_epi32((__m256i)v[B], (__m256i)v[2 * B - 1]) : first;
+    __m256i bytes = _mm256_packus_epi16(_mm256_adds_epi16(first, (__m256i)zeros), _mm256_adds_epi16(second, (__m256i)zeros));
+    bytes = _mm256_min_epu8(_mm256_max_epu8(bytes, (__m256i)low), (__m256i)high);
+    /* a of both pixels, then b of both */
+    bytes = _mm256_permutevar8x32_epi32(bytes, order);
+    __m128i a = _mm256_castsi256_si128(bytes), b = _mm256_extracti128_si256(bytes, 1);
+    if (P == 2 && step == LANES) {
+        _mm_storeu_si128((__m128i *)y, a);
+        if (B == 2)
+            _mm_storeu_si128((__m128i *)(y + plane), b);
+        return;
+    }
+    _mm_storel_epi64((__m128i *)y, a);
+    if (P == 2)
+        _mm_storel_epi64((__m128i *)(y + step), _mm_unpackhi_epi64(a, a));
+    if (B == 2) {
+        _mm_storel_epi64((__m128i *)(y + plane), b);
+        if (P == 2)
+            _mm_storel_epi64((__m128i *)(y + step + plane), _mm_unpackhi_epi64(b, b));
+    }
+}
+#elif LANES == 16
+AI void vstore_pixels(const int P, const int B, const vi *v, uint8_t *y, ptrdiff_t step, ptrdiff_t plane, vi zeros, vi low, vi high)
+{
+    const __m512i zero = _mm512_srai_epi32((__m512i)zeros, 16);
+    for (int p = 0; p < P; p++)
+        for (int b = 0; b < B; b++) {
+            __m512i sum = _mm512_max_epi32(_mm512_add_epi32((__m512i)v[p * B + b], zero), _mm512_setzero_si512());
+            __m128i bytes = _mm512_cvtusepi32_epi8(sum);
+            bytes = _mm_min_epu8(_mm_max_epu8(bytes, _mm512_castsi512_si128((__m512i)low)), _mm512_castsi512_si128((__m512i)high));
+            _mm_storeu_si128((__m128i *)(y + p * step + b * plane), bytes);
+        }
+}
+#elif defined(__SSE2__)
+AI void vstore_pixels(const int P, const int B, const vi *v, uint8_t *y, ptrdiff_t step, ptrdiff_t plane, vi zeros, vi low, vi high)
+{
+    __m128i first = _mm_packs_epi32((__m128i)v[0], (__m128i)v[B - 1]);
+    __m128i second = P == 2 ? _mm_packs_epi32((__m128i)v[B], (__m128i)v[2 * B - 1]) : first;
+    __m128i bytes = _mm_packus_epi16(_mm_adds_epi16(first, (__m128i)zeros), _mm_adds_epi16(second, (__m128i)zeros));
+    bytes = _mm_min_epu8(_mm_max_epu8(bytes, (__m128i)low), (__m128i)high);
+    int32_t t[4];
+    _mm_storeu_si128((__m128i *)t, bytes);
+    for (int p = 0; p < P; p++)
+        for (int b = 0; b < B; b++)
+            memcpy(y + p * step + b * plane, t + 2 * p + b, 4);
+}
+#else
+AI void vstore_pixels(const int P, const int B, const vi *v, uint8_t *y, ptrdiff_t step, ptrdiff_t plane, vi zeros, vi low, vi high)
+{
+    const int zero = (int16_t)zeros[0], least = low[0] & 255, most = high[0] & 255;
+    for (int p = 0; p < P; p++)
+        for (int b = 0; b < B; b++) {
+            vi sum = v[p * B + b] + viset(zero), l = viset(least), h = viset(most);
+            vi below = sum < l, above = sum > h;
+            sum = (below & l) | (~below & sum);
+            sum = (above & h) | (~above & sum);
+            vstore_bytes(y + p * step + b * plane, sum);
+        }
+}
+#endif
 #endif

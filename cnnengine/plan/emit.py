@@ -29,7 +29,7 @@ ALONE = 4 << 20
 
 @dataclass(eq=False)
 class Value:
-    """A tensor and the buffers that hold it, one per layout: (lanes, groups), with another fill of its halo (lanes, groups, fill)."""
+    """A tensor and the buffers that hold it, one per layout: (lanes, groups), or (lanes, groups, fill of another halo)."""
 
     shape: tuple[int, ...]
     dtype: np.dtype

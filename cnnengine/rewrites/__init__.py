@@ -2,7 +2,8 @@
 
 Those of PORTABLE run when a model is loaded, before shapes are known; they know nothing of machines, and what they do makes the
 graph smaller on every one of them. Those of QUANTIZED come before them, in models that have integers in the place of floats.
-Those of SHAPED run when a plan is made, at concrete shapes. Outputs keep their names and values. `nodes.py` says what a rewrite sees and may do.
+Those of SHAPED run when a plan is made, at concrete shapes. Outputs keep their names and values. `nodes.py` says what a rewrite
+sees and may do.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from .inline_if import inline_if
 from .merge_activation import merge_activation
 from .merge_branches import merge_branches
 from .nodes import Declined, Nodes, Rewrite, explaining
+from .qlinear_convolutions import qlinear_convolutions
+from .quantized_convolutions import quantized_convolutions
 from .remove_identity import remove_identity
 from .repeat_channels import repeat_channels
 from .resolve_castlike import resolve_castlike
@@ -57,6 +60,8 @@ QUANTIZED: tuple[Rewrite, ...] = (
     fold_beside_quantized,
     inline_if,
     common_subexpressions,
+    qlinear_convolutions,
+    quantized_convolutions,
     cancel_flips,
     dead_code,
 )
