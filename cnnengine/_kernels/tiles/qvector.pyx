@@ -16,6 +16,7 @@ from libc.string cimport memcpy, memset
 cdef extern from "build_tag.h":
     const char *CNNENGINE_CAPSULE
 
+from cnnengine._kernels.qsimd cimport vbytes_int, vi_load, vround, vstore_bytes
 from cnnengine._kernels.simd cimport *
 
 
@@ -25,10 +26,6 @@ cdef extern from "qbytes.h" nogil:
     ctypedef struct bytes_table:
         pass
     enum: TABLE_REGISTERS
-    vi vi_load(const void *) noexcept
-    vi vround(vf) noexcept
-    vi vbytes_int(const uint8_t *) noexcept
-    void vstore_bytes(uint8_t *, vi) noexcept
     vi viset(int) noexcept
     vb vb_load(const uint8_t *) noexcept
     void vb_store(uint8_t *, vb) noexcept
@@ -235,7 +232,7 @@ cdef void quantize(const float *x, const scaling_t *s, uint8_t *y, Py_ssize_t n)
     cdef float low = <float>-s.zero[0], high = <float>(255 - s.zero[0])
     cdef vb bits = vb_set(s.flip)
     cdef vi r[4]
-    cdef int k
+    cdef int k, l
     cdef uint8_t last[LANES]
     cdef int zeros[LANES]
     if not s.each:
@@ -253,7 +250,8 @@ cdef void quantize(const float *x, const scaling_t *s, uint8_t *y, Py_ssize_t n)
             zero = vi_load(zeros)
             scale = vload_fill(s.scale + i, k, 1)
         vstore_bytes(last, quantized(vload_part(x + i, k), scale, zero))
-        flip(last, y + i, k, s.flip)
+        for l in range(k):
+            y[i + l] = <uint8_t>(last[l] ^ s.flip)
         i = i + LANES
 
 
