@@ -152,6 +152,10 @@ class Expansion:
         self.nodes.append((op, inputs, outputs, name))
         return outputs[0]
 
+    def fresh(self, stem: str) -> str:
+        """The name of a new value, for `outputs`."""
+        return self._unique(f"{self.record.name}/{stem}")
+
     def constant(self, value: np.ndarray) -> str:
         name = self._unique(f"{self.record.name}/constant")
         self.constants[name] = value
@@ -404,6 +408,12 @@ class Operator:
         or raises.
         """
         raise NotImplementedError
+
+    def vet(self, inputs: Sequence[TensorSpec | None], names: Sequence[str] = ()) -> None:
+        """Raise InputError or ShapeError where the inputs, as far as they are known, cannot be right, whatever the others are.
+
+        Asked when a model is loaded, with what `outline` is told and the constants; `names` are the inputs' in the file.
+        """
 
     def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         """dtypes and ranks of the first outputs, as far as they follow from what is known of the inputs; raises nothing.

@@ -510,7 +510,7 @@ cdef void dynamic_scale_chunk(const void *geometry, void *const *args, Py_ssize_
         # a comparison that is false keeps what is no number
         low = found[2 * i] if not found[2 * i] >= low else low
         high = found[2 * i + 1] if not found[2 * i + 1] <= high else high
-    scale = (high - low) / <float>255
+    scale = 1 if high == low else (high - low) / <float>255
     zero = -(low / scale)
     zero = 0 if not zero > 0 else 255 if zero > 255 else rintf(zero)
     (<float *>args[1])[0] = scale
@@ -518,7 +518,7 @@ cdef void dynamic_scale_chunk(const void *geometry, void *const *args, Py_ssize_
 
 
 def build_dynamic_scale(inputs, outputs) -> Launch:
-    """The scale and the zero point by which uint8 reaches from the least to the greatest number and to 0, as ONNX has them.
+    """The scale and the zero point by which uint8 reaches from the least to the greatest number and to 0; 1 and 0 where all are 0.
 
     Parameters
     ----------

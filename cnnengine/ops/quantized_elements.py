@@ -1,18 +1,16 @@
-"""Operators on the elements of quantised tensors: sums and products of two, and the scale that one is given as it runs."""
+"""Operators on the elements of two quantised tensors, that rewrites make: their sums and products."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels import RANGE_CHUNK
 from ..errors import InputError
 from ..operator import EXACT, Lowering, Operand, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import FLOAT32, Specs, broadcast_shape, required, spec_at
+from .common import Specs, broadcast_shape, required, spec_at
 from .copies import MAX_AXES, copy, strides_of
 
 UINT8 = np.dtype(np.uint8)
@@ -167,42 +165,3 @@ class QuantizedMul(_Pair):
     def numbers(self, swapped: bool) -> dict[str, Any] | None:
         ratio = float(self.ratio)
         return {"ratio": ratio} if 255 * 255 * abs(ratio) <= MAX_REACH else None
-
-
-@dataclass(frozen=True)
-class DynamicQuantizeLinear(Operator):
-    """ONNX DynamicQuantizeLinear (11): quantised to uint8, by the scale and zero point that reach from the least to the greatest
-    number and to 0."""
-
-    op_type: ClassVar[str] = "DynamicQuantizeLinear"
-
-    def infer(self, inputs: Specs) -> list[TensorSpec]:
-        x = required(inputs, 0, self.op_type)
-        if x.dtype != FLOAT32:
-            raise InputError("cannot be quantised", operator=self.op_type, tensor="x", expected=FLOAT32, received=x.dtype)
-        return [TensorSpec(UINT8, x.shape), TensorSpec(FLOAT32, ()), TensorSpec(UINT8, ())]
-
-    def reference(self, *inputs: Any) -> list[Any]:
-        x = np.asarray(inputs[0])
-        low, high = x.min(initial=0), x.max(initial=0)
-        with np.errstate(all="ignore"):
-            scale = np.asarray(np.float32(high - low) / np.float32(255))
-            zero = np.rint(-(low / scale))
-            y = np.rint(x / scale).astype(np.float64)
-        point = 0.0 if np.isnan(zero) else min(max(float(zero), 0.0), 255.0)
-        y = np.clip(np.where(np.isnan(y), 0.0, y) + point, 0, 255)
-        return [y.astype(np.uint8), scale, np.asarray(point).astype(np.uint8)]
-
-    def lower(self, ctx: Lowering) -> bool:
-        x = ctx.inputs[0]
-        if x is None or not all(x.concrete):
-            return False
-        source = ctx.plain(0)
-        found = ctx.temp((2 * -(-math.prod(x.concrete) // RANGE_CHUNK),))
-        scale = ctx.out_plain(1) if ctx.wants(1) else ctx.temp(())
-        zero = ctx.out_plain(2) if ctx.wants(2) else ctx.temp((), UINT8)
-        ctx.call("qrange", (source,), (found,))
-        ctx.call("dynamic_scale", (found,), (scale, zero))
-        if ctx.wants(0):
-            ctx.call("quantize", (source, scale, zero), (ctx.out_any(),))
-        return True

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..graph import Node
 from ..ops.flip_sign import FlipSign
-from ..ops.quantized import QLinearConv
+from ..ops.integer_conv import QLinearConv
 from ..ops.quantized_conv import QuantizedConv
 from .nodes import FLOAT32, Nodes, rewrite
 from .quantized import INT8, UINT8, Quantized, Steps, unsigned
@@ -33,7 +33,12 @@ def qlinear_convolutions(nodes: Nodes) -> None:
         if any(v.dtype not in (UINT8, INT8) for v in (x_zero, y_zero, w)) or nodes.dtype(node.inputs[0]) != x_zero.dtype:
             continue
         o = w.shape[0]
-        if w_scale.size not in (1, o) or w_zero.size not in (1, o) or w_zero.dtype != w.dtype or (bias is not None and bias.shape != (o,)):
+        if (
+            w_scale.size not in (1, o)
+            or w_zero.size not in (1, o)
+            or w_zero.dtype != w.dtype
+            or (bias is not None and bias.shape != (o,))
+        ):
             continue
         with np.errstate(all="ignore"):
             ratio = np.broadcast_to(x_scale.reshape(()) * w_scale.reshape(-1) / y_scale.reshape(()), (o,)).astype(FLOAT32)

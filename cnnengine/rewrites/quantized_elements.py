@@ -44,7 +44,14 @@ def _pair(node: Node, nodes: Nodes) -> None:
     kind = QuantizedMul if node.op.op_type == "Mul" else QuantizedAdd
     sign = -1.0 if node.op.op_type == "Sub" else 1.0
     op = kind(
-        left.steps.scale, left.steps.zero, sign * right.steps.scale, right.steps.zero, steps.scale, steps.zero, within[0], within[1]
+        left.steps.scale,
+        left.steps.zero,
+        sign * right.steps.scale,
+        right.steps.zero,
+        steps.scale,
+        steps.zero,
+        within[0],
+        within[1],
     )
     if op.numbers(False) is None:
         nodes.left(node, "its results leave the range of the kernels before they are clamped")

@@ -17,6 +17,8 @@ from cnnengine.operator import Activation
 
 from .launching import blocked, unblocked
 
+pytestmark = pytest.mark.products_of_bytes
+
 GUARD = 512
 RNG = np.random.default_rng(5)
 
