@@ -152,6 +152,10 @@ class Expansion:
         self.nodes.append((op, inputs, outputs, name))
         return outputs[0]
 
+    def fresh(self, stem: str) -> str:
+        """The name of a new value, for `outputs`."""
+        return self._unique(f"{self.record.name}/{stem}")
+
     def constant(self, value: np.ndarray) -> str:
         name = self._unique(f"{self.record.name}/constant")
         self.constants[name] = value
@@ -227,6 +231,14 @@ class Lowering(Protocol):
 
     def out_plain(self, index: int = 0) -> Operand:
         """Output `index`, to be written plain."""
+        ...
+
+    def out_any(self, index: int = 0, *, groups: int = 0) -> Operand:
+        """Output `index`, in the layout that its first reader asks for, for kernels that write either one.
+
+        With `groups` of 0 it is plain, or becomes planes of `lanes` channels (uint8 also of 4), of any groups; else it lies in planes
+        of so many groups, or becomes plain.
+        """
         ...
 
     def out_planes(self, index: int = 0, *, groups: int = 1) -> Operand:
@@ -396,6 +408,12 @@ class Operator:
         or raises.
         """
         raise NotImplementedError
+
+    def vet(self, inputs: Sequence[TensorSpec | None], names: Sequence[str] = ()) -> None:
+        """Raise InputError or ShapeError where the inputs, as far as they are known, cannot be right, whatever the others are.
+
+        Asked when a model is loaded, with what `outline` is told and the constants; `names` are the inputs' in the file.
+        """
 
     def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         """dtypes and ranks of the first outputs, as far as they follow from what is known of the inputs; raises nothing.

@@ -22,9 +22,9 @@ static int cpu_has(const char *isa)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (!strcmp(isa, "sse2"))
+    if (!strcmp(isa, "sse2") || !strcmp(isa, "sse2dot"))
         return 1;
-    if (!strcmp(isa, "avx2"))
+    if (!strcmp(isa, "avx2") || !strcmp(isa, "avx2dot"))
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (!strcmp(isa, "avxvnni"))
         return cpu_has("avx2") && cpu_bit(1, 'a', 4);

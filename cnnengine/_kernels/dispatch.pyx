@@ -44,9 +44,9 @@ cdef extern from "activations.h":
 REBUILD = "install it anew, or build it with `python setup.py build_ext --inplace --force`"
 ACTIVATIONS: dict[str, int] = {activation_name(number).decode(): number for number in range(1, ACT_END)}
 """Names of the activations that kernels fuse, as an `Activation` has them, to their numbers (activations.h)."""
-# Best last. Those that add products of bytes alone to another one have its tiles in all families but those of quantised numbers.
-KNOWN = ("sse2", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "neondot")
-EXTENDS = {"avxvnni": "avx2", "avx512vnni": "avx512", "neondot": "neon"}
+# Best last; the first ones are emulated, for tests, and mostly not built. Those that add products of bytes alone to another one have its tiles in all families but those of quantised numbers.
+KNOWN = ("sse2dot", "avx2dot", "sse2", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "neondot")
+EXTENDS = {"sse2dot": "sse2", "avx2dot": "avx2", "avxvnni": "avx2", "avx512vnni": "avx512", "neondot": "neon"}
 
 cdef const KernelTable *_table = NULL
 _tables: dict[str, int] = {}            # name -> address of its KernelTable; tables live as long as the process

@@ -12,8 +12,11 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from ..errors import CNNEngineError
 from ..graph import Graph, Node
+from ..operator import Operator
 from ..ops.common import FAULTS
+from ..ops.control import Controlling
 from ..spec import TensorSpec
 from .bind_constants import bind_constants
 from .cancel_flips import cancel_flips
@@ -44,6 +47,8 @@ from .inline_if import inline_if
 from .merge_activation import merge_activation
 from .merge_branches import merge_branches
 from .nodes import Declined, Nodes, Rewrite, explaining
+from .qlinear_convolutions import qlinear_convolutions
+from .quantized_convolutions import quantized_convolutions
 from .remove_identity import remove_identity
 from .repeat_channels import repeat_channels
 from .resolve_castlike import resolve_castlike
@@ -58,6 +63,8 @@ QUANTIZED: tuple[Rewrite, ...] = (
     fold_beside_quantized,
     inline_if,
     common_subexpressions,
+    qlinear_convolutions,
+    quantized_convolutions,
     cancel_flips,
     dead_code,
 )
@@ -118,6 +125,7 @@ ROUNDS = 20
 def simplify(graph: Graph) -> Graph:
     """Run the rewrites of QUANTIZED, PORTABLE and LAST; the same graph where none of them finds anything."""
     nodes = Nodes.of_graph(graph)
+    _vet(nodes)
     if nodes.has(*INTEGERS):
         _settle(QUANTIZED, nodes)
     _settle(PORTABLE, nodes)
@@ -126,6 +134,7 @@ def simplify(graph: Graph) -> Graph:
     nodes.done()
     if nodes.edits == 0:
         return graph
+    _vet(nodes)
     graph = nodes.graph()
     graph.check()
     return graph
@@ -161,6 +170,20 @@ def _settle(table: Sequence[Rewrite], nodes: Nodes) -> None:
                 left[rewrite] = nodes.edits
         if nodes.edits == before:
             break
+
+
+def _vet(nodes: Nodes) -> None:
+    """Raise what operators say of constants that cannot be right, with the name of the node; in graphs inside of nodes too."""
+    for node in nodes:
+        op = node.op
+        if isinstance(op, Controlling):
+            for field in op.graphs:
+                _vet(Nodes.of_graph(getattr(op, field)))
+        if type(op).vet is not Operator.vet:
+            try:
+                op.vet(nodes.specs_of(node), node.inputs)
+            except CNNEngineError as error:
+                raise error.locate(node=node.name, operator=op.op_type) from None
 
 
 def _apply(rewrite: Rewrite, nodes: Nodes) -> bool:
