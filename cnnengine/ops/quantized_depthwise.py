@@ -10,7 +10,7 @@ import numpy as np
 
 from .._kernels.pack import pack_bias, pack_depthwise
 from ..operator import Lowering, Operand
-from ..packing import Empty
+from ..packing import Copy, Empty
 from ..window import Window
 from .conv_choice import within_blocks
 from .taps import Offsets, halo_for, tap_ranges, three
@@ -116,7 +116,7 @@ def lower_depthwise(
     def more() -> Operand | None:
         if floats:
             return None if offset is None else packed("qdepthwise offset", offset, np.float32)
-        return None if table is None else ctx.pack(("qdepthwise table", *key), lambda _, table=table: table)
+        return None if table is None else ctx.pack(("qdepthwise table", *key), Copy(table))
 
     params = {}
     if added is not None:
