@@ -18,6 +18,8 @@ from .packing import Build
 from .records import fields_of
 from .spec import UNKNOWN, TensorSpec
 
+FLOAT32 = np.dtype(np.float32)
+
 EXACT = "exact"
 """Tolerance class of operators that move or select values: outputs equal the reference bit for bit."""
 ROUNDING = "rounding"
@@ -216,8 +218,11 @@ class Lowering(Protocol):
         """Input `index`, plain."""
         ...
 
-    def planes(self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1) -> Operand:
-        """Input `index` (float32, rank 2 to 5) in planes, with at least this halo of zeros."""
+    def planes(
+        self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1, fill: int | None = None
+    ) -> Operand:
+        """Input `index` (rank 2 to 5) in planes: float32, with at least this halo of zeros; or, where `fill` is a number, uint8,
+        with this halo of that number."""
         ...
 
     def wants(self, index: int = 0) -> bool:
@@ -252,8 +257,8 @@ class Lowering(Protocol):
         """A plain intermediate buffer."""
         ...
 
-    def temp_planes(self, shape: tuple[int, ...]) -> Operand:
-        """A float32 intermediate buffer in planes of `lanes` channels, one group; its writer must write the halo."""
+    def temp_planes(self, shape: tuple[int, ...], dtype: np.dtype = FLOAT32) -> Operand:
+        """A float32 or uint8 intermediate buffer in planes of `lanes` channels, one group; its writer must write the halo."""
         ...
 
     def faults(self, n: int, text: str = "an index lies outside the axis", tensor: str = "indices") -> Operand:

@@ -28,6 +28,7 @@ KERNELS: dict[str, str] = {
     # kernel name -> module
     "conv": "conv",
     "depthwise": "depthwise",
+    "qconv": "qconv",
     "chain": "chain",
     "gate_weights": "chain",
     "dense": "dense",

@@ -21,6 +21,7 @@ from ._common import (
     shapes_of,
     shortened,
     table,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -95,6 +96,13 @@ def add_to(subparsers: Subparsers) -> None:
         help="largest difference that is none, relative to the tensor's largest value (default: 1e-3; example: --tolerance 1e-4)",
     )
     parser.add_argument(
+        "--steps",
+        metavar="N",
+        type=whole,
+        default=1,
+        help="the same for quantised tensors and those beside them, in steps of their scale (default: 1; example: --steps 2)",
+    )
+    parser.add_argument(
         "--threads", metavar="N", type=positive, help="threads to use (default: as predict; example: --threads 1)"
     )
     parser.add_argument(
@@ -119,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
         feeds=None if args.input is None else lambda model: read_feeds(args.input, model.inputs),
         against=args.against,
         tolerance=args.tolerance,
+        steps=args.steps,
         threads=args.threads,
         why=args.why,
     )
@@ -253,7 +262,12 @@ def _print_comparison(found: Comparison) -> None:
         if found.peer != "reference":
             print("hint: --against reference takes more operators and versions, and is slow")
         return
-    print(f"{head}: {found.tensors} tensors compared, {len(found.differing)} beyond {found.tolerance:g}")
+    beyond = f"{len(found.differing)} beyond {found.tolerance:g}"
+    if found.in_steps:
+        beyond = f"{found.in_steps} of them in steps, {beyond} or {_steps(found.steps)}"
+    print(f"{head}: {found.tensors} tensors compared, {beyond}")
+    if found.carried:
+        print(f"{found.carried} more differ by roundings before them alone: their nodes give the same for the same inputs")
     if found.left_out:
         print(f"not compared: {len(found.left_out)} tensors that have no name in the file (inside of functions)")
     if found.largest is not None and found.first is None:
@@ -262,7 +276,8 @@ def _print_comparison(found: Comparison) -> None:
         print(f"first node that differs: {_difference(found.first)}")
         rows = [["node", "operator", "tensor", "difference", "elements", "cause"]]
         for d in found.differing[:LINES]:
-            said, share = d.note or f"{d.difference:.2e}", f"{d.elements} of {d.size}"
+            said = d.note or (f"{d.difference:.2e}" if d.steps is None else _steps(d.steps))
+            share = f"{d.elements} of {d.size}"
             rows.append([shortened(d.node), d.operator, shortened(d.tensor), said, share, d.cause])
         for line in table(rows, right=(4,)):
             print(f"  {line}")
@@ -274,7 +289,10 @@ def _print_comparison(found: Comparison) -> None:
     for d in found.outputs:
         print(f"output {d.tensor}, as it is computed with everything fused: {_by(d)}{', DIFFERS' if d.differs else ''}")
     if not found.differing and any(d.differs for d in found.outputs):
-        print("every node agrees by itself and the outputs do not: a rewrite of the graph is at fault; please report it")
+        cause = "a rewrite of the graph is at fault; please report it"
+        if found.in_steps:
+            cause = "roundings of quantised tensors add up, which --steps N allows; where N must be large, please report it"
+        print(f"every node agrees by itself and the outputs do not: {cause}")
 
 
 def _difference(d: Difference) -> str:
@@ -282,4 +300,12 @@ def _difference(d: Difference) -> str:
 
 
 def _by(d: Difference) -> str:
-    return d.note or f"{d.difference:.2e} of its scale {d.scale:.4g}"
+    if d.note or d.steps is None:
+        return d.note or f"{d.difference:.2e} of its scale {d.scale:.4g}"
+    return _steps(d.steps) if d.step is None else f"{_steps(d.steps)} of {d.step:.4g}"
+
+
+def _steps(count: float) -> str:
+    near = round(count)
+    text = str(near) if abs(count - near) < 0.005 else f"{count:.2f}"
+    return f"{text} step{'s' * (text != '1')}"

@@ -21,7 +21,7 @@ from ..spec import TensorSpec
 from .buffers import WHOLE, Buffer, BufferRef
 from .share import share
 
-FLOAT32 = np.dtype(np.float32)
+FLOAT32, UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 
 ALONE = 4 << 20
 """Bytes of constants that one thread packs sooner than others are started."""
@@ -29,12 +29,12 @@ ALONE = 4 << 20
 
 @dataclass(eq=False)
 class Value:
-    """A tensor and the buffers that hold it, one per layout (lanes, groups)."""
+    """A tensor and the buffers that hold it, one per layout: (lanes, groups), or (lanes, groups, fill of another halo)."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     constant: np.ndarray | None = None
-    refs: dict[tuple[int, int], BufferRef] = field(default_factory=dict)
+    refs: dict[tuple[int, ...], BufferRef] = field(default_factory=dict)
 
 
 def _hold(buffer: Buffer, array: np.ndarray) -> None:
@@ -117,8 +117,8 @@ class Emitter:
         self.values[name] = value
         return self._new(value, (0, 1))
 
-    def _new(self, value: Value, key: tuple[int, int]) -> BufferRef:
-        ref = BufferRef(Buffer("arena", value.shape, value.dtype, *key), value.shape)
+    def _new(self, value: Value, key: tuple[int, ...]) -> BufferRef:
+        ref = BufferRef(Buffer("arena", value.shape, value.dtype, key[0], key[1]), value.shape)
         value.refs[key] = ref
         return ref
 
@@ -209,13 +209,16 @@ class Emitter:
         assert buffer.array is not None
         return buffer.array.reshape(constant.shape)
 
-    def operand(self, name: str, lanes: int, groups: int, halo: Halo, node: str) -> BufferRef:
+    def operand(self, name: str, lanes: int, groups: int, halo: Halo, node: str, fill: int = 0) -> BufferRef:
         """The value in this layout, reordered here where it is not at hand."""
         value = self.values[name]
         if lanes and groups > 1 and value.shape[1] % groups == 0 and value.shape[1] // groups % lanes == 0:
             groups = 1  # every group is whole blocks: one layout
-        key = (lanes, groups)
+        key: tuple[int, ...] = (lanes, groups)
         ref = value.refs.get(key)
+        if ref is not None and halo != NO_HALO and ref.buffer.halo != NO_HALO and ref.buffer.fill != fill:
+            key = (lanes, groups, fill)  # its halo holds what another reader wants there
+            ref = value.refs.get(key)
         if ref is None and value.constant is not None and lanes == 0:
             ref = value.refs[key] = BufferRef(self.plain_constant(name, value.constant), value.shape)
         if ref is None:
@@ -225,6 +228,8 @@ class Emitter:
             ref = self._new(value, key)
             self.calls.append(KernelCall("reorder", (source,), (ref,), {}, node))
         if lanes:
+            if halo != NO_HALO:
+                ref.buffer.fill = fill
             ref.buffer.halo = merge_halos(ref.buffer.halo, halo)
         return ref
 
@@ -272,18 +277,22 @@ class NodeContext:
 
     def grouping(self, index: int) -> int | None:
         refs = self._emitter.values[self._names[index]].refs
-        return min((groups for lanes, groups in refs if lanes == self.lanes), default=None)
+        return min((key[1] for key in refs if key[0] == self.lanes), default=None)
 
     def plain(self, index: int) -> BufferRef:
         return self._emitter.operand(self._names[index], 0, 1, NO_HALO, self._node)
 
-    def planes(self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1) -> BufferRef:
+    def planes(
+        self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1, fill: int | None = None
+    ) -> BufferRef:
         value = self._emitter.values[self._names[index]]
-        if value.dtype != FLOAT32:
-            raise InputError("must be float32", operator=self._operator, tensor=self._names[index], received=value.dtype)
+        expected = FLOAT32 if fill is None else UINT8
+        if value.dtype != expected:
+            raise InputError(f"must be {expected}", operator=self._operator, tensor=self._names[index], received=value.dtype)
         if not 2 <= len(value.shape) <= 5:
             raise ShapeError("the rank is not supported", operator=self._operator, expected="2 to 5 axes", received=value.shape)
-        return self._emitter.operand(self._names[index], self.lanes if lanes is None else lanes, groups, halo, self._node)
+        lanes = self.lanes if lanes is None else lanes
+        return self._emitter.operand(self._names[index], lanes, groups, halo, self._node, fill or 0)
 
     def _output(self, index: int, key: tuple[int, int]) -> BufferRef:
         spec = self.outputs[index]
@@ -327,8 +336,8 @@ class NodeContext:
     def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> BufferRef:
         return BufferRef(Buffer("arena", tuple(shape), np.dtype(dtype)), tuple(shape))
 
-    def temp_planes(self, shape: tuple[int, ...]) -> BufferRef:
-        return BufferRef(Buffer("arena", tuple(shape), FLOAT32, self.lanes, 1), tuple(shape))
+    def temp_planes(self, shape: tuple[int, ...], dtype: np.dtype = FLOAT32) -> BufferRef:
+        return BufferRef(Buffer("arena", tuple(shape), dtype, self.lanes, 1), tuple(shape))
 
     def faults(self, n: int, text: str = "an index lies outside the axis", tensor: str = "indices") -> BufferRef:
         buffer = Buffer("arena", (3 * n,), np.dtype(np.int64), fault=(self._node, self._operator, text, tensor))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels import dispatch
-from ..arguments import number
+from ..arguments import integer, number
 from ..errors import CNNEngineError, InputError, ModelNotFoundError, UnsupportedOperatorError
 from ..graph import Node
 from ..model import Model, inside
@@ -28,7 +28,7 @@ from ..runtime.blas import limited
 from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
 from . import hints
-from .against import PEERS, TOLERANCE, Comparison, Peer, compare
+from .against import PEERS, STEPS, TOLERANCE, Comparison, Peer, compare
 from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
 from .summary import kernels_of, layers_of
 
@@ -160,6 +160,7 @@ def check(
     feeds: Mapping[str, Any] | Callable[[Model], Mapping[str, Any]] | None = None,
     against: str | Peer | None = None,
     tolerance: float = TOLERANCE,
+    steps: int = STEPS,
     threads: int | None = None,
     why: bool = False,
 ) -> Check:
@@ -180,6 +181,8 @@ def check(
         `name`, `version` and `run(proto, outputs, feeds)`.
     tolerance : float
         Largest difference that is none, relative to the largest absolute value of the tensor.
+    steps : int
+        The same for quantised tensors, in steps of their scale.
     threads : int, optional
     why : bool
         Whether to tell, in `declined`, which rewrites nearly fit and why they left the nodes as they are.
@@ -196,15 +199,15 @@ def check(
     InputError, ShapeError
         The given shapes or arrays are not those of the model's inputs, or the engine is unknown or not installed.
     """
-    tolerance = number(tolerance, "tolerance")
+    tolerance, steps = number(tolerance, "tolerance"), integer(steps, "steps", 0)
     threads = None if threads is None else default_threads(threads)  # before the model's own errors are caught
     if not tolerance >= 0:
         raise InputError("must not be negative", tensor="tolerance", received=tolerance)
     peer = _peer(against)
     if not why:
-        return _check(model, shapes, feeds, peer, tolerance, threads)
+        return _check(model, shapes, feeds, peer, (tolerance, steps), threads)
     with explaining() as reasons:
-        found = _check(model, shapes, feeds, peer, tolerance, threads)
+        found = _check(model, shapes, feeds, peer, (tolerance, steps), threads)
     return replace(found, declined=tuple(reasons.values()))
 
 
@@ -213,7 +216,7 @@ def _check(
     shapes: Shapes | Callable[[Model], Shapes] | None,
     feeds: Mapping[str, Any] | Callable[[Model], Mapping[str, Any]] | None,
     peer: Peer | None,
-    tolerance: float,
+    limits: tuple[float, int],
     threads: int | None,
 ) -> Check:
     with warnings.catch_warnings(record=True) as caught:
@@ -227,7 +230,7 @@ def _check(
         arrays = feeds(loaded) if callable(feeds) else feeds
         if given and arrays:
             raise InputError("shapes are those of the given arrays", model=loaded.name, tensor="shapes", expected="one of both")
-        return _try(found, loaded, given, arrays, peer, tolerance)
+        return _try(found, loaded, given, arrays, peer, limits)
 
 
 def _peer(against: str | Peer | None) -> Peer | None:
@@ -301,7 +304,12 @@ def _first_line(error: CNNEngineError) -> str:
 
 # ---------------------------------------------------------------- running
 def _try(
-    found: Check, model: Model, shapes: Shapes | None, arrays: Mapping[str, Any] | None, peer: Peer | None, tolerance: float
+    found: Check,
+    model: Model,
+    shapes: Shapes | None,
+    arrays: Mapping[str, Any] | None,
+    peer: Peer | None,
+    limits: tuple[float, int],
 ) -> Check:
     if arrays is not None:
         feeds = inside(model).check_feeds(arrays)
@@ -328,7 +336,7 @@ def _try(
             hint = f"integer inputs were zeros here, give real ones: --input FILE.npz; {hint}"
         return replace(found, error=str(error) or "not enough memory", hint=hint)
     found = replace(found, runs=True, layers=layers, host_nodes=host_nodes, milliseconds=milliseconds)
-    return found if peer is None else replace(found, comparison=compare(model, feeds, peer, tolerance))
+    return found if peer is None else replace(found, comparison=compare(model, feeds, peer, *limits))
 
 
 def _not_run(found: Check, model: Model, shapes: Shapes | None) -> Check:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ from cnnengine.cli import main
 from cnnengine.importer.schemas import OPSET
 from cnnengine.ops.activation import Relu
 from cnnengine.report import against, check, hints
-from cnnengine.report.against import Comparison, Reference, judge, measure
+from cnnengine.report.against import Comparison, Reference, Steps, judge, measure
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = str(ROOT / "models" / "digits_lenet.onnx")
@@ -543,6 +543,184 @@ class TestAgainst:
             check(MODEL, against="tensorrt")
         with pytest.raises(cnnengine.InputError, match="tolerance"):
             check(MODEL, tolerance=-1)
+        for steps in (-1, 0.5, True):
+            with pytest.raises(cnnengine.InputError, match="steps"):
+                check(MODEL, steps=steps)
+
+
+def quantised_net() -> onnx.ModelProto:
+    """x, quantised; a convolution with weights per channel and a Relu, quantised; pooled; the best of its numbers."""
+    rng = np.random.default_rng(4)
+    nodes = [
+        node("QuantizeLinear", ["x", "xs", "xz"], ["xq"], name="q1"),
+        node("DequantizeLinear", ["xq", "xs", "xz"], ["xd"], name="dq1"),
+        node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], name="dqw", axis=0),
+        node("Conv", ["xd", "wd"], ["c"], name="conv"),
+        node("Relu", ["c"], ["r"], name="relu"),
+        node("QuantizeLinear", ["r", "rs", "rz"], ["rq"], name="q2"),
+        node("DequantizeLinear", ["rq", "rs", "rz"], ["rd"], name="dq2"),
+        node("MaxPool", ["rd"], ["p"], name="pool", kernel_shape=[2, 2]),
+        node("Reshape", ["p", "flat"], ["f"], name="flat"),
+        node("Sigmoid", ["f"], ["s"], name="sigmoid"),
+        node("TopK", ["s", "k"], ["v", "i"], name="best"),
+    ]
+    weights = {
+        "w": rng.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8),
+        "ws": np.array([0.001, 0.002, 0.004, 0.008], np.float32),
+        "wz": np.zeros(4, np.int8),
+        "xs": np.float32(0.05),
+        "xz": np.uint8(128),
+        "rs": np.float32(0.04),
+        "rz": np.uint8(0),
+        "flat": np.array([1, -1]),
+        "k": np.array([8]),
+    }
+    outputs = [("v", FLOAT, [1, 8]), ("i", INT64, [1, 8])]
+    return make(nodes, [("x", FLOAT, [1, 3, 5, 5])], outputs, weights, {"": 21})
+
+
+def run_all(proto: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
+    """Every tensor that a node makes, by the references."""
+    graph = cnnengine.importer.import_model(proto)
+    names = [name for each in graph.nodes for name in each.outputs if name]
+    return dict(zip(names, graph.evaluate(feeds, names), strict=True))
+
+
+class TestSteps:
+    X: ClassVar[np.ndarray] = np.random.default_rng(6).standard_normal((1, 3, 5, 5)).astype(np.float32)
+
+    def judged(self, ours: dict[str, Any], theirs: dict[str, Any], steps: int = 1) -> Comparison:
+        graph = cnnengine.importer.import_model(quantised_net())
+        return judge(graph, set(ours), {"x": self.X}, ours, theirs, {}, Comparison("fake", "1", 1e-3, steps=steps))
+
+    def after(self, quantised: np.ndarray) -> dict[str, Any]:
+        """All tensors, of an engine that quantised x so."""
+        proto = quantised_net()
+        values = run_all(proto, {"x": self.X})
+        del proto.graph.node[0]
+        proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("xq", TensorProto.UINT8, [1, 3, 5, 5]))
+        return {**values, **run_all(proto, {"xq": quantised}), "xq": quantised}
+
+    def middle(self, values: dict[str, Any]) -> int:
+        """A number of rq that is not at the end of its range."""
+        return int(np.flatnonzero((values["rq"] > 20) & (values["rq"] < 230))[0])
+
+    def test_which_tensors_and_how_large(self) -> None:
+        graph = cnnengine.importer.import_model(quantised_net())
+        steps = Steps(graph, {**graph.constants, "x": self.X, **run_all(quantised_net(), {"x": self.X})})
+        found = {name: steps.largest(name) for name in ("x", "xq", "xd", "w", "wd", "c", "r", "rq", "rd", "p", "f")}
+        small, large = pytest.approx(0.04), pytest.approx(0.05)
+        assert found == {
+            "x": large,
+            "xq": None,
+            "xd": large,
+            "w": None,
+            "wd": pytest.approx(0.008),
+            "c": small,
+            "r": small,
+            "rq": None,
+            "rd": small,
+            "p": small,
+            "f": small,
+        }
+        assert not any(name in steps for name in ("s", "v", "i", "flat", "k", "ws"))
+        wd = steps.count("wd", np.zeros((4, 3, 3, 3), np.float32), np.full((4, 3, 3, 3), 0.008, np.float32))
+        assert wd is not None and wd[:, 0, 0, 0] == pytest.approx([8, 4, 2, 1])
+
+    def test_what_is_no_quantised_number(self) -> None:
+        """Masks, indices, sums of 32 bits, and what several scales meet in."""
+        nodes = [
+            node("Greater", ["x", "xs"], ["g"], name="greater"),
+            node("Cast", ["g"], ["mask"], name="cast", to=TensorProto.UINT8),
+            node("QuantizeLinear", ["x", "xs", "xz"], ["xq"], name="q1"),
+            node("MaxPool", ["xq"], ["p", "where"], name="pool", kernel_shape=[2, 2]),
+            node("ConvInteger", ["xq", "w", "xz"], ["sum"], name="conv"),
+            node("DequantizeLinear", ["sum", "small"], ["y"], name="dq"),
+            node("DequantizeLinear", ["xq", "xs", "xz"], ["a"], name="dqa"),
+            node("DequantizeLinear", ["xq", "small", "xz"], ["b"], name="dqb"),
+            node("Concat", ["a", "b"], ["ab"], name="both", axis=1),
+            node("Concat", ["a", "a"], ["aa"], name="twice", axis=1),
+            node("Concat", ["xq", "xq"], ["qq"], name="whole", axis=1),
+            node("Concat", ["a", "x"], ["ax"], name="mixed", axis=1),
+        ]
+        weights = {
+            "xs": np.float32(0.02),
+            "xz": np.uint8(128),
+            "small": np.float32(0.001),
+            "w": np.ones((2, 3, 3, 3), np.uint8),
+        }
+        names = ["mask", "p", "where", "sum", "y", "ab", "aa", "qq", "ax"]
+        proto = make(nodes, [("x", FLOAT, [1, 3, 5, 5])], [(name, FLOAT, None) for name in names], weights)
+        graph = cnnengine.importer.import_model(proto)
+        steps = Steps(graph, {**graph.constants, "x": self.X, **run_all(proto, {"x": self.X})})
+        assert [name for name in names if name in steps] == ["p", "aa", "qq"]
+        assert (steps.largest("p"), steps.largest("qq"), steps.largest("aa")) == (None, None, pytest.approx(0.02))
+
+    def test_a_step_is_none_and_two_are(self) -> None:
+        ours = self.after(run_all(quantised_net(), {"x": self.X})["xq"])
+        for more, differs in ((1, False), (2, True)):
+            theirs = {**ours, "rq": ours["rq"].copy()}
+            theirs["rq"].flat[self.middle(ours)] += more
+            theirs["rd"] = theirs["rq"] * np.float32(0.04)
+            found = self.judged({k: ours[k] for k in ("xq", "xd", "r", "rq", "rd")}, theirs)
+            assert [d.tensor for d in found.differing] == (["rq", "rd"] if differs else [])
+            assert [d.cause for d in found.differing] == (["node", "inputs"] if differs else [])
+            assert found.agrees is not differs
+            if differs and found.first is not None:
+                assert (found.first.steps, found.first.step, found.first.elements) == (2, None, 1)
+                assert found.differing[1].steps == pytest.approx(2, abs=1e-3)
+                assert self.judged({k: ours[k] for k in ("xq", "xd", "r", "rq", "rd")}, theirs, steps=2).agrees
+
+    def test_roundings_that_grow_are_no_difference(self) -> None:
+        """The input is rounded the other way: more steps later on, each node right by itself."""
+        mine = run_all(quantised_net(), {"x": self.X})["xq"]
+        ours, theirs = self.after(mine), self.after(mine + np.uint8(1))
+        del ours["v"], ours["i"]
+        assert np.abs(ours["rq"].astype(int) - theirs["rq"]).max() > 1
+        found = self.judged(ours, theirs)
+        assert found.agrees and found.carried >= 3
+        wrong = {**theirs, "rq": theirs["rq"].copy()}
+        wrong["rq"].flat[self.middle(wrong)] += 2  # not what its node makes of its inputs
+        found = self.judged(ours, wrong)
+        assert not found.agrees and found.first is not None
+        assert (found.first.tensor, found.first.cause) == ("rq", "node")
+
+    def test_an_index_that_roundings_change_is_still_told(self) -> None:
+        mine = run_all(quantised_net(), {"x": self.X})["xq"]
+        ours = self.after(mine)
+        rng, theirs = np.random.default_rng(8), ours
+        while np.array_equal(ours["i"], theirs["i"]):  # until roundings change the order
+            theirs = self.after((mine + rng.integers(-1, 2, mine.shape)).astype(np.uint8))
+        found = self.judged(ours, theirs)
+        assert [(d.tensor, d.cause) for d in found.differing] == [("i", "rounding")]
+
+    def test_nan_beside_a_scale(self) -> None:
+        ours = self.after(run_all(quantised_net(), {"x": self.X})["xq"])
+        theirs = {**ours, "r": ours["r"].copy()}
+        theirs["r"].flat[0] = np.nan
+        (found,) = self.judged({"r": ours["r"]}, theirs).differing
+        assert (found.tensor, found.steps) == ("r", None)
+        assert "NaN" in found.note
+
+    def test_in_words(self, cnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = saved(tmp_path / "m.onnx", quantised_net())
+        monkeypatch.setitem(against.PEERS, "reference", Fake)
+        result = cnn(path, "--against", "reference")
+        assert result.status == 0
+        assert "against fake 1: 12 tensors compared, 9 of them in steps, 0 beyond 0.001 or 1 step" in result.out
+        monkeypatch.setitem(against.PEERS, "reference", lambda: Fake(rd=1.5))
+        result = cnn(path, "--against", "reference", "--steps", 2)
+        assert result.status == 1
+        assert any(
+            "first node that differs: dq2 (DequantizeLinear), tensor rd: " in line and " steps of 0.04" in line
+            for line in result.out
+        )
+
+    def test_onnxruntime(self, cnn, tmp_path: Path) -> None:
+        pytest.importorskip("onnxruntime")
+        result = cnn(saved(tmp_path / "m.onnx", quantised_net()), "--against", "onnxruntime")
+        assert result.status == 0
+        assert any("12 tensors compared, 9 of them in steps, 0 beyond" in line for line in result.out)
 
 
 class TestCommand:
@@ -586,11 +764,12 @@ class TestCommand:
         }
         assert set(data["comparison"]) == {
             *("peer", "version", "tolerance", "tensors", "left_out", "first", "largest", "differing", "outputs", "error"),
-            "agrees",
+            *("agrees", "steps", "in_steps", "carried"),
         }
         assert data["comparison"]["agrees"] is True
         assert set(data["comparison"]["largest"]) == {
             *("tensor", "node", "operator", "difference", "scale", "elements", "size", "differs", "cause", "note"),
+            *("steps", "step"),
         }
 
     def test_json_of_one_that_does_not(self, cnn, tmp_path: Path) -> None:
@@ -626,6 +805,8 @@ class TestCommand:
             [MODEL, "--against", "tensorrt"],
             [MODEL, "--tolerance", "-1"],
             [MODEL, "--tolerance", "nan"],
+            [MODEL, "--steps", "-1"],
+            [MODEL, "--steps", "0.5"],
             [MODEL, "--threads", "0"],
             [MODEL, "--shape", "image=1,one,32,32"],
             [MODEL, "--shape", "picture=1,1,32,32"],

@@ -1049,3 +1049,6 @@ def draft(name: str, seed: int, changes: int | None = None, plainly: bool = Fals
         if change(d):
             d.notes.append(change.__name__)
     return d
+
+
+import quantised as quantised  # noqa: E402  its drafts register themselves
