@@ -18,7 +18,8 @@ def scale(d: Draft, low: int = -4, high: int = -1, channels: int = 0) -> str:
     """A power of two as a constant, or one for each channel."""
     exponents = [d.pick.randint(low, high) for _ in range(channels or 1)]
     values = [2.0**e for e in exponents]
-    return d.c(values if channels or d.near(0.1) else values[0])
+    d.scales.append(d.c(values if channels or d.near(0.1) else values[0]))
+    return d.scales[-1]
 
 
 def zero(d: Draft, signed: bool, size: int = 0) -> str:
