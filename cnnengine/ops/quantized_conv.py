@@ -53,7 +53,7 @@ class Residual:
 
 @dataclass(frozen=True)
 class QuantizedConv(Operator):
-    """``y = clamp(rint(float32(sums) * ratio), low, high) + zero`` of the integers ``sums = conv(x - x_zero, w - w_zero) + bias``.
+    """``y = clamp(rint(float32(sums) * ratio), low, high) + zero`` of integers ``sums = conv(x - x_zero, w - w_zero) + bias``.
 
     Inputs: x (N, C, ...) of uint8, w as the convolution has it, of int8 or uint8, its zero point (one, or one per output channel,
     or ""), ratio (O,) of float32, bias (O,) of int32 or "", offset (O,) of float32 or "", residual or "", table or "".

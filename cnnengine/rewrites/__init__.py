@@ -160,6 +160,18 @@ def specialize(
     return view.nodes()
 
 
+def _settle(table: Sequence[Rewrite], nodes: Nodes) -> None:
+    """Run the rewrites of a table until none of them finds anything."""
+    left: dict[Rewrite, int] = {}  # the changes after which a rewrite left the nodes as they were: it would leave them so again
+    for _ in range(ROUNDS):
+        before = nodes.edits
+        for rewrite in table:
+            if left.get(rewrite) != nodes.edits and rewrite.concerns(nodes) and not _apply(rewrite, nodes):
+                left[rewrite] = nodes.edits
+        if nodes.edits == before:
+            break
+
+
 def _vet(nodes: Nodes) -> None:
     """Raise what operators say of constants that cannot be right, with the name of the node; in graphs inside of nodes too."""
     for node in nodes:
@@ -172,18 +184,6 @@ def _vet(nodes: Nodes) -> None:
                 op.vet(nodes.specs_of(node), node.inputs)
             except CNNEngineError as error:
                 raise error.locate(node=node.name, operator=op.op_type) from None
-
-
-def _settle(table: Sequence[Rewrite], nodes: Nodes) -> None:
-    """Run the rewrites of a table until none of them finds anything."""
-    left: dict[Rewrite, int] = {}  # the changes after which a rewrite left the nodes as they were: it would leave them so again
-    for _ in range(ROUNDS):
-        before = nodes.edits
-        for rewrite in table:
-            if left.get(rewrite) != nodes.edits and rewrite.concerns(nodes) and not _apply(rewrite, nodes):
-                left[rewrite] = nodes.edits
-        if nodes.edits == before:
-            break
 
 
 def _apply(rewrite: Rewrite, nodes: Nodes) -> bool:
