@@ -69,6 +69,7 @@ MODULES = [
     "cnnengine._kernels.typed",
     "cnnengine._kernels.norm",
     "cnnengine._kernels.recurrent",
+    "cnnengine._kernels.qvector",
     "cnnengine.importer.fields",
     "cnnengine.importer.guard",
     "cnnengine.runtime.threads",
@@ -214,7 +215,7 @@ def extensions() -> list[Extension]:
                     include_dirs=include,
                     depends=[
                         str(source),
-                        *(str(kernels / name) for name in ("simd.h", "qsimd.h", "activations.h", "winograd.h", "build_tag.h")),
+                        *(str(kernels / name) for name in ("simd.h", "qsimd.h", "qbytes.h", "activations.h", "winograd.h", "build_tag.h")),
                     ],
                     define_macros=tile_macros,
                     extra_compile_args=[*tile_flags, *few, *common, *exact, *flags],

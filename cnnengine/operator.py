@@ -233,6 +233,14 @@ class Lowering(Protocol):
         """Output `index`, to be written plain."""
         ...
 
+    def out_any(self, index: int = 0, *, groups: int = 0) -> Operand:
+        """Output `index`, in the layout that its first reader asks for, for kernels that write either one.
+
+        With `groups` of 0 it is plain, or becomes planes of `lanes` channels (uint8 also of 4), of any groups; else it lies in planes
+        of so many groups, or becomes plain.
+        """
+        ...
+
     def out_planes(self, index: int = 0, *, groups: int = 1) -> Operand:
         """Output `index`, to be written in planes of `lanes` channels; its writer must write the halo."""
         ...

@@ -39,7 +39,13 @@ class FlipSign(Operator):
         return [(x.view(UINT8) ^ np.uint8(128)).view(_other(x.dtype))]
 
     def lower(self, ctx: Lowering) -> bool:
-        return False
+        x = ctx.inputs[0]
+        if x is None or x.dtype not in (UINT8, INT8) or not all(x.concrete):
+            return False
+        groups = ctx.grouping(0) if x.dtype == UINT8 else None
+        source = ctx.plain(0) if groups is None else ctx.planes(0, groups=groups, fill=0)
+        ctx.call("flip_sign", (source,), (ctx.out_plain() if x.dtype == UINT8 else ctx.out_any(),))
+        return True
 
 
 def _other(dtype: np.dtype) -> np.dtype:

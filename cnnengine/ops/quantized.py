@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
+from .._kernels import RANGE_CHUNK
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import Activation, Gives, Giving, Lowering, NodeRecord, Operand, Operator
+from ..operator import Gives, Giving, Lowering, NodeRecord, Operand, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .cast import convert
@@ -103,19 +105,26 @@ class _Scaling(Vetted):
             if x.is_concrete:
                 self._aligned(spec.concrete, x.concrete, parameter)
 
-    def _number(self, ctx: Lowering, index: int) -> tuple[Operand, tuple[int, ...]]:
-        """The scale or zero point as a float32 operand, and the shape by which it broadcasts."""
-        x, spec = ctx.inputs[0], spec_at(ctx.inputs, index)
-        assert x is not None and spec is not None
-        shape = self._aligned(spec.concrete, x.concrete, Parameter(self.op_type, ""))
-        assert shape is not None
-        value = ctx.const(index)
-        if value is not None:
-            constant = value.astype(np.float32)
-            return ctx.pack(("float32", ctx.name(index)), lambda _: constant), shape
-        wide = ctx.temp(spec.concrete)
-        ctx.call("cast", [ctx.plain(index)], [wide])
-        return wide, shape
+    def _call(self, ctx: Lowering, kernel: str) -> bool:
+        """Add the call of the kernel: in planes where they are at hand, else plain, unless who reads the result wants the other."""
+        x, y = ctx.inputs[0], ctx.outputs[0]
+        assert x is not None
+        axis = None
+        numbers: list[Operand | None] = []
+        for index in (1, 2):
+            spec = spec_at(ctx.inputs, index)
+            numbers.append(None if spec is None else ctx.plain(index))
+            if spec is not None and self._aligned(spec.concrete, x.concrete, Parameter(self.op_type, "")):
+                axis = normal_axis(self.axis, len(x.concrete), self.op_type)
+        groups = ctx.grouping(0) if axis is None and x.dtype != np.int8 else None
+        if groups is not None:
+            source = ctx.planes(0, groups=groups, fill=0 if x.dtype == np.uint8 else None)
+            target = ctx.out_plain() if y.dtype == np.int8 else ctx.out_any(groups=groups)
+        else:
+            source = ctx.plain(0)
+            target = ctx.out_any() if axis is None else ctx.out_plain()
+        ctx.call(kernel, (source, *numbers), (target,), axis=axis)
+        return True
 
     def _lowers(self, ctx: Lowering) -> bool:
         """Whether kernels take these parameters: what the network computes is looked at where it is, on the host."""
@@ -123,13 +132,6 @@ class _Scaling(Vetted):
         if x is None or not all(x.concrete) or self.block_size or scale is None or scale.dtype != FLOAT32:
             return False
         return zero is None or ctx.const(2) is not None or zero.dtype in EIGHT_BITS
-
-    def _moves(self, ctx: Lowering) -> bool:
-        """Whether the zero point is anything but zero, as far as is known."""
-        if spec_at(ctx.inputs, 2) is None:
-            return False
-        zero = ctx.const(2)
-        return zero is None or bool(zero.astype(np.float64).any())
 
 
 @dataclass(frozen=True)
@@ -209,19 +211,7 @@ class QuantizeLinear(_Scaling):
             return False
         if self.precision is not None and self.precision != FLOAT32:  # NumPy finds None equal to float64
             return False
-        scale, shape = self._number(ctx, 1)
-        low, high = _limits(target)
-        clip = Activation("clip", low, high)
-        parts = [ctx.temp(x.concrete) for _ in range(3)]
-        ctx.call("binary", [ctx.plain(0), scale], [parts[0]], op="div", activation=None, b_shape=shape)
-        ctx.call("activation", [parts[0]], [parts[1]], activation=Activation("whole"))
-        if self._moves(ctx):
-            zero, shape = self._number(ctx, 2)
-            ctx.call("binary", [parts[1], zero], [parts[2]], op="add", activation=clip, b_shape=shape)
-        else:
-            ctx.call("activation", [parts[1]], [parts[2]], activation=clip)
-        ctx.call("cast", [parts[2]], [ctx.out_plain()])
-        return True
+        return self._call(ctx, "quantize")
 
 
 @dataclass(frozen=True)
@@ -263,18 +253,16 @@ class DequantizeLinear(_Scaling):
         x, out = ctx.inputs[0], ctx.outputs[0]
         if x is None or out.dtype != FLOAT32 or not self._lowers(ctx):
             return False
-        moves = self._moves(ctx)
-        if x.dtype not in EIGHT_BITS and (x.dtype != np.int32 or moves):  # int32 less int32 has more bits than float32
+        if x.dtype in EIGHT_BITS:
+            return self._call(ctx, "dequantize")
+        zero = ctx.const(2) if spec_at(ctx.inputs, 2) is not None else np.zeros(1)
+        if x.dtype != np.int32 or zero is None or zero.any():  # int32 less int32 has more bits than float32
             return False
-        scale, shape = self._number(ctx, 1)
+        scale = required(ctx.inputs, 1, self.op_type).concrete
+        shape = self._aligned(scale, x.concrete, Parameter(self.op_type, ""))
         wide = ctx.temp(x.concrete)
         ctx.call("cast", [ctx.plain(0)], [wide])
-        if moves:
-            zero, aligned = self._number(ctx, 2)
-            moved = ctx.temp(x.concrete)
-            ctx.call("binary", [wide, zero], [moved], op="sub", activation=None, b_shape=aligned)
-            wide = moved
-        ctx.call("binary", [wide, scale], [ctx.out_plain()], op="mul", activation=None, b_shape=shape)
+        ctx.call("binary", [wide, ctx.plain(1)], [ctx.out_plain()], op="mul", activation=None, b_shape=shape)
         return True
 
 
@@ -312,35 +300,12 @@ class DynamicQuantizeLinear(Operator):
         x = ctx.inputs[0]
         if x is None or x.dtype != FLOAT32 or not all(x.concrete):
             return False
-
-        def one(
-            kernel: str, operands: list[Operand], out: Operand | None = None, dtype: type = np.float32, **params: Any
-        ) -> Operand:
-            made = ctx.temp((1,), dtype) if out is None else out.reshaped((1,))
-            ctx.call(kernel, operands, [made], **params)
-            return made
-
-        zero = ctx.pack(("float32 zero",), lambda _: np.zeros(1, np.float32))
-        most = ctx.pack(("float32", 255), lambda _: np.full(1, 255, np.float32))
-        whole, clip = Activation("whole"), Activation("clip", 0, 255)
-        axes = tuple(range(len(x.concrete)))
-        high, low = (
-            one("binary", [one("reduce", [ctx.plain(0)], op=op, axes=axes), zero], op=op, activation=None)
-            for op in ("max", "min")
-        )
-        steps = one("binary", [one("binary", [high, low], op="sub", activation=None), most], op="div", activation=None)
-        # where all is 0, the comparison is the scale
-        nothing = one("cast", [one("compare", [high, low], dtype=np.bool_, op="equal")])
-        scale = one("binary", [steps, nothing], ctx.out_plain(1) if ctx.wants(1) else None, op="add", activation=None)
-        at = one("binary", [one("binary", [zero, low], op="sub", activation=None), scale], op="div", activation=clip)
-        at = one("activation", [at], activation=whole)
-        if ctx.wants(2):
-            one("cast", [at], ctx.out_plain(2))
-        if not ctx.wants():
-            return True
-        parts = [ctx.temp(x.concrete) for _ in range(3)]
-        ctx.call("binary", [ctx.plain(0), scale], [parts[0]], op="div", activation=None, b_shape=())
-        ctx.call("activation", [parts[0]], [parts[1]], activation=whole)
-        ctx.call("binary", [parts[1], at], [parts[2]], op="add", activation=clip, b_shape=())
-        ctx.call("cast", [parts[2]], [ctx.out_plain()])
+        source = ctx.plain(0)
+        found = ctx.temp((2 * -(-math.prod(x.concrete) // RANGE_CHUNK),))
+        scale = ctx.out_plain(1) if ctx.wants(1) else ctx.temp(())
+        zero = ctx.out_plain(2) if ctx.wants(2) else ctx.temp((), np.uint8)
+        ctx.call("qrange", (source,), (found,))
+        ctx.call("dynamic_scale", (found,), (scale, zero))
+        if ctx.wants():
+            ctx.call("quantize", (source, scale, zero), (ctx.out_any(),))
         return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,8 @@ class Emitter:
         self._bytes = 0
         self.located: Callable[[], AbstractContextManager[None]] = nullcontext
         """What tells, in errors, of the node that is lowered."""
+        self.undecided: set[Buffer] = set()
+        """Buffers that nobody has read yet, whose kernels can write the other layout too: planes for plain, and plain for planes."""
         self.calls: list[KernelCall] = []
         self.values: dict[str, Value] = {}
         self.local: set[str] = set()
@@ -219,6 +221,8 @@ class Emitter:
         if ref is not None and halo != NO_HALO and ref.buffer.halo != NO_HALO and ref.buffer.fill != fill:
             key = (lanes, groups, fill)  # its halo holds what another reader wants there
             ref = value.refs.get(key)
+        if ref is None and self.undecided:
+            ref = self._decided(value, key)
         if ref is None and value.constant is not None and lanes == 0:
             ref = value.refs[key] = BufferRef(self.plain_constant(name, value.constant), value.shape)
         if ref is None:
@@ -227,11 +231,30 @@ class Emitter:
             )
             ref = self._new(value, key)
             self.calls.append(KernelCall("reorder", (source,), (ref,), {}, node))
+        self.undecided.discard(ref.buffer)
         if lanes:
             if halo != NO_HALO:
                 ref.buffer.fill = fill
             ref.buffer.halo = merge_halos(ref.buffer.halo, halo)
         return ref
+
+    def _decided(self, value: Value, key: tuple[int, ...]) -> BufferRef | None:
+        """The value in this layout, written by its kernel itself, where it is undecided and tiles transpose to and from it."""
+        if len(value.refs) != 1:
+            return None
+        ((first, other),) = value.refs.items()
+        there = key[0] == 0 if first[0] else key[0] == self.lanes or (key[0] == 4 and value.dtype == UINT8)
+        if not there or other.buffer not in self.undecided:
+            return None
+        for index in range(len(self.calls) - 1, -1, -1):
+            call = self.calls[index]
+            if other in call.outputs:
+                self.undecided.discard(other.buffer)
+                del value.refs[first]
+                ref = self._new(value, key)
+                self.calls[index] = replace(call, outputs=tuple(ref if o is other else o for o in call.outputs))
+                return ref
+        return None
 
     def context(
         self, node: str, operator: str, names: Sequence[str], outputs: Sequence[str], specs: Sequence[Any]
@@ -309,6 +332,12 @@ class NodeContext:
 
     def out_plain(self, index: int = 0) -> BufferRef:
         return self._output(index, (0, 1))
+
+    def out_any(self, index: int = 0, *, groups: int = 0) -> BufferRef:
+        ref = self.out_planes(index, groups=groups) if groups else self.out_plain(index)
+        if self.outputs[index].dtype in (FLOAT32, UINT8) and 2 <= len(ref.shape) <= 5:
+            self._emitter.undecided.add(ref.buffer)
+        return ref
 
     def out_planes(self, index: int = 0, *, groups: int = 1) -> BufferRef:
         shape = self.outputs[index].shape
