@@ -2,65 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels import INDEX_CHUNK
 from ..errors import InputError, ShapeError
-from ..operator import EXACT, Gives, Giving, Lowering, Operator
+from ..operator import EXACT, SAME, Giving, Lowering, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
-from .common import INT64, Specs, required
-from .integer_conv import EIGHT_BITS
+from .common import Specs, required
 
+UINT8 = np.dtype(np.uint8)
 SIZE = 256
 
 
 @dataclass(frozen=True)
 class QuantizedTable(Operator):
-    """``table[x]``, where int8 counts as the uint8 of its bits.
-
-    Inputs are x, uint8 or int8, and the table, (256,) of uint8 or int8. Made by `rewrites.quantized_tables`.
-    """
+    """``table[x]``: inputs are x of uint8 and the table, (256,) of uint8. Made by `rewrites.quantized_tables`."""
 
     op_type: ClassVar[str] = "QuantizedTable"
     domain: ClassVar[str] = "cnnengine"
     tolerance: ClassVar[str] = EXACT
     widens: ClassVar[bool] = False
-    gives: ClassVar[Giving] = (Gives(1, (0,)),)
-    elements: ClassVar[Sequence[int]] = ()
+    gives: ClassVar[Giving] = SAME
     elementwise: ClassVar[bool] = True
     settings: ClassVar[bool] = True
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x, table = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
         for name, spec in (("x", x), ("table", table)):
-            if spec.dtype not in EIGHT_BITS:
-                raise InputError(
-                    "has the wrong dtype", operator=self.op_type, tensor=name, expected="uint8 or int8", received=spec.dtype
-                )
+            if spec.dtype != UINT8:
+                raise InputError("has the wrong dtype", operator=self.op_type, tensor=name, expected=UINT8, received=spec.dtype)
         if table.concrete != (SIZE,):
             raise ShapeError("has the wrong shape", operator=self.op_type, tensor="table", expected=(SIZE,), received=table.shape)
-        return [TensorSpec(table.dtype, x.shape)]
+        return [TensorSpec(UINT8, x.shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
         x, table = inputs
-        return [np.asarray(table[np.asarray(x).view(np.uint8)])]
+        return [np.asarray(table[x])]
 
     def lower(self, ctx: Lowering) -> bool:
-        x, table = ctx.inputs[0], ctx.const(1)
-        if x is None or table is None or not all(x.concrete):
+        x = ctx.inputs[0]
+        if x is None or not all(x.concrete):
             return False
-        values = ctx.pack(("table", ctx.name(1)), lambda _: table)
-        offsets = ctx.temp(x.concrete, INT64)
-        if x.dtype == np.uint8:
-            ctx.call("cast", [ctx.plain(0)], [offsets])
-        else:  # places counted from the end where they are negative
-            places = ctx.temp(x.concrete, np.int32)
-            ctx.call("cast", [ctx.plain(0)], [places])
-            chunks = -(-int(np.prod(x.concrete)) // INDEX_CHUNK)
-            ctx.call("index_offsets", [places], [offsets, ctx.faults(chunks)], depth=1, extents=(SIZE,), strides=(1,))
-        ctx.call("take", [values, offsets], [ctx.out_plain()])
+        groups = ctx.grouping(0)
+        if groups is None:
+            source, target = ctx.plain(0), ctx.out_any()
+        else:
+            source, target = ctx.planes(0, groups=groups, fill=0), ctx.out_any(groups=groups)
+        ctx.call("qtable", (source, ctx.plain(1)), (target,))
         return True

@@ -22,8 +22,8 @@ from .quantized import Quantized, Steps, integers, only_quantized, steps_of
 
 VIEWS = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace", "SpaceToDepth")
 """What gives each element once: a QuantizeLinear may come before as well."""
-MOVES = (*VIEWS, "Concat", "Slice", "Split", "Gather", "GatherElements", "GatherND", "Expand", "Tile", "Pad", "Where")
-MOVES = (*MOVES, "ScatterElements", "ScatterND")
+PIECES = ("Concat", "Slice", "Split", "Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND")
+MOVES = (*VIEWS, *PIECES, "Expand", "Tile", "Pad", "Where")
 CHOICES = ("MaxPool", "Resize", "Upsample")
 """What may have kernels for floats alone: integers are chosen from where floats would be quantised next."""
 
@@ -51,7 +51,7 @@ def _sinks(node: Node, nodes: Nodes) -> bool:
             found[place] = x
         elif not (isinstance(node.op, Pad) and place == 2):
             added += 1
-    if not found or 0 not in found and not node.op.op_type == "Where":
+    if not found or (0 not in found and node.op.op_type != "Where"):
         return False
     steps = next(iter(found.values())).steps
     if added or any(x.steps != steps for x in found.values()):

@@ -3,7 +3,7 @@
 From a QuantizeLinear back to integers of 8 bits: whatever lies between and gives each element by one of theirs and by constants,
 over any number of paths (x * sigmoid(x)), and through tensors that were quantised on the way. The operators themselves compute
 the 256 values, so that the table has their bits. A table of a table is one, and a QuantizeLinear of a DequantizeLinear with the
-same parameters is nothing.
+same parameters is nothing. Tables are of uint8, as all that kernels compute with integers.
 
 Only what costs less is done: a table reads the integers that are there, whoever else reads what lies between.
 """
@@ -29,17 +29,14 @@ OF_SEVERAL = frozenset(
 """Functions of single elements of all their inputs."""
 MOST = 64
 """Nodes that are looked at for one table."""
-ROOTS = ("QuantizeLinear", "QuantizedTable", "FlipSign")
+ROOTS = ("QuantizeLinear", "QuantizedTable")
 
 
 @rewrite(ROOTS)
 def quantized_tables(nodes: Nodes) -> None:
     """Put a QuantizedTable in the place of what computes 8-bit integers out of others, element by element."""
     for node in nodes.of(*ROOTS):
-        if isinstance(node.op, QuantizeLinear):
-            if steps_of(node, nodes) is None:
-                continue
-        elif nodes.maker(node.inputs[0], "QuantizedTable", "FlipSign") is None:
+        if steps_of(node, nodes) is None if isinstance(node.op, QuantizeLinear) else not _behind_a_table(node, nodes):
             continue
         found = _Function(node, nodes)
         source = found.source()
@@ -48,18 +45,37 @@ def quantized_tables(nodes: Nodes) -> None:
                 nodes.left(node, found.reason)
             continue
         table = found.table(source)
-        if table is None:
-            continue
-        dtype = found.dtypes[source]
-        here = np.arange(SIZE, dtype=np.uint8)
-        if dtype == table.dtype and np.array_equal(table.view(np.uint8), here):
-            nodes.same({node.outputs[0]: source})
-        elif dtype != table.dtype and np.array_equal(table.view(np.uint8), here ^ 128):
-            if not isinstance(node.op, FlipSign) or node.inputs[0] != source:
-                nodes.put(node, Node(FlipSign(), (source,), node.outputs, node.name))
+        if table is not None:
+            _put(node, source, found.dtypes[source], table, nodes)
+
+
+def _behind_a_table(node: Node, nodes: Nodes) -> bool:
+    """Whether what a node reads, but for its sign, is made by a QuantizedTable."""
+    maker = nodes.maker(node.inputs[0])
+    while maker is not None and isinstance(maker.op, FlipSign):
+        maker = nodes.maker(maker.inputs[0])
+    return maker is not None and isinstance(maker.op, QuantizedTable)
+
+
+def _put(node: Node, source: str, dtype: np.dtype, table: np.ndarray, nodes: Nodes) -> None:
+    """Let `table`, by the bits of `source`, make what `node` makes: of uint8, between FlipSigns where either side is int8."""
+    y, target = node.outputs[0], table.dtype
+    bits = table.view(UINT8)
+    bits = np.roll(bits, SIZE // 2) if dtype == INT8 else bits
+    bits = bits ^ np.uint8(128) if target == INT8 else bits
+    if np.array_equal(bits, np.arange(SIZE)):
+        if dtype == target:
+            nodes.same({y: source})
         else:
-            name = nodes.add(f"{node.outputs[0]}/table", table)
-            nodes.put(node, Node(QuantizedTable(), (source, name), node.outputs, node.name))
+            nodes.put(node, Node(FlipSign(), (source,), (y,), node.name))
+        return
+    made = [Node(FlipSign(), (source,), (nodes.fresh(f"{source}/unsigned"),), f"{node.name}/unsigned")] if dtype == INT8 else []
+    x = made[0].outputs[0] if made else source
+    inner = nodes.fresh(f"{y}/unsigned") if target == INT8 else y
+    made.append(Node(QuantizedTable(), (x, nodes.add(f"{y}/table", np.ascontiguousarray(bits))), (inner,), node.name))
+    if target == INT8:
+        made.append(Node(FlipSign(), (inner,), (y,), f"{node.name}/signed"))
+    nodes.put(node, *made)
 
 
 class _Function:
@@ -92,7 +108,7 @@ class _Function:
             last = max(left, key=nodes.position)
             maker = nodes.maker(last)
             op = None if maker is None else maker.op
-            if len(left) == 1 and not isinstance(op, (QuantizedTable, FlipSign)):
+            if len(left) == 1 and not (maker is not None and self._goes_on(maker)):
                 return last
             if maker is None or not isinstance(op, (QuantizedTable, FlipSign, QuantizeLinear)):
                 self.reason = "it is computed from more than one tensor"
@@ -100,6 +116,12 @@ class _Function:
             left.discard(last)
             if not self._behind(maker, left):
                 return None
+
+    def _goes_on(self, maker: Node) -> bool:
+        """Whether to look behind what makes the integers that all is computed from: other integers do as well, and are nearer."""
+        if isinstance(maker.op, FlipSign):
+            return self.dtypes[maker.outputs[0]] == INT8 or _behind_a_table(maker, self.nodes)
+        return isinstance(maker.op, QuantizedTable)
 
     def _behind(self, node: Node, left: set[str]) -> bool:
         """Add the 8-bit integers that a node is computed from, element by element; False where there is something else too."""
@@ -113,10 +135,8 @@ class _Function:
             if isinstance(op, QuantizedTable | FlipSign):
                 if isinstance(op, QuantizedTable) and nodes.constants.get(node.inputs[1]) is None:
                     return False
-                known = self.dtypes.get(read[0], nodes.dtype(read[0]))
-                if known is None or known not in (UINT8, INT8):
-                    return False
-                self.dtypes[read[0]] = known
+                flipped = isinstance(op, FlipSign) and self.dtypes[node.outputs[0]] == UINT8
+                self.dtypes[read[0]] = INT8 if flipped else UINT8
                 left.add(read[0])
                 continue
             if isinstance(op, DequantizeLinear):
