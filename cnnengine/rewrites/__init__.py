@@ -49,6 +49,8 @@ from .merge_branches import merge_branches
 from .nodes import Declined, Nodes, Rewrite, explaining
 from .qlinear_convolutions import qlinear_convolutions
 from .quantized_convolutions import quantized_convolutions
+from .quantized_moves import quantized_moves
+from .quantized_tables import quantized_tables
 from .remove_identity import remove_identity
 from .repeat_channels import repeat_channels
 from .resolve_castlike import resolve_castlike
@@ -63,6 +65,8 @@ QUANTIZED: tuple[Rewrite, ...] = (
     fold_beside_quantized,
     inline_if,
     common_subexpressions,
+    quantized_moves,
+    quantized_tables,
     qlinear_convolutions,
     quantized_convolutions,
     cancel_flips,

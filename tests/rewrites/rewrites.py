@@ -1065,3 +1065,4 @@ def draft(name: str, seed: int, changes: int | None = None, plainly: bool = Fals
 
 
 import quantised as quantised  # noqa: E402  its drafts register themselves
+import quantised_elements as quantised_elements  # noqa: E402
