@@ -264,7 +264,7 @@ def _print_accuracy(found: Quantization) -> None:
         print(f"accuracy: {before}, {found.accuracy_after:.2%} ({found.correct_after} of {found.labelled}) after")
     else:
         print("accuracy: not known without classes; see --help for how to give them")
-    told = "" if found.engine == "cnnengine" else f" (by {found.engine}: not all of it is compiled here)"
+    told = "" if found.engine == "cnnengine" else f" (by {found.engine}, cnnengine cannot run it)"
     print(f"same class as the float network: {found.same} of {found.evaluated}{told}")
 
 

@@ -204,6 +204,10 @@ class Reading:
     def _of_path(self, path: str, truth: dict[str, int] | None) -> list[Sample]:
         folders = _folders_of(path) if os.path.isdir(path) else []
         here = expand([path])
+        if here[0].error is not None and not os.path.lexists(path):
+            raise here[0].error.locate(tensor=path)
+        if not os.path.lexists(here[0].path):
+            raise InputError("no such file or folder", tensor=path)
         if not folders:
             return [s for one in here for s in self._of_file(one.path, one.error, None, truth, path)]
         if here[0].error is None:

@@ -501,12 +501,12 @@ class _Job:
             paired = self._quantiser.run(excluded)
         return library.finished(paired, self._original)
 
-    def trial(self, left: Collection[str]) -> tuple[onnx.ModelProto, Answers]:
-        """The network with further layers in float, and what it says."""
+    def trial(self, left: Collection[str]) -> tuple[onnx.ModelProto, Answers] | None:
+        """The network with further layers in float, and what it says; None where nothing is left to quantise."""
         excluded = {*self._excluded, *left}
         paired = self._quantiser.run(excluded, "qdq")
         if not Layers(self._plain, paired).layers:
-            raise InputError("nothing is left to quantise", model=self._model.name)
+            return None
         made = self._made(excluded, paired)
         return made, self._after(made)
 
@@ -616,38 +616,48 @@ class _Search:
         self._labelled = any(label is not None for label in before.labels)
         self._least = self._accuracy(before) - keep
         self.trials: list[Trial] = []
-        self._tried: dict[frozenset[str], tuple[onnx.ModelProto, Answers]] = {}
+        self._tried: dict[frozenset[str], tuple[onnx.ModelProto, Answers] | None] = {}  # None: nothing was left to quantise
         self._note((), made, after)
         self.kept = self.trials[0].kept
 
     def run(self, order: Sequence[str]) -> tuple[onnx.ModelProto, Answers, tuple[str, ...]]:
         """The network, what it says, and the layers left in float."""
         count = 1
-        while count < len(order) and not self._keeps(order[:count]):
+        while count < len(order) and not self._suffices(order[:count]):
             count *= 2
         low, high = count // 2, min(count, len(order))  # the first was not enough
-        if not self._keeps(order[:high]):
-            return self._best()
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._keeps(order[:middle]) else (middle, high)
+            low, high = (low, middle) if self._suffices(order[:middle]) else (middle, high)
         chosen = list(order[:high])
+        if not self._keeps(chosen):
+            return self._best()
         for name in reversed(order[: high - 1]):
             without = [other for other in chosen if other != name]
             if without and self._keeps(without):
                 chosen = without
         self.kept = True
-        return (*self._tried[frozenset(chosen)], tuple(chosen))
+        return self._of(chosen)
+
+    def _of(self, left: Sequence[str]) -> tuple[onnx.ModelProto, Answers, tuple[str, ...]]:
+        found = self._tried[frozenset(left)]
+        assert found is not None
+        return (*found, tuple(left))
+
+    def _suffices(self, left: Sequence[str]) -> bool:
+        """Whether so many layers are enough, or more than that."""
+        return self._keeps(left) or self._tried[frozenset(left)] is None
 
     def _keeps(self, left: Sequence[str]) -> bool:
         key = frozenset(left)
         if key not in self._tried:
-            try:
-                made, after = self._job.trial(left)
-            except InputError:
-                return False  # nothing is left to quantise
-            self._note(tuple(left), made, after)
-        return self._accuracy(self._tried[key][1]) >= self._least - 1e-12
+            trial = self._job.trial(left)
+            if trial is None:
+                self._tried[key] = None
+            else:
+                self._note(tuple(left), *trial)
+        found = self._tried[key]
+        return found is not None and self._accuracy(found[1]) >= self._least - 1e-12
 
     def _note(self, left: tuple[str, ...], made: onnx.ModelProto, after: Answers) -> None:
         self._tried[frozenset(left)] = made, after
@@ -657,7 +667,7 @@ class _Search:
 
     def _best(self) -> tuple[onnx.ModelProto, Answers, tuple[str, ...]]:
         best = max(self.trials, key=lambda trial: (trial.accuracy, -len(trial.float_layers)))
-        return (*self._tried[frozenset(best.float_layers)], best.float_layers)
+        return self._of(best.float_layers)
 
     def _accuracy(self, said: Answers) -> float:
         if self._labelled:
