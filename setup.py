@@ -4,6 +4,7 @@ Metadata stands in pyproject.toml. Environment variables read here:
 
 CNNENGINE_OPENMP=0      build without OpenMP (without this, a compiler that lacks OpenMP is an error)
 CNNENGINE_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer
+CNNENGINE_EMULATE=1     tiles of instructions that CPUs may lack, emulated, for tests
 CNNENGINE_STRICT=1      large frames on the stack are errors, not warnings
 CNNENGINE_ISAS=a,b      compile these instruction sets alone (for quick development builds)
 """
@@ -27,6 +28,7 @@ from setuptools._distutils.sysconfig import customize_compiler
 
 OPENMP = os.environ.get("CNNENGINE_OPENMP", "1") != "0"
 SANITIZE = os.environ.get("CNNENGINE_SANITIZE", "0") == "1"
+EMULATE = os.environ.get("CNNENGINE_EMULATE", "0") == "1"
 STRICT = os.environ.get("CNNENGINE_STRICT", "0") == "1"
 
 # Flags are spelled out, because -march=... picks its own vector width; the name is what CNNENGINE_ISA takes. Best last.
@@ -36,6 +38,14 @@ X86 = {
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
 }
 ARM = {"neon": []}
+# What adds products of bytes to one of these: tiles of quantised products of its own, all others are those of the other one.
+DOT = {
+    "avxvnni": ("avx2", ["-mavxvnni"]),
+    "avx512vnni": ("avx512", ["-mavx512vnni"]),
+    "neondot": ("neon", ["-march=armv8.2-a+dotprod"]),
+}
+# The same by ordinary instructions: for tests, built when CNNENGINE_ISAS or CNNENGINE_EMULATE=1 asks for them.
+EMULATED = {f"{base}dot": (base, ["-DCNNENGINE_EMULATE_DOT"]) for base in ("sse2", "avx2")}
 ISAS = ARM if platform.machine().lower() in ("aarch64", "arm64") else X86
 
 # Modules compiled once, for the baseline: geometries, packers, the runtime.
@@ -45,6 +55,7 @@ MODULES = [
     "cnnengine._kernels.pack",
     "cnnengine._kernels.conv",
     "cnnengine._kernels.depthwise",
+    "cnnengine._kernels.qconv",
     "cnnengine._kernels.dense",
     "cnnengine._kernels.chain",
     "cnnengine._kernels.matmul",
@@ -58,6 +69,7 @@ MODULES = [
     "cnnengine._kernels.typed",
     "cnnengine._kernels.norm",
     "cnnengine._kernels.recurrent",
+    "cnnengine._kernels.qvector",
     "cnnengine.importer.fields",
     "cnnengine.importer.guard",
     "cnnengine.runtime.threads",
@@ -65,7 +77,9 @@ MODULES = [
     "cnnengine.capi",
 ]
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
-TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent"]
+TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent", "qconv", "qvector"]
+# Quantised numbers are rounded at defined places, alike on every instruction set.
+QUANTISED = ["-ffp-contract=off"]
 
 COMMON = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 MODULE_FLAGS = ["-O2"]
@@ -177,11 +191,17 @@ def extensions() -> list[Extension]:
     # instruction set that renames the module's init function.
     wanted = os.environ.get("CNNENGINE_ISAS")
     chosen = [i for i in ISAS if not wanted or i in wanted.split(",")]
+    dots = {name: [*ISAS[base], *flags] for name, (base, flags) in {**DOT, **EMULATED}.items() if base in chosen}
+    named = set(wanted.split(",")) if wanted else set(DOT)
+    named |= set(EMULATED) if EMULATE else set()
+    dots = {name: flags for name, flags in dots.items() if name in named and compiles(flags)}
     for tile in cythonize(tiles, **options):
         source = Path(tile.sources[0]).resolve()
         short = tile.name.rsplit(".", 1)[1]
-        for isa in chosen:
-            few = one_region if short in ("conv", "winograd") and isa in ("sse2", "avx2") else []
+        for isa in [*chosen, *(dots if short == "qconv" else ())]:
+            few = one_region if short in ("conv", "winograd", "qconv") and isa in ("sse2", "avx2", "avxvnni") else []
+            exact = QUANTISED if short in ("qconv", "qvector") else []
+            flags = ISAS[isa] if isa in ISAS else dots[isa]
             stub = build / "tiles" / f"_{short}_{isa}.c"
             stub.parent.mkdir(parents=True, exist_ok=True)
             text = f"#define PyInit_{short} PyInit__{short}_{isa}\n"
@@ -195,10 +215,10 @@ def extensions() -> list[Extension]:
                     include_dirs=include,
                     depends=[
                         str(source),
-                        *(str(kernels / name) for name in ("simd.h", "activations.h", "winograd.h", "build_tag.h")),
+                        *(str(kernels / name) for name in ("simd.h", "qsimd.h", "qbytes.h", "activations.h", "winograd.h", "build_tag.h")),
                     ],
                     define_macros=tile_macros,
-                    extra_compile_args=[*tile_flags, *few, *common, *ISAS[isa]],
+                    extra_compile_args=[*tile_flags, *few, *common, *exact, *flags],
                     extra_link_args=link if SANITIZE else ["-s"],
                 )
             )

@@ -5,12 +5,12 @@ Two layouts exist.
 plain
     C-contiguous, as NumPy and ONNX see it; any rank and dtype.
 planes
-    float32 tensors of rank 3 to 5 (and rank 2 as 1x1x1 pixels): channels in blocks of `lanes`,
+    float32 or uint8 tensors of rank 3 to 5 (and rank 2 as 1x1x1 pixels): channels in blocks of `lanes`,
     ``[n][channel block][d][h][w][lane]``, the absent spatial axes 1. ``lanes`` is the SIMD width of the instruction
-    set, or 1 (each channel a plane of its own). With ``groups`` > 1 every group of channels starts a new block.
-    A halo of zeros may surround the pixels (``halo``: begin and end per spatial axis d, h, w); the producer of a
-    tensor writes its halo. Lanes beyond the last channel of a group are unspecified: no kernel may let them
-    reach a result.
+    set in floats, whatever the type, or 1 (each channel a plane of its own). With ``groups`` > 1 every group of channels
+    starts a new block. A halo may surround the pixels (``halo``: begin and end per spatial axis d, h, w); the producer of a
+    tensor writes it: zeros, or where a quantised tensor has another number for zero, that one (``fill``). Lanes beyond the
+    last channel of a group are unspecified: no kernel may let them reach a result.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 Halo = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-"""Begin and end widths of the zero halo along d, h and w, in pixels."""
+"""Begin and end widths of the halo along d, h and w, in pixels."""
 
+FLOAT32 = np.dtype(np.float32)
 NO_HALO: Halo = ((0, 0), (0, 0), (0, 0))
 ALIGNMENT = 64
 HUGE_PAGE = 2 << 20
@@ -61,6 +62,8 @@ class View:
         From the start of the buffer to the first pixel (n = plane = d = h = w = 0).
     size : int
         Elements that the buffer must have.
+    fill : int
+        What the halo holds: the zero point of a quantised tensor.
     """
 
     shape: tuple[int, ...]
@@ -74,14 +77,22 @@ class View:
     sh: int = 0
     offset: int = 0
     size: int = 0
+    fill: int = 0
 
     @staticmethod
     def plain(shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> View:
         return View(tuple(shape), np.dtype(dtype), size=math.prod(shape))
 
     @staticmethod
-    def planes(shape: tuple[int, ...], lanes: int, halo: Halo = NO_HALO, groups: int = 1) -> View:
-        """A dense blocked buffer for float32 `shape` (N, C, up to three spatial axes)."""
+    def planes(
+        shape: tuple[int, ...],
+        lanes: int,
+        halo: Halo = NO_HALO,
+        groups: int = 1,
+        dtype: np.dtype = FLOAT32,
+        fill: int = 0,
+    ) -> View:
+        """A dense blocked buffer for `shape` (N, C, up to three spatial axes)."""
         d, h, w = spatial3(shape)
         (d0, d1), (h0, h1), (w0, w1) = halo
         sh = (w0 + w + w1) * lanes
@@ -89,9 +100,7 @@ class View:
         sp = (d0 + d + d1) * sd
         blocks = groups * -(-(shape[1] // groups) // lanes)
         sn = blocks * sp
-        return View(
-            tuple(shape), np.dtype(np.float32), lanes, groups, halo, sn, sp, sd, sh, d0 * sd + h0 * sh + w0 * lanes, shape[0] * sn
-        )
+        return View(tuple(shape), dtype, lanes, groups, halo, sn, sp, sd, sh, d0 * sd + h0 * sh + w0 * lanes, shape[0] * sn, fill)
 
     def within(self, whole: View) -> View:
         """This view as a range of the channel blocks of `whole`, which has its lanes, spatial extents and halo.

@@ -18,6 +18,8 @@ from .packing import Build
 from .records import fields_of
 from .spec import UNKNOWN, TensorSpec
 
+FLOAT32 = np.dtype(np.float32)
+
 EXACT = "exact"
 """Tolerance class of operators that move or select values: outputs equal the reference bit for bit."""
 ROUNDING = "rounding"
@@ -150,6 +152,10 @@ class Expansion:
         self.nodes.append((op, inputs, outputs, name))
         return outputs[0]
 
+    def fresh(self, stem: str) -> str:
+        """The name of a new value, for `outputs`."""
+        return self._unique(f"{self.record.name}/{stem}")
+
     def constant(self, value: np.ndarray) -> str:
         name = self._unique(f"{self.record.name}/constant")
         self.constants[name] = value
@@ -212,8 +218,11 @@ class Lowering(Protocol):
         """Input `index`, plain."""
         ...
 
-    def planes(self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1) -> Operand:
-        """Input `index` (float32, rank 2 to 5) in planes, with at least this halo of zeros."""
+    def planes(
+        self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1, fill: int | None = None
+    ) -> Operand:
+        """Input `index` (rank 2 to 5) in planes: float32, with at least this halo of zeros; or, where `fill` is a number, uint8,
+        with this halo of that number."""
         ...
 
     def wants(self, index: int = 0) -> bool:
@@ -222,6 +231,14 @@ class Lowering(Protocol):
 
     def out_plain(self, index: int = 0) -> Operand:
         """Output `index`, to be written plain."""
+        ...
+
+    def out_any(self, index: int = 0, *, groups: int = 0) -> Operand:
+        """Output `index`, in the layout that its first reader asks for, for kernels that write either one.
+
+        With `groups` of 0 it is plain, or becomes planes of `lanes` channels (uint8 also of 4), of any groups; else it lies in planes
+        of so many groups, or becomes plain.
+        """
         ...
 
     def out_planes(self, index: int = 0, *, groups: int = 1) -> Operand:
@@ -248,8 +265,8 @@ class Lowering(Protocol):
         """A plain intermediate buffer."""
         ...
 
-    def temp_planes(self, shape: tuple[int, ...]) -> Operand:
-        """A float32 intermediate buffer in planes of `lanes` channels, one group; its writer must write the halo."""
+    def temp_planes(self, shape: tuple[int, ...], dtype: np.dtype = FLOAT32) -> Operand:
+        """A float32 or uint8 intermediate buffer in planes of `lanes` channels, one group; its writer must write the halo."""
         ...
 
     def faults(self, n: int, text: str = "an index lies outside the axis", tensor: str = "indices") -> Operand:
@@ -391,6 +408,12 @@ class Operator:
         or raises.
         """
         raise NotImplementedError
+
+    def vet(self, inputs: Sequence[TensorSpec | None], names: Sequence[str] = ()) -> None:
+        """Raise InputError or ShapeError where the inputs, as far as they are known, cannot be right, whatever the others are.
+
+        Asked when a model is loaded, with what `outline` is told and the constants; `names` are the inputs' in the file.
+        """
 
     def outline(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         """dtypes and ranks of the first outputs, as far as they follow from what is known of the inputs; raises nothing.

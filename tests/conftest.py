@@ -35,11 +35,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "products_of_bytes: runs on instruction sets that differ in products of bytes alone, too")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "isa" in metafunc.fixturenames:  # asked here, so that tests without kernels run in a tree that is not built
         from cnnengine._kernels import dispatch
 
-        metafunc.parametrize("isa", dispatch.available_isas(), indirect=True)
+        isas = dispatch.available_isas()
+        if metafunc.definition.get_closest_marker("products_of_bytes") is None:
+            isas = tuple(isa for isa in isas if dispatch.float_isa(isa) == isa)  # the others have the same tiles
+        metafunc.parametrize("isa", isas, indirect=True)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ KERNELS: dict[str, str] = {
     # kernel name -> module
     "conv": "conv",
     "depthwise": "depthwise",
+    "qconv": "qconv",
     "chain": "chain",
     "gate_weights": "chain",
     "dense": "dense",
@@ -81,6 +82,14 @@ KERNELS: dict[str, str] = {
     "where": "vector",
     "reduce": "vector",
     "softmax": "vector",
+    "quantize": "qvector",
+    "dequantize": "qvector",
+    "qrange": "qvector",
+    "dynamic_scale": "qvector",
+    "flip_sign": "qvector",
+    "qtable": "qvector",
+    "qadd": "qvector",
+    "qmul": "qvector",
 }
 
 FUNCTIONS: dict[str, str] = {
@@ -95,6 +104,9 @@ FUNCTIONS: dict[str, str] = {
 
 INDEX_CHUNK = 16384
 """Points whose indices one chunk of `index_offsets` checks."""
+
+RANGE_CHUNK = 16384
+"""Floats whose least and greatest one chunk of `qrange` finds."""
 
 
 class Kernel(NamedTuple):

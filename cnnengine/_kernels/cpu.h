@@ -4,20 +4,45 @@
 #include <string.h>
 #include <time.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+/* a bit of leaf 7, for what compilers of today have no name for */
+static int cpu_bit(unsigned subleaf, char name, int bit)
+{
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || subleaf > a || !__get_cpuid_count(7, subleaf, &a, &b, &c, &d))
+        return 0;
+    return (name == 'a' ? a : name == 'b' ? b : name == 'c' ? c : d) >> bit & 1;
+}
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 static int cpu_has(const char *isa)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (!strcmp(isa, "sse2"))
+    if (!strcmp(isa, "sse2") || !strcmp(isa, "sse2dot"))
         return 1;
-    if (!strcmp(isa, "avx2"))
+    if (!strcmp(isa, "avx2") || !strcmp(isa, "avx2dot"))
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (!strcmp(isa, "avxvnni"))
+        return cpu_has("avx2") && cpu_bit(1, 'a', 4);
+    if (!strcmp(isa, "avx512vnni"))
+        return cpu_has("avx512") && __builtin_cpu_supports("avx512vnni");
     if (!strcmp(isa, "avx512"))
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 #elif defined(__aarch64__)
     if (!strcmp(isa, "neon"))
         return 1;
+#if defined(__linux__)
+    if (!strcmp(isa, "neondot")) /* HWCAP_ASIMDDP */
+        return (getauxval(AT_HWCAP) & (1ul << 20)) != 0;
+#elif defined(__APPLE__)
+    if (!strcmp(isa, "neondot"))
+        return 1;
+#endif
 #endif
     return 0;
 }

@@ -22,6 +22,8 @@ from cnnengine._kernels.tiles.image cimport ImageTiles
 from cnnengine._kernels.tiles.move cimport MoveTiles
 from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
+from cnnengine._kernels.tiles.qconv cimport QConvTiles
+from cnnengine._kernels.tiles.qvector cimport QVectorTiles
 from cnnengine._kernels.tiles.recurrent cimport RecurrentTiles
 from cnnengine._kernels.tiles.vector cimport VectorTiles
 from cnnengine._kernels.tiles.winograd cimport WinogradTiles
@@ -40,8 +42,9 @@ cdef extern from "activations.h":
 REBUILD = "install it anew, or build it with `python setup.py build_ext --inplace --force`"
 ACTIVATIONS: dict[str, int] = {activation_name(number).decode(): number for number in range(1, ACT_END)}
 """Names of the activations that kernels fuse, as an `Activation` has them, to their numbers (activations.h)."""
-# best last
-KNOWN = ("sse2", "avx2", "avx512", "neon")
+# Best last; the first ones are emulated, for tests, and mostly not built. Those that add products of bytes alone to another one have its tiles in all families but those of quantised numbers.
+KNOWN = ("sse2dot", "avx2dot", "sse2", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "neondot")
+EXTENDS = {"sse2dot": "sse2", "avx2dot": "avx2", "avxvnni": "avx2", "avx512vnni": "avx512", "neondot": "neon"}
 
 cdef const KernelTable *_table = NULL
 _tables: dict[str, int] = {}            # name -> address of its KernelTable; tables live as long as the process
@@ -85,14 +88,19 @@ cdef size_t load_table(str isa) except 0:
 
 
 cdef int fill_table(KernelTable *table, str isa) except -1:
-    table.conv = (<const ConvTiles *>tiles_of("conv", isa))[0]
-    table.winograd = (<const WinogradTiles *>tiles_of("winograd", isa))[0]
-    table.pool = (<const PoolTiles *>tiles_of("pool", isa))[0]
-    table.vector = (<const VectorTiles *>tiles_of("vector", isa))[0]
-    table.move = (<const MoveTiles *>tiles_of("move", isa))[0]
-    table.norm = (<const NormTiles *>tiles_of("norm", isa))[0]
-    table.recurrent = (<const RecurrentTiles *>tiles_of("recurrent", isa))[0]
-    table.image = (<const ImageTiles *>tiles_of("image", isa))[0]
+    base = float_isa(isa)
+    table.conv = (<const ConvTiles *>tiles_of("conv", base))[0]
+    table.winograd = (<const WinogradTiles *>tiles_of("winograd", base))[0]
+    table.pool = (<const PoolTiles *>tiles_of("pool", base))[0]
+    table.vector = (<const VectorTiles *>tiles_of("vector", base))[0]
+    table.move = (<const MoveTiles *>tiles_of("move", base))[0]
+    table.norm = (<const NormTiles *>tiles_of("norm", base))[0]
+    table.recurrent = (<const RecurrentTiles *>tiles_of("recurrent", base))[0]
+    table.image = (<const ImageTiles *>tiles_of("image", base))[0]
+    table.qvector = (<const QVectorTiles *>tiles_of("qvector", base))[0]
+    table.qconv = (<const QConvTiles *>tiles_of("qconv", isa))[0]
+    if table.qconv.lanes != table.conv.lanes:
+        raise ImportError(f"the tiles of {isa} and of {base} have registers of different widths: {REBUILD}")
     table.lanes = table.conv.lanes
     name = isa.encode()
     strncpy(table.name, name, sizeof(table.name) - 1)
@@ -103,8 +111,18 @@ def available_isas() -> tuple[str, ...]:
     """Names of the instruction sets that were built and that this CPU has, the best last."""
     return tuple(
         isa for isa in KNOWN
-        if cpu_has(isa.encode()) and importlib.util.find_spec(f"cnnengine._kernels.tiles._conv_{isa}") is not None
+        if cpu_has(isa.encode()) and has_tiles("conv", float_isa(isa)) and has_tiles("qconv", isa)
     )
+
+
+def float_isa(isa: str) -> str:
+    """The instruction set whose tiles this one has for everything but products of bytes: mostly itself."""
+    return EXTENDS.get(isa, isa)
+
+
+def has_tiles(family: str, isa: str) -> bool:
+    """Whether the tiles of a family were built for an instruction set."""
+    return importlib.util.find_spec(f"cnnengine._kernels.tiles._{family}_{isa}") is not None
 
 
 def current_isa() -> str:

@@ -1,14 +1,17 @@
 # cython: language_level=3
 """Kernels that move values: between layouts, with strides, by index.
 
-`reorder` copies a float32 tensor between layouts. A plain (N, C, D, H, W) tensor is planes of one lane without a halo, so
-there are four ways from x to y, by their lanes:
+`reorder` copies a tensor of float32 or uint8 between layouts. A plain (N, C, D, H, W) tensor is planes of one lane without a halo,
+so there are four ways from x to y, by their lanes:
 
     same lanes, same blocks     rows are copied
     1 -> LANES                  every row of a block is a transpose of channels x pixels (tiles.pack)
     LANES -> 1                  the same backwards (tiles.unpack)
     LANES -> LANES              between groupings: as take_planes
     any other                   lane by lane, scalar; for rare cases alone
+
+Bytes may lie in planes of 4 lanes too, which are packed as those of LANES are (tiles of qvector.pyx). Lanes beyond the last channel
+hold what the halo does: sums of products of bytes read them.
 
 `copy_planes` copies a range of channels between tensors in planes of the same lanes: whole blocks as rows, and where the range
 starts within a block, as take_planes.
@@ -33,14 +36,14 @@ the innermost two, in one of four ways:
 Loops: unit = (outer axes, piece of the innermost or of the longer of the innermost two).
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from cnnengine._kernels.chunks cimport BYTES_PER_NS, chunk_ns, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
-from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
+from cnnengine._kernels.planes cimport fill_halo, fill_halo_of, planes_of, planes_t
 from cnnengine._kernels.table cimport KernelTable
 
 from dataclasses import replace
@@ -63,10 +66,13 @@ cdef struct reorder_t:
     const KernelTable *table
     int way
     planes_t x, y
+    planes_t around                     # where `ringed`, a narrower halo is written after that of y: with another fill
+    bint ringed
+    int item                            # bytes of an element: 4 are a float
     Py_ssize_t blocks                   # of the side that leads
     Py_ssize_t height, width, rows      # rows = d * height of `width` pixels, the last one of `last`
     Py_ssize_t last
-    Py_ssize_t xd, xh, yd, yh           # strides of depth and row, in floats
+    Py_ssize_t xd, xh, yd, yh           # strides of depth and row, in elements
     Py_ssize_t unit_rows, units, n_units, chunk_units   # rows of a unit, units of a plane, of all, units of a chunk
     bint dense                          # rows of y touch
 
@@ -105,14 +111,43 @@ cdef inline Py_ssize_t plane_of_channel(const planes_t *p, Py_ssize_t channel, P
     return channel // size * (p.blocks // p.groups) + inside // p.lanes
 
 
+cdef inline void pack_rows(const reorder_t *g, const char *x, Py_ssize_t readable, char *y, Py_ssize_t w, Py_ssize_t channels) noexcept nogil:
+    if g.item == 4:
+        g.table.move.pack(<const float *>x, g.x.sp, readable, <float *>y, w, channels)
+    elif g.y.lanes == g.table.lanes:
+        g.table.qvector.pack(<const uint8_t *>x, g.x.sp, readable, <uint8_t *>y, w, channels, g.y.fill)
+    else:
+        g.table.qvector.pack4(<const uint8_t *>x, g.x.sp, readable, <uint8_t *>y, w, channels, g.y.fill)
+
+
+cdef inline void unpack_rows(const reorder_t *g, const char *x, char *y, Py_ssize_t writable, Py_ssize_t w, Py_ssize_t channels) noexcept nogil:
+    if g.item == 4:
+        g.table.move.unpack(<const float *>x, <float *>y, g.y.sp, writable, w, channels)
+    elif g.x.lanes == g.table.lanes:
+        g.table.qvector.unpack(<const uint8_t *>x, <uint8_t *>y, g.y.sp, writable, w, channels)
+    else:
+        g.table.qvector.unpack4(<const uint8_t *>x, <uint8_t *>y, g.y.sp, writable, w, channels)
+
+
+cdef inline void lane_of(const reorder_t *g, const char *x, char *y, Py_ssize_t pixels, bint there) noexcept nogil:
+    """One lane of a row, or where no channel is there, zeros or what the halo holds."""
+    cdef Py_ssize_t p
+    for p in range(pixels):
+        if g.item == 1:
+            y[p * g.y.lanes] = x[p * g.x.lanes] if there else <char>g.y.fill
+        else:
+            (<float *>y)[p * g.y.lanes] = (<const float *>x)[p * g.x.lanes] if there else 0
+
+
 cdef void reorder_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const reorder_t *g = <const reorder_t *>geometry
-    cdef const float *x0 = <const float *>args[0] + g.x.offset
-    cdef float *y0 = <float *>args[1] + g.y.offset
-    cdef const float *x
-    cdef float *y
+    cdef Py_ssize_t item = g.item
+    cdef const char *x0 = <const char *>args[0] + g.x.offset * item
+    cdef char *y0 = <char *>args[1] + g.y.offset * item
+    cdef const char *x
+    cdef char *y
     cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
-    cdef Py_ssize_t plane, n, block, r, r0, r1, w, at, c, channels, lane, xo, yo, p, last_x, last_y
+    cdef Py_ssize_t plane, n, block, r, r0, r1, w, at, c, channels, lane, xo, yo, last_x, last_y
     while unit < end:
         plane = unit // g.units
         n = plane // g.blocks
@@ -126,46 +161,46 @@ cdef void reorder_chunk(const void *geometry, void *const *args, Py_ssize_t chun
             channels = channels_of(&g.x, block)
             if r0 == 0:
                 for at in range(channels):
-                    fill_halo(&g.y, <float *>args[1], n, c + at)
+                    fill_halo_of(&g.y, item, <char *>args[1], n, c + at, g.y.fill)
             last_y = (r1 - 1) // g.height * g.yd + (r1 - 1) % g.height * g.yh + (g.last if r1 == g.rows else g.width)
             for r in range(r0, r1):
                 w = g.last if r == g.rows - 1 else g.width
                 xo = r // g.height * g.xd + r % g.height * g.xh
                 yo = r // g.height * g.yd + r % g.height * g.yh
-                g.table.move.unpack(x0 + n * g.x.sn + block * g.x.sp + xo, y0 + n * g.y.sn + c * g.y.sp + yo, g.y.sp,
-                                    last_y - yo if g.dense else w, w, channels)
+                unpack_rows(g, x0 + (n * g.x.sn + block * g.x.sp + xo) * item, y0 + (n * g.y.sn + c * g.y.sp + yo) * item,
+                            last_y - yo if g.dense else w, w, channels)
             continue
         if r0 == 0:
-            fill_halo(&g.y, <float *>args[1], n, block)
-        y = y0 + n * g.y.sn + block * g.y.sp
+            fill_halo_of(&g.y, item, <char *>args[1], n, block, g.y.fill)
+            if g.ringed:
+                fill_halo_of(&g.around, item, <char *>args[1], n, block, g.around.fill)
+        y = y0 + (n * g.y.sn + block * g.y.sp) * item
         c = first_channel(&g.y, block)
         channels = channels_of(&g.y, block)
         if g.way == WAY_ROWS:
-            x = x0 + n * g.x.sn + block * g.x.sp
+            x = x0 + (n * g.x.sn + block * g.x.sp) * item
             for r in range(r0, r1):
                 w = g.last if r == g.rows - 1 else g.width
-                memcpy(y + r // g.height * g.yd + r % g.height * g.yh, x + r // g.height * g.xd + r % g.height * g.xh,
-                       w * g.y.lanes * sizeof(float))
+                memcpy(y + (r // g.height * g.yd + r % g.height * g.yh) * item, x + (r // g.height * g.xd + r % g.height * g.xh) * item,
+                       w * g.y.lanes * item)
         elif g.way == WAY_PACK:
-            x = x0 + n * g.x.sn + c * g.x.sp
+            x = x0 + (n * g.x.sn + c * g.x.sp) * item
             last_x = (g.rows - 1) // g.height * g.xd + (g.rows - 1) % g.height * g.xh + g.last
             for r in range(r0, r1):
                 w = g.last if r == g.rows - 1 else g.width
                 xo = r // g.height * g.xd + r % g.height * g.xh
-                g.table.move.pack(x + xo, g.x.sp, last_x - xo, y + r // g.height * g.yd + r % g.height * g.yh, w, channels)
+                pack_rows(g, x + xo * item, last_x - xo, y + (r // g.height * g.yd + r % g.height * g.yh) * item, w, channels)
         else:
             for r in range(r0, r1):
                 w = g.last if r == g.rows - 1 else g.width
                 xo = r // g.height * g.xd + r % g.height * g.xh
                 yo = r // g.height * g.yd + r % g.height * g.yh
                 for at in range(g.y.lanes):
+                    lane = 0
+                    x = x0
                     if at < channels:
-                        x = x0 + n * g.x.sn + plane_of_channel(&g.x, c + at, &lane) * g.x.sp + xo
-                        for p in range(w):
-                            y[yo + p * g.y.lanes + at] = x[p * g.x.lanes + lane]
-                    else:
-                        for p in range(w):
-                            y[yo + p * g.y.lanes + at] = 0
+                        x = x0 + (n * g.x.sn + plane_of_channel(&g.x, c + at, &lane) * g.x.sp + xo) * item
+                    lane_of(g, x + lane * item, y + (yo + at) * item, w, at < channels)
 
 
 cdef bint same_blocks(const planes_t *x, const planes_t *y) noexcept:
@@ -193,7 +228,7 @@ cdef int plan_units(reorder_t *g) except -1:
     g.rows = g.y.d * g.y.h
     g.xd, g.xh, g.yd, g.yh = g.x.sd, g.x.sh, g.y.sd, g.y.sh
     g.dense = touching(&g.y)
-    pixel = 4 * (max(g.x.lanes, g.y.lanes) * 2)
+    pixel = g.item * (max(g.x.lanes, g.y.lanes) * 2)
     if g.dense and touching(&g.x) and g.rows * g.width:
         width = min(g.rows * g.width, max(<Py_ssize_t>64, UNIT_BYTES // pixel))
         g.last = g.rows * g.width
@@ -211,35 +246,54 @@ cdef int plan_units(reorder_t *g) except -1:
     return 0
 
 
+cdef int item_of(str kernel, object x_view, object y_view) except -1:
+    """Bytes of an element of both sides."""
+    if x_view.dtype != y_view.dtype or x_view.dtype not in (np.float32, np.uint8):
+        raise ValueError(f"{kernel}: {x_view.dtype} to {y_view.dtype}, float32 or uint8 on both sides is needed")
+    return y_view.dtype.itemsize
+
+
+cdef bint packs(const reorder_t *g, Py_ssize_t lanes) noexcept:
+    """Whether tiles transpose between planes of one lane and of these."""
+    return lanes == g.table.lanes or (g.item == 1 and lanes == 4)
+
+
 def build_reorder(inputs, outputs) -> Launch:
-    """One float32 tensor (N, C, up to three spatial axes) from one layout to another.
+    """One tensor of float32 or uint8 (N, C, up to three spatial axes) from one layout to another.
 
     Parameters
     ----------
     inputs, outputs : tuple of one View
-        Plain, or planes with any lanes, halo and groups; the same shape. The halo of the output is written; so are zeros to
-        the lanes beyond the last channel, unless whole blocks are copied.
+        Plain, or planes with any lanes, halo and groups; the same shape and dtype. The halo of the output is written; so are zeros,
+        in uint8 what the halo holds, to the lanes beyond the last channel, unless whole blocks are copied.
 
     Raises
     ------
     ValueError
-        The views differ in shape, are not float32, or have another rank than 2 to 5.
+        The views differ in shape or dtype, are of another dtype, or have another rank than 2 to 5.
     """
     (x_view,), (y_view,) = inputs, outputs
+    return make_reorder(x_view, y_view, None)
+
+
+cdef Launch make_reorder(object x_view, object y_view, object around):
+    """`around`: the view that y lies inside of, if it has a halo of its own beside the one that y has."""
     cdef reorder_t g
     if x_view.shape != y_view.shape or not 2 <= len(x_view.shape) <= 5:
         raise ValueError(f"reorder: shapes {x_view.shape} and {y_view.shape} must be equal, of rank 2 to 5")
-    if x_view.dtype != np.float32 or y_view.dtype != np.float32:
-        raise ValueError(f"reorder: {x_view.dtype} to {y_view.dtype}, float32 is needed")
     memset(&g, 0, sizeof(g))
     g.table = current_table()
+    g.item = item_of("reorder", x_view, y_view)
     g.x = planes_of_any(x_view)
     g.y = planes_of_any(y_view)
+    if around is not None and around.fill != y_view.fill:
+        g.ringed = True
+        g.around = planes_of(around)
     if same_blocks(&g.x, &g.y):
         g.way = WAY_ROWS
-    elif g.x.lanes == 1 and g.y.lanes == g.table.lanes:
+    elif g.x.lanes == 1 and packs(&g, g.y.lanes):
         g.way = WAY_PACK
-    elif g.y.lanes == 1 and g.x.lanes == g.table.lanes:
+    elif g.y.lanes == 1 and packs(&g, g.x.lanes):
         g.way = WAY_UNPACK
     elif g.x.lanes == g.y.lanes == g.table.lanes:
         return make_take("reorder[regroup]", (x_view,), y_view, range(y_view.c))
@@ -249,7 +303,7 @@ def build_reorder(inputs, outputs) -> Launch:
     plan_units(&g)
     way = ("rows", "pack", "unpack", "scalar")[g.way]
     return make_launch(f"reorder[{way}]", reorder_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units), 0,
-                       (x_view.nbytes, y_view.nbytes), 0.0, x_view.nbytes + y_view.nbytes)
+                       (x_view.nbytes, y_view.nbytes), 0.0, x_view.nbytes + y_view.nbytes).typed((x_view,), (y_view,))
 
 
 def build_copy_planes(inputs, outputs, *, channels, x_channel=0, y_channel=0) -> Launch:
@@ -258,8 +312,8 @@ def build_copy_planes(inputs, outputs, *, channels, x_channel=0, y_channel=0) ->
     Parameters
     ----------
     inputs, outputs : tuple of one View
-        In planes of the same lanes, one group, equal but for the channels; any halo. The output's halo is written around
-        every block that is touched; its other channels are left alone.
+        Of float32 or uint8 in planes of the same lanes, one group, equal but for the channels; any halo. The output's halo is
+        written around every block that is touched; its other channels are left alone.
     channels : int
         How many channels.
     x_channel, y_channel : int
@@ -283,6 +337,7 @@ def build_copy_planes(inputs, outputs, *, channels, x_channel=0, y_channel=0) ->
         )
     memset(&g, 0, sizeof(g))
     g.table = current_table()
+    g.item = item_of("copy_planes", x_view, y_view)
     g.x = planes_of(x_view)
     g.y = planes_of(y_view)
     x_block, y_block = x_channel // lanes, y_channel // lanes
@@ -290,25 +345,29 @@ def build_copy_planes(inputs, outputs, *, channels, x_channel=0, y_channel=0) ->
     g.y.offset += y_block * g.y.sp
     # lanes that come along in the last block are unspecified ones of the output
     if x_channel % lanes or y_channel % lanes or (channels % lanes and y_channel + channels != y_view.c):
+        if lanes != g.table.lanes:
+            raise ValueError(f"copy_planes: within blocks of {lanes} lanes, not the instruction set's")
         here = [-1] * y_channel + list(range(x_channel, x_channel + channels)) + [-1] * (y_view.c - y_channel - channels)
         return make_take("copy_planes[shift]", (x_view,), y_view, here)
     g.way = WAY_ROWS
     g.blocks = ceil_div(channels, lanes)
     plan_units(&g)
-    moved = 8 * y_view.n * channels * g.y.d * g.y.h * g.y.w
+    moved = 2 * g.item * y_view.n * channels * g.y.d * g.y.h * g.y.w
     return make_launch("copy_planes[rows]", reorder_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units), 0,
-                       (x_view.nbytes, y_view.nbytes), 0.0, moved)
+                       (x_view.nbytes, y_view.nbytes), 0.0, moved).typed(inputs, outputs)
 
 
-def build_pad_planes(inputs, outputs, *, pads) -> Launch:
-    """Zeros around the pixels of a tensor in planes: the pixels are copied, and the zeros are a wider halo around them.
+def build_pad_planes(inputs, outputs, *, pads, value=0) -> Launch:
+    """One number around the pixels of a tensor in planes: the pixels are copied, and the number is a wider halo around them.
 
     Parameters
     ----------
     inputs, outputs : tuple of one View
-        In planes of the same lanes and groups; any halo. The output's halo is written.
+        Of float32 or uint8 in planes of the same lanes and groups; any halo. The output's halo is written.
     pads : sequence of (begin, end), one per spatial axis
         Not negative.
+    value : int
+        0 in float32; 0 to 255 in uint8. The output's halo holds what its view says.
 
     Raises
     ------
@@ -316,6 +375,8 @@ def build_pad_planes(inputs, outputs, *, pads) -> Launch:
         The views do not fit together, or the input has no pixels.
     """
     (x_view,), (y_view,) = inputs, outputs
+    if not 0 <= value <= (255 if y_view.dtype == np.uint8 else 0):
+        raise ValueError(f"pad_planes: {value} around {y_view.dtype}")
     widths = [(0, 0)] * (3 - len(pads)) + [(int(b), int(e)) for b, e in pads]
     if x_view.is_plain or y_view.is_plain or x_view.lanes != y_view.lanes or x_view.groups != y_view.groups:
         raise ValueError("pad_planes: both sides must be planes of the same lanes and groups")
@@ -328,8 +389,9 @@ def build_pad_planes(inputs, outputs, *, pads) -> Launch:
         shape=x_view.shape,
         halo=tuple((a + b, c + d) for (a, c), (b, d) in zip(y_view.halo, widths)),
         offset=y_view.offset + sum(b * s for (b, _), s in zip(widths, strides)),
+        fill=value,
     )
-    return build_reorder((x_view,), (inside,))
+    return make_reorder(x_view, inside, y_view)
 
 
 # ---------------------------------------------------------------- take_planes
@@ -339,7 +401,7 @@ cdef enum:
 
 cdef struct source_t:
     planes_t x
-    Py_ssize_t xd, xh                   # strides of depth and row, in floats
+    Py_ssize_t xd, xh                   # strides of depth and row, in elements
 
 cdef struct part_t:
     Py_ssize_t source, block
@@ -347,13 +409,14 @@ cdef struct part_t:
 cdef struct take_t:
     const KernelTable *table
     planes_t y
+    int item                            # bytes of an element
     Py_ssize_t sources
     Py_ssize_t height, width, rows, last, yd, yh   # as in reorder_t
     Py_ssize_t unit_rows, units, n_units, chunk_units
     Py_ssize_t blocks                   # of y that are written, listed below
     Py_ssize_t n_parts
     # tables follow: source_t[sources]; block, first part, rows or keep (see TAKE_*) of the blocks [3 * blocks + 3];
-    # part_t[n_parts]; orders and masks int[n_parts][2][lanes]
+    # part_t[n_parts]; of floats orders and masks int[n_parts][2][lanes], of bytes orders uint8_t[n_parts][lanes]
 
 cdef enum:
     TAKE_CLEAR = 0                      # other lanes become 0
@@ -366,11 +429,12 @@ cdef void take_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
     cdef const source_t *sources = <const source_t *>(<const char *>geometry + sizeof(take_t))
     cdef const Py_ssize_t *blocks = <const Py_ssize_t *>(sources + g.sources)
     cdef const part_t *parts = <const part_t *>(blocks + 3 * g.blocks + 3)
-    cdef const int *table = <const int *>(parts + g.n_parts)
+    cdef const char *table = <const char *>(parts + g.n_parts)
     cdef const part_t *part
     cdef const source_t *s
-    cdef const float *x[MAX_LANES]
-    cdef float *y
+    cdef const char *x[MAX_LANES]
+    cdef char *y
+    cdef Py_ssize_t item = g.item
     cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
     cdef Py_ssize_t plane, n, at, r, r0, r1, w, first, z, h
     cdef int i, count
@@ -382,7 +446,7 @@ cdef void take_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
         r1 = min(r0 + g.unit_rows, g.rows)
         unit = unit + 1
         if r0 == 0:
-            fill_halo(&g.y, <float *>args[g.sources], n, blocks[at])
+            fill_halo_of(&g.y, item, <char *>args[g.sources], n, blocks[at], g.y.fill)
         first = blocks[at + 1]
         count = <int>(blocks[at + 4] - first)
         for r in range(r0, r1):
@@ -392,12 +456,17 @@ cdef void take_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
             for i in range(count):
                 part = parts + first + i
                 s = sources + part.source
-                x[i] = <const float *>args[part.source] + s.x.offset + n * s.x.sn + part.block * s.x.sp + z * s.xd + h * s.xh
-            y = <float *>args[g.sources] + g.y.offset + n * g.y.sn + blocks[at] * g.y.sp + z * g.yd + h * g.yh
+                x[i] = (<const char *>args[part.source]
+                        + (s.x.offset + n * s.x.sn + part.block * s.x.sp + z * s.xd + h * s.xh) * item)
+            y = <char *>args[g.sources] + (g.y.offset + n * g.y.sn + blocks[at] * g.y.sp + z * g.yd + h * g.yh) * item
             if blocks[at + 2] == TAKE_ROWS:
-                memcpy(y, x[0], w * g.y.lanes * sizeof(float))
+                memcpy(y, x[0], w * g.y.lanes * item)
+            elif item == 1:
+                g.table.qvector.mix(<const uint8_t *const *>x, <const uint8_t *>table + first * g.y.lanes, count,
+                                    blocks[at + 2] == TAKE_KEEP, <uint8_t *>y, w)
             else:
-                g.table.move.mix(x, table + first * 2 * g.y.lanes, count, blocks[at + 2] == TAKE_KEEP, y, w)
+                g.table.move.mix(<const float *const *>x, <const int *>table + first * 2 * g.y.lanes, count,
+                                 blocks[at + 2] == TAKE_KEEP, <float *>y, w)
 
 
 cdef Launch make_take(str kernel, tuple x_views, object y_view, channels):
@@ -410,9 +479,12 @@ cdef Launch make_take(str kernel, tuple x_views, object y_view, channels):
     cdef Py_ssize_t *listed
     cdef part_t *parts
     cdef int *table
+    cdef uint8_t *orders
     cdef bint touch
     memset(&g, 0, sizeof(g))
     g.table = current_table()
+    for view in x_views:
+        g.item = item_of(kernel, view, y_view)
     g.y = planes_of(y_view)
     g.sources = len(x_views)
     starts = [0]
@@ -446,7 +518,7 @@ cdef Launch make_take(str kernel, tuple x_views, object y_view, channels):
     g.width = g.last = g.y.w
     g.rows = g.y.d * g.y.h
     g.yd, g.yh = g.y.sd, g.y.sh
-    pixel = 8 * lanes
+    pixel = 2 * g.item * lanes
     touch = touching(&g.y)
     for view in x_views:
         p = planes_of(view)
@@ -463,15 +535,18 @@ cdef Launch make_take(str kernel, tuple x_views, object y_view, channels):
     g.units = max(<Py_ssize_t>1, ceil_div(g.rows, g.unit_rows))   # an empty plane has a halo
     g.n_units = g.y.n * g.blocks * g.units
     g.chunk_units = per_chunk(g.n_units, <double>(g.unit_rows * g.width * pixel) / BYTES_PER_NS)
-    moved = 8.0 * g.y.n * lanes * g.n_parts * g.y.d * g.y.h * g.y.w
+    moved = 2.0 * g.item * g.y.n * lanes * g.n_parts * g.y.d * g.y.h * g.y.w
     launch = make_launch(kernel, take_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units), 0,
-                         (*(view.nbytes for view in x_views), y_view.nbytes), 0.0, moved)
+                         (*(view.nbytes for view in x_views), y_view.nbytes), 0.0, moved).typed(x_views, (y_view,))
     total = g.sources * sizeof(source_t) + (3 * g.blocks + 3) * sizeof(Py_ssize_t) + g.n_parts * (sizeof(part_t) + 2 * lanes * sizeof(int))
     sources = <source_t *>launch.tail(total)
     memset(sources, 0, total)
     listed = <Py_ssize_t *>(sources + g.sources)
     parts = <part_t *>(listed + 3 * g.blocks + 3)
     table = <int *>(parts + g.n_parts)
+    orders = <uint8_t *>table
+    if g.item == 1:
+        memset(orders, 255, g.n_parts * lanes)
     for i in range(g.sources):
         sources[i].x = planes_of(x_views[i])
         sources[i].xd, sources[i].xh = sources[i].x.sd, g.width * lanes if touch else sources[i].x.sh
@@ -485,8 +560,11 @@ cdef Launch make_take(str kernel, tuple x_views, object y_view, channels):
         for (source, at), pairs in by_source.items():
             parts[k].source, parts[k].block = source, at
             for to, lane in pairs:
-                table[2 * k * lanes + <Py_ssize_t>to] = <int>lane
-                table[(2 * k + 1) * lanes + <Py_ssize_t>to] = -1
+                if g.item == 1:
+                    orders[k * lanes + <Py_ssize_t>to] = <uint8_t>lane
+                else:
+                    table[2 * k * lanes + <Py_ssize_t>to] = <int>lane
+                    table[(2 * k + 1) * lanes + <Py_ssize_t>to] = -1
             k += 1
         i += 1
     listed[3 * i + 1] = k
@@ -500,8 +578,8 @@ def build_take_planes(inputs, outputs, *, channels) -> Launch:
     ----------
     inputs : tuple of up to 23 Views
     outputs : tuple of one View
-        All in planes of the instruction set's lanes, equal but for the channels; any halo and groups. The output's halo is
-        written.
+        All of float32 or all of uint8, in planes of the instruction set's lanes, equal but for the channels; any halo and groups.
+        The output's halo is written.
     channels : sequence of int
         For each channel of the output, the channel of the input, counted on from one input to the next.
 
@@ -903,7 +981,7 @@ cdef struct resize_t:
     planes_t x, y
     Py_ssize_t unit_rows, units, n_units, chunk_units
     bint blend                          # some pixel along w is a mixture
-    # tables follow: first and second index of d, h, w (w in floats), then the second's weight of d, h, w
+    # tables follow: first and second index of d, h, w (w in elements), then the second's weight of d, h, w
 
 
 cdef void resize_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
@@ -949,16 +1027,45 @@ cdef void resize_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
                                       weight + g.y.d + g.y.h if g.blend else NULL, y + z * g.y.sd + r % g.y.h * g.y.sh, g.y.w)
 
 
+cdef void pick_pixels_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    """The same for bytes, which are not mixed."""
+    cdef const resize_t *g = <const resize_t *>geometry
+    cdef const Py_ssize_t *first = <const Py_ssize_t *>(<const char *>geometry + sizeof(resize_t))
+    cdef const uint8_t *x
+    cdef uint8_t *y
+    cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
+    cdef Py_ssize_t plane, n, block, r, r0, r1, z, h
+    while unit < end:
+        plane = unit // g.units
+        n = plane // g.y.blocks
+        block = plane % g.y.blocks
+        r0 = unit % g.units * g.unit_rows
+        r1 = min(r0 + g.unit_rows, g.y.d * g.y.h)
+        unit = unit + 1
+        if r0 == 0:
+            fill_halo_of(&g.y, 1, <char *>args[1], n, block, g.y.fill)
+        x = <const uint8_t *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
+        y = <uint8_t *>args[1] + g.y.offset + n * g.y.sn + block * g.y.sp
+        for r in range(r0, r1):
+            z = r // g.y.h
+            h = g.y.d + r % g.y.h
+            if r > r0 and z == (r - 1) // g.y.h and first[h] == first[h - 1]:   # the row above again
+                memcpy(y + z * g.y.sd + r % g.y.h * g.y.sh, y + z * g.y.sd + (r % g.y.h - 1) * g.y.sh, g.y.w * g.y.lanes)
+            else:
+                g.table.qvector.pick(x + first[z] * g.x.sd + first[h] * g.x.sh, first + g.y.d + g.y.h,
+                                     y + z * g.y.sd + r % g.y.h * g.y.sh, g.y.w)
+
+
 def build_resize(inputs, outputs, *, tables) -> Launch:
     """Every output pixel a mixture of two input pixels per spatial axis: nearest and linear Resize.
 
     Parameters
     ----------
     inputs, outputs : tuple of one View
-        In planes of the instruction set's lanes, one group; any halo. The output's halo is written.
+        Of float32 or uint8 in planes of the instruction set's lanes, one group; any halo. The output's halo is written.
     tables : sequence of (first, second, weight), one per spatial axis
         Output i of the axis is input[first[i]] * (1 - weight[i]) + input[second[i]] * weight[i]; where the weight is 0 the
-        second is not read, but along the last axis.
+        second is not read, but along the last axis. In uint8 all weights are 0.
 
     Raises
     ------
@@ -968,7 +1075,7 @@ def build_resize(inputs, outputs, *, tables) -> Launch:
     (x_view,), (y_view,) = inputs, outputs
     cdef resize_t g
     cdef Launch launch
-    cdef Py_ssize_t i, at = 0, total, step
+    cdef Py_ssize_t i, at = 0, total, step, item
     cdef Py_ssize_t *indices
     cdef float *weights
     if x_view.is_plain or y_view.is_plain or x_view.groups != 1 or y_view.groups != 1 or x_view.shape[:2] != y_view.shape[:2]:
@@ -986,15 +1093,19 @@ def build_resize(inputs, outputs, *, tables) -> Launch:
             raise ValueError(f"resize: a table of {first.shape} for an axis of {m} outputs")
         if m and (min(first.min(), second.min()) < 0 or max(first.max(), second.max()) >= n):
             raise ValueError(f"resize: an index outside of the {n} inputs of an axis")
+    item = item_of("resize", x_view, y_view)
+    if item == 1 and any(weight.any() for _, _, weight in every):
+        raise ValueError("resize: pixels of uint8 are not mixed")
     total = g.y.d + g.y.h + g.y.w
     g.blend = bool(every[2][2].any())
-    g.unit_rows = max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, g.y.w * g.y.lanes * 8))
+    g.unit_rows = max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, g.y.w * g.y.lanes * 2 * item))
     g.units = ceil_div(g.y.d * g.y.h, g.unit_rows)
     g.n_units = g.y.n * g.y.blocks * g.units if g.y.w else 0
     # blending rows and then pixels takes twice as long as moving them
-    g.chunk_units = per_chunk(g.n_units, min(g.unit_rows, g.y.d * g.y.h) * g.y.w * g.y.lanes * 16.0 / BYTES_PER_NS)
-    launch = make_launch("resize", resize_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units),
-                         2 * g.x.w * g.x.lanes * sizeof(float), (x_view.nbytes, y_view.nbytes), 0.0, x_view.nbytes + y_view.nbytes)
+    g.chunk_units = per_chunk(g.n_units, min(g.unit_rows, g.y.d * g.y.h) * g.y.w * g.y.lanes * 4.0 * item / BYTES_PER_NS)
+    launch = make_launch("resize", resize_chunk if item == 4 else pick_pixels_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units),
+                         2 * g.x.w * g.x.lanes * sizeof(float) if item == 4 else 0, (x_view.nbytes, y_view.nbytes), 0.0,
+                         x_view.nbytes + y_view.nbytes).typed(inputs, outputs)
     indices = <Py_ssize_t *>launch.tail(total * (2 * sizeof(Py_ssize_t) + sizeof(float)))
     weights = <float *>(indices + 2 * total)
     for axis, (first, second, weight) in enumerate(every):

@@ -7,6 +7,8 @@ from cnnengine._kernels.tiles.image cimport ImageTiles
 from cnnengine._kernels.tiles.move cimport MoveTiles
 from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
+from cnnengine._kernels.tiles.qconv cimport QConvTiles
+from cnnengine._kernels.tiles.qvector cimport QVectorTiles
 from cnnengine._kernels.tiles.recurrent cimport RecurrentTiles
 from cnnengine._kernels.tiles.vector cimport VectorTiles
 from cnnengine._kernels.tiles.winograd cimport WinogradTiles
@@ -25,3 +27,5 @@ cdef struct KernelTable:
     NormTiles norm
     RecurrentTiles recurrent
     ImageTiles image
+    QVectorTiles qvector
+    QConvTiles qconv

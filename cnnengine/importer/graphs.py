@@ -20,7 +20,7 @@ from ..ops.shape import Identity
 from ..spec import UNKNOWN, Dim, TensorSpec
 from .attributes import GRAPH, GRAPHS, array_of, constant_value, dense, kind_of, value_of
 from .functions import Inliner, Opsets, key_of, opsets_of, unique
-from .more_schemas import EXPERIMENTAL, MORE
+from .more_schemas import EXPERIMENTAL, FIRST_OUTPUTS, MORE, OPTIONAL
 from .schemas import OPSET, SCHEMAS
 from .wire import NodeMessage
 
@@ -366,14 +366,16 @@ class _Importer:
                 expected=f"{schema.inputs[0]} to {schema.inputs[1]}",
                 received=len(node.input),
             )
-        if not schema.outputs[0] <= len(node.output) <= schema.outputs[1]:
+        fewest = 1 if node.op_type in FIRST_OUTPUTS and not node.domain else schema.outputs[0]
+        if not fewest <= len(node.output) <= schema.outputs[1]:
             raise ModelError(
                 "the wrong number of outputs",
                 **where,
                 expected=f"{schema.outputs[0]} to {schema.outputs[1]}",
                 received=len(node.output),
             )
-        if "" in node.input[: schema.inputs[0]] and node.op_type not in ("Loop", "Scan"):
+        needed = node.input[: schema.inputs[0]]
+        if "" in needed and node.op_type not in ("Loop", "Scan") and not _may_lack(node, needed):
             raise ModelError(
                 "a required input is absent", **where, expected=f"{schema.inputs[0]} inputs", received=tuple(node.input)
             )
@@ -400,6 +402,12 @@ class _Importer:
         missing = schema.required - seen
         if missing:
             raise ModelError("a required attribute is missing", **where, expected=", ".join(sorted(missing)))
+
+
+def _may_lack(node: Any, needed: Sequence[str]) -> bool:
+    """Whether the node may be without those of its first inputs that are absent."""
+    optional = OPTIONAL.get(node.op_type, ()) if node.domain == "com.microsoft" else ()
+    return all(name or index in optional for index, name in enumerate(needed))
 
 
 def _detail(error: CNNEngineError) -> str:

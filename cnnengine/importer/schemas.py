@@ -227,6 +227,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
         "13 1 3 1 2 seed:2",
         "22 1 3 1 2 seed:2",
     ),
+    "DynamicQuantizeLinear": ("11 1 1 3 3",),
     "Einsum": (
         "12 1 * 1 1 equation!:3",
         "28 1 * 1 1 equation!:3",

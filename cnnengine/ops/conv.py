@@ -490,10 +490,7 @@ class ConvTranspose(_Convolution):
             return False
         w, bias = known
         window = self.window(w.shape)
-        out, begins, _ = self._resolve(w.shape, spatial)
-        if any(b < 0 for b in begins):
-            raise UnsupportedOperatorError("negative begin pads are not supported", operator=self.op_type, received=begins)
-        phases = _phases(window, begins, out)
+        phases = phases_of(self, w.shape, spatial)
         halo = NO_HALO
         for phase in phases:
             if phase.taps:
@@ -528,7 +525,7 @@ class ConvTranspose(_Convolution):
 
 
 @dataclass(frozen=True)
-class _Phase:
+class Phase:
     """Output pixels of a transposed convolution that the same taps reach.
 
     Attributes
@@ -547,7 +544,12 @@ class _Phase:
     taps: list[Offsets]
 
 
-def _phases(window: Window, begins: Sequence[int], out: Sequence[int]) -> list[_Phase]:
+def phases_of(conv: ConvTranspose, w_shape: tuple[int, ...], spatial: tuple[int, ...]) -> list[Phase]:
+    """The phases of a transposed convolution by weights of this shape over these extents."""
+    out, begins, _ = conv._resolve(w_shape, spatial)
+    if any(b < 0 for b in begins):
+        raise UnsupportedOperatorError("negative begin pads are not supported", operator=conv.op_type, received=begins)
+    window = conv.window(w_shape)
     # per axis and phase: first output position, extent, [(tap, pixel offset)]
     axes = []
     for k, s, d, b, size in zip(window.kernel, window.strides, window.dilations, begins, out, strict=True):
@@ -561,7 +563,7 @@ def _phases(window: Window, begins: Sequence[int], out: Sequence[int]) -> list[_
     for parts in itertools.product(*axes):
         chosen = list(itertools.product(*(used for _, _, used in parts)))
         phases.append(
-            _Phase(
+            Phase(
                 three([start for start, _, _ in parts], 0),
                 three([extent for _, extent, _ in parts], 1),
                 tuple(tuple(t for t, _ in pick) for pick in chosen),
@@ -571,27 +573,27 @@ def _phases(window: Window, begins: Sequence[int], out: Sequence[int]) -> list[_
     return phases
 
 
-def _picked(w: np.ndarray, picks: Sequence[tuple[int, ...]]) -> np.ndarray:
+def picked(w: np.ndarray, picks: Sequence[tuple[int, ...]]) -> np.ndarray:
     """Some taps of weights (A, B, kernel...), as (A, B, taps)."""
     whole = np.asarray(w)  # once, where it has to be computed
-    picked = np.zeros((*whole.shape[:2], len(picks)), np.float32)
+    found = np.zeros((*whole.shape[:2], len(picks)), whole.dtype)
     for i, tap in enumerate(picks):
-        picked[..., i] = whole[(slice(None),) * 2 + tap]
-    return picked
+        found[..., i] = whole[(slice(None),) * 2 + tap]
+    return found
 
 
 def _pack_inside(w: np.ndarray, groups: int, picks: Sequence[tuple[int, ...]], empty: Empty) -> np.ndarray:
     """Weights (C, C / groups, kernel...) of a phase for the depthwise kernel."""
     c, og = w.shape[:2]
     by_group = w.reshape(groups, og, og, *w.shape[2:]).swapaxes(1, 2).reshape(c, og, *w.shape[2:])
-    packed: np.ndarray = pack_depthwise(_picked(by_group, picks), empty)
+    packed: np.ndarray = pack_depthwise(picked(by_group, picks), empty)
     return packed
 
 
 def _pack_phase(w: np.ndarray, groups: int, picks: Sequence[tuple[int, ...]], lanes: int, empty: Empty) -> np.ndarray:
     """Weights (C, O / groups, kernel...) of a phase as those of a convolution of C to O channels."""
     c, og = w.shape[:2]
-    by_group = _picked(w, picks).reshape(groups, c // groups, og, len(picks))
+    by_group = picked(w, picks).reshape(groups, c // groups, og, len(picks))
     of_conv = by_group.transpose(0, 2, 1, 3).reshape(groups * og, c // groups, len(picks))
     packed: np.ndarray = pack_conv(of_conv, groups, lanes, empty)
     return packed

@@ -13,6 +13,8 @@ from ..operator import Lowering, Operand
 from ..spec import TensorSpec
 from .common import FLOAT32, INT64, integers
 
+UINT8 = np.dtype(np.uint8)
+
 MAX_AXES = 9
 """Axes that copy_nd takes."""
 
@@ -96,11 +98,17 @@ def fill(
 
 
 def along_channels(ctx: Lowering, axis: int, indices: Sequence[int]) -> bool:
-    """Whether work along this axis can stay in planes: axis 1 of float32 inputs that all lie in planes."""
+    """Whether work along this axis can stay in planes: axis 1 of inputs of float32 or uint8 that all lie in planes."""
     return axis == 1 and all(
-        spec is not None and spec.dtype == FLOAT32 and 2 <= len(spec.concrete) <= 5 and ctx.is_planes(i)
+        spec is not None and spec.dtype in (FLOAT32, UINT8) and 2 <= len(spec.concrete) <= 5 and ctx.is_planes(i)
         for i, spec in ((i, ctx.inputs[i]) for i in indices)
     )
+
+
+def in_planes(ctx: Lowering, index: int, groups: int = 1) -> Operand:
+    """Input `index` of float32 or uint8 in planes without a halo."""
+    spec = ctx.inputs[index]
+    return ctx.planes(index, groups=groups, fill=0 if spec is not None and spec.dtype == UINT8 else None)
 
 
 def offsets(

@@ -27,7 +27,7 @@ from .common import (
     scalar,
     spec_at,
 )
-from .copies import along_channels, copy, known_integers, movable, pad_constant, pick, short_enough, strides_of
+from .copies import UINT8, along_channels, copy, in_planes, known_integers, movable, pad_constant, pick, short_enough, strides_of
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class Pad(Operator):
         out = self._check(x.concrete, widths)
         if not any(b or e for b, e in widths):
             ctx.same()
-        elif self.mode == "constant" and value == 0 and self._stays_in_planes(ctx, x, widths):
-            ctx.call("pad_planes", (ctx.planes(0),), (ctx.out_planes(),), pads=widths[2:])
+        elif self.mode == "constant" and (value == 0 or x.dtype == UINT8) and self._stays_in_planes(ctx, x, widths):
+            ctx.call("pad_planes", (in_planes(ctx, 0),), (ctx.out_planes(),), pads=widths[2:], value=int(value))
         elif self.mode == "constant":
             pad_constant(ctx, ctx.plain(0), ctx.out_plain(), x.concrete, widths, value)
         elif 0 in out:
@@ -173,14 +173,14 @@ class Pad(Operator):
             if min(picks) >= 2 and (pays or along_channels(ctx, 1, (0,))):
                 every = [picks.get(axis, np.arange(x.concrete[axis])) for axis in range(2, len(out))]
                 tables = [(at, at, np.zeros(len(at), np.float32)) for at in every]
-                ctx.call("resize", (ctx.planes(0),), (ctx.out_planes(),), tables=tables)
+                ctx.call("resize", (in_planes(ctx, 0),), (ctx.out_planes(),), tables=tables)
                 return True
             pick(ctx, ctx.plain(0), ctx.out_plain(), x.concrete, x.dtype, picks)
         return True
 
     @staticmethod
     def _stays_in_planes(ctx: Lowering, x: TensorSpec, widths: Sequence[tuple[int, int]]) -> bool:
-        """Whether zeros around the pixels of what lies in planes are all that is asked for."""
+        """Whether one number around the pixels of what lies in planes is all that is asked for."""
         spatial = all(w == (0, 0) for w in widths[:2]) and all(min(w) >= 0 for w in widths) and 0 not in x.concrete
         return spatial and len(widths) > 2 and along_channels(ctx, 1, (0,))
 

@@ -20,6 +20,7 @@ from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, required
 from .conv import Conv, known_weights, lower_conv, names_of
+from .copies import in_planes
 from .dense import MatMul, lower_dense, lower_product, product
 from .elements import activate
 from .norm import ChannelNorm, all_float32, over, standardised
@@ -426,7 +427,7 @@ class TakeChannels(Operator):
         if len(ctx.inputs) == 1 and not ctx.is_planes(0):
             ctx.call("gather", (ctx.plain(0),), (ctx.out_plain(),), axis=1, indices=np.array(self.channels, np.int64))
             return True
-        operands = [ctx.planes(i, groups=ctx.grouping(i) or 1) for i in range(len(ctx.inputs))]
+        operands = [in_planes(ctx, i, ctx.grouping(i) or 1) for i in range(len(ctx.inputs))]
         ctx.call("take_planes", operands, (ctx.out_planes(),), channels=self.channels)
         return True
 

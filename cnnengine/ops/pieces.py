@@ -26,7 +26,7 @@ from .common import (
     required,
     spec_at,
 )
-from .copies import along_channels, copy, known_integers, movable, short_enough, strides_of
+from .copies import along_channels, copy, in_planes, known_integers, movable, short_enough, strides_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Concat(Operator):
             target = ctx.out_planes()
             for i in parts:
                 channels = specs[i].concrete[1]
-                ctx.call("copy_planes", (ctx.planes(i),), (target,), channels=channels, y_channel=at)
+                ctx.call("copy_planes", (in_planes(ctx, i),), (target,), channels=channels, y_channel=at)
                 at += channels
             return True
         target, strides = ctx.out_plain(), strides_of(out)
@@ -185,7 +185,7 @@ class Split(Operator):
             return False
         axis = normal_axis(self.axis, len(x.concrete), self.op_type)
         blocked = along_channels(ctx, axis, (0,)) and math.prod(x.concrete) > 0
-        source = ctx.planes(0) if blocked else ctx.plain(0)
+        source = in_planes(ctx, 0) if blocked else ctx.plain(0)
         strides, at = strides_of(x.concrete), 0
         for i, spec in enumerate(ctx.outputs):
             shape = spec.concrete
@@ -322,7 +322,7 @@ class Slice(Operator):
         if len(uncut) == len(cut):
             ctx.same()
         elif set(range(len(cut))) - set(uncut) == {1} and cut[1][1] == 1 and along_channels(ctx, 1, (0,)) and 0 not in shape:
-            ctx.call("copy_planes", (ctx.planes(0),), (ctx.out_planes(),), channels=shape[1], x_channel=cut[1][0])
+            ctx.call("copy_planes", (in_planes(ctx, 0),), (ctx.out_planes(),), channels=shape[1], x_channel=cut[1][0])
         else:
             strides = strides_of(x.concrete)
             first = sum(start * s for (start, _, _), s in zip(cut, strides, strict=True))

@@ -1,231 +1,26 @@
-"""Quantised numbers: to and from them, convolutions and products of 8-bit integers, whose sums are exact in NumPy."""
+"""To and from quantised numbers: by scales and zero points that are given, or that follow from the values."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
+from .._kernels import RANGE_CHUNK
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import EXACT, Activation, Extents, Gives, Giving, Lowering, NodeRecord, Operand, Operator
+from ..operator import Gives, Giving, Lowering, NodeRecord, Operand, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .cast import convert
 from .common import FLOAT32, Specs, dtype_of, is_small, kind_of, normal_axis, required, spec_at
-from .conv import Conv
-from .dense import MatMul, product_of
-
-
-def _per_channel(value: Any, channels: int, rank: int, operator: str, tensor: str) -> np.ndarray:
-    """A scalar, or one number per output channel, so that it broadcasts along axis 0 of the weights."""
-    array = np.asarray(value)
-    if array.size == 1:
-        return array.reshape(())
-    if array.shape != (channels,):
-        raise ShapeError(
-            "must be a scalar or one number per output channel",
-            operator=operator,
-            tensor=tensor,
-            expected=(channels,),
-            received=array.shape,
-        )
-    return array.reshape(-1, *(1,) * (rank - 1))
-
-
-def _scalar(value: Any, operator: str, tensor: str) -> np.ndarray:
-    array = np.asarray(value)
-    if array.size != 1:
-        raise ShapeError("must be a scalar", operator=operator, tensor=tensor, expected="one element", received=array.shape)
-    return array.reshape(())
-
-
-@dataclass(frozen=True)
-class _IntegerConv(Operator):
-    """Attributes as `Conv` has them, in an operator of its own."""
-
-    conv: Conv
-
-    @classmethod
-    def from_onnx(cls, node: NodeRecord) -> Operator:
-        names = {"x": node.inputs[0], "w": node.inputs[cls.weights]} if len(node.inputs) > cls.weights else {}
-        if not all(names.values()) or not names:
-            raise ModelError("needs x and w", node=node.name, operator=node.op_type, received=node.inputs)
-        plain = NodeRecord("Conv", "", 11, node.attributes, tuple(names.values()), node.outputs, node.name)
-        conv = Conv.from_onnx(plain)
-        assert isinstance(conv, Conv)
-        return cls(conv)
-
-    weights: ClassVar[int] = 1
-
-    def _shape(self, inputs: Specs) -> tuple[int, ...]:
-        x, w = required(inputs, 0, self.op_type), required(inputs, self.weights, self.op_type)
-        for name, spec in (("x", x), ("w", w)):
-            if spec.dtype not in (np.uint8, np.int8):
-                raise InputError(
-                    "has the wrong dtype", operator=self.op_type, tensor=name, expected="uint8 or int8", received=spec.dtype
-                )
-        # float64 holds all sums of products of 8-bit integers exactly
-        wide = np.dtype(np.float64)
-        return self.conv.infer([TensorSpec(wide, x.shape), TensorSpec(wide, w.shape)])[0].concrete
-
-    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
-        return self.conv.multiply_adds((inputs[0], inputs[self.weights]) if inputs else (), outputs)
-
-    def _sums(self, x: np.ndarray, x_zero: Any, w: np.ndarray, w_zero: Any) -> np.ndarray:
-        wide_x, wide_w = x.astype(np.float64), w.astype(np.float64)
-        if x_zero is not None:
-            wide_x -= _scalar(x_zero, self.op_type, "x_zero_point")
-        if w_zero is not None:
-            wide_w -= _per_channel(w_zero, w.shape[0], w.ndim, self.op_type, "w_zero_point")
-        sums: np.ndarray = self.conv.reference(wide_x, wide_w)[0]
-        return sums
-
-
-@dataclass(frozen=True)
-class ConvInteger(_IntegerConv):
-    """ONNX ConvInteger (10): the convolution of 8-bit integers less their zero points, in int32."""
-
-    op_type: ClassVar[str] = "ConvInteger"
-    tolerance: ClassVar[str] = EXACT
-    gives: ClassVar[Giving] = (Gives(np.dtype(np.int32), (0, 1), alike=True),)
-
-    def infer(self, inputs: Specs) -> list[TensorSpec]:
-        return [TensorSpec(np.dtype(np.int32), self._shape(inputs))]
-
-    def reference(self, *inputs: Any) -> list[Any]:
-        x, w, x_zero, w_zero = (*inputs, None, None)[:4]
-        return [self._sums(x, x_zero, w, w_zero).astype(np.int64).astype(np.int32)]
-
-
-@dataclass(frozen=True)
-class QLinearConv(_IntegerConv):
-    """ONNX QLinearConv (10): the convolution of quantised numbers, quantised again.
-
-    The sums are exact; scaled in float32, rounded half to even, moved by the zero point and clamped to the output's range.
-    """
-
-    op_type: ClassVar[str] = "QLinearConv"
-    weights: ClassVar[int] = 3
-    gives: ClassVar[Giving] = (Gives(7, (0, 3), alike=True),)
-
-    def infer(self, inputs: Specs) -> list[TensorSpec]:
-        zero = required(inputs, 7, self.op_type)
-        bias = spec_at(inputs, 8)
-        if bias is not None and bias.dtype != np.int32:
-            raise InputError("has the wrong dtype", operator=self.op_type, tensor="B", expected="int32", received=bias.dtype)
-        if zero.dtype not in (np.uint8, np.int8):
-            raise InputError(
-                "has the wrong dtype", operator=self.op_type, tensor="y_zero_point", expected="uint8 or int8", received=zero.dtype
-            )
-        return [TensorSpec(zero.dtype, self._shape(inputs))]
-
-    def reference(self, *inputs: Any) -> list[Any]:
-        x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias = (*inputs, None)[:9]
-        sums = self._sums(x, x_zero, w, w_zero)
-        if bias is not None:
-            sums += bias.reshape(-1, *(1,) * (sums.ndim - 2))
-        by_channel = _per_channel(w_scale, w.shape[0], w.ndim - 1, self.op_type, "w_scale").astype(np.float32)
-        ratio = _scalar(x_scale, self.op_type, "x_scale") * by_channel / _scalar(y_scale, self.op_type, "y_scale")
-        zero = _scalar(y_zero, self.op_type, "y_zero_point")
-        limits = np.iinfo(zero.dtype)
-        y = np.rint(sums.astype(np.float32) * ratio.astype(np.float32)).astype(np.float64) + zero
-        return [np.clip(y, limits.min, limits.max).astype(zero.dtype)]
-
-
-# ---------------------------------------------------------------- products of matrices
-
-
-def _by_row(value: Any, rank: int) -> np.ndarray:
-    """A scalar, a number per row (M,), or (..., M, 1): so that it broadcasts over the left matrix."""
-    array = np.asarray(value).astype(np.float64)
-    if array.size == 1:
-        return array.reshape(())
-    return array.reshape(-1, 1) if array.ndim == 1 and rank > 1 else array
-
-
-def _by_column(value: Any) -> np.ndarray:
-    """A scalar, a number per column (N,), or (..., 1, N): so that it broadcasts over the right matrix."""
-    array = np.asarray(value).astype(np.float64)
-    return array.reshape(()) if array.size == 1 else array
-
-
-def _less(x: np.ndarray, zero: np.ndarray, operator: str, tensor: str) -> np.ndarray:
-    try:
-        result: np.ndarray = x.astype(np.float64) - zero
-    except ValueError:
-        result = np.empty(0)
-    if result.shape != x.shape:
-        raise ShapeError("does not fit the matrix", operator=operator, tensor=tensor, expected=x.shape, received=zero.shape)
-    return result
-
-
-def _product_shape(a: TensorSpec, b: TensorSpec, operator: str) -> tuple[int, ...]:
-    for name, spec in (("A", a), ("B", b)):
-        if kind_of(spec.dtype) not in "iuf" or (kind_of(spec.dtype) != "f" and spec.dtype.itemsize > 1):
-            raise InputError("has the wrong dtype", operator=operator, tensor=name, expected="uint8 or int8", received=spec.dtype)
-    wide = np.dtype(np.float64)
-    return MatMul().infer([TensorSpec(wide, a.shape), TensorSpec(wide, b.shape)])[0].concrete
-
-
-@dataclass(frozen=True)
-class MatMulInteger(Operator):
-    """ONNX MatMulInteger (10): the product of 8-bit matrices less their zero points, in int32."""
-
-    op_type: ClassVar[str] = "MatMulInteger"
-    tolerance: ClassVar[str] = EXACT
-
-    def outline(self, inputs: Specs) -> list[TensorSpec]:
-        return [product_of(spec_at(inputs, 0), spec_at(inputs, 1), TensorSpec(np.dtype(np.int32), ()))]
-
-    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
-        return MatMul().multiply_adds(inputs, outputs)
-
-    def infer(self, inputs: Specs) -> list[TensorSpec]:
-        a, b = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
-        return [TensorSpec(np.dtype(np.int32), _product_shape(a, b, self.op_type))]
-
-    def reference(self, *inputs: Any) -> list[Any]:
-        a, b, a_zero, b_zero = (*inputs, None, None)[:4]
-        left = _less(a, _by_row(0 if a_zero is None else a_zero, a.ndim), self.op_type, "a_zero_point")
-        right = _less(b, _by_column(0 if b_zero is None else b_zero), self.op_type, "b_zero_point")
-        return [np.asarray(left @ right).astype(np.int64).astype(np.int32)]
-
-
-@dataclass(frozen=True)
-class QLinearMatMul(Operator):
-    """ONNX QLinearMatMul (10, 21): the product of quantised matrices, quantised again.
-
-    The sums are exact; scaled in float32, rounded half to even, moved by the zero point and clamped to the output's range.
-    """
-
-    op_type: ClassVar[str] = "QLinearMatMul"
-
-    def outline(self, inputs: Specs) -> list[TensorSpec]:
-        return [product_of(spec_at(inputs, 0), spec_at(inputs, 3), spec_at(inputs, 7))]
-
-    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
-        return MatMul().multiply_adds(inputs, outputs)
-
-    def infer(self, inputs: Specs) -> list[TensorSpec]:
-        a, b, zero = (required(inputs, i, self.op_type) for i in (0, 3, 7))
-        return [TensorSpec(zero.dtype, _product_shape(a, b, self.op_type))]
-
-    def reference(self, *inputs: Any) -> list[Any]:
-        a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = inputs
-        left = _less(a, _by_row(a_zero, a.ndim), self.op_type, "a_zero_point")
-        right = _less(b, _by_column(b_zero), self.op_type, "b_zero_point")
-        sums = np.asarray(left @ right)
-        rows = _by_row(a_scale, a.ndim).astype(np.float32)
-        ratio = np.asarray(rows * _by_column(b_scale).astype(np.float32) / _by_row(y_scale, sums.ndim).astype(np.float32))
-        limits = np.iinfo(y_zero.dtype)
-        y = np.rint(sums.astype(np.float32) * ratio).astype(np.float64)
-        y += _by_row(y_zero, sums.ndim)
-        return [np.clip(y, limits.min, limits.max).astype(y_zero.dtype)]
-
-
-# ---------------------------------------------------------------- to and from quantised numbers
+from .integer_conv import EIGHT_BITS
+from .scales import OWN, Parameter, Quantity, Vetted
 
 _LIMITS = {"int4": (-8, 7), "uint4": (0, 15), "int2": (-2, 1), "uint2": (0, 3)}
+_TARGETS = ("uint8", "int8", "uint16", "int16", *_LIMITS)
+"""Integers that floats are quantised to, beside the floats of 8 and 4 bits."""
 
 
 def _limits(dtype: np.dtype) -> tuple[int, int]:
@@ -234,14 +29,12 @@ def _limits(dtype: np.dtype) -> tuple[int, int]:
     return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
-def _float32_scale(ctx: Lowering) -> bool:
-    """Whether the scale is float32 and the zero point has 8 bits: all checks before the first call."""
-    scale, zero = ctx.inputs[1], spec_at(ctx.inputs, 2)
-    return scale is not None and scale.dtype == FLOAT32 and (zero is None or zero.dtype in (np.uint8, np.int8))
+def _is_target(dtype: np.dtype) -> bool:
+    return dtype.name in _TARGETS or (is_small(dtype) and kind_of(dtype) == "f" and dtype.itemsize == 1)
 
 
 @dataclass(frozen=True)
-class _Scaling(Operator):
+class _Scaling(Vetted):
     """What both ways share: one scale for all, one per index of an axis, or one per block along it.
 
     Attributes
@@ -250,11 +43,14 @@ class _Scaling(Operator):
     block_size : int
         0: no blocks.
     output_dtype : numpy.dtype, optional
+    whole : bool
+        Whether there is one scale for all and nothing else, as onnxruntime's operators on quantised tensors have it.
     """
 
     axis: int = 1
     block_size: int = 0
     output_dtype: np.dtype | None = None
+    whole: bool = False
 
     widens: ClassVar[bool] = False
 
@@ -270,52 +66,72 @@ class _Scaling(Operator):
             "output_dtype": dtype_of(code, operator=node.op_type, node=node.name) if code else None,
         }
 
-    def _laid_out(self, value: np.ndarray, shape: tuple[int, ...], tensor: str) -> np.ndarray:
-        """`value` so that it broadcasts to `shape`."""
-        if value.size == 1 and value.ndim <= 1:
-            return value.reshape(())
+    def _aligned(self, given: tuple[int, ...], shape: tuple[int, ...], parameter: Parameter) -> tuple[int, ...] | None:
+        """The shape by which parameters of shape `given` broadcast to `shape`; None for blocks."""
+        if self.whole:
+            parameter.sized(given)
+        if given in ((), (1,)) and not self.block_size:
+            return ()
         axis = normal_axis(self.axis, len(shape), self.op_type)
         if not self.block_size:
-            if value.shape != (shape[axis],):
-                raise ShapeError(
-                    f"must be a scalar or one number per index of axis {axis}",
-                    operator=self.op_type,
-                    tensor=tensor,
-                    expected=(shape[axis],),
-                    received=value.shape,
-                )
-            return value.reshape(-1, *(1,) * (len(shape) - axis - 1))
+            parameter.sized(given, shape[axis], f"index of axis {axis}")
+            return (*given, *(1,) * (len(shape) - axis - 1))
         blocks = tuple(-(-n // self.block_size) if i == axis else n for i, n in enumerate(shape))
-        if value.shape != blocks:
-            raise ShapeError(
-                "does not fit the blocks", operator=self.op_type, tensor=tensor, expected=blocks, received=value.shape
-            )
-        return np.repeat(value, self.block_size, axis).take(range(shape[axis]), axis)
+        if given != blocks:
+            raise parameter.wrong(ShapeError, f"does not fit the blocks of {self.block_size} along axis {axis}", blocks, given)
+        return None
 
-    def _check(self, inputs: Specs) -> None:
-        """Shapes of scale and zero point, as far as they are known."""
-        x = required(inputs, 0, self.op_type)
-        for index, tensor in ((1, "scale"), (2, "zero_point")):
-            spec = spec_at(inputs, index)
-            if spec is not None and spec.is_concrete and x.is_concrete:
-                self._laid_out(np.broadcast_to(np.zeros(()), spec.concrete), x.concrete, tensor)
+    def _laid_out(self, value: np.ndarray, shape: tuple[int, ...], role: str) -> np.ndarray:
+        """`value` so that it broadcasts to `shape`."""
+        aligned = self._aligned(value.shape, shape, Parameter(self.op_type, role))
+        if aligned is not None:
+            return value.reshape(aligned)
+        axis = normal_axis(self.axis, len(shape), self.op_type)
+        return np.repeat(value, min(self.block_size, max(shape[axis], 1)), axis).take(range(shape[axis]), axis)
 
-    def _number(self, ctx: Lowering, index: int) -> tuple[Operand, tuple[int, ...]]:
-        """The scale or zero point as a float32 operand, and the shape by which it broadcasts."""
-        x, spec = ctx.inputs[0], spec_at(ctx.inputs, index)
+    def vet(self, inputs: Specs, names: Sequence[str] = ()) -> None:
+        super().vet(inputs, names)
+        x = spec_at(inputs, 0)
+        if x is None or x.shape is None:
+            return
+        for parameter, _ in self.quantities[0].parameters(self.op_type, names):
+            spec = spec_at(inputs, parameter.place)
+            if spec is None or not spec.is_concrete:
+                continue
+            several = self.block_size or spec.concrete not in ((), (1,))
+            if several and not -len(x.shape) <= self.axis < len(x.shape):
+                limits = f"axis from {-len(x.shape)} to {len(x.shape) - 1}"
+                raise parameter.wrong(ShapeError, "is for an axis that there is not", limits, self.axis)
+            if x.is_concrete:
+                self._aligned(spec.concrete, x.concrete, parameter)
+
+    def _call(self, ctx: Lowering, kernel: str) -> bool:
+        """Add the call of the kernel: in planes where they are at hand, else plain, unless who reads the result wants the other."""
+        x, y = ctx.inputs[0], ctx.outputs[0]
         assert x is not None
-        if spec is None:
-            return ctx.pack(("float32 zero",), lambda _: np.zeros(1, np.float32)), ()
-        shape = self._laid_out(np.broadcast_to(np.zeros(()), spec.concrete), x.concrete, "scale").shape
-        value = ctx.const(index)
-        if value is not None:
-            constant = value.astype(np.float32)
-            return ctx.pack(("float32", ctx.name(index)), lambda _: constant), shape
-        if spec.dtype == FLOAT32:
-            return ctx.plain(index), shape
-        wide = ctx.temp(spec.concrete)
-        ctx.call("cast", [ctx.plain(index)], [wide])
-        return wide, shape
+        axis = None
+        numbers: list[Operand | None] = []
+        for index in (1, 2):
+            spec = spec_at(ctx.inputs, index)
+            numbers.append(None if spec is None else ctx.plain(index))
+            if spec is not None and self._aligned(spec.concrete, x.concrete, Parameter(self.op_type, "")):
+                axis = normal_axis(self.axis, len(x.concrete), self.op_type)
+        groups = ctx.grouping(0) if axis is None and x.dtype != np.int8 else None
+        if groups is not None:
+            source = ctx.planes(0, groups=groups, fill=0 if x.dtype == np.uint8 else None)
+            target = ctx.out_plain() if y.dtype == np.int8 else ctx.out_any(groups=groups)
+        else:
+            source = ctx.plain(0)
+            target = ctx.out_any() if axis is None else ctx.out_plain()
+        ctx.call(kernel, (source, *numbers), (target,), axis=axis)
+        return True
+
+    def _lowers(self, ctx: Lowering) -> bool:
+        """Whether kernels take these parameters: what the network computes is looked at where it is, on the host."""
+        x, scale, zero = ctx.inputs[0], ctx.const(1), spec_at(ctx.inputs, 2)
+        if x is None or not all(x.concrete) or self.block_size or scale is None or scale.dtype != FLOAT32:
+            return False
+        return zero is None or ctx.const(2) is not None or zero.dtype in EIGHT_BITS
 
 
 @dataclass(frozen=True)
@@ -334,6 +150,7 @@ class QuantizeLinear(_Scaling):
     precision: np.dtype | None = None
 
     op_type: ClassVar[str] = "QuantizeLinear"
+    quantities: ClassVar[tuple[Quantity, ...]] = (Quantity("y", None, 1, 2, OWN),)
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> QuantizeLinear:
@@ -341,25 +158,36 @@ class QuantizeLinear(_Scaling):
         precision = dtype_of(code, operator=node.op_type, node=node.name) if code else None
         return cls(**cls._common(node), saturate=int(node.attribute("saturate", 1)), precision=precision)
 
+    def vet(self, inputs: Specs, names: Sequence[str] = ()) -> None:
+        zero = spec_at(inputs, 2)
+        if zero is not None and kind_of(zero.dtype) != "V":
+            parameter = Parameter(self.op_type, "y_zero_point", 2, names)
+            parameter.typed(zero.dtype, self.output_dtype, "the output")
+            if not _is_target(zero.dtype):
+                raise parameter.wrong(InputError, "has the wrong dtype", "a type of quantised numbers", zero.dtype)
+        super().vet(inputs, names)
+
     def _target(self, zero: np.dtype | None) -> np.dtype:
-        if zero is not None and self.output_dtype is not None and zero != self.output_dtype:
+        target = zero if zero is not None else self.output_dtype or np.dtype(np.uint8)
+        if not _is_target(target):
             raise InputError(
-                "the zero point has another type than the output",
+                "nothing is quantised to this type",
                 operator=self.op_type,
-                tensor="y_zero_point",
-                expected=self.output_dtype,
-                received=zero,
+                tensor="y",
+                expected="a type of quantised numbers",
+                received=target,
             )
-        return zero if zero is not None else self.output_dtype or np.dtype(np.uint8)
+        return target
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         x, zero = required(inputs, 0, self.op_type), spec_at(inputs, 2)
         if kind_of(x.dtype) not in "fi":
             raise InputError("cannot be quantised", operator=self.op_type, tensor="x", expected="floats", received=x.dtype)
-        self._check(inputs)
+        self.vet(inputs)
         return [TensorSpec(self._target(None if zero is None else zero.dtype), x.shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
+        self.vet_values((None, *inputs[1:]))
         x, scale, zero = (*inputs, None)[:3]
         target = self._target(None if zero is None else zero.dtype)
         given = self.precision or x.dtype
@@ -379,21 +207,11 @@ class QuantizeLinear(_Scaling):
 
     def lower(self, ctx: Lowering) -> bool:
         x, (target,) = ctx.inputs[0], (o.dtype for o in ctx.outputs)
-        if x is None or x.dtype != FLOAT32 or target not in (np.uint8, np.int8):
+        if x is None or x.dtype != FLOAT32 or target not in EIGHT_BITS or not self._lowers(ctx):
             return False
         if self.precision is not None and self.precision != FLOAT32:  # NumPy finds None equal to float64
             return False
-        if not all(x.concrete) or self.block_size or not _float32_scale(ctx):
-            return False
-        scale, zero = self._number(ctx, 1), self._number(ctx, 2)
-        low, high = _limits(target)
-        parts = [ctx.temp(x.concrete) for _ in range(3)]
-        ctx.call("binary", [ctx.plain(0), scale[0]], [parts[0]], op="div", activation=None, b_shape=scale[1])
-        ctx.call("activation", [parts[0]], [parts[1]], activation=Activation("whole"))
-        clip = Activation("clip", low, high)
-        ctx.call("binary", [parts[1], zero[0]], [parts[2]], op="add", activation=clip, b_shape=zero[1])
-        ctx.call("cast", [parts[2]], [ctx.out_plain()])
-        return True
+        return self._call(ctx, "quantize")
 
 
 @dataclass(frozen=True)
@@ -401,42 +219,93 @@ class DequantizeLinear(_Scaling):
     """ONNX DequantizeLinear (10 to 28): ``(x - zero_point) * scale``, in the type of the scale or `output_dtype`."""
 
     op_type: ClassVar[str] = "DequantizeLinear"
+    quantities: ClassVar[tuple[Quantity, ...]] = (Quantity("x", 0, 1, 2, OWN),)
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> DequantizeLinear:
         return cls(**cls._common(node))
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
-        x, scale, zero = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type), spec_at(inputs, 2)
-        if zero is not None and zero.dtype != x.dtype:
+        x, scale = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
+        if not _is_target(x.dtype) and x.dtype != np.int32:
             raise InputError(
-                "the zero point has another type than x",
+                "holds no quantised numbers",
                 operator=self.op_type,
-                tensor="x_zero_point",
-                expected=x.dtype,
-                received=zero.dtype,
+                tensor="x",
+                expected="integers or small floats",
+                received=x.dtype,
             )
-        self._check(inputs)
+        self.vet(inputs)
         return [TensorSpec(self.output_dtype or scale.dtype, x.shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:
+        self.vet_values(inputs)
         x, scale, zero = (*inputs, None)[:3]
         wide = x.astype(np.float64)  # which holds int32 less int32 exactly
         if zero is not None:
             wide = wide - self._laid_out(zero.astype(np.float64), x.shape, "x_zero_point")
         factor = self._laid_out(scale.astype(np.float64 if scale.dtype == np.float64 else np.float32), x.shape, "x_scale")
-        y = wide.astype(factor.dtype) * factor
-        return [np.asarray(y).astype(self.output_dtype or scale.dtype)]
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            y = wide.astype(factor.dtype) * factor
+            return [np.asarray(y).astype(self.output_dtype or scale.dtype)]
 
     def lower(self, ctx: Lowering) -> bool:
         x, out = ctx.inputs[0], ctx.outputs[0]
-        if x is None or x.dtype not in (np.uint8, np.int8) or out.dtype != FLOAT32 or not all(x.concrete):
+        if x is None or out.dtype != FLOAT32 or not self._lowers(ctx):
             return False
-        if self.block_size or not _float32_scale(ctx):
+        if x.dtype in EIGHT_BITS:
+            return self._call(ctx, "dequantize")
+        zero = ctx.const(2) if spec_at(ctx.inputs, 2) is not None else np.zeros(1)
+        if x.dtype != np.int32 or zero is None or zero.any():  # int32 less int32 has more bits than float32
             return False
-        scale, zero = self._number(ctx, 1), self._number(ctx, 2)
-        parts = [ctx.temp(x.concrete) for _ in range(2)]
-        ctx.call("cast", [ctx.plain(0)], [parts[0]])
-        ctx.call("binary", [parts[0], zero[0]], [parts[1]], op="sub", activation=None, b_shape=zero[1])
-        ctx.call("binary", [parts[1], scale[0]], [ctx.out_plain()], op="mul", activation=None, b_shape=scale[1])
+        scale = required(ctx.inputs, 1, self.op_type).concrete
+        shape = self._aligned(scale, x.concrete, Parameter(self.op_type, ""))
+        wide = ctx.temp(x.concrete)
+        ctx.call("cast", [ctx.plain(0)], [wide])
+        ctx.call("binary", [wide, ctx.plain(1)], [ctx.out_plain()], op="mul", activation=None, b_shape=shape)
+        return True
+
+
+@dataclass(frozen=True)
+class DynamicQuantizeLinear(Operator):
+    """ONNX DynamicQuantizeLinear (11): x as uint8, by a scale and zero point that just hold its values and 0.
+
+    Outputs are y, y_scale and y_zero_point. Where all of x is 0 the scale is 1.
+    """
+
+    op_type: ClassVar[str] = "DynamicQuantizeLinear"
+    min_version: ClassVar[int] = 11
+    widens: ClassVar[bool] = False
+    gives: ClassVar[Giving] = (Gives(np.dtype(np.uint8)), Gives(FLOAT32, rank=0), Gives(np.dtype(np.uint8), rank=0))
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x = required(inputs, 0, self.op_type)
+        if x.dtype != FLOAT32:
+            raise InputError("has the wrong dtype", operator=self.op_type, tensor="x", expected="float32", received=x.dtype)
+        return [TensorSpec(np.dtype(np.uint8), x.shape), TensorSpec(FLOAT32, ()), TensorSpec(np.dtype(np.uint8), ())]
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x: np.ndarray = inputs[0]
+        with np.errstate(all="ignore"):
+            low, high = np.minimum(np.min(x, initial=0), np.float32(0)), np.maximum(np.max(x, initial=0), np.float32(0))
+            scale = np.float32((high - low) / np.float32(255))
+            scale = np.float32(1) if high == low else scale
+            zero = np.rint(np.clip((np.float32(0) - low) / scale, 0, 255))
+            zero = np.float32(0) if np.isnan(zero) else zero
+            y = np.rint(x / scale)
+            y = np.clip(np.where(np.isnan(y), np.float32(0), y) + zero, 0, 255)
+        return [y.astype(np.uint8), np.asarray(scale, np.float32), np.asarray(zero).astype(np.uint8)]
+
+    def lower(self, ctx: Lowering) -> bool:
+        x = ctx.inputs[0]
+        if x is None or x.dtype != FLOAT32 or not all(x.concrete):
+            return False
+        source = ctx.plain(0)
+        found = ctx.temp((2 * -(-math.prod(x.concrete) // RANGE_CHUNK),))
+        scale = ctx.out_plain(1) if ctx.wants(1) else ctx.temp(())
+        zero = ctx.out_plain(2) if ctx.wants(2) else ctx.temp((), np.uint8)
+        ctx.call("qrange", (source,), (found,))
+        ctx.call("dynamic_scale", (found,), (scale, zero))
+        if ctx.wants():
+            ctx.call("quantize", (source, scale, zero), (ctx.out_any(),))
         return True

@@ -14,6 +14,7 @@ from ..operator import ROUNDING, SAME, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, Specs, integers, normal_axes, required, spec_at
+from .copies import UINT8, in_planes, pick
 
 PRODUCT_LIMIT = 1 << 20
 """Elements of the weights of one axis."""
@@ -275,7 +276,7 @@ class Resize(Operator):
 
     def lower(self, ctx: Lowering) -> bool:
         x = ctx.inputs[0]
-        if x is None or x.dtype != FLOAT32 or not 3 <= len(x.concrete) <= 5 or 0 in x.concrete:
+        if x is None or x.dtype not in (FLOAT32, UINT8) or not 3 <= len(x.concrete) <= 5 or 0 in x.concrete:
             return False
         values = [None if i >= len(ctx.inputs) or ctx.inputs[i] is None else ctx.const(i) for i in range(1, 4)]
         if self.factors is None and any(
@@ -290,23 +291,29 @@ class Resize(Operator):
         if all(self._keeps(*axis) for axis in zip(x.concrete, out, factors, regions, strict=True)):
             ctx.same()
             return True
+        if x.dtype == UINT8 and (self.mode != "nearest" or self.coordinates == "tf_crop_and_resize"):
+            return False
         if out[:2] != x.concrete[:2] or any(factor != 1 for factor in factors[:2]) or regions[:2] != [(0.0, 1.0)] * 2:
-            return self._lower_as_products(ctx, out, factors, regions)
+            return x.dtype == FLOAT32 and self._lower_as_products(ctx, out, factors, regions)
         # few channels fill few lanes; what lies plain stays so
-        in_planes = ctx.is_planes(0) and 2 * out[1] > ctx.lanes
+        blocked = ctx.is_planes(0) and 2 * out[1] > ctx.lanes
         axes = list(zip(x.concrete[2:], out[2:], factors[2:], regions[2:], strict=True))
         shrinks = self.antialias and any(factor < 1 for factor in factors)
         tapped = self.mode == "cubic" or self.exclude_outside or self.coordinates == "tf_crop_and_resize" or shrinks
-        if in_planes and (self.mode == "nearest" or not tapped) and self.coordinates != "tf_crop_and_resize":
+        if blocked and (self.mode == "nearest" or not tapped) and self.coordinates != "tf_crop_and_resize":
             tables = []
             for n, m, scale, region in axes:
                 index, weights = self.taps(n, m, scale, *region)
                 second = weights[:, 1] if weights.shape[1] > 1 else np.zeros(m)
                 tables.append((index[:, 0], index[:, -1], second.astype(np.float32)))
-            ctx.call("resize", (ctx.planes(0),), (ctx.out_planes(),), tables=tuple(tables))
+            ctx.call("resize", (in_planes(ctx, 0),), (ctx.out_planes(),), tables=tuple(tables))
+            return True
+        if x.dtype == UINT8:
+            picks = {axis: self.taps(*numbers[:3], *numbers[3])[0][:, 0] for axis, numbers in enumerate(axes, 2)}
+            pick(ctx, ctx.plain(0), ctx.out_plain(), x.concrete, x.dtype, picks)
             return True
         given = {"tables": tuple(self._table(*axis) for axis in axes), "value": self.extrapolation}
-        if in_planes:
+        if blocked:
             ctx.call("resample", (ctx.planes(0),), (ctx.out_planes(),), **given)
         else:
             ctx.call("resample", (ctx.plain(0),), (ctx.out_plain(),), **given)

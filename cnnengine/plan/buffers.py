@@ -20,7 +20,7 @@ class Buffer:
     ----------
     kind : {"arena", "constant", "input", "output"}
     shape, dtype : of the tensor that it was made for
-    lanes, groups, halo : its layout; lanes 0 is plain
+    lanes, groups, halo, fill : its layout, as a View has it; lanes 0 is plain
     array : the values of a constant, flat and aligned, once it is packed
     slot : number of the input or output
     fault : (node, operator, text, tensor) where it holds the words in which a step reports bad inputs
@@ -33,6 +33,7 @@ class Buffer:
     lanes: int = 0
     groups: int = 1
     halo: Halo = NO_HALO
+    fill: int = 0
     array: np.ndarray | None = None
     slot: int = -1
     parent: Buffer | None = None
@@ -64,11 +65,16 @@ class BufferRef:
         if not b.lanes:
             return View.plain(b.shape if self.shape == WHOLE else self.shape, b.dtype)
         if b.parent is None:
-            return View.planes(b.shape, b.lanes, b.halo, b.groups)
+            return _planes(b, b)
         root = b.place()[0]
-        return View.planes(b.shape, b.lanes, root.halo, b.groups).within(View.planes(root.shape, b.lanes, root.halo, root.groups))
+        return _planes(b, root).within(_planes(root, root))
 
     def start(self) -> int:
         """Bytes from the start of the buffer's memory to the view: those of the blocks before it where it is placed."""
         root, block = self.buffer.place()
-        return block * View.planes(root.shape, root.lanes, root.halo, root.groups).sp * root.dtype.itemsize if block else 0
+        return block * _planes(root, root).sp * root.dtype.itemsize if block else 0
+
+
+def _planes(buffer: Buffer, root: Buffer) -> View:
+    """The view of a buffer with the halo of the one that it lies in."""
+    return View.planes(buffer.shape, buffer.lanes, root.halo, buffer.groups, buffer.dtype, root.fill)

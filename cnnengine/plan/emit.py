@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ..spec import TensorSpec
 from .buffers import WHOLE, Buffer, BufferRef
 from .share import share
 
-FLOAT32 = np.dtype(np.float32)
+FLOAT32, UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 
 ALONE = 4 << 20
 """Bytes of constants that one thread packs sooner than others are started."""
@@ -29,12 +29,12 @@ ALONE = 4 << 20
 
 @dataclass(eq=False)
 class Value:
-    """A tensor and the buffers that hold it, one per layout (lanes, groups)."""
+    """A tensor and the buffers that hold it, one per layout: (lanes, groups), or (lanes, groups, fill of another halo)."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     constant: np.ndarray | None = None
-    refs: dict[tuple[int, int], BufferRef] = field(default_factory=dict)
+    refs: dict[tuple[int, ...], BufferRef] = field(default_factory=dict)
 
 
 def _hold(buffer: Buffer, array: np.ndarray) -> None:
@@ -91,6 +91,8 @@ class Emitter:
         self._bytes = 0
         self.located: Callable[[], AbstractContextManager[None]] = nullcontext
         """What tells, in errors, of the node that is lowered."""
+        self.undecided: set[Buffer] = set()
+        """Buffers that nobody has read yet, whose kernels can write the other layout too: planes for plain, and plain for planes."""
         self.calls: list[KernelCall] = []
         self.values: dict[str, Value] = {}
         self.local: set[str] = set()
@@ -117,8 +119,8 @@ class Emitter:
         self.values[name] = value
         return self._new(value, (0, 1))
 
-    def _new(self, value: Value, key: tuple[int, int]) -> BufferRef:
-        ref = BufferRef(Buffer("arena", value.shape, value.dtype, *key), value.shape)
+    def _new(self, value: Value, key: tuple[int, ...]) -> BufferRef:
+        ref = BufferRef(Buffer("arena", value.shape, value.dtype, key[0], key[1]), value.shape)
         value.refs[key] = ref
         return ref
 
@@ -209,13 +211,18 @@ class Emitter:
         assert buffer.array is not None
         return buffer.array.reshape(constant.shape)
 
-    def operand(self, name: str, lanes: int, groups: int, halo: Halo, node: str) -> BufferRef:
+    def operand(self, name: str, lanes: int, groups: int, halo: Halo, node: str, fill: int = 0) -> BufferRef:
         """The value in this layout, reordered here where it is not at hand."""
         value = self.values[name]
         if lanes and groups > 1 and value.shape[1] % groups == 0 and value.shape[1] // groups % lanes == 0:
             groups = 1  # every group is whole blocks: one layout
-        key = (lanes, groups)
+        key: tuple[int, ...] = (lanes, groups)
         ref = value.refs.get(key)
+        if ref is not None and halo != NO_HALO and ref.buffer.halo != NO_HALO and ref.buffer.fill != fill:
+            key = (lanes, groups, fill)  # its halo holds what another reader wants there
+            ref = value.refs.get(key)
+        if ref is None and self.undecided:
+            ref = self._decided(value, key)
         if ref is None and value.constant is not None and lanes == 0:
             ref = value.refs[key] = BufferRef(self.plain_constant(name, value.constant), value.shape)
         if ref is None:
@@ -224,9 +231,30 @@ class Emitter:
             )
             ref = self._new(value, key)
             self.calls.append(KernelCall("reorder", (source,), (ref,), {}, node))
+        self.undecided.discard(ref.buffer)
         if lanes:
+            if halo != NO_HALO:
+                ref.buffer.fill = fill
             ref.buffer.halo = merge_halos(ref.buffer.halo, halo)
         return ref
+
+    def _decided(self, value: Value, key: tuple[int, ...]) -> BufferRef | None:
+        """The value in this layout, written by its kernel itself, where it is undecided and tiles transpose to and from it."""
+        if len(value.refs) != 1:
+            return None
+        ((first, other),) = value.refs.items()
+        there = key[0] == 0 if first[0] else key[0] == self.lanes or (key[0] == 4 and value.dtype == UINT8)
+        if not there or other.buffer not in self.undecided:
+            return None
+        for index in range(len(self.calls) - 1, -1, -1):
+            call = self.calls[index]
+            if other in call.outputs:
+                self.undecided.discard(other.buffer)
+                del value.refs[first]
+                ref = self._new(value, key)
+                self.calls[index] = replace(call, outputs=tuple(ref if o is other else o for o in call.outputs))
+                return ref
+        return None
 
     def context(
         self, node: str, operator: str, names: Sequence[str], outputs: Sequence[str], specs: Sequence[Any]
@@ -272,18 +300,22 @@ class NodeContext:
 
     def grouping(self, index: int) -> int | None:
         refs = self._emitter.values[self._names[index]].refs
-        return min((groups for lanes, groups in refs if lanes == self.lanes), default=None)
+        return min((key[1] for key in refs if key[0] == self.lanes), default=None)
 
     def plain(self, index: int) -> BufferRef:
         return self._emitter.operand(self._names[index], 0, 1, NO_HALO, self._node)
 
-    def planes(self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1) -> BufferRef:
+    def planes(
+        self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1, fill: int | None = None
+    ) -> BufferRef:
         value = self._emitter.values[self._names[index]]
-        if value.dtype != FLOAT32:
-            raise InputError("must be float32", operator=self._operator, tensor=self._names[index], received=value.dtype)
+        expected = FLOAT32 if fill is None else UINT8
+        if value.dtype != expected:
+            raise InputError(f"must be {expected}", operator=self._operator, tensor=self._names[index], received=value.dtype)
         if not 2 <= len(value.shape) <= 5:
             raise ShapeError("the rank is not supported", operator=self._operator, expected="2 to 5 axes", received=value.shape)
-        return self._emitter.operand(self._names[index], self.lanes if lanes is None else lanes, groups, halo, self._node)
+        lanes = self.lanes if lanes is None else lanes
+        return self._emitter.operand(self._names[index], lanes, groups, halo, self._node, fill or 0)
 
     def _output(self, index: int, key: tuple[int, int]) -> BufferRef:
         spec = self.outputs[index]
@@ -300,6 +332,12 @@ class NodeContext:
 
     def out_plain(self, index: int = 0) -> BufferRef:
         return self._output(index, (0, 1))
+
+    def out_any(self, index: int = 0, *, groups: int = 0) -> BufferRef:
+        ref = self.out_planes(index, groups=groups) if groups else self.out_plain(index)
+        if self.outputs[index].dtype in (FLOAT32, UINT8) and 2 <= len(ref.shape) <= 5:
+            self._emitter.undecided.add(ref.buffer)
+        return ref
 
     def out_planes(self, index: int = 0, *, groups: int = 1) -> BufferRef:
         shape = self.outputs[index].shape
@@ -327,8 +365,8 @@ class NodeContext:
     def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> BufferRef:
         return BufferRef(Buffer("arena", tuple(shape), np.dtype(dtype)), tuple(shape))
 
-    def temp_planes(self, shape: tuple[int, ...]) -> BufferRef:
-        return BufferRef(Buffer("arena", tuple(shape), FLOAT32, self.lanes, 1), tuple(shape))
+    def temp_planes(self, shape: tuple[int, ...], dtype: np.dtype = FLOAT32) -> BufferRef:
+        return BufferRef(Buffer("arena", tuple(shape), dtype, self.lanes, 1), tuple(shape))
 
     def faults(self, n: int, text: str = "an index lies outside the axis", tensor: str = "indices") -> BufferRef:
         buffer = Buffer("arena", (3 * n,), np.dtype(np.int64), fault=(self._node, self._operator, text, tensor))

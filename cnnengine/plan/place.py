@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..layout import KernelCall, merge_halos
+from ..layout import NO_HALO, KernelCall, merge_halos
 from .buffers import Buffer, BufferRef
 
 
@@ -31,21 +31,26 @@ def _blocks(buffer: Buffer) -> bool:
 
 def _fit(part: Buffer, whole: Buffer, channel: int) -> bool:
     """Whether `part` may become blocks of `whole` from this channel on."""
+    root = whole.place()[0]
     return (
         _blocks(part)
         and _blocks(whole)
         and part.parent is None
         and part.lanes == whole.lanes
+        and part.dtype == whole.dtype
+        and (part.fill == root.fill or NO_HALO in (part.halo, root.halo))
         and channel % whole.lanes == 0
         and part.shape[0] == whole.shape[0]
         and part.shape[2:] == whole.shape[2:]
-        and whole.place()[0] is not part
+        and root is not part
     )
 
 
 def _put(part: Buffer, whole: Buffer, channel: int) -> None:
     part.parent, part.block = whole, channel // whole.lanes
     root = whole.place()[0]
+    if part.halo != NO_HALO:
+        root.fill = part.fill
     root.halo = merge_halos(root.halo, part.halo)
 
 

@@ -1,8 +1,9 @@
-"""Rewrites of the graph: two tables of functions that change its nodes, each in a file of its own name.
+"""Rewrites of the graph: tables of functions that change its nodes, each in a file of its own name.
 
 Those of PORTABLE run when a model is loaded, before shapes are known; they know nothing of machines, and what they do makes the
-graph smaller on every one of them. Those of SHAPED run when a plan is made, at concrete shapes. Outputs keep their names and
-values. `nodes.py` says what a rewrite sees and may do.
+graph smaller on every one of them. Those of QUANTIZED come before them, in models that have integers in the place of floats.
+Those of SHAPED run when a plan is made, at concrete shapes. Outputs keep their names and values. `nodes.py` says what a rewrite
+sees and may do.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from ..errors import CNNEngineError
 from ..graph import Graph, Node
+from ..operator import Operator
 from ..ops.common import FAULTS
+from ..ops.control import Controlling
 from ..spec import TensorSpec
 from .bind_constants import bind_constants
+from .cancel_flips import cancel_flips
 from .cancel_transposes import cancel_transposes
 from .channels_first import channels_first
 from .common_subexpressions import common_subexpressions
 from .dead_code import dead_code
 from .fold_batchnorm import fold_batchnorm
+from .fold_beside_quantized import fold_beside_quantized
 from .fold_constants import fold_constants
 from .fold_scale import fold_scale
 from .fold_sequences import fold_sequences
@@ -41,13 +47,29 @@ from .inline_if import inline_if
 from .merge_activation import merge_activation
 from .merge_branches import merge_branches
 from .nodes import Declined, Nodes, Rewrite, explaining
+from .qlinear_convolutions import qlinear_convolutions
+from .quantized_convolutions import quantized_convolutions
 from .remove_identity import remove_identity
 from .repeat_channels import repeat_channels
 from .resolve_castlike import resolve_castlike
 from .sum_as_add import sum_as_add
 from .widen_half import widen_half
 
-__all__ = ["LAST", "PORTABLE", "SHAPED", "Declined", "explaining", "simplify", "specialize"]
+__all__ = ["LAST", "PORTABLE", "QUANTIZED", "SHAPED", "Declined", "explaining", "simplify", "specialize"]
+
+QUANTIZED: tuple[Rewrite, ...] = (
+    resolve_castlike,
+    remove_identity,
+    fold_beside_quantized,
+    inline_if,
+    common_subexpressions,
+    qlinear_convolutions,
+    quantized_convolutions,
+    cancel_flips,
+    dead_code,
+)
+"""Run in this order until nothing changes, before the others and where one of INTEGERS is there: what they look for, integers
+around an operator on floats, is gone once constants are folded and operators fused."""
 
 PORTABLE: tuple[Rewrite, ...] = (
     resolve_castlike,
@@ -93,26 +115,26 @@ SHAPED: tuple[Rewrite, ...] = (
 )
 """Run once in this order for each set of shapes; some of them for what only the shapes tell, or for what pays by size."""
 
+INTEGERS = ("DequantizeLinear", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+"""Without any of these operators a model has nothing for QUANTIZED."""
+
 ROUNDS = 20
 """Times that PORTABLE is run at most; two or three rounds settle real graphs."""
 
 
 def simplify(graph: Graph) -> Graph:
-    """Run the rewrites of PORTABLE; the same graph where none of them finds anything."""
+    """Run the rewrites of QUANTIZED, PORTABLE and LAST; the same graph where none of them finds anything."""
     nodes = Nodes.of_graph(graph)
-    left: dict[Rewrite, int] = {}  # the changes after which a rewrite left the nodes as they were: it would leave them so again
-    for _ in range(ROUNDS):
-        before = nodes.edits
-        for rewrite in PORTABLE:
-            if left.get(rewrite) != nodes.edits and rewrite.concerns(nodes) and not _apply(rewrite, nodes):
-                left[rewrite] = nodes.edits
-        if nodes.edits == before:
-            break
+    _vet(nodes)
+    if nodes.has(*INTEGERS):
+        _settle(QUANTIZED, nodes)
+    _settle(PORTABLE, nodes)
     for rewrite in LAST:
         _apply(rewrite, nodes)
     nodes.done()
     if nodes.edits == 0:
         return graph
+    _vet(nodes)
     graph = nodes.graph()
     graph.check()
     return graph
@@ -136,6 +158,32 @@ def specialize(
             rewrite.apply(view)
     view.done()
     return view.nodes()
+
+
+def _settle(table: Sequence[Rewrite], nodes: Nodes) -> None:
+    """Run the rewrites of a table until none of them finds anything."""
+    left: dict[Rewrite, int] = {}  # the changes after which a rewrite left the nodes as they were: it would leave them so again
+    for _ in range(ROUNDS):
+        before = nodes.edits
+        for rewrite in table:
+            if left.get(rewrite) != nodes.edits and rewrite.concerns(nodes) and not _apply(rewrite, nodes):
+                left[rewrite] = nodes.edits
+        if nodes.edits == before:
+            break
+
+
+def _vet(nodes: Nodes) -> None:
+    """Raise what operators say of constants that cannot be right, with the name of the node; in graphs inside of nodes too."""
+    for node in nodes:
+        op = node.op
+        if isinstance(op, Controlling):
+            for field in op.graphs:
+                _vet(Nodes.of_graph(getattr(op, field)))
+        if type(op).vet is not Operator.vet:
+            try:
+                op.vet(nodes.specs_of(node), node.inputs)
+            except CNNEngineError as error:
+                raise error.locate(node=node.name, operator=op.op_type) from None
 
 
 def _apply(rewrite: Rewrite, nodes: Nodes) -> bool:

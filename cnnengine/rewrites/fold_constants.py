@@ -21,12 +21,13 @@ FREE = 1 << 16
 def fold_constants(nodes: Nodes) -> None:
     """Replace nodes whose inputs are all constants by their results; a node that fails stays, to fail with its name later."""
     for node in nodes:
-        results = _results(node, nodes)
+        results = results_of(node, nodes)
         if results is not None:
             nodes.computed(node, {n: v for n, v in zip(node.outputs, results, strict=False) if n})
 
 
-def _results(node: Node, nodes: Nodes) -> list[np.ndarray] | None:
+def results_of(node: Node, nodes: Nodes) -> list[np.ndarray] | None:
+    """What a node gives, where its inputs are all constants and it may be computed while a model is loaded."""
     constants = nodes.constants
     for name in node.inputs:  # nearly always an early end
         if name and name not in constants:

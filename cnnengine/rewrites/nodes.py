@@ -24,7 +24,7 @@ from ..ops.shape import Identity
 from ..spec import TensorSpec
 from .facts import Fact, facts, specs_of
 
-FLOAT32 = np.dtype(np.float32)
+FLOAT32, UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 NOTHING = Fact()
 
 
@@ -212,7 +212,7 @@ class Nodes:
         return (
             spec is not None
             and spec.value is None
-            and spec.dtype == FLOAT32
+            and spec.dtype in (FLOAT32, UINT8)
             and spec.is_concrete
             and 2 <= len(spec.concrete) <= 5
             and 0 not in spec.concrete

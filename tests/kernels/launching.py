@@ -15,7 +15,7 @@ def pixels(view: View, data: np.ndarray) -> np.ndarray:
     """A writable array (N, block, d, h, w, lane) over the pixels of a buffer in planes."""
     d, h, w = view.dhw
     shape = (view.n, view.blocks, d, h, w, view.lanes)
-    strides = tuple(4 * s for s in (view.sn, view.sp, view.sd, view.sh, view.lanes, 1))
+    strides = tuple(data.itemsize * s for s in (view.sn, view.sp, view.sd, view.sh, view.lanes, 1))
     return np.lib.stride_tricks.as_strided(data[view.offset :], shape, strides)
 
 
@@ -27,10 +27,10 @@ def halo_mask(view: View) -> np.ndarray:
 
 
 def blocked(view: View, x: np.ndarray) -> np.ndarray:
-    """The buffer of x in planes: zero halo, NaN in the lanes that no channel has."""
-    data = aligned_empty(view.size)
-    data[:] = np.nan
-    data[halo_mask(view)] = 0
+    """The buffer of x in planes with its halo; NaN, or noise where it is of bytes, in the lanes that no channel has."""
+    data = aligned_empty(view.size, view.dtype)
+    data[:] = np.nan if view.dtype.kind == "f" else np.random.default_rng(view.size).integers(0, 256, view.size)
+    data[halo_mask(view)] = view.fill
     to = pixels(view, data)
     per_group, blocks = view.c // view.groups, view.group_blocks
     for c in range(view.c):
@@ -40,10 +40,10 @@ def blocked(view: View, x: np.ndarray) -> np.ndarray:
 
 
 def unblocked(view: View, data: np.ndarray) -> np.ndarray:
-    """The tensor in a buffer of planes; asserts that its halo is zero."""
-    assert not data[halo_mask(view)].any()
+    """The tensor in a buffer of planes; asserts that its halo is what it should be."""
+    assert (data[halo_mask(view)] == view.fill).all()
     source = pixels(view, data)
-    y = np.empty((view.n, view.c, *view.dhw), np.float32)
+    y = np.empty((view.n, view.c, *view.dhw), view.dtype)
     per_group, blocks = view.c // view.groups, view.group_blocks
     for c in range(view.c):
         group, inside = divmod(c, per_group)

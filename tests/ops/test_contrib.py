@@ -16,7 +16,7 @@ from oracle import contrib
 
 import cnnengine
 from cnnengine import CNNEngineError, InputError, ModelError, ShapeError, UnsupportedOperatorError
-from cnnengine.importer.more_schemas import MORE
+from cnnengine.importer.more_schemas import MORE, OPTIONAL
 from cnnengine.importer.schemas import SCHEMAS
 from cnnengine.ops import DOMAINS, MICROSOFT, lookup
 from cnnengine.report import check
@@ -463,7 +463,7 @@ def test_the_schemas_are_onnxruntimes() -> None:
     state = pytest.importorskip("onnxruntime.capi.onnxruntime_pybind11_state")
     if not hasattr(state, "get_all_operator_schema"):
         pytest.skip("this onnxruntime does not tell its schemas")
-    kinds = {"FLOAT": 1, "INT": 2, "STRING": 3, "FLOATS": 6, "INTS": 7}
+    kinds = {"FLOAT": 1, "INT": 2, "STRING": 3, "FLOATS": 6, "INTS": 7, "STRINGS": 8}
     theirs = {(s.domain, s.name, s.since_version): s for s in state.get_all_operator_schema()}
     for domain, operators in MORE.items():
         for op, lines in operators.items():
@@ -474,6 +474,9 @@ def test_the_schemas_are_onnxruntimes() -> None:
                     schema.min_input, schema.max_input, schema.min_output, schema.max_output,
                 ], op  # fmt: skip
                 assert schema.deprecated == ("deprecated" in rest)
+                first = enumerate(schema.inputs[: schema.min_input])
+                absent = tuple(i for i, formal in first if str(formal.option).endswith("Optional"))
+                assert absent == (OPTIONAL.get(op, ()) if domain else ()), op
                 own = {text.split(":")[0].rstrip("!"): int(text.split(":")[1]) for text in rest if text != "deprecated"}
                 assert own == {n: kinds[str(a.type).split(".")[-1]] for n, a in schema.attributes.items()}, op
     for op in MORE[""]:

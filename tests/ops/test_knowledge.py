@@ -26,7 +26,22 @@ from cnnengine.importer.graphs import import_model
 from cnnengine.importer.reader import open_model
 from cnnengine.layout import aligned_empty
 from cnnengine.operator import EXACT, READ_PACKED, READ_PLAIN, READ_VALUES, Gives, Operator
-from cnnengine.ops import DOMAINS, activation, contrib, conv, dense, fused, lookup, norm, pool, retired, sequence, shape
+from cnnengine.ops import (
+    DOMAINS,
+    activation,
+    contrib,
+    contrib_quantized,
+    conv,
+    dense,
+    fused,
+    integer_products,
+    lookup,
+    norm,
+    pool,
+    retired,
+    sequence,
+    shape,
+)
 from cnnengine.ops.common import FLOAT32, is_small
 from cnnengine.ops.control import Controlling
 from cnnengine.ops.elements import reference_activation
@@ -81,6 +96,13 @@ def _more() -> Iterator[tuple[Operator, list[Any]]]:
     packed = rng.integers(0, 256, (4, 2, 8), np.uint8)
     yield contrib.UnpackedWeights(4, 16, 4, 32), [packed, x(4, 2)]
     yield contrib.AxesMoved(move="last"), [x(2, 3, 4)]
+    a, b8, one, scales = packed[0], packed.view(np.int8)[1, :, :3].copy().T, np.uint8(9), np.array([0.5, 0.25], np.float32)
+    products = [a.T.copy(), FLOAT32.type(0.5), one, b8.T.copy(), FLOAT32.type(2), np.int8(-3), np.arange(3, dtype=np.int32)]
+    yield integer_products.QGemm(), [np.asarray(v) for v in products]
+    yield integer_products.QGemm(0.5), [np.asarray(v) for v in (*products, FLOAT32.type(16), one)]
+    yield contrib_quantized.Factor(), [x(2, 3), x(3)]
+    yield contrib_quantized.Scales(), [scales[:1], scales]
+    yield contrib_quantized.RecurrentWeights(), [packed[:2], scales, np.array([3, 4], np.uint8)]
     yield contrib.Addend(whole=True), [x(2, 3), x(2, 3)]
     yield activation.Affine(2.0, 3.0), [x(2, 3)]
     yield activation.PRelu(expands=True), [x(3), x(2, 1)]

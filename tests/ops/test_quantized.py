@@ -10,7 +10,9 @@ from onnx import helper, numpy_helper
 import cnnengine
 from cnnengine.errors import InputError, ShapeError
 from cnnengine.operator import NodeRecord
-from cnnengine.ops.quantized import ConvInteger, DequantizeLinear, MatMulInteger, QLinearConv, QLinearMatMul, QuantizeLinear
+from cnnengine.ops.integer_conv import ConvInteger, QLinearConv
+from cnnengine.ops.integer_products import MatMulInteger, QLinearMatMul
+from cnnengine.ops.quantized import DequantizeLinear, QuantizeLinear
 from cnnengine.spec import TensorSpec
 
 X = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 6)).astype(np.uint8)
@@ -159,7 +161,7 @@ def test_quantised_products() -> None:
     (q,) = QLinearMatMul().evaluate(a, scales, rows, b, np.float32(0.5), columns, np.float32(64), np.uint8(9))
     want = np.clip(np.rint(exact * (scales.reshape(-1, 1) / 128)) + 9, 0, 255)
     np.testing.assert_array_equal(q, want)
-    with pytest.raises(ShapeError, match="fit the matrix"):
+    with pytest.raises(ShapeError, match="one number per row"):
         MatMulInteger().evaluate(a, b, np.zeros(2, np.uint8))
 
 

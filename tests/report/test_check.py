@@ -85,7 +85,7 @@ def refused() -> onnx.ModelProto:
     """Five nodes that cannot be run, each for another reason."""
     nodes = [
         node("Relu", ["x"], ["r"], name="act"),
-        node("QLinearAdd", ["r"] * 8, ["a"], name="added", domain="com.microsoft"),
+        node("QAttention", ["r"] * 8, ["a"], name="added", domain="com.microsoft"),
         node("GridSample", ["a", "a"], ["b"], name="sample"),
         node("Frobnicate", ["b"], ["c"], name="odd"),
         node("Upsample", ["c", "s"], ["d"], name="up"),
@@ -261,7 +261,7 @@ class TestCannotRun:
         found = check(path)
         assert found.runs is False and not found.ok and found.nodes == 6
         assert [(n.node, n.operator, n.domain, n.version) for n in found.unsupported] == [
-            ("added", "QLinearAdd", "com.microsoft", 1),
+            ("added", "QAttention", "com.microsoft", 1),
             ("sample", "GridSample", "ai.onnx", 11),
             ("odd", "Frobnicate", "ai.onnx", 11),
             ("up", "Upsample", "ai.onnx", 10),
@@ -345,9 +345,9 @@ class TestHints:
             ("Anything", "", OPSET + 1, "upgrade onnx if it is newer"),
             ("Crop", "", 10, "retired in opset 10: it runs in files of opset 9 and older"),
             ("GRUUnit", "", 7, "retired long ago"),
-            ("QLinearAdd", "com.microsoft", 1, "QuantFormat.QDQ"),
-            ("DynamicQuantizeMatMul", "com.microsoft", 1, "QuantFormat.QDQ"),
-            ("MatMulIntegerToFloat", "com.microsoft", 1, "QuantFormat.QDQ"),
+            ("QAttention", "com.microsoft", 1, "QuantFormat.QDQ"),
+            ("QEmbedLayerNormalization", "com.microsoft", 1, "QuantFormat.QDQ"),
+            ("MatMulInteger16", "com.microsoft", 1, "QuantFormat.QDQ"),
             ("FusedConv", "com.microsoft", 1, "with this setting it does not"),
             ("BeamSearch", "com.microsoft", 1, "before onnxruntime's optimizer"),
             ("Conv", "com.microsoft.nchwc", 1, "GraphOptimizationLevel.ORT_ENABLE_EXTENDED"),

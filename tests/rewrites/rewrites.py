@@ -43,6 +43,8 @@ class Draft:
         self.outputs: list[str] = []
         self.shown: set[str] = set()
         """Constants that are inputs of the graph too: defaults."""
+        self.scales: list[str] = []
+        """Constants that say what a step of quantised numbers is."""
         self.symbolic: set[str] = set()
         self.notes: list[str] = []
 
@@ -177,6 +179,17 @@ class Draft:
 
     def give(self, *names: str) -> None:
         self.outputs += [n for n in names if n not in self.outputs]
+
+    def step(self) -> float:
+        """How far roundings to steps may be apart: not at all while steps are powers of two, so that floats are exact."""
+        values = np.concatenate(
+            [np.abs(v).reshape(-1) for n in self.scales if (v := self._value(n)) is not None] or [np.zeros(0)]
+        )
+        exact = all(np.frexp(v)[0] == 0.5 for v in values if v)
+        return 0.0 if exact else float(values.max())
+
+    def _value(self, name: str) -> np.ndarray | None:
+        return self.constants.get(name, self.feeds.get(name))
 
     def proto(self) -> onnx.ModelProto:
         inputs = []
@@ -1049,3 +1062,6 @@ def draft(name: str, seed: int, changes: int | None = None, plainly: bool = Fals
         if change(d):
             d.notes.append(change.__name__)
     return d
+
+
+import quantised as quantised  # noqa: E402  its drafts register themselves

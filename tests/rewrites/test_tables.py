@@ -18,13 +18,13 @@ from cnnengine.graph import Node
 from cnnengine.importer.graphs import import_model
 from cnnengine.importer.reader import open_model
 from cnnengine.ops.common import FAULTS
-from cnnengine.rewrites import LAST, PORTABLE, SHAPED, explaining
+from cnnengine.rewrites import LAST, PORTABLE, QUANTIZED, SHAPED, explaining
 from cnnengine.rewrites.nodes import Nodes, Rewrite
 
-EVERY = {rewrite.name: rewrite for rewrite in (*PORTABLE, *LAST, *SHAPED)}
+EVERY = {rewrite.name: rewrite for rewrite in (*QUANTIZED, *PORTABLE, *LAST, *SHAPED)}
 # These work on all nodes alike, or leave one alone where less is known of a value than in any draft (`test_why.py`).
-SILENT = {"bind_constants", "common_subexpressions", "dead_code", "fold_constants", "remove_identity", "widen_half"}
-SILENT |= {"cancel_transposes", "fuse_channels", "resolve_castlike"}
+SILENT = {"bind_constants", "common_subexpressions", "dead_code", "fold_beside_quantized", "fold_constants", "remove_identity"}
+SILENT |= {"cancel_transposes", "fuse_channels", "resolve_castlike", "widen_half"}
 
 
 def drafts(name: str, count: int) -> Iterator[rewrites.Draft]:
@@ -99,7 +99,7 @@ def test_a_rewrite_without_what_it_needs_changes_nothing(name: str) -> None:
             graph = import_model(open_model(d.proto(), None).message)
         except CNNEngineError:
             continue
-        for rewrite in (*PORTABLE, *LAST):
+        for rewrite in (*QUANTIZED, *PORTABLE, *LAST):
             nodes = Nodes.of_graph(graph)
             if not rewrite.concerns(nodes):
                 with contextlib.suppress(*FAULTS):

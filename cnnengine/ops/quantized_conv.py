@@ -1,0 +1,300 @@
+"""QuantizedConv: a convolution of uint8 by integer weights, with what comes before and after its sums.
+
+Rewrites make it of QLinearConv, of ConvInteger, and of a Conv between DequantizeLinear and QuantizeLinear.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._kernels.qconv import pack_channels, pack_qconv, word
+from ..layout import NO_HALO, merge_halos
+from ..operator import READ_PACKED, Activation, Extents, Lowering, Operand, Operator
+from ..packing import Empty
+from ..records import dataclass
+from ..spec import TensorSpec
+from .common import FLOAT32, Specs, required, spec_at
+from .conv import Conv, ConvTranspose, Phase, phases_of, picked
+from .elements import activate
+from .taps import halo_for, tap_ranges, three
+
+UINT8 = np.dtype(np.uint8)
+X, W, W_ZERO, RATIO, BIAS, OFFSET, RESIDUAL, TABLE = range(8)
+"""Inputs; those from the third on may be absent, but for the ratio."""
+
+
+@dataclass(frozen=True)
+class Residual:
+    """How a uint8 tensor is added to a result: ``(result - zero) * scale + (residual - r_zero) * r_scale``, in steps of the sum.
+
+    Attributes
+    ----------
+    low, high : int
+        Bounds of the result that it is added to, less its zero point.
+    scale, r_scale : float
+        What a step of that result, and of the residual, is in steps of the sum: float32 numbers.
+    zero : int
+        Zero point of the residual.
+    """
+
+    low: int
+    high: int
+    scale: float
+    r_scale: float
+    zero: int
+
+
+@dataclass(frozen=True)
+class QuantizedConv(Operator):
+    """``y = clamp(rint(float32(sums) * ratio), low, high) + zero`` of integers ``sums = conv(x - x_zero, w - w_zero) + bias``.
+
+    Inputs: x (N, C, ...) of uint8, w as the convolution has it, of int8 or uint8, its zero point (one, or one per output channel,
+    or ""), ratio (O,) of float32, bias (O,) of int32 or "", offset (O,) of float32 or "", residual or "", table or "".
+
+    Each operation of floats is rounded to float32, halves go to the even integer: results are the same bits on every machine.
+
+    Attributes
+    ----------
+    conv : Conv or ConvTranspose
+        Geometry; without an activation.
+    x_zero, zero : int
+        Zero points of x and y.
+    low, high : int
+        Bounds of y less its zero point.
+    floats : bool
+        Whether y is ``activation(float32(sums) * ratio + offset)`` instead.
+    activation : Activation, optional
+        Of floats.
+    residual : Residual, optional
+        Added before the bounds; rounded before that within its own.
+    """
+
+    conv: Conv | ConvTranspose
+    x_zero: int
+    zero: int = 0
+    low: int = 0
+    high: int = 255
+    floats: bool = False
+    activation: Activation | None = None
+    residual: Residual | None = None
+
+    op_type: ClassVar[str] = "QuantizedConv"
+    reads: ClassVar[str] = READ_PACKED
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of y."""
+        return FLOAT32 if self.floats else UINT8
+
+    def outline(self, inputs: Specs) -> list[TensorSpec]:
+        shapes = [spec.shape for spec in (spec_at(inputs, X), spec_at(inputs, W)) if spec is not None and spec.shape is not None]
+        return [TensorSpec(self.dtype, (None,) * len(shapes[0]) if shapes else None)]
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        x, w = required(inputs, X, self.op_type), required(inputs, W, self.op_type)
+        wide = np.dtype(np.float64)  # which holds all sums of products of such integers exactly
+        return [TensorSpec(self.dtype, self.conv.infer([TensorSpec(wide, x.shape), TensorSpec(wide, w.shape)])[0].shape)]
+
+    def multiply_adds(self, inputs: Extents, outputs: Extents) -> int | None:
+        return self.conv.multiply_adds(inputs, outputs)
+
+    def over_outputs(self, values: np.ndarray, w_shape: tuple[int, ...]) -> np.ndarray:
+        """One number, or one per output channel, so that it broadcasts to the weights."""
+        values = np.asarray(values)
+        return values.reshape(()) if values.size == 1 else self.conv.over_weights(values, w_shape)
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x, w, w_zero, ratio, bias, offset, residual, table = (*inputs, *(None,) * 8)[:8]
+        wide = w.astype(np.float64)
+        if w_zero is not None:
+            wide = wide - self.over_outputs(w_zero.astype(np.float64), w.shape)
+        by_channel = (-1, *(1,) * (x.ndim - 2))
+        exact = self.conv.reference(x.astype(np.float64) - self.x_zero, wide)[0].astype(np.int64)
+        if bias is not None:
+            exact = exact + bias.astype(np.int64).reshape(by_channel)
+        y = exact.astype(np.int32).astype(np.float32) * ratio.reshape(by_channel)
+        if self.floats:
+            if offset is not None:
+                y = y + offset.reshape(by_channel)
+            return [activate(y, self.activation)]
+        if self.residual is not None:
+            r = self.residual
+            y = np.rint(np.clip(y, np.float32(r.low), np.float32(r.high))) * np.float32(r.scale)
+            y = y + (residual.astype(np.float32) - np.float32(r.zero)) * np.float32(r.r_scale)
+        y = (np.rint(np.clip(y, np.float32(self.low), np.float32(self.high))).astype(np.int32) + self.zero).astype(np.uint8)
+        return [y if table is None else table[y]]
+
+    # ---------------------------------------------------------------- lowering
+
+    def lower(self, ctx: Lowering) -> bool:
+        x, w, ratio = ctx.inputs[X], ctx.const(W), ctx.const(RATIO)
+        assert x is not None
+        absent = [index >= len(ctx.inputs) or ctx.inputs[index] is None for index in range(8)]
+        given = {index: None if absent[index] else ctx.const(index) for index in (W_ZERO, BIAS, OFFSET, TABLE)}
+        spatial = x.concrete[2:]
+        if w is None or ratio is None or any(not absent[i] and given[i] is None for i in given):
+            return False
+        if len(spatial) > 3 or 0 in x.concrete or 0 in w.shape or (self.residual is None) != absent[RESIDUAL]:
+            return False
+        if isinstance(self.conv, Conv):
+            self._lower_conv(ctx, self.conv, w, spatial)
+        else:
+            self._lower_transposed(ctx, self.conv, w, spatial)
+        return True
+
+    def _lower_conv(self, ctx: Lowering, conv: Conv, w: np.ndarray, spatial: tuple[int, ...]) -> None:
+        window = conv.window(w.shape)
+        out, begins, _ = window.resolve(spatial)
+        taps = [three(t, 0) for t in itertools.product(*tap_ranges(window, begins))]
+        stride, g = three(window.strides, 1), conv.group
+        halo = halo_for(taps, three(out, 1), stride, three(spatial, 1))
+        few = g == 1 and w.shape[1] <= 4 and not ctx.is_planes(X)
+        lanes = 4 if few else ctx.lanes
+        x = ctx.planes(X, halo=halo, lanes=lanes, groups=g, fill=self.x_zero)
+        packed, again = self._weights(ctx, ("qconv", g, lanes), w, g, lanes, None)
+        self._call(ctx, x, packed, taps * again, [ctx.out_planes(groups=g)], groups=g, stride=stride)
+
+    def _lower_transposed(self, ctx: Lowering, conv: ConvTranspose, w: np.ndarray, spatial: tuple[int, ...]) -> None:
+        phases = phases_of(conv, w.shape, spatial)
+        halo, g = NO_HALO, conv.group
+        for phase in phases:
+            if phase.taps:
+                halo = merge_halos(halo, halo_for(phase.taps, phase.extent, (1, 1, 1), three(spatial, 1)))
+        x = ctx.planes(X, halo=halo, groups=g, fill=self.x_zero)
+        y = [ctx.out_planes(groups=g)]
+        for index, phase in enumerate(phases):
+            packed, again = self._weights(ctx, ("qconv transpose", g, phase.picks), w, g, ctx.lanes, phase)
+            self._call(
+                ctx,
+                x,
+                packed,
+                phase.taps * again,
+                y,
+                groups=g,
+                start=phase.start,
+                step=three(conv.window(w.shape).strides, 1),
+                extent=phase.extent,
+                write_halo=index + 1 == len(phases),
+            )
+
+    def _weights(
+        self, ctx: Lowering, form: tuple[Any, ...], w: np.ndarray, groups: int, lanes: int, phase: Phase | None
+    ) -> tuple[tuple[Operand, Operand], int]:
+        """Weights and their sums as operands, and how often each tap is there: twice where a byte does not hold a weight."""
+        zero = ctx.const(W_ZERO) if len(ctx.inputs) > W_ZERO and ctx.inputs[W_ZERO] is not None else None
+        names = (ctx.name(W), "" if zero is None else ctx.name(W_ZERO))
+        again = 1
+        if word() == 4 and (w.dtype != np.int8 or (zero is not None and np.any(zero))):
+            moved = _moved(self, w, zero)
+            again = 1 if moved.min() >= -128 and moved.max() <= 127 else 2
+        packed = ctx.pack((*form, again, *names), partial(_pack, self, w, zero, groups, lanes, again, phase))
+        sums = ctx.pack((*form, "sums", *names), partial(_pack_sums, self, w, zero, groups, phase))
+        return (packed, sums), again
+
+    def _call(
+        self,
+        ctx: Lowering,
+        x: Operand,
+        weights: tuple[Operand, Operand],
+        taps: Sequence[Any],
+        y: list[Operand],
+        groups: int,
+        **at: Any,
+    ) -> None:
+        def channels(index: int, dtype: type) -> Operand | None:
+            value = ctx.const(index) if index < len(ctx.inputs) and ctx.inputs[index] is not None else None
+            if value is None and index != BIAS:
+                return None
+            o = ctx.outputs[0].concrete[1]
+            values = np.zeros(o, np.int32) if value is None else np.broadcast_to(value.reshape(-1), (o,))
+            name = "" if value is None else ctx.name(index)
+            return ctx.pack(
+                ("channels", name, o, groups, dtype.__name__), lambda empty: pack_channels(values, groups, empty, dtype)
+            )
+
+        params: dict[str, Any] = {"mode": "floats", "activation": self.activation}
+        if not self.floats:
+            params = {"zero": self.zero, "low": self.low, "high": self.high}
+        residual = None
+        if self.residual is not None:
+            r = self.residual
+            residual = ctx.planes(RESIDUAL, groups=groups, fill=r.zero)
+            params |= {"first": (r.low, r.high), "scales": (r.scale, r.r_scale), "r_zero": r.zero}
+        table = ctx.plain(TABLE) if len(ctx.inputs) > TABLE and ctx.inputs[TABLE] is not None else None
+        packed, sums = weights
+        ctx.call(
+            "qconv",
+            [
+                x,
+                packed,
+                channels(BIAS, np.int32),
+                sums,
+                channels(RATIO, np.float32),
+                channels(OFFSET, np.float32),
+                residual,
+                table,
+                None,
+            ],
+            y,
+            taps=taps,
+            x_zero=self.x_zero,
+            groups=groups,
+            **params,
+            **at,
+        )
+
+
+def _moved(op: QuantizedConv, w: np.ndarray, zero: np.ndarray | None) -> np.ndarray:
+    """Weights less their zero points, as int16."""
+    moved = np.asarray(w).astype(np.int16)
+    return moved if zero is None else moved - op.over_outputs(zero.astype(np.int16), w.shape)
+
+
+def _of_conv(op: QuantizedConv, w: np.ndarray, zero: np.ndarray | None, groups: int, phase: Phase | None) -> np.ndarray:
+    """Weights less their zero points as (O, C / groups, taps...)."""
+    moved = _moved(op, w, zero)
+    if phase is None:
+        return moved
+    c, og = w.shape[:2]
+    by_group = picked(moved, phase.picks).reshape(groups, c // groups, og, len(phase.picks))
+    return by_group.transpose(0, 2, 1, 3).reshape(groups * og, c // groups, len(phase.picks))
+
+
+def _pack(
+    op: QuantizedConv,
+    w: np.ndarray,
+    zero: np.ndarray | None,
+    groups: int,
+    lanes: int,
+    again: int,
+    phase: Phase | None,
+    empty: Empty,
+) -> np.ndarray:
+    whole = _of_conv(op, w, zero, groups, phase)
+    if again == 2:
+        whole = whole.reshape(*whole.shape[:2], math.prod(whole.shape[2:]))
+        half = whole >> 1
+        whole = np.concatenate([half, whole - half], 2)
+    packed: np.ndarray = pack_qconv(whole, groups, lanes, empty)
+    return packed
+
+
+def _pack_sums(
+    op: QuantizedConv, w: np.ndarray, zero: np.ndarray | None, groups: int, phase: Phase | None, empty: Empty
+) -> np.ndarray:
+    whole = _of_conv(op, w, zero, groups, phase)
+    sums = whole.reshape(len(whole), -1).sum(1, dtype=np.int64).astype(np.int32)
+    packed: np.ndarray = pack_channels(sums, groups, empty, np.int32)
+    return packed
+
+
+def with_residual(op: QuantizedConv, residual: Residual, zero: int, low: int, high: int) -> QuantizedConv:
+    """The same with a uint8 tensor added to what it gives, whose sum has this zero point and these bounds."""
+    return replace(op, residual=residual, zero=zero, low=low, high=high)
