@@ -176,10 +176,10 @@ cdef void qconv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
                 for b in range(blocks):
                     row_y = <uint8_t *>t.y + b * g.y.sp
                     if g.yw == lanes:
-                        look_up(<const uint8_t *>args[TABLE], row_y, width * lanes)
+                        table.qvector.table(<const uint8_t *>args[TABLE], row_y, row_y, width * lanes)
                     else:
                         for at in range(width):
-                            look_up(<const uint8_t *>args[TABLE], row_y + at * g.yw, lanes)
+                            table.qvector.table(<const uint8_t *>args[TABLE], row_y + at * g.yw, row_y + at * g.yw, lanes)
             elif g.act.kind != ACT_NONE:
                 for b in range(blocks):
                     row_f = <float *>(t.y + b * t.yplane)
@@ -197,12 +197,6 @@ cdef void qconv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
 cdef inline int splat(int byte) noexcept nogil:
     """A byte four times."""
     return <int>(<unsigned int>byte * 0x01010101u)
-
-
-cdef inline void look_up(const uint8_t *table, uint8_t *y, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        y[i] = table[y[i]]
 
 
 cdef inline void tile_row(qconv_tile_fn tile, Py_ssize_t widest, Py_ssize_t width, qconv_tile_t *t, Py_ssize_t *lines) noexcept nogil:

@@ -22,7 +22,9 @@ from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, Specs, required, spec_at
 from .conv import Conv, ConvTranspose, Phase, phases_of, picked
+from .conv_choice import within_blocks
 from .elements import activate
+from .quantized_depthwise import Added, lower_depthwise
 from .taps import halo_for, tap_ranges, three
 
 UINT8 = np.dtype(np.uint8)
@@ -144,10 +146,44 @@ class QuantizedConv(Operator):
         if len(spatial) > 3 or 0 in x.concrete or 0 in w.shape or (self.residual is None) != absent[RESIDUAL]:
             return False
         if isinstance(self.conv, Conv):
-            self._lower_conv(ctx, self.conv, w, spatial)
+            if not self._lower_depthwise(ctx, self.conv, w, ratio, given):
+                self._lower_conv(ctx, self.conv, w, spatial)
         else:
             self._lower_transposed(ctx, self.conv, w, spatial)
         return True
+
+    def _lower_depthwise(
+        self, ctx: Lowering, conv: Conv, w: np.ndarray, ratio: np.ndarray, given: dict[int, np.ndarray | None]
+    ) -> bool:
+        """Groups that stay within a block of channels; False for others."""
+        if not within_blocks(conv.group, w.shape[1], w.shape[0] // conv.group, ctx.lanes) or self.activation is not None:
+            return False
+        added = None
+        if self.residual is not None:
+            r = self.residual
+            added = Added(RESIDUAL, r.low, r.high, r.scale, r.r_scale, r.zero)
+        o = w.shape[0]
+        bias, offset = given[BIAS], given[OFFSET]
+        key = tuple(
+            ctx.name(i) if i < len(ctx.inputs) and ctx.inputs[i] is not None else ""
+            for i in (W, W_ZERO, RATIO, BIAS, OFFSET, TABLE)
+        )
+        return lower_depthwise(
+            ctx,
+            conv.window(w.shape),
+            _moved(self, w, given[W_ZERO]),
+            None if bias is None else np.broadcast_to(bias.reshape(-1), (o,)),
+            np.broadcast_to(ratio.reshape(-1), (o,)),
+            groups=conv.group,
+            key=key,
+            x_zero=self.x_zero,
+            y_zero=self.zero,
+            low=-math.inf if self.floats else self.low + self.zero,
+            high=math.inf if self.floats else self.high + self.zero,
+            table=given[TABLE],
+            offset=None if offset is None else np.broadcast_to(offset.reshape(-1), (o,)),
+            added=added,
+        )
 
     def _lower_conv(self, ctx: Lowering, conv: Conv, w: np.ndarray, spatial: tuple[int, ...]) -> None:
         window = conv.window(w.shape)
