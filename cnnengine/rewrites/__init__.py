@@ -24,6 +24,7 @@ from .cancel_transposes import cancel_transposes
 from .channels_first import channels_first
 from .common_subexpressions import common_subexpressions
 from .dead_code import dead_code
+from .dynamic_convolutions import dynamic_convolutions
 from .fold_batchnorm import fold_batchnorm
 from .fold_beside_quantized import fold_beside_quantized
 from .fold_constants import fold_constants
@@ -72,6 +73,7 @@ QUANTIZED: tuple[Rewrite, ...] = (
     quantized_tables,
     qlinear_convolutions,
     quantized_convolutions,
+    dynamic_convolutions,
     quantized_elements,
     cancel_flips,
     dead_code,
