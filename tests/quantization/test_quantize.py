@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -182,6 +183,20 @@ class TestDigits:
             with cnnengine.load(out) as model:
                 scores = model.predict(np.concatenate([model.preprocess(image, **settings) for image in images]))
             assert int((scores.argmax(1) == labels).sum()) == data["correct_after"]
+
+    def test_example(self, ort, tmp_path: Path) -> None:
+        told = subprocess.run(
+            [sys.executable, ROOT / "examples" / "quantize_digits.py", tmp_path / "out.onnx"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+        *layers, accuracy, size = told.stdout.splitlines()
+        assert [line.split(":")[0] for line in layers] == LENET_LAYERS
+        before, after = (float(part) for part in re.findall(r"([\d.]+)%", accuracy))
+        assert after >= before - 0.5 and before > 99
+        assert size == f"{LENET.stat().st_size} bytes, {(tmp_path / 'out.onnx').stat().st_size} in 8 bits"
 
     def test_the_result_predicts_without_options(self, ort, cnn, digits: Path, tmp_path: Path, capsys) -> None:
         assert cnn(LENET, "--data", digits, "-o", tmp_path / "out.onnx").status == 0
