@@ -10,7 +10,8 @@ bias would make larger get it there, in 32 bits.
 Rows of windows are taken apart: first each column of input pixels is reduced over the rows under the windows, into `line`, between
 pixels of padding that change nothing; then the columns over the width of each window. Maxima are found in bytes, as many at a time
 as a register holds, at every pixel, and those that a stride asks for are picked from them: a byte costs little beside a pixel that is
-addressed for itself. Sums have 32 bits.
+addressed for itself. Sums have 32 bits; times the ratio of the scales, divided by their count, each rounded to float32, they are
+means in steps of the result.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -218,7 +219,7 @@ cdef void mean_row(const qpool_tile_t *t) noexcept nogil:
         sums = vi_load(line + p * t.stride * LANES)
         for k in range(1, t.kw):
             sums = sums + vi_load(line + (p * t.stride + k * t.dilation) * LANES)
-        v = vi_to_vf(sums) * vset(t.ratio[p])
+        v = vi_to_vf(sums) * vset(t.ratio) / vset(t.count[p])
         vstore_bytes(t.y + p * LANES, vround(vbounded(v, low, high)) + zero)
 
 
@@ -242,8 +243,8 @@ cdef void mean_box(const qpool_tile_t *t) noexcept nogil:
                 sums[0] = sums[0] + vbytes_int(x + p * LANES)
                 p = p + 1
     total = sums[0] + sums[1] + sums[2] + sums[3] - viset(<int>(count * t.x_zero))
-    total = vround(vbounded(vi_to_vf(total) * vset(t.ratio[0]), <float>-t.zero, <float>(255 - t.zero))) + viset(t.zero)
-    vstore_bytes(t.y, total)
+    total = vround(vbounded(vi_to_vf(total) * vset(t.ratio) / vset(t.count[0]), <float>-t.zero, <float>(255 - t.zero)))
+    vstore_bytes(t.y, total + viset(t.zero))
 
 
 cdef int max_run(const uint8_t *x, Py_ssize_t n) noexcept nogil:
@@ -254,8 +255,8 @@ cdef long long sum_run(const uint8_t *x, Py_ssize_t n) noexcept nogil:
     return sum_bytes(x, n)
 
 
-cdef int step_of(float sum, float ratio, int zero) noexcept nogil:
-    cdef float v = sum * ratio
+cdef int step_of(float sum, float ratio, float count, int zero) noexcept nogil:
+    cdef float v = sum * ratio / count
     v = <float>-zero if v < -zero else v
     v = <float>(255 - zero) if v > 255 - zero else v
     return round_even(v) + zero
