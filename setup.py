@@ -221,7 +221,10 @@ def extensions() -> list[Extension]:
                     include_dirs=include,
                     depends=[
                         str(source),
-                        *(str(kernels / name) for name in ("simd.h", "qsimd.h", "qbytes.h", "activations.h", "winograd.h", "build_tag.h")),
+                        *(
+                            str(kernels / name)
+                            for name in ("simd.h", "qsimd.h", "qbytes.h", "activations.h", "winograd.h", "build_tag.h")
+                        ),
                     ],
                     define_macros=tile_macros,
                     extra_compile_args=[*tile_flags, *few, *common, *exact, *flags],

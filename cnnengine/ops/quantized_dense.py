@@ -136,7 +136,12 @@ class QuantizedDense(Operator):
         assert x is not None and w is not None
         here = [index < len(ctx.inputs) and ctx.inputs[index] is not None for index in range(10)]
         given = {index: ctx.const(index) if here[index] else None for index in (W_ZERO, RATIO, BIAS, OFFSET, TABLE)}
-        if any(here[i] and given[i] is None for i in (RATIO, BIAS, OFFSET, TABLE)) or 0 in out or not x.concrete or len(w.concrete) < 2:
+        if (
+            any(here[i] and given[i] is None for i in (RATIO, BIAS, OFFSET, TABLE))
+            or 0 in out
+            or not x.concrete
+            or len(w.concrete) < 2
+        ):
             return False
         known = ctx.const(W)
         if not self.wraps and not self._fits(x.concrete[-1], known, given):
@@ -193,7 +198,9 @@ class QuantizedDense(Operator):
         if x_zero_comes:
 
             def sums(empty: Empty) -> np.ndarray:
-                array: np.ndarray = pack_columns(w.sum(axis=0, dtype=np.int64).astype(np.int32) - np.int32(flip * k), n, np.int32, empty)
+                array: np.ndarray = pack_columns(
+                    w.sum(axis=0, dtype=np.int64).astype(np.int32) - np.int32(flip * k), n, np.int32, empty
+                )
                 return array
 
             return weights, ctx.pack(self._key(ctx, "sums", W), sums), self._columns(ctx, BIAS, given[BIAS], np.int32)

@@ -12,7 +12,6 @@ from ..ops.elementwise import Add, Mul
 from ..ops.flip_sign import FlipSign
 from ..ops.integer_products import MatMulInteger
 from ..ops.quantized_dense import FLOATS, SUMS, QuantizedDense
-from .common import only_output
 from .nodes import FLOAT32, Nodes, rewrite
 from .quantized import INT8, UINT8
 

@@ -37,7 +37,9 @@ def _of_int8(node: Node, nodes: Nodes) -> None:
     x, y = node.inputs[0], node.outputs[0]
     flipped, pooled = nodes.fresh(f"{x}/unsigned"), nodes.fresh(f"{y}/unsigned")
     before = Node(FlipSign(), (x,), (flipped,), f"{node.name}/unsigned")
-    nodes.put(node, before, Node(node.op, (flipped,), (pooled,), node.name), Node(FlipSign(), (pooled,), (y,), f"{node.name}/signed"))
+    nodes.put(
+        node, before, Node(node.op, (flipped,), (pooled,), node.name), Node(FlipSign(), (pooled,), (y,), f"{node.name}/signed")
+    )
 
 
 def _pool(node: Node, nodes: Nodes) -> None:

@@ -33,7 +33,9 @@ def quantized_products(nodes: Nodes) -> None:
             if nodes.maker(node.inputs[0], "DequantizeLinear") is not None:
                 nodes.left(node, "its input has no constant scale and zero point for all of it")
             continue
-        if op != (MatMul() if isinstance(op, MatMul) else Gemm(transB=op.transB)) or (len(node.inputs) > 2 and isinstance(op, MatMul)):
+        if op != (MatMul() if isinstance(op, MatMul) else Gemm(transB=op.transB)) or (
+            len(node.inputs) > 2 and isinstance(op, MatMul)
+        ):
             nodes.left(node, "it scales or transposes its input, or something else is fused into it already")
             continue
         transposed = isinstance(op, Gemm) and bool(op.transB)

@@ -97,9 +97,7 @@ def test_qlinear_matmul(types: Any, shape: tuple[int, ...], columns: bool, isa: 
     zero = RNG.integers(0, 9, n).astype(b) if columns else b(5)
     f = File(x=x)
     f.constants["w"] = w
-    z = f.n(
-        "QLinearMatMul", "x", f.c(0.02), f.c(11, a), "w", f.c(scale), f.c(zero, b), f.c(0.9), f.c(3, y)
-    )
+    z = f.n("QLinearMatMul", "x", f.c(0.02), f.c(11, a), "w", f.c(scale), f.c(zero, b), f.c(0.9), f.c(3, y))
     got = f.run(z, threads=threads)[0]
     want = requantised(exact(x, w, 11, zero), F32(0.02) * scale / F32(0.9), 3, y)
     np.testing.assert_array_equal(got, want)
@@ -145,7 +143,9 @@ def test_between(kind: str, signed: bool, end: str, isa: str, threads: int) -> N
     sums = exact(x, w, 11) + units
     want = requantised(sums, F32(0.02) * scale / F32(0.5), -3 if signed else 3, t, 0 if end else -np.inf)
     np.testing.assert_array_equal(got, want)
-    np.testing.assert_array_equal(f.run(y, threads=threads)[0], np.maximum(sums.astype(F32) * (F32(0.02) * scale), 0 if end else -np.inf))
+    np.testing.assert_array_equal(
+        f.run(y, threads=threads)[0], np.maximum(sums.astype(F32) * (F32(0.02) * scale), 0 if end else -np.inf)
+    )
 
 
 def test_only_integers_run() -> None:
@@ -198,9 +198,7 @@ def test_dynamic(known: bool, bias: bool, rows: int, isa: str, threads: int) -> 
     q, scale, zero = parts[:3]
     other, w_scale, w_zero = (w, F32(0.02), -4) if known else parts[3:]
     want = exact(q, other, int(zero), int(w_zero)).astype(F32) * (scale * w_scale)
-    if bias and known:
-        want = want + added
-    elif bias:
+    if (bias and known) or bias:
         want = want + added
     np.testing.assert_array_equal(got, want)
 
