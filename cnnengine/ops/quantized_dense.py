@@ -34,10 +34,10 @@ BYTES, FLOATS, SUMS = "bytes", "floats", "sums"
 class QuantizedDense(Operator):
     """``y = clamp(rint(float32(sums) * ratio), low, high) + zero`` of integers ``sums = (x - x_zero) @ (w - w_zero) + bias``.
 
-    Inputs: x (..., K) of uint8; w, a constant (K, N) of int8 or uint8, or (..., K, N) of uint8 that is known only while running; its
-    zero point (one of w's type, or one per column, or ""); ratio (one or (N,)) of float32 or "" for 1, bias (N,) of int32 or "",
-    offset (N,) of float32 or "", table or ""; x_scale (float32), x_zero (uint8) and w_scale (float32), one number each that is known
-    only while running, or "": scales are multiplied with each other, then with the ratio.
+    Inputs: x (..., K) of uint8; w, a constant (K, N) of int8 or uint8, or (..., K, N) of uint8 that is known only while running;
+    its zero point (one of w's type, or one per column, or ""); ratio (one or (N,)) of float32 or "" for 1, bias (N,) of int32 or
+    "", offset (N,) of float32 or "", table or ""; x_scale (float32), x_zero (uint8) and w_scale (float32), one number each that
+    is known only while running, or "": scales are multiplied with each other, then with the ratio.
 
     Each operation of floats is rounded to float32, halves go to the even integer: results are
     the same bits on every machine.
@@ -136,12 +136,9 @@ class QuantizedDense(Operator):
         assert x is not None and w is not None
         here = [index < len(ctx.inputs) and ctx.inputs[index] is not None for index in range(10)]
         given = {index: ctx.const(index) if here[index] else None for index in (W_ZERO, RATIO, BIAS, OFFSET, TABLE)}
-        if (
-            any(here[i] and given[i] is None for i in (RATIO, BIAS, OFFSET, TABLE))
-            or 0 in out
-            or not x.concrete
-            or len(w.concrete) < 2
-        ):
+        if any(here[i] and given[i] is None for i in (RATIO, BIAS, OFFSET, TABLE)):
+            return False
+        if 0 in out or not x.concrete or len(w.concrete) < 2:
             return False
         known = ctx.const(W)
         if not self.wraps and not self._fits(x.concrete[-1], known, given):
@@ -198,9 +195,8 @@ class QuantizedDense(Operator):
         if x_zero_comes:
 
             def sums(empty: Empty) -> np.ndarray:
-                array: np.ndarray = pack_columns(
-                    w.sum(axis=0, dtype=np.int64).astype(np.int32) - np.int32(flip * k), n, np.int32, empty
-                )
+                totals = w.sum(axis=0, dtype=np.int64) - flip * k
+                array: np.ndarray = pack_columns(totals.astype(np.int32), n, np.int32, empty)
                 return array
 
             return weights, ctx.pack(self._key(ctx, "sums", W), sums), self._columns(ctx, BIAS, given[BIAS], np.int32)

@@ -1,7 +1,7 @@
 """Means of quantised numbers: over windows, and over all spatial axes.
 
-Sums of integers are exact; times the quotient of the scales, divided by the number of taps, each rounded to float32, they are means in
-steps of the result.
+Sums of integers are exact; times the quotient of the scales, divided by the number of taps, each rounded to float32, they are
+means in steps of the result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST = (1 << 31) // 255
 
 @dataclass(frozen=True)
 class _QuantizedMean(Operator):
-    """``y = clamp(rint(float32(sum of (x - x_zero)) * (x_scale / scale) / count) + zero)`` of uint8; padding counts as the number 0.
+    """``y = clamp(rint(float32(sum of (x - x_zero)) * (x_scale / scale) / count) + zero)`` of uint8; padding counts as 0.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class _QuantizedMean(Operator):
         with np.errstate(all="ignore"):
             steps = total.astype(np.float32) * np.float32(self.ratio) / np.maximum(count, 1).astype(np.float32)
             steps = np.rint(steps).astype(np.float64)
-        return np.clip(steps + self.zero, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(steps + self.zero, 0, 255).astype(np.uint8))
 
     def _numbers(self) -> dict[str, Any]:
         return {"ratio": self.ratio, "x_zero": self.x_zero, "y_zero": self.zero}

@@ -1,4 +1,4 @@
-"""integer_products: a MatMulInteger, with the scales that its sums are multiplied by and a bias behind it, is a QuantizedDense."""
+"""integer_products: a MatMulInteger, with scales that its sums are multiplied by and a bias, is a QuantizedDense."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _product(node: Node, nodes: Nodes) -> None:
 
 @dataclass(frozen=True)
 class _Factors:
-    """What sums are multiplied by: a constant, one number or one for each column, and numbers that are known only while running."""
+    """What sums are multiplied by: a constant, one number or one for each column, and numbers known only while running."""
 
     ratio: str = ""
     scales: tuple[str, str] = ("", "")

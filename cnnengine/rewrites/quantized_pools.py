@@ -1,4 +1,4 @@
-"""quantized_pools: means of dequantised numbers that are quantised again are means of integers, and maxima of int8 are of uint8."""
+"""quantized_pools: means of dequantised numbers that are quantised again are of integers, and maxima of int8 are of uint8."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEANS = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 
 @rewrite((*MEANS, "MaxPool"))
 def quantized_pools(nodes: Nodes) -> None:
-    """DequantizeLinear -> AveragePool, GlobalAveragePool, or ReduceMean over the spatial axes -> QuantizeLinear; MaxPool of int8."""
+    """DequantizeLinear -> AveragePool, GlobalAveragePool or spatial ReduceMean -> QuantizeLinear; MaxPool of int8."""
     for node in nodes.of(*MEANS):
         if only_output(node) and nodes.maker(node.inputs[0], "DequantizeLinear") is not None:
             _pool(node, nodes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,8 +21,8 @@ from .quantized_convolutions import Bias, QuantizedWeights, between, bias_of
 def quantized_products(nodes: Nodes) -> None:
     """DequantizeLinear -> MatMul or Gemm (-> Add of a constant) (-> Relu or Clip) -> QuantizeLinear is a QuantizedDense.
 
-    Without the QuantizeLinear it gives floats. Weights are constants, dequantised with one scale or one for each column; or the other
-    matrix is dequantised too.
+    Without the QuantizeLinear it gives floats. Weights are constants, dequantised with one scale or one for each column; or the
+    other matrix is known only while running, and dequantised too.
     """
     for node in nodes.of("MatMul", "Gemm"):
         op = node.op
@@ -33,9 +33,8 @@ def quantized_products(nodes: Nodes) -> None:
             if nodes.maker(node.inputs[0], "DequantizeLinear") is not None:
                 nodes.left(node, "its input has no constant scale and zero point for all of it")
             continue
-        if op != (MatMul() if isinstance(op, MatMul) else Gemm(transB=op.transB)) or (
-            len(node.inputs) > 2 and isinstance(op, MatMul)
-        ):
+        bare = op == Gemm(transB=op.transB) if isinstance(op, Gemm) else op == MatMul() and len(node.inputs) == 2
+        if not bare:
             nodes.left(node, "it scales or transposes its input, or something else is fused into it already")
             continue
         transposed = isinstance(op, Gemm) and bool(op.transB)
@@ -154,7 +153,7 @@ def _put(
     after: list[Node] = []
     if last is None:
         ratio, made = sums, y
-        settings = {"gives_what": FLOATS}
+        new = QuantizedDense(gives_what=FLOATS)
     else:
         quantize, signed = last
         steps = signed.unsigned()
@@ -170,7 +169,7 @@ def _put(
                     nodes.left(node, "the bias is too large to be one of the sums")
                     return
                 units, offset = exact.astype(np.int32), None
-        settings = {"gives_what": BYTES, "zero": steps.zero, "low": within[0], "high": within[1]}
+        new = QuantizedDense(0, steps.zero, within[0], within[1], BYTES)
         made, after = results(quantize, signed, nodes)
         gone = (*gone, quantize)
     if not np.all((ratio >= np.finfo(np.float32).tiny) & (ratio < np.inf)):
@@ -182,5 +181,5 @@ def _put(
     inputs.append("" if offset is None else nodes.add(f"{node.name}/offset", offset))
     while not inputs[-1]:
         inputs.pop()
-    op = QuantizedDense(source.steps.zero, transposed=transposed, **settings)
+    op = replace(new, x_zero=source.steps.zero, transposed=transposed)
     nodes.put(node, *added, Node(op, tuple(inputs), (made,), node.name), *after, gone=gone)

@@ -273,9 +273,9 @@ def test_max_pool(t: Any, isa: str, threads: int) -> None:
 
 def test_inference_of_wrong_types() -> None:
     u8, f32 = (TensorSpec(np.dtype(t), (1, 2, 3, 3)) for t in (U8, F32))
-    with pytest.raises(cnnengine.InputError, match="QuantizedGlobalAveragePool.*expected uint8.*received float32"):
+    with pytest.raises(cnnengine.InputError, match=r"QuantizedGlobalAveragePool.*expected uint8.*received float32"):
         QuantizedGlobalAveragePool(1, 0, 1, 0).infer([f32])
-    with pytest.raises(cnnengine.InputError, match="QuantizedDense.*x.*received float32"):
+    with pytest.raises(cnnengine.InputError, match=r"QuantizedDense.*x.*received float32"):
         QuantizedDense().infer([f32, u8])
     with pytest.raises(cnnengine.ShapeError):
         QuantizedDense().infer([TensorSpec(np.dtype(U8), (2, 5)), TensorSpec(np.dtype(S8), (4, 3))])
