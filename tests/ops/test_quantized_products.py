@@ -63,7 +63,7 @@ class File:
 
 def kernels(model: cnnengine.Model, feeds: dict[str, np.ndarray]) -> list[str]:
     """The kernels that run, in order, without variants."""
-    return [report.kernel.split()[0] for report in inside(model).program.segment(0, dict(feeds)).plan.reports]
+    return [report.kernel.partition("[")[0].split()[0] for report in inside(model).program.segment(0, dict(feeds)).plan.reports]
 
 
 def bytes_of(*shape: int, dtype: Any = U8) -> np.ndarray:
