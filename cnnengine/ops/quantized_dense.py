@@ -13,7 +13,7 @@ import numpy as np
 
 from .._kernels.qdense import pack_columns, pack_qdense, pack_qdense_bias, packed_sizes
 from ..errors import InputError
-from ..operator import READ_PACKED, Activation, Extents, Lowering, Operand, Operator
+from ..operator import Activation, Extents, Lowering, Operand, Operator
 from ..packing import Empty
 from ..records import dataclass
 from ..spec import TensorSpec
@@ -68,7 +68,6 @@ class QuantizedDense(Operator):
     wraps: bool = False
 
     op_type: ClassVar[str] = "QuantizedDense"
-    reads: ClassVar[str] = READ_PACKED
 
     @property
     def dtype(self) -> np.dtype:
