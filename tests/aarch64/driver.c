@@ -1402,11 +1402,9 @@ static void run(void)
             product(TILE(tile_1), 1, k, n);
             product(TILE(tile_2), 2, k, n);
             product(TILE(tile_3), 3, k, n);
-            if (VREGISTERS >= 32) {
-                product(TILE(tile_4), 4, k, n);
-                product(TILE(tile_5), 5, k, n);
-                product(TILE(tile_6), 6, k, n);
-            }
+            product(TILE(tile_4), 4, k, n);
+            product(TILE(tile_5), 5, k, n);
+            product(TILE(tile_6), 6, k, n);
         }
     finishes();
 }
