@@ -1177,6 +1177,7 @@ static unsigned char *guarded(size_t n)
 
 /* float arithmetic, each operation rounded */
 static float times(float a, float b) { volatile float r = a * b; return r; }
+static float over(float a, float b) { volatile float r = a / b; return r; }
 static float plus(float a, float b) { volatile float r = a + b; return r; }
 static float bounded(float v, float low, float high) { return v < low ? low : v > high ? high : v; }
 #endif
@@ -1248,14 +1249,14 @@ static void windows(void)
                         const size_t row = pixels * LANES, line = (size_t)(left + pixels + right) * LANES;
                         unsigned char *x = bytes(2 * 3 * row + 1), *y = guarded((size_t)width * LANES);
                         void *scratch = malloc(5 * line + 64);
-                        float ratio[32];
+                        float count[32];
                         for (int i = 0; i < width; i++)
-                            ratio[i] = 0.3f + 0.01f * i;
+                            count[i] = 1 + i % 9;
                         qpool_tile t;
                         memset(&t, 0, sizeof t);
                         t.x = x, t.kd = tall > 1 ? 2 : 1, t.kh = tall, t.td = 3 * row, t.th = row, t.pixels = pixels, t.left = left;
                         t.right = right, t.kw = kw, t.dilation = gap, t.stride = stride, t.width = width, t.line = scratch;
-                        t.wide = (unsigned char *)scratch + line, t.y = y, t.ratio = ratio, t.x_zero = 100, t.zero = 40;
+                        t.wide = (unsigned char *)scratch + line, t.y = y, t.ratio = 0.3f, t.count = count, t.x_zero = 100, t.zero = 40;
                         for (int mean = 0; mean < 2; mean++) {
                             (mean ? TILE(mean_row) : TILE(max_row))(&t);
                             snprintf(what, sizeof what, "%s kw=%d stride=%d gap=%d tall=%d left=%d", mean ? "mean" : "max", kw, stride, gap,
@@ -1271,7 +1272,7 @@ static void windows(void)
                                             const int v = x[z * t.td + r * t.th + p * LANES + i % LANES];
                                             sum += v - 100, best = v > best ? v : best;
                                         }
-                                check(what, y[i], mean ? rintf(bounded(times((float)sum, ratio[i / LANES]), -40, 215)) + 40 : best, 0, 0);
+                                check(what, y[i], mean ? rintf(bounded(over(times((float)sum, 0.3f), count[i / LANES]), -40, 215)) + 40 : best, 0, 0);
                             }
                             check(what, y[width * LANES], 77, 0, 0);
                         }
@@ -1279,18 +1280,18 @@ static void windows(void)
                     }
     for (int pixels = 1; pixels < 70; pixels += 1 + pixels / 5) {
         unsigned char *x = bytes((size_t)6 * pixels * LANES), y[LANES], *wide = malloc(pixels * LANES);
-        const float ratio = 0.01f;
+        const float count = 7;
         qpool_tile t;
         memset(&t, 0, sizeof t);
         t.x = x, t.kd = 2, t.kh = 3, t.td = (Py_ssize_t)3 * pixels * LANES, t.th = (Py_ssize_t)pixels * LANES, t.pixels = pixels;
-        t.wide = wide, t.y = y, t.ratio = &ratio, t.x_zero = 100, t.zero = 40;
+        t.wide = wide, t.y = y, t.ratio = 0.1f, t.count = &count, t.x_zero = 100, t.zero = 40;
         for (int mean = 0; mean < 2; mean++) {
             (mean ? TILE(mean_box) : TILE(max_box))(&t);
             for (int l = 0; l < LANES; l++) {
                 long sum = 0, best = 0;
                 for (int p = 0; p < 6 * pixels; p++)
                     sum += (int)x[p * LANES + l] - 100, best = x[p * LANES + l] > best ? x[p * LANES + l] : best;
-                check(mean ? "mean of a box" : "max of a box", y[l], mean ? rintf(bounded(times((float)sum, ratio), -40, 215)) + 40 : best, 0, 0);
+                check(mean ? "mean of a box" : "max of a box", y[l], mean ? rintf(bounded(over(times((float)sum, 0.1f), 7), -40, 215)) + 40 : best, 0, 0);
             }
         }
         long sum = 0, best = 0;
@@ -1298,7 +1299,7 @@ static void windows(void)
             sum += x[i], best = x[i] > best ? x[i] : best;
         check("sum of a run", (double)TILE(sum_run)(x, pixels * LANES - 1), (double)sum, 0, 0);
         check("max of a run", TILE(max_run)(x, pixels * LANES - 1), best, 0, 0);
-        check("step", TILE(step_of)(2.5f * pixels, 1, 40), rintf(bounded(2.5f * pixels, -40, 215)) + 40, 0, 0);
+        check("step", TILE(step_of)(2.5f * pixels, 2, 3, 40), rintf(bounded(over(5.0f * pixels, 3), -40, 215)) + 40, 0, 0);
         free(x), free(wide);
     }
 }
@@ -1401,11 +1402,9 @@ static void run(void)
             product(TILE(tile_1), 1, k, n);
             product(TILE(tile_2), 2, k, n);
             product(TILE(tile_3), 3, k, n);
-            if (VREGISTERS >= 32) {
-                product(TILE(tile_4), 4, k, n);
-                product(TILE(tile_5), 5, k, n);
-                product(TILE(tile_6), 6, k, n);
-            }
+            product(TILE(tile_4), 4, k, n);
+            product(TILE(tile_5), 5, k, n);
+            product(TILE(tile_6), 6, k, n);
         }
     finishes();
 }
