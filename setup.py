@@ -78,6 +78,7 @@ MODULES = [
 ]
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
 TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent", "qconv", "qvector"]
+HEADERS = ("simd.h", "qsimd.h", "qbytes.h", "activations.h", "winograd.h", "build_tag.h")
 # Quantised numbers are rounded at defined places, alike on every instruction set.
 QUANTISED = ["-ffp-contract=off"]
 
@@ -215,7 +216,7 @@ def extensions() -> list[Extension]:
                     include_dirs=include,
                     depends=[
                         str(source),
-                        *(str(kernels / name) for name in ("simd.h", "qsimd.h", "qbytes.h", "activations.h", "winograd.h", "build_tag.h")),
+                        *(str(kernels / name) for name in HEADERS),
                     ],
                     define_macros=tile_macros,
                     extra_compile_args=[*tile_flags, *few, *common, *exact, *flags],

@@ -49,6 +49,7 @@ from .merge_branches import merge_branches
 from .nodes import Declined, Nodes, Rewrite, explaining
 from .qlinear_convolutions import qlinear_convolutions
 from .quantized_convolutions import quantized_convolutions
+from .quantized_elements import quantized_elements
 from .remove_identity import remove_identity
 from .repeat_channels import repeat_channels
 from .resolve_castlike import resolve_castlike
@@ -65,6 +66,7 @@ QUANTIZED: tuple[Rewrite, ...] = (
     common_subexpressions,
     qlinear_convolutions,
     quantized_convolutions,
+    quantized_elements,
     cancel_flips,
     dead_code,
 )
