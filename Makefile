@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test peers zoo lint sanitize aarch64 bench clean
+.PHONY: demo test peers zoo lint sanitize aarch64 bench heldout clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
@@ -56,14 +56,21 @@ sanitize:
 aarch64:
 	tests/aarch64/run.sh
 
-# The tables of docs/performance.md in one full run, which goes on where it stopped: BENCH_ARGS=--fresh begins anew. onnx2torch and
-# pnnx come without what they depend on: torchvision, of which only detection operators make use.
+# The tables of docs/performance.md in one full run, which goes on where it stopped: BENCH_ARGS=--fresh begins anew. Peers have
+# environments of their own in the user's cache folder; one that cannot be made is missing in the tables, which say why.
 bench:
 	$(PYTHON) -m venv $(ENVS).venv-bench
 	$(ENVS).venv-bench/bin/pip install '.[bench]'
-	$(ENVS).venv-bench/bin/pip install --no-deps onnx2torch==1.5.15 pnnx==20261020
+	-$(ENVS).venv-bench/bin/cnnengine bench --setup
 	$(ENVS).venv-bench/bin/python benchmarks/publish.py $(BENCH_ARGS)
 	$(ENVS).venv-bench/bin/python benchmarks/tables.py
+
+# Models of one's own choice beside all peers: make heldout MODELS="a.onnx folder".
+heldout:
+	$(PYTHON) -m venv $(ENVS).venv-bench
+	$(ENVS).venv-bench/bin/pip install '.[bench]'
+	-$(ENVS).venv-bench/bin/cnnengine bench --setup
+	$(ENVS).venv-bench/bin/cnnengine bench $(MODELS) $(BENCH_ARGS)
 
 clean:
 	rm -rf build .venv-demo .venv-test .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-bench

@@ -2,7 +2,8 @@
 
     python benchmarks/compare.py resnet18.ts mobilenet_v2.ts --against onnxruntime,ncnn --threads 1
 
-Names are those of tests/zoo and of the folder in CNNENGINE_ZOO; ONNX files may stand among them. Options and exit status are
+Names are those of tests/zoo and of the folder in CNNENGINE_ZOO; "resnet50.ts qdq" is one in a form of suite.FORMS; ONNX files
+and folders of them may stand among them. Options and exit status are
 those of the command.
 """
 
@@ -14,17 +15,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import harness  # noqa: F401  puts tests/ on the path
+import quantised
 import zoo_support
 
 from cnnengine.bench import Case
-from cnnengine.cli.bench import add_options, execute
+from cnnengine.cli.bench import add_options, execute, files_of
 from cnnengine.errors import CNNEngineError
 
 
 def zoo_case(name: str, batch: int = 1) -> Case:
-    """A zoo model, with the input that expected.json is about, and `batch` - 1 others behind it."""
-    path = zoo_support.materialized(name)
-    return Case(path, name, feeds=zoo_support.feeds(name, batch if batch > 1 else None))
+    """A zoo model, or a quantised form of one, with the input that expected.json is about, and `batch` - 1 others behind it."""
+    base, _, form = name.partition(" ")
+    path = quantised.made(base, form) if form else zoo_support.materialized(base)
+    return Case(path, name, feeds=zoo_support.feeds(base, batch if batch > 1 else None))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_options(parser)
     options = parser.parse_args(argv)
     try:
-        cases = [Case(m) if Path(m).is_file() else zoo_case(m, options.batch) for m in options.models]
+        cases = []
+        for name in options.models:
+            there = Path(name).exists()
+            cases += [Case(path) for path in files_of([name])] if there else [zoo_case(name, options.batch)]
         return execute(cases, options)
     except KeyError as error:
         parser.error(f"no such file, and {error.args[0]}")

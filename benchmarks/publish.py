@@ -2,11 +2,13 @@
 
     python benchmarks/publish.py && python benchmarks/tables.py
 
-One variant of every model of the zoo (tests/zoo and the folder in CNNENGINE_ZOO) at batch 1 with 1 and 2 threads, cnnengine alone
-also while another process keeps a CPU busy, the dozen of suite.py at batch 8 with 1 thread. What was disturbed is measured once
-more. Then come the layer families. Each model is written down when it is measured: a run that was
-interrupted goes on where it stopped (`--fresh` begins anew). What ncnn's converter and torch.compile make is kept in the user's
-cache folder, so that a second run is shorter; `--seconds 0 --rounds 1 --results FOLDER` fills that cache beforehand.
+One variant of every model of the zoo (tests/zoo and the folder in CNNENGINE_ZOO) at batch 1 with 1 and 2 threads, cnnengine
+alone also beside a busy process, the dozen of suite.py at batch 8 with 1 thread; the dozen in bfloat16; quantised forms of
+seven models (benchmarks/quantised.py). What was disturbed is measured once more. Then come the layer families. Each model is
+written down when it is measured: a run that was interrupted goes on where it stopped (`--fresh` begins anew). What ncnn's
+converter and torch.compile make is kept in the user's cache folder, so that a second run is shorter; `--seconds 0 --rounds 1
+--results FOLDER` fills that cache beforehand. Peers that have no environment are left out, and the tables say so: `cnnengine
+bench --setup` makes them.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import suite
 import zoo_support
 from compare import zoo_case
 
-from cnnengine.bench import PEERS, Comparison, record_text
+from cnnengine.bench import PEERS, USUAL, Comparison, record_text
 from cnnengine.errors import CNNEngineError
 
 MODELS = "models.json"
@@ -75,23 +77,44 @@ class Item(NamedTuple):
     threads: int
     batch: int = 1
     busy: int = 0
+    precision: str = "float32"
+    """What cnnengine is asked for; quantised files are computed as they are."""
 
     @property
     def text(self) -> str:
-        return f"{self.threads} threads, batch {self.batch}" + f", {self.busy} CPU busy" * bool(self.busy)
+        text = f"{self.threads} threads, batch {self.batch}" + f", beside {self.busy} busy" * bool(self.busy)
+        return text + f", {self.precision}" * (self.precision != "float32")
 
 
 def item_of(record: Mapping[str, Any]) -> Item:
-    return Item(record["model"], record["threads"], record["batch"], record["busy"])
+    return Item(record["model"], record["threads"], record["batch"], record["busy"], record.get("precision", "float32"))
 
 
-def plan(names: list[str], threads: list[int], batch: int, busy: bool) -> list[Item]:
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
+def plan(
+    names: list[str],
+    threads: list[int],
+    batch: int,
+    busy: bool,
+    precisions: Sequence[str] = PRECISIONS,
+    forms: Sequence[str] = (),
+) -> list[Item]:
     """What to measure, in order: a model at 1 and 2 threads in the same minute."""
     work = []
-    for name in names:
+    for name in names if "float32" in precisions else ():
         work += [Item(name, count) for count in threads]
         work += [Item(name, count, busy=1) for count in threads if busy]
-    return work + [Item(name, 1, batch) for name in names if batch > 1 and name in suite.DOZEN]
+    dozen = [name for name in names if name in suite.DOZEN]
+    if "float32" in precisions:
+        work += [Item(name, 1, batch) for name in dozen if batch > 1]
+    if "bfloat16" in precisions:
+        work += [Item(name, count, precision="bfloat16") for name in dozen for count in threads]
+    if "int8" in precisions:
+        quantised = [f"{name} {form}" for name in names if name in suite.QUANTISED for form in forms]
+        work += [Item(name, count) for name in quantised for count in threads]
+    return work
 
 
 def disturbed(record: Mapping[str, Any]) -> bool:
@@ -108,8 +131,8 @@ class Publication:
         self.path = options.results / MODELS
         self.data = {"runs": [], "records": []} if options.fresh else stored(self.path)
         self.failures = 0
-        self._asked = [name for name in options.against.split(",") if name]
-        self._comparisons: dict[tuple[int, int, int, bool, bool], tuple[int, Comparison]] = {}
+        self._asked = None if options.against is None else [name for name in options.against.split(",") if name]
+        self._comparisons: dict[tuple[Any, ...], tuple[int, Comparison]] = {}
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -122,13 +145,16 @@ class Publication:
         left_out = {peer for peer, models in chosen.items() if models == "none" or (models == "dozen" and not dozen)}
         key = (*item[1:], "torch" in left_out, "torch-compile" in left_out)
         if key not in self._comparisons:
-            peers = [peer for peer in self._asked if peer not in left_out]
+            usual = USUAL if item.precision == "float32" else PEERS
+            asked = usual if self._asked is None else self._asked
+            peers = [peer for peer in asked if peer.removesuffix("-bf16") not in left_out]
             comparison = Comparison(
                 [] if item.busy else peers, threads=item.threads, batch=item.batch, seconds=self.options.seconds,
-                rounds=self.options.rounds, busy=item.busy, peer_python=self.options.peer_python, keep_compiled=True,
+                rounds=self.options.rounds, busy=item.busy, precision=item.precision, peer_python=self.options.peer_python,
+                keep_compiled=True,
             )  # fmt: skip
             self._comparisons[key] = len(self.data["runs"]), comparison
-            self.data["runs"].append(comparison.head())
+            self.data["runs"].append(comparison.head() | {"left_out": sorted(left_out)})
         return self._comparisons[key]
 
     def measure(self, work: Sequence[Item], again: bool = False) -> None:
@@ -137,7 +163,8 @@ class Publication:
         for position, item in enumerate(work):
             run, comparison = self._comparison(item)
             try:
-                record = shorter(comparison.measure(zoo_case(item.name, item.batch))) | {"run": run, "again": again}
+                record = shorter(comparison.measure(zoo_case(item.name, item.batch)))
+                record |= {"run": run, "again": again, "precision": item.precision}
             except (CNNEngineError, ValueError) as error:  # a network that has no batch
                 print(f"{item.name}: {error}", file=sys.stderr)
                 self.failures += 1
@@ -161,11 +188,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=8, help="of the dozen, beside 1; 1 for none (8)")
     parser.add_argument("--seconds", type=float, default=0.6, help="for each engine and model (0.6)")
     parser.add_argument("--rounds", type=int, default=8, help="turns of each engine (8)")
-    parser.add_argument("--against", default=",".join(PEERS), help=f"peers (all: {','.join(PEERS)})")
+    parser.add_argument("--against", help=f"peers, by commas (those that fit the precision, of {','.join(PEERS)})")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=PRECISIONS,
+        default=list(PRECISIONS),
+        help=f"tables to measure ({' '.join(PRECISIONS)})",
+    )
+    parser.add_argument(
+        "--forms", nargs="+", choices=list(suite.FORMS), default=list(suite.FORMS), help="of the quantised models (all)"
+    )
     parser.add_argument(
         "--compile", choices=["dozen", "all", "none"], default="dozen", help="which models torch.compile compiles (the dozen)"
     )
-    parser.add_argument("--torch", choices=["dozen", "all", "none"], default="all", help="which models torch runs (all)")
+    parser.add_argument(
+        "--torch", choices=["dozen", "all", "none"], default="none", help="which models torch runs eagerly (none)"
+    )
     parser.add_argument("--peer-python", help="interpreter of the peers (this one)")
     parser.add_argument("--results", type=Path, default=harness.RESULTS, help="folder of the figures (benchmarks/results)")
     parser.add_argument("--fresh", action="store_true", help="forget what is there")
@@ -177,7 +216,8 @@ def main(argv: list[str] | None = None) -> int:
     publication = Publication(options)
     done = set(map(item_of, publication.records))
     names = [name for name in suite.variants(zoo_support.names()) if any(part in name for part in options.only.split(","))]
-    work = [item for item in plan(names, options.threads, options.batch, not options.no_busy) if item not in done]
+    planned = plan(names, options.threads, options.batch, not options.no_busy, options.precisions, options.forms)
+    work = [item for item in planned if item not in done]
     print(f"{len(work)} measurements to do, {len(done)} there", flush=True)
     try:
         publication.measure(work)

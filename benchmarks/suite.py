@@ -22,7 +22,24 @@ DOZEN = (
     "convnext_tiny.ts",
     "unet_convt.ts",
 )
-"""Measured at batch 8 too, and compiled by torch."""
+"""Measured at batch 8 too, in bfloat16, and compiled by torch."""
+QUANTISED = (
+    "resnet50.ts",
+    "resnet18.ts",
+    "mobilenet_v2.ts",
+    "mobilenet_v3_large.ts",
+    "efficientnet_b0.ts",
+    "squeezenet1_1.ts",
+    "inception_v3.ts",
+)
+"""Measured in each of `FORMS`."""
+FORMS: dict[str, tuple[str, str] | None] = {
+    "qdq": ("QDQ", "QUInt8"),
+    "qdq-s8": ("QDQ", "QInt8"),
+    "qop": ("QOperator", "QUInt8"),
+    "dynamic": None,
+}
+"""Of quantised files: the format and the activations' type by onnxruntime's names, weights int8 per channel; None: dynamic."""
 
 
 def variants(names: Iterable[str]) -> list[str]:

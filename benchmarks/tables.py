@@ -10,21 +10,39 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
+import statistics
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import harness
 import publish
 
+from cnnengine.bench import PEERS
+from cnnengine.bench.precision import INTEGER, shown
+from cnnengine.bench.verdict import (
+    AHEAD,
+    LAGGING,
+    MIXED,
+    SAME,
+    WHICH,
+    by_class,
+    coverage,
+    left_out,
+    mean,
+    precision_of,
+    size_class,
+    verdict_of,
+)
+
 BEHIND = 0.95
 SLOWER = 1.1
 PAGE = harness.ROOT / "docs" / "performance.md"
-PEERS = ("onnxruntime", "openvino", "ncnn", "torch", "torch-compile")
 NOT_MEASURED = "Not measured yet: `python benchmarks/publish.py`."
+CONVERTED = ("ncnn", "ncnn-bf16", "litert", "mnn", "executorch")
+"""Peers that read what a converter made of the file beforehand."""
 MARKER = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.S)
 
 Record = Mapping[str, Any]
@@ -38,12 +56,6 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def mean(values: Iterable[float]) -> float | None:
-    """Geometric mean; None of nothing."""
-    logs = [math.log(value) for value in values]
-    return math.exp(sum(logs) / len(logs)) if logs else None
-
-
 def ms(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
@@ -55,13 +67,32 @@ def ratio(value: float | None) -> str:
     return f"**{value:.2f}**" if value < BEHIND else f"{value:.2f}"
 
 
-def chosen(models: Figures, threads: int, batch: int, busy: int = 0) -> list[Record]:
-    found = [r for r in models["records"] if (r["threads"], r["batch"], r["busy"]) == (threads, batch, busy)]
+def asked(record: Record) -> str:
+    """The precision of a record's table: that of a quantised file, or what cnnengine was asked for."""
+    kind = record.get("kind", "float32")
+    return kind if kind in INTEGER else record.get("precision", "float32")
+
+
+def chosen(models: Figures, threads: int, batch: int, busy: int = 0, precision: str = "float32") -> list[Record]:
+    wanted = (threads, batch, busy, precision)
+    found = [r for r in models["records"] if (r["threads"], r["batch"], r["busy"], asked(r)) == wanted]
     return sorted(found, key=lambda r: r["model"])
 
 
-def settings(models: Figures) -> list[tuple[int, int]]:
-    return sorted({(r["threads"], r["batch"]) for r in models["records"] if not r["busy"]}, key=lambda s: (s[1], s[0]))
+def settings(models: Figures) -> list[tuple[str, int, int]]:
+    """Precision, threads and batch of what was measured, the highest precision first."""
+    found = {(asked(r), r["threads"], r["batch"]) for r in models["records"] if not r["busy"]}
+    return sorted(found, key=lambda s: (publish.PRECISIONS.index(s[0]) if s[0] in publish.PRECISIONS else 9, s[2], s[1]))
+
+
+def absent(models: Figures, records: Sequence[Record]) -> dict[str, str]:
+    """The peers that no record has because they were not installed, or were left out, with the reason."""
+    found: dict[str, str] = {}
+    for run in {record["run"] for record in records}:
+        head = models["runs"][run] if run < len(models["runs"]) else {}
+        found |= head.get("absent", {})
+        found |= dict.fromkeys(head.get("left_out", ()), "not asked for")
+    return {name: reason for name, reason in found.items() if not any(name in r["engines"] for r in records)}
 
 
 def best(record: Record, which: str) -> float | None:
@@ -81,6 +112,7 @@ def machine(models: Figures, layers: Figures) -> str:
         versions |= run["versions"]
     peaks: dict[int, list[float]] = {}
     free = [record for record in models["records"] if not record["busy"]]
+    factors = {which: [r["noise"][which] for r in free if r.get("noise")] for which in WHICH}
     for record in free:
         peaks.setdefault(record["threads"], []).extend(record["fma_peak_gflops"])
     rows = [["what", "value"]]
@@ -92,57 +124,93 @@ def machine(models: Figures, layers: Figures) -> str:
     for threads, values in sorted(peaks.items()):
         text = f"{min(values):.0f} to {max(values):.0f} GFLOP/s" if values else "-"
         rows.append([f"multiply-add peak, {threads} thread{'s' * (threads > 1)}", text])
+    if factors["min"]:
+        texts = [f"{statistics.median(factors[which]):.3f} of {which}" for which in WHICH]
+        rows.append(["null row: two processes of cnnengine differ by, in the middle", ", ".join(texts)])
     rows.append(["measured again", f"{sum(record['again'] for record in free)} of {len(free)}"])
     return markdown(rows)
 
 
 def summary(models: Figures, layers: Figures) -> str:
-    """Geometric means and who is behind."""
+    """Geometric means by size, and of how many models minima and medians both say the same."""
     if not models["records"]:
         return NOT_MEASURED
-    rows = [["threads", "batch", "models", "geometric mean, minima", "medians", f"under {BEHIND}", "ahead of every peer"]]
-    for threads, batch in settings(models):
-        records = chosen(models, threads, batch)
-        which = "min" if threads == 1 else "median"
-        ratios = {kind: [r for r in (best(record, kind) for record in records) if r is not None] for kind in ("min", "median")}
-        means = {kind: mean(values) for kind, values in ratios.items()}
-        shown = {kind: "-" if value is None else f"{value:.2f}" for kind, value in means.items()}
-        shown[which] = f"**{shown[which]}**"
-        behind = sum(value < BEHIND for value in ratios[which])
-        ahead = sum(value > 1 for value in ratios[which])
-        rows.append([str(threads), str(batch), str(len(ratios[which])), shown["min"], shown["median"], str(behind), str(ahead)])
+    kinds = (AHEAD, SAME, LAGGING, MIXED)
+    rows = [["precision", "threads", "batch", "our time", "models", "minima", "medians", f"under {BEHIND}", *kinds]]
+    for precision, threads, batch in settings(models):
+        records = chosen(models, threads, batch, precision=precision)
+        behind = [r for r in records if (value := best(r, deciding(threads))) is not None and value < BEHIND]
+        for row in by_class(records):
+            means = {which: f"{row[which]:.2f}" for which in WHICH}
+            means[deciding(threads)] = f"**{means[deciding(threads)]}**"
+            under = str(len(behind)) if row["class"] == "all" else str(sum(size_class(r) == row["class"] for r in behind))
+            counts = [str(row[kind]) for kind in kinds]
+            rows.append(
+                [shown(precision), str(threads), str(batch), row["class"], str(row["models"]), means["min"], means["median"]]
+                + [under, *counts]
+            )
     return markdown(rows)
+
+
+def deciding(threads: int) -> str:
+    """What the times of a table are: minima at one thread; at more medians, where a thread that stalls is a fault."""
+    return "min" if threads == 1 else "median"
 
 
 def peers(models: Figures, layers: Figures) -> str:
-    """Geometric mean of each peer's time over ours."""
+    """Of each peer its times over ours, on how many models it ran, and what the best peers' ratios are with it and without."""
     if not models["records"]:
         return NOT_MEASURED
-    names = [name for name in PEERS if any(name in r["engines"] for r in models["records"])]
-    rows = [["threads", "batch", "of", *names]]
-    for threads, batch in settings(models):
-        records = chosen(models, threads, batch)
-        which = "min" if threads == 1 else "median"
-        row = [str(threads), str(batch), "minima" if which == "min" else "medians"]
-        for name in names:
-            found = [r["engines"][name][f"ratio_{which}"] for r in records if r["engines"].get(name, {}).get("agrees")]
-            value = mean(found)
-            row.append("-" if value is None else f"{value:.2f} ({len(found)})")
-        rows.append(row)
-    return markdown(rows)
+    rows = [
+        [
+            "precision",
+            "threads",
+            "batch",
+            "peer",
+            "its precision",
+            "ran",
+            "counted",
+            "minima",
+            "medians",
+            "best with it",
+            "without",
+        ]
+    ]
+    notes: dict[str, list[str]] = {}
+    for precision, threads, batch in settings(models):
+        records = chosen(models, threads, batch, precision=precision)
+        where = f"{shown(precision)}, {threads} thread{'s' * (threads > 1)}, batch {batch}"
+        for name, found in coverage(records, absent(models, records)).items():
+            ran = [f"{found['ran']} of {found['of']}", str(found["counted"])]
+            means = ["-" if found[key] is None else f"{found[key]:.2f}" for key in (*WHICH, "best_with", "best_without")]
+            theirs = ", ".join(map(shown, found["precisions"])) or "-"
+            rows.append([shown(precision), str(threads), str(batch), name, theirs, *ran, *means])
+            if "absent" in found:
+                notes.setdefault(f"{name}: {found['absent']}", []).append(where)
+    lines = [markdown(rows), "", *(f"- {reason} ({'; '.join(places)})" for reason, places in notes.items())]
+    return "\n".join(lines).rstrip()
 
 
-def times(models: Figures, threads: int, batch: int) -> str:
+def times(models: Figures, threads: int, batch: int, precision: str = "float32") -> str:
     """A line per model: milliseconds of every engine, the ratios, start and memory."""
-    records = chosen(models, threads, batch)
+    records = chosen(models, threads, batch, precision=precision)
     if not records:
         return NOT_MEASURED
-    which = "min" if threads == 1 else "median"
+    which = deciding(threads)
     names = [name for name in PEERS if any(name in r["engines"] for r in records)]
-    single = alone(models, threads, batch) if threads > 1 else {}
-    beside = alone(models, threads, batch, busy=1) if threads > 1 else {}
-    head = ["model", "cnnengine", *names, "best / ours, min", "median", "load + first run, s", "peak MB, onnxruntime's"]
-    rows = [[*head, *(["of 1 thread"] if single else []), *(["one CPU busy"] if beside else [])]]
+    single = alone(models, threads, batch, precision=precision) if threads > 1 else {}
+    beside = alone(models, threads, batch, busy=1, precision=precision) if threads > 1 else {}
+    head = [
+        "model",
+        "cnnengine",
+        *names,
+        "best / ours, min",
+        "median",
+        "by both",
+        "load + first run, s",
+        "peak MB, onnxruntime's",
+    ]
+    rows = [[*head, *(["of 1 thread"] if single else []), *(["beside one busy"] if beside else [])]]
     notes: dict[str, list[str]] = {}
     for record in records:
         row = [record["model"]]
@@ -153,8 +221,12 @@ def times(models: Figures, threads: int, batch: int) -> str:
                 if name in record["skipped"]:
                     notes.setdefault(f"{name}: {record['skipped'][name]}", []).append(record["model"])
             else:
-                row.append(ms(result[f"{which}_ms"]) + ("" if result.get("agrees", True) else " differs"))
-        row += [ratio(best(record, "min")), ratio(best(record, "median"))]
+                own = precision_of(result)
+                note = "" if own == precision else f" {shown(own)}"
+                row.append(ms(result[f"{which}_ms"]) + note + ("" if result.get("agrees", True) else " differs"))
+                if name != "cnnengine" and not result.get("agrees", True):
+                    notes.setdefault(f"{name}: {left_out(name, record['engines'])}", []).append(record["model"])
+        row += [ratio(best(record, "min")), ratio(best(record, "median")), verdict_of(record) or "-"]
         row += [start(record), memory(record)]
         row += [slowdown(found.get(record["model"])) for found in (single, beside) if found]
         rows.append(row)
@@ -163,10 +235,14 @@ def times(models: Figures, threads: int, batch: int) -> str:
     return "\n".join(lines).rstrip()
 
 
-def alone(models: Figures, threads: int, batch: int, busy: int = 0) -> dict[str, float]:
+def alone(models: Figures, threads: int, batch: int, busy: int = 0, precision: str = "float32") -> dict[str, float]:
     """Our median over that of 1 thread under the same circumstances, by model."""
     medians = [
-        {r["model"]: ours["median_ms"] for r in chosen(models, n, batch, busy) if (ours := r["engines"].get("cnnengine"))}
+        {
+            r["model"]: ours["median_ms"]
+            for r in chosen(models, n, batch, busy, precision)
+            if (ours := r["engines"].get("cnnengine"))
+        }
         for n in (1, threads)
     ]
     return {name: value / medians[0][name] for name, value in medians[1].items() if name in medians[0]}
@@ -182,7 +258,7 @@ def slowdown(value: float | None) -> str:
 def start(record: Record) -> str:
     """Seconds of load and first run: ours / the least of the peers that read the ONNX file, with its name."""
     key = "load_and_first_run_s"
-    others = {name: r[key] for name, r in record["engines"].items() if name in PEERS and name != "ncnn"}
+    others = {name: r[key] for name, r in record["engines"].items() if name in PEERS and name not in CONVERTED}
     if "cnnengine" not in record["engines"] or not others:
         return "-"
     least = min(others, key=others.__getitem__)
@@ -202,7 +278,7 @@ def families(models: Figures, layers: Figures) -> str:
     sets = list(dict.fromkeys(r["set"] for r in layers["layers"]))
     rows = [["family", "layers"]]
     for name in sets:
-        rows[0] += [f"{name}: of peak", "direct", "of roofline", "torch"]
+        rows[0] += [f"{name}: of peak", "direct", "of roofline", "torch", "torch's call / ours"]
     for family in dict.fromkeys(r["family"] for r in layers["layers"]):
         row = [family, ""]
         for name in sets:
@@ -212,7 +288,10 @@ def families(models: Figures, layers: Figures) -> str:
             row.append(span([way["chosen"]["of_peak"] for way in ours]))
             row.append(span([way["direct"]["of_peak"] for way in ours if "direct" in way]))
             row.append(span([way["chosen"]["roofline"] for way in ours]))
-            row.append(span([r["torch"]["of_peak"] for r in members if "of_peak" in r.get("torch", {})]))
+            row.append(span([r["torch"]["kernel_of_peak"] for r in members if "kernel_of_peak" in r.get("torch", {})]))
+            calls = [r for r in members if "call_ms" in r.get("torch", {}) and "call_ms" in r["cnnengine"].get("chosen", {})]
+            value = mean(r["torch"]["call_ms"] / r["cnnengine"]["chosen"]["call_ms"] for r in calls)
+            row.append("-" if value is None else f"{value:.2f}")
         rows.append(row)
     return markdown(rows)
 
@@ -221,11 +300,13 @@ def layer_lines(models: Figures, layers: Figures) -> str:
     """Every layer on its own."""
     if not layers["layers"]:
         return NOT_MEASURED
-    rows = [["layer", "set", "kernel", "ms", "GFLOP/s", "of peak", "torch ms"]]
+    rows = [["layer", "set", "kernel", "ms", "GFLOP/s", "of peak", "torch's kernel, ms", "call, ms", "torch's"]]
     for r in layers["layers"]:
         ours = r["cnnengine"].get("chosen")
         figures = [ours["kernel"], f"{ours['ms']:.4f}", f"{ours['gflops']:.0f}", f"{ours['of_peak']:.0%}"] if ours else ["-"] * 4
-        rows.append([r["layer"], r["set"], *figures, f"{r['torch']['ms']:.4f}" if "torch" in r else "-"])
+        theirs = r.get("torch", {})
+        more = [theirs.get("kernel_ms"), (ours or {}).get("call_ms"), theirs.get("call_ms")]
+        rows.append([r["layer"], r["set"], *figures, *("-" if value is None else f"{value:.4f}" for value in more)])
     return markdown(rows)
 
 
@@ -244,6 +325,10 @@ TABLES: dict[str, Callable[[Figures, Figures], str]] = {
     "models-1": lambda models, layers: times(models, 1, 1),
     "models-2": lambda models, layers: times(models, 2, 1),
     "models-batch": lambda models, layers: times(models, 1, 8),
+    "bf16-1": lambda models, layers: times(models, 1, 1, "bfloat16"),
+    "bf16-2": lambda models, layers: times(models, 2, 1, "bfloat16"),
+    "int8-1": lambda models, layers: times(models, 1, 1, "int8"),
+    "int8-2": lambda models, layers: times(models, 2, 1, "int8"),
     "families": families,
     "layers": layer_lines,
 }

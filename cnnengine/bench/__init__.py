@@ -7,8 +7,24 @@
 
 from __future__ import annotations
 
-from .compare import PEERS, Case, Comparison, overall
+from .compare import PEERS, USUAL, Case, Comparison, distinct
+from .environments import set_up
 from .harness import Worker, WorkerError
-from .show import head_text, plot, record_text
+from .show import head_text, overall_text, plot, record_text
+from .verdict import overall
 
-__all__ = ["PEERS", "Case", "Comparison", "Worker", "WorkerError", "head_text", "overall", "plot", "record_text"]
+__all__ = [
+    "PEERS",
+    "USUAL",
+    "Case",
+    "Comparison",
+    "Worker",
+    "WorkerError",
+    "distinct",
+    "head_text",
+    "overall",
+    "overall_text",
+    "plot",
+    "record_text",
+    "set_up",
+]

@@ -6,8 +6,8 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,30 +18,27 @@ from ..arguments import integer, number
 from ..errors import InputError, ShapeError
 from ..importer.reader import read
 from ..report.profile import fma_peak
-from .harness import Worker, WorkerError, busy_cpus, engine_worker, machine_head, probe
-from .worker import NEEDS, summary
+from .engines import LOWERED, NEEDS
+from .environments import default_cache, hint, interpreter
+from .harness import Worker, WorkerError, busy_processes, engine_worker, machine_head, probe
+from .precision import RANK, TOLERANCE, of_model, steps_of
+from .verdict import AGAIN, best_peer, compare_outputs, noise, peers_in, verdict, why_not
+from .worker import summary
 
 if TYPE_CHECKING:
     import onnx
 
 PEERS = tuple(name for name in NEEDS if name != "cnnengine")
 """The engines to compare with."""
-AGAIN = "cnnengine-again"
-"""A second process of cnnengine: how far apart two that are the same come out."""
-DIFFERS = 1e-3
-"""Outputs further apart than this, relative to the largest absolute value, are not the same computation."""
-BEHIND = 0.95
-"""A ratio below this is behind the best peer."""
+USUAL = tuple(name for name in PEERS if not name.endswith(LOWERED))
+"""Those that are compared with where none are named: the others compute in 16 bits by request."""
 FAR_SLOWER = 4.0
 """An engine that needs this many times our time, and more than a turn for two requests, has few turns: all would be long ones."""
 FEW_TURNS = 3
 PEAK_SECONDS = 0.02
-
-INSTALL = {
-    "torch": "pip install torch && pip install --no-deps onnx2torch",
-    "torch-compile": "pip install torch && pip install --no-deps onnx2torch",
-    "ncnn": "pip install ncnn && pip install --no-deps pnnx",
-}
+MOST_BUSY = 256
+LARGE = 1_900_000_000
+"""Bytes from which a model does not fit into one message of protobuf."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +67,39 @@ class Case:
         return self.name or Path(self.path).name
 
 
+def distinct(cases: Iterable[Case]) -> list[Case]:
+    """The cases, each with a name of its own: of files of one name with as many folders before it as tell them apart."""
+    cases = list(cases)
+    named = [case.title for case in cases]
+    paths = [Path(case.path).resolve().parts for case in cases]
+    depth = 1
+    while depth < max(map(len, paths), default=1):
+        files: dict[str, set[tuple[str, ...]]] = {}
+        for name, parts in zip(named, paths, strict=True):
+            files.setdefault(name, set()).add(parts)
+        clashes = {name for name, found in files.items() if len(found) > 1}
+        if not clashes:
+            break
+        depth += 1
+        named = [
+            os.fspath(Path(*parts[-depth:])) if name in clashes and not case.name else name
+            for name, parts, case in zip(named, paths, cases, strict=True)
+        ]
+    seen: dict[str, int] = {}
+    for i, name in enumerate(named):  # the same file again, or the same name given twice
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 1:
+            named[i] = f"{name} ({seen[name]})"
+    return [replace(case, name=name) for case, name in zip(cases, named, strict=True)]
+
+
 class Comparison:
     """How to measure.
 
     Parameters
     ----------
     against : sequence of str
-        Peers, of `PEERS`; "cnnengine" measures against a second process of itself, which shows the noise.
+        Peers, of `PEERS`. A second process of cnnengine, the null row, runs in any case; "cnnengine" names it too.
     threads, batch : int
         Of every engine. The batch is the extent of a dynamic axis 0.
     seconds : float
@@ -84,11 +107,17 @@ class Comparison:
     rounds : int
         Turns that these seconds are divided into.
     busy : int
-        CPUs that other processes keep busy during the turns.
+        Other processes that compute without end during the turns of every engine, of equal priority and tied to no CPU.
+    precision : str
+        What cnnengine computes float32 files in: "float32" or "bfloat16".
+    any_precision : bool
+        Whether peers of a lower precision than ours count too.
+    tolerance : mapping, optional
+        How far outputs may lie from ours by precision, in place of `precision.TOLERANCE`.
     peer_python : str, optional
-        The interpreter that has the peers; this one by default.
+        The interpreter that has the peers; this one by default. Peers that it has not are looked for in their environments.
     cache : path, optional
-        Where ncnn's conversions are kept; `cnnengine/bench` in the user's cache folder by default.
+        Where conversions and environments are kept; `cnnengine/bench` in the user's cache folder by default.
     keep_compiled : bool
         Keep what torch.compile compiled there too. The next run's load time is then that of a second start.
     progress : callable, optional
@@ -97,18 +126,21 @@ class Comparison:
     Raises
     ------
     InputError
-        An unknown engine, a number out of range, or `peer_python` does not run.
+        An unknown engine or precision, a number out of range, or `peer_python` does not run.
     """
 
     def __init__(
         self,
-        against: Sequence[str] = PEERS,
+        against: Sequence[str] = USUAL,
         *,
         threads: int = 1,
         batch: int = 1,
         seconds: float = 5.0,
         rounds: int = 10,
         busy: int = 0,
+        precision: str = "float32",
+        any_precision: bool = False,
+        tolerance: Mapping[str, float] | None = None,
         peer_python: str | None = None,
         cache: str | os.PathLike[str] | None = None,
         keep_compiled: bool = False,
@@ -117,33 +149,50 @@ class Comparison:
         for name in against:
             if name not in (*PEERS, "cnnengine"):
                 raise InputError("unknown engine", tensor="against", expected=", ".join(PEERS), received=name)
+        if precision not in ("float32", "bfloat16"):
+            raise InputError("unknown precision", tensor="precision", expected="float32 or bfloat16", received=precision)
+        for name, value in (tolerance or {}).items():
+            if name not in RANK or not (math.isfinite(value) and value >= 0):
+                raise InputError(
+                    "no tolerance", tensor="tolerance", expected=f"of {', '.join(RANK)}", received=f"{name}: {value}"
+                )
         threads, batch = integer(threads, "threads", 1, 256), integer(batch, "batch", 1)
         rounds, seconds = integer(rounds, "rounds", 1), number(seconds, "seconds")
         if not (math.isfinite(seconds) and seconds >= 0):
             raise InputError("must be a time", tensor="seconds", expected=">= 0", received=seconds)
-        busy = integer(busy, "busy", 0, machine_head()["cpus"])
+        busy = integer(busy, "busy", 0, MOST_BUSY)
         self.threads, self.batch, self.seconds, self.rounds, self.busy = threads, batch, seconds, rounds, busy
-        self.peer_python = peer_python or sys.executable
+        self.precision, self.any_precision = precision, any_precision
+        self.tolerance = {**TOLERANCE, **(tolerance or {})}
         self.cache = Path(cache) if cache is not None else default_cache()
         self.keep_compiled = keep_compiled
         self._progress = progress or (lambda text: None)
         packages = sorted({package for needs in NEEDS.values() for package in needs} | {"numpy", "onnx"})
-        here, there = probe(sys.executable, packages), probe(self.peer_python, packages)
+        found = {sys.executable: probe(sys.executable, packages)}
+        first = peer_python or sys.executable
         self.absent: dict[str, str] = {}
-        self.engines = ["cnnengine"]
+        self.engines = ["cnnengine", AGAIN]
+        self.pythons = dict.fromkeys(self.engines, sys.executable)
         versions: dict[str, str] = {}
         for name in dict.fromkeys(against):
             if name == "cnnengine":
-                self.engines.append(AGAIN)
                 continue
-            missing = [p for p in NEEDS[name] if there["packages"][p] is None]
-            if missing:
-                hint = INSTALL.get(name, f"pip install {name}")
-                self.absent[name] = f"{' and '.join(missing)} not installed ({hint})"
+            lacking = list(NEEDS[name])
+            for python in filter(None, (first, interpreter(name, self.cache))):
+                if python not in found:
+                    found[python] = probe(python, packages)
+                there = found[python]["packages"]
+                missing = [package for package in NEEDS[name] if there[package] is None]
+                if not missing:
+                    self.engines.append(name)
+                    self.pythons[name] = python
+                    versions |= {package: there[package] for package in NEEDS[name]}
+                    break
+                lacking = min(lacking, missing, key=len)
             else:
-                self.engines.append(name)
-                versions |= {p: there["packages"][p] for p in NEEDS[name]}
-        self._python = {"python": here["python"], "peers_python": there["python"]}
+                self.absent[name] = f"{' and '.join(lacking)} not installed ({hint(name)})"
+        here = found[sys.executable]
+        self._python = {"python": here["python"], "peers_python": found.get(first, here)["python"]}
         self._versions = {"numpy": here["packages"]["numpy"], "onnx": here["packages"]["onnx"], **versions}
 
     def head(self) -> dict[str, Any]:
@@ -156,6 +205,10 @@ class Comparison:
             "seconds": self.seconds,
             "rounds": self.rounds,
             "busy": self.busy,
+            "precision": self.precision,
+            "any_precision": self.any_precision,
+            "tolerance": self.tolerance,
+            "engines": self.engines,
             "isa": ours["isa"],
             "fma_peak_gflops": fma_peak(self.threads),
             "cnnengine": ours,
@@ -174,18 +227,30 @@ class Comparison:
             stands under "skipped".
         """
         path = Path(case.path).resolve()
-        feeds, dims = inputs_of(case, self.batch)
+        model = read(os.fspath(path))
+        feeds, dims = inputs_of(case, self.batch, model)
+        kind, steps = of_model(model), steps_of(model)
         workers: dict[str, Worker] = {}
         with tempfile.TemporaryDirectory(prefix="cnnengine-bench-") as folder:
             try:
-                return self._measure(case.title, path, feeds, dims, Path(folder), workers)
+                given = bare(path, model, Path(folder))
+                del model
+                return self._measure(case.title, (path, given), feeds, dims, (kind, steps), Path(folder), workers)
             finally:
                 for worker in workers.values():
                     worker.close()
 
     def _measure(
-        self, title: str, path: Path, feeds: dict[str, np.ndarray], dims: dict[str, int], folder: Path, workers: dict[str, Worker]
+        self,
+        title: str,
+        paths: tuple[Path, Path],
+        feeds: dict[str, np.ndarray],
+        dims: dict[str, int],
+        precision: tuple[str, Sequence[float | None]],
+        folder: Path,
+        workers: dict[str, Worker],
     ) -> dict[str, Any]:
+        kind, steps = precision
         skipped: dict[str, str] = {}
         results: dict[str, dict[str, Any]] = {}
         peaks: list[float] = []
@@ -199,13 +264,15 @@ class Comparison:
         np.savez(feeds_file, **{f"{i:03d}": value for i, value in enumerate(feeds.values())})  # type: ignore[arg-type]
         self._progress(f"{title}: starting {len(self.engines)} engines")
         for name in self.engines:  # imports and conversions are not timed: all at once
-            kind = "cnnengine" if name == AGAIN else name
-            workers[name] = engine_worker(kind, sys.executable if kind == "cnnengine" else self.peer_python)
-            home = self.cache if name == "ncnn" or self.keep_compiled else folder
+            engine = "cnnengine" if name == AGAIN else name
+            workers[name] = engine_worker(engine, self.pythons[name])
+            home = folder if name.startswith("torch") and not self.keep_compiled else self.cache
+            request = {"model": os.fspath(paths[0]), "bare": os.fspath(paths[1]), "kind": kind, "precision": self.precision}
             try:
                 workers[name].send(
-                    do="prepare", model=os.fspath(path), names=list(feeds), feeds=feeds_file, folder=os.fspath(home)
-                )
+                    do="prepare", **request, threads=self.threads, dims=dims, folder=os.fspath(home), names=list(feeds),
+                    feeds=feeds_file,
+                )  # fmt: skip
             except WorkerError as error:
                 give_up(name, error)
         for name in list(workers):
@@ -217,14 +284,14 @@ class Comparison:
             self._progress(f"{title}: loading {name}")
             try:
                 outputs = os.fspath(folder / f"{name}.npz")
-                results[name] = workers[name].ask(do="load", threads=self.threads, dims=dims, outputs=outputs)
+                results[name] = workers[name].ask(do="load", outputs=outputs)
             except WorkerError as error:
                 give_up(name, error)
 
         times: dict[str, list[list[float]]] = {name: [] for name in workers}
         few = set(range(0, self.rounds, max(1, math.ceil(self.rounds / FEW_TURNS))))
         turn_seconds = self.seconds / self.rounds
-        with busy_cpus(self.busy):
+        with busy_processes(self.busy):
             for turn in range(self.rounds):
                 self._progress(f"{title}: round {turn + 1} of {self.rounds}")
                 if "cnnengine" in workers:
@@ -242,24 +309,24 @@ class Comparison:
             results[name] |= workers[name].ask(do="memory") | summary([t for turn_times in times[name] for t in turn_times])
             results[name]["turns"] = [summary(turn_times) for turn_times in times[name]]
         if "cnnengine" in results:
-            compare_outputs(results, {name: stored(folder / f"{name}.npz") for name in results})
+            compare_outputs(results, {name: stored(folder / f"{name}.npz") for name in results}, steps, self.tolerance)
+            for name in peers_in(results):
+                results[name]["left_out"] = why_not(name, results, self.any_precision)
+        best, margins = best_peer(results, self.any_precision), noise(results)
         return {
             "model": title,
             "inputs": {name: list(value.shape) for name, value in feeds.items()},
+            "kind": kind,
             "threads": self.threads,
             "batch": self.batch,
             "busy": self.busy,
             "fma_peak_gflops": peaks,
             "engines": results,
             "skipped": skipped,
-            "best_peer": best_peer(results),
+            "best_peer": best,
+            "noise": margins,
+            "verdict": verdict(best, margins),
         }
-
-
-def default_cache() -> Path:
-    """$XDG_CACHE_HOME/cnnengine/bench, by default ~/.cache/cnnengine/bench."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "cnnengine" / "bench"
 
 
 def far_slower(times: Mapping[str, Sequence[Sequence[float]]], name: str, turn_ms: float) -> bool:
@@ -272,9 +339,9 @@ def far_slower(times: Mapping[str, Sequence[Sequence[float]]], name: str, turn_m
 
 
 # ---------------------------------------------------------------- inputs
-def inputs_of(case: Case, batch: int) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+def inputs_of(case: Case, batch: int, model: onnx.ModelProto | None = None) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """The input arrays in the order of the graph, and the extents that its named dimensions take."""
-    graph = read(os.fspath(case.path)).graph
+    graph = (model or read(os.fspath(case.path))).graph
     constants = {tensor.name for tensor in graph.initializer}
     values = [value for value in graph.input if value.name not in constants]
     shapes = _named(case, [value.name for value in values])
@@ -333,73 +400,26 @@ def _array(value: onnx.ValueInfoProto, shape: tuple[int, ...], seed: int) -> np.
     return np.ones(shape, dtype)
 
 
-# ---------------------------------------------------------------- results
+def bare(path: Path, model: onnx.ModelProto, folder: Path) -> Path:
+    """The file, or, of one that lists its weights as inputs too, a copy without: converters take them for what is fed.
+
+    `model` is altered.
+    """
+    import onnx
+
+    weights = {tensor.name for tensor in model.graph.initializer}
+    fed = [value for value in model.graph.input if value.name not in weights]
+    if len(fed) == len(model.graph.input):
+        return path
+    del model.graph.input[:]
+    model.graph.input.extend(fed)
+    target = folder / "bare.onnx"
+    large = model.ByteSize() > LARGE
+    onnx.save(model, target, save_as_external_data=large, location="bare.onnx.data" if large else None)
+    return target
+
+
 def stored(path: Path) -> list[np.ndarray]:
     """The outputs that a worker wrote."""
     with np.load(path) as file:
         return [file[key] for key in sorted(file.files)]
-
-
-def difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
-    """Largest difference relative to the output's largest absolute value; infinite when count, size or finiteness differ."""
-    if len(ours) != len(theirs):
-        return math.inf
-    worst = 0.0
-    for a, b in zip(ours, theirs, strict=True):
-        if a.size != b.size:
-            return math.inf
-        if a.size:
-            wide = a.astype(np.float64).reshape(-1)
-            gap = np.abs(wide - b.astype(np.float64).reshape(-1)).max()
-            worst = max(worst, float(gap / (np.abs(wide).max() or 1.0))) if np.isfinite(gap) else math.inf
-    return worst
-
-
-def compare_outputs(results: dict[str, dict[str, Any]], outputs: Mapping[str, Sequence[np.ndarray]]) -> None:
-    """To each peer's figures: how far its outputs are from ours, and how many times our time it took."""
-    ours = results["cnnengine"]
-    for name, result in results.items():
-        if name != "cnnengine":
-            gap = difference(outputs["cnnengine"], outputs[name])
-            result["difference"] = gap if math.isfinite(gap) else None  # JSON has no infinity
-            result["agrees"] = gap <= DIFFERS
-            for which in ("min", "median"):
-                result[f"ratio_{which}"] = result[f"{which}_ms"] / ours[f"{which}_ms"]
-
-
-def best_peer(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
-    """The fastest peer whose outputs agree, by its minimum and by its median, with its time over ours."""
-    found: dict[str, dict[str, Any] | None] = {}
-    for which in ("min", "median"):
-        peers = {name: r[f"ratio_{which}"] for name, r in results.items() if r.get("agrees") and name != AGAIN}
-        best = min(peers, key=peers.__getitem__, default=None)
-        found[which] = None if best is None else {"engine": best, "ratio": peers[best]}
-    return found
-
-
-def deciding(threads: int) -> str:
-    """The ratio that counts: of minima at one thread; of medians at more, where a thread that stalls is a fault."""
-    return "min" if threads == 1 else "median"
-
-
-def failed(record: Mapping[str, Any]) -> bool:
-    """Whether cnnengine did not run the model, or no peer gives what it gives."""
-    agreements = [r["agrees"] for r in record["engines"].values() if "agrees" in r]
-    return "cnnengine" not in record["engines"] or (bool(agreements) and not any(agreements))
-
-
-def overall(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Geometric mean of the ratios to the best peer, by minima and medians, the count of models and those behind.
-
-    Returns
-    -------
-    dict
-        Per "min" and "median": ``geometric_mean``, ``models`` and ``behind``, the models whose ratio is under 0.95.
-    """
-    result: dict[str, dict[str, Any]] = {}
-    for which in ("min", "median"):
-        found = {r["model"]: r["best_peer"][which]["ratio"] for r in records if r["best_peer"][which] is not None}
-        mean = math.exp(sum(map(math.log, found.values())) / len(found)) if found else None
-        behind = [name for name, ratio in found.items() if ratio < BEHIND]
-        result[which] = {"geometric_mean": mean, "models": len(found), "behind": behind}
-    return result

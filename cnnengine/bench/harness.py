@@ -2,7 +2,8 @@
 
 Only the worker whose turn it is runs, the others are stopped by SIGSTOP: threads of an idle engine spin for a while, and would
 take the cores from the others. Each worker leads a process group of its own, so that Ctrl-C reaches the parent alone, which ends
-the groups: a worker with whatever it started.
+the groups: a worker with whatever it started. All stay in the parent's session: what the system shares out by sessions is then
+shared by threads, among the engines and with the processes that keep the machine busy.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Worker:
         self._buffer = b""
         self._complaint = b""
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe, env=variables, start_new_session=True)
+        self._process = subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe, env=variables, process_group=0)
 
     @property
     def pid(self) -> int:
@@ -136,25 +137,32 @@ class Worker:
 
 _LOOP = """
 import os, sys
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {int(sys.argv[1])})
-while os.getppid() == int(sys.argv[2]):  # looked after now and then: it must not outlive a parent that was killed
+print(flush=True)
+while os.getppid() == int(sys.argv[1]):  # looked after now and then: it must not outlive a parent that was killed
     for _ in range(1_000_000):
         pass
 """
 
 
 @contextlib.contextmanager
-def busy_cpus(count: int) -> Iterator[None]:
-    """Keep `count` CPUs busy with other processes, each tied to one where the system allows it: the last of those we may use."""
-    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+def busy_processes(count: int) -> Iterator[list[int]]:
+    """Processes beside us that compute without end; their numbers, when all of them do.
+
+    They have our priority and may use every CPU that we may. They stay in our session, as the workers do: the system shares CPUs
+    among sessions first, and a worker of several threads in a session of its own would get what one busy process gets.
+    """
     with contextlib.ExitStack() as stack:
-        for cpu in cpus[len(cpus) - count :]:
-            argv = [sys.executable, "-c", _LOOP, str(cpu), str(os.getpid())]
-            process = subprocess.Popen(argv, start_new_session=True, stdin=subprocess.DEVNULL)
+        processes = []
+        for _ in range(count):
+            argv = [sys.executable, "-S", "-c", _LOOP, str(os.getpid())]
+            process = subprocess.Popen(argv, process_group=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
             stack.callback(process.wait)
             stack.callback(process.kill)
-        yield
+            processes.append(process)
+        for process in processes:
+            assert process.stdout is not None
+            stack.enter_context(process.stdout).readline()
+        yield [process.pid for process in processes]
 
 
 def engine_worker(name: str, python: str) -> Worker:

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CNNEngineError, InputError
@@ -31,22 +32,30 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DESCRIPTION = """\
-Time a model in cnnengine and in other engines on this machine. Each engine runs in a process of its own, one request at a time;
-they take turns over many rounds, and all but the one whose turn it is are stopped. All get the same input, and their outputs are
-compared. Per engine: shortest, median and 90th percentile of a request in milliseconds; seconds from the file to the end of the
-first request (of torch-compile with the compilation), after the import; resident memory of the process at the end and at its
-highest; its time over ours by minimum and by median; the largest difference of its outputs from ours, relative to their largest
-value. Peers whose outputs differ do not count as best peer."""
+Time a model in cnnengine and in other engines on this machine. Each engine runs in a process of its own, one request at a
+time; they take turns over many rounds, and all but the one whose turn it is are stopped. All get the same input, and their
+outputs are compared. Per engine: the precision it computes in; shortest, median and 90th percentile of a request in
+milliseconds; seconds from the file to the end of the first request (of torch-compile with the compilation), after the import;
+resident memory of the process at the end and at its highest; its time over ours by minimum and by median; the largest
+difference of its outputs from ours, relative to their largest value, or in quantisation steps. A second process of cnnengine
+is the null row: a difference within what the two differ by is no difference. Peers whose outputs differ do not count as best
+peer, nor do those that compute in a lower precision than ours. Of a folder all ONNX files in it are measured; of several
+models the means are printed by size, and on how many each peer ran."""
 EXAMPLES = """examples:
   cnnengine bench model.onnx
   cnnengine bench model.onnx --against onnxruntime,openvino --threads 2 --seconds 10
   cnnengine bench a.onnx b.onnx --peer-python ~/peers/bin/python --json --plot bench.png > bench.json
+  cnnengine bench --setup && cnnengine bench my_models/ --threads 2
+  cnnengine bench model.onnx --busy 4 --threads 2
+  cnnengine bench quantised.onnx --tolerance 6steps --fail-below 1
 
-peers: torch and torch-compile (through onnx2torch), onnxruntime, openvino, ncnn (through pnnx);
-  pip install 'cnnengine[bench]' && pip install --no-deps onnx2torch pnnx
+peers: onnxruntime; openvino, told to compute in float32, and openvino-default, as it comes; ncnn (by pnnx) and ncnn-bf16;
+  torch (by onnx2torch, eager), torch-compile (compiled, weights frozen, channels last) and torch-compile-bf16;
+  litert (XNNPACK, by litert-torch), mnn, zentorch, executorch. --setup makes an environment for each that is not there.
 
 exit status: 0 all models measured; 1 some were not, or no peer gives what cnnengine gives, or --fail-below;
   2 wrong usage, or no model can be used; 130 interrupted
+  (--fail-below: also 1 where no peer was compared with; --setup: 1 where an environment could not be made)
 """
 
 
@@ -58,7 +67,13 @@ def add_to(subparsers: Subparsers) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("models", metavar="MODEL", nargs="+", help="ONNX files (example: model.onnx)")
+    parser.add_argument("models", metavar="MODEL", nargs="*", help="ONNX files, and folders of them (example: model.onnx)")
+    parser.add_argument(
+        "--setup",
+        action="store_true",
+        help="make the environments of the peers, those of --against or all, in the user's cache folder by pip "
+        "(example: --setup --against litert,mnn)",
+    )
     add_options(parser)
     add_shape_option(parser)
     parser.set_defaults(run=run)
@@ -71,8 +86,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         type=_names,
         default=None,
-        help="peers, separated by commas: torch, torch-compile, onnxruntime, openvino, ncnn, or cnnengine for a second process "
-        "of itself, which shows the noise (default: all five; example: --against onnxruntime,ncnn)",
+        help="peers, separated by commas; cnnengine for the null row alone (default: all that compute in the file's precision, "
+        "with --precision bfloat16 those in 16 bits too; example: --against onnxruntime,ncnn)",
     )
     parser.add_argument(
         "--threads", metavar="N", type=positive, default=1, help="of every engine (default: 1; example: --threads 2)"
@@ -96,7 +111,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive,
         default=0,
-        help="CPUs that other processes keep busy meanwhile, as on a loaded machine (default: none; example: --busy 1)",
+        help="other processes that compute meanwhile, of equal priority, beside every engine (default: none; example: --busy 4)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="what cnnengine computes float32 files in (default: float32; example: --precision bfloat16)",
+    )
+    parser.add_argument(
+        "--any-precision",
+        action="store_true",
+        help="let peers count that compute in a lower precision than ours (default: none; example: --any-precision)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        metavar="X",
+        type=_tolerance,
+        help="how far outputs may lie from ours: of floats relative to their largest value, of quantised networks in steps "
+        "(default: 1e-3, f16 1e-2, bf16 0.1, 4steps; example: --tolerance 6steps,bf16=0.05)",
     )
     parser.add_argument(
         "--peer-python",
@@ -107,8 +140,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--fail-below",
         metavar="RATIO",
         type=float,
-        help="exit status 1 when the best peer's time over ours is less, of minima at 1 thread, of medians at more (example: "
-        "--fail-below 0.95)",
+        help="exit status 1 when the best peer's time over ours is less, by minima or by medians, and by more than the null row "
+        "differs, and when no peer was compared with (example: --fail-below 0.95)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object with every figure (example: --json > bench.json)"
@@ -119,15 +152,50 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure what the command line names."""
+    """Measure what the command line names, or make the environments."""
     from ..bench import Case
 
+    if args.setup:
+        return _set_up(args)
+    if not args.models:
+        raise InputError("no model", tensor="MODEL", expected="ONNX files, folders of them, or --setup")
     shapes: dict[str | None, tuple[int, ...]] = {}
     for name, shape in args.shape:
         if name in shapes:
             raise InputError("given twice", tensor=f"--shape {name or ''}".strip())
         shapes[name] = shape
-    return execute([Case(path, shapes=shapes) for path in args.models], args)
+    return execute([Case(path, shapes=shapes) for path in files_of(args.models)], args)
+
+
+def files_of(paths: Sequence[str]) -> list[str]:
+    """The files, and of folders the ONNX files in them and in theirs, sorted.
+
+    Raises
+    ------
+    InputError
+        A folder has none.
+    """
+    found: list[str] = []
+    for path in paths:
+        if not Path(path).is_dir():
+            found.append(path)
+            continue
+        inside = sorted(str(file) for file in Path(path).rglob("*.onnx") if file.is_file())
+        if not inside:
+            raise InputError("there is no ONNX file in it", tensor=path)
+        found += inside
+    return found
+
+
+def _set_up(args: argparse.Namespace) -> int:
+    from ..bench import PEERS, set_up
+
+    if args.models:
+        raise InputError("takes no models", tensor="--setup", received=", ".join(args.models))
+    failures = set_up(PEERS if args.against is None else args.against)
+    for name, reason in failures.items():
+        print(f"{name}: not made: {reason}", file=sys.stderr)
+    return EXIT_SOME_FAILED if failures else EXIT_OK
 
 
 def execute(cases: Sequence[Case], args: argparse.Namespace) -> int:
@@ -144,19 +212,22 @@ def execute(cases: Sequence[Case], args: argparse.Namespace) -> int:
     int
         The exit status.
     """
-    from ..bench import PEERS, Comparison, plot
-    from ..bench.compare import deciding, failed
+    from ..bench import PEERS, USUAL, Comparison, distinct, overall, plot
     from ..bench.show import head_text, overall_text, record_text
+    from ..bench.verdict import below, failed, not_compared
 
     if args.plot is not None:
         check_plot(args.plot)
     comparison = Comparison(
-        PEERS if args.against is None else args.against,
+        (USUAL if args.precision == "float32" else PEERS) if args.against is None else args.against,
         threads=args.threads,
         batch=args.batch,
         seconds=args.seconds,
         rounds=args.rounds,
         busy=args.busy,
+        precision=args.precision,
+        any_precision=args.any_precision,
+        tolerance=args.tolerance,
         peer_python=args.peer_python,
         progress=_progress if sys.stderr.isatty() else None,
     )
@@ -166,7 +237,7 @@ def execute(cases: Sequence[Case], args: argparse.Namespace) -> int:
     records: list[dict[str, Any]] = []
     unusable = 0
     with _ended_by_signals():
-        for case in cases:
+        for case in distinct(cases):
             try:
                 records.append(_measured(comparison, case))
             except CNNEngineError as error:
@@ -178,13 +249,21 @@ def execute(cases: Sequence[Case], args: argparse.Namespace) -> int:
     if not records:
         return EXIT_UNUSABLE
     if args.json:
-        print(json.dumps({"head": head, "models": records}, ensure_ascii=False, allow_nan=False))
+        print(
+            json.dumps(
+                {"head": head, "models": records, "overall": overall(records, comparison.absent)},
+                ensure_ascii=False,
+                allow_nan=False,
+            )
+        )
     elif len(records) > 1:
-        print(f"\n{overall_text(records)}")
+        print(f"\n{overall_text(records, comparison.absent)}")
     bad = unusable + sum(map(failed, records))
-    best = [record["best_peer"][deciding(args.threads)] for record in records]
     if args.fail_below is not None:
-        bad += sum(found is not None and found["ratio"] < args.fail_below for found in best)
+        for record in records:
+            if why := not_compared(record, comparison.absent):
+                print(f"{record['model']}: --fail-below: no peer was compared with: {why}", file=sys.stderr)
+        bad += sum(record["best_peer"]["min"] is None or below(record, args.fail_below) for record in records)
     if args.plot is not None and any("cnnengine" in record["engines"] for record in records):
         save_plot(plot(head, records), args.plot)
     return EXIT_SOME_FAILED if bad else EXIT_OK
@@ -221,6 +300,15 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _tolerance(text: str) -> dict[str, float]:
+    from ..bench.precision import tolerances
+
+    try:
+        return tolerances(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _names(text: str) -> tuple[str, ...]:

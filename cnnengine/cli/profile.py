@@ -29,7 +29,8 @@ DESCRIPTION = """\
 Time every step of a model's plan on random input, in rounds. A line per step: shortest and median time, share of the sum
 of the shortest times, GFLOP/s, megabytes of its operands, operations per byte, and the fraction of the roofline: of the speed
 that the multiply-add peak and the bandwidth for as many bytes allow, both measured in the same process. Operations are those
-of the direct algorithm: Winograd convolutions may exceed the peak."""
+of the direct algorithm: Winograd convolutions may exceed the peak. Where the times say that other processes took part of the
+machine, a line before the last tells by what."""
 EXAMPLES = """examples:
   cnnengine profile model.onnx --threads 1
   cnnengine profile model.onnx --sort time --top 10
@@ -106,6 +107,8 @@ def _print(report: Profile, sort: str, top: int | None) -> None:
         print(line)
     print(f"whole run: min {report.run_min * 1e3:.3f} ms, median {report.run_median * 1e3:.3f} ms")
     rate = report.flops / max(report.steps_min, 1e-12) * 1e-9
+    if report.disturbed:
+        print(f"disturbed: {'; '.join(report.disturbed)}: measure again on a quiet machine, or longer (--seconds)")
     print(f"steps' shortest times: {report.steps_min * 1e3:.3f} ms, {rate:.1f} GFLOP/s, {report.roofline:.0%} of the roofline")
 
 

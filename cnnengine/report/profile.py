@@ -12,7 +12,7 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,12 @@ SIZES = (1 << 18, 1 << 22, 1 << 27)
 
 RESOLUTION = 50
 """Nanoseconds below which a step's own time cannot be told from the cost of timing it."""
+
+UNSTEADY = 1.2
+"""Two measurements of one thing further apart than this factor are not of the same machine."""
+STEP_COST = 5e-6
+"""Seconds that a step run alone may take longer than within a run: it wakes the threads, and finds other things in the cache."""
+FULL_SHARE = 0.9
 
 _clock = time.perf_counter_ns
 
@@ -114,6 +120,8 @@ class Profile:
     run_min, run_median : float
         Seconds of whole runs, in between the steps' rounds.
     steps : tuple of StepProfile
+    disturbed : tuple of str
+        What says that the machine had other things to do meanwhile; empty where nothing does.
     """
 
     model: str
@@ -126,6 +134,7 @@ class Profile:
     run_min: float
     run_median: float
     steps: tuple[StepProfile, ...]
+    disturbed: tuple[str, ...] = ()
 
     @property
     def steps_min(self) -> float:
@@ -146,6 +155,7 @@ class Profile:
         data = dict(self.__dict__)
         data["bandwidths"] = [{"bytes": size, "gigabytes_per_second": rate} for size, rate in self.bandwidths]
         data["steps"] = [step.as_dict() for step in self.steps]
+        data["disturbed"] = list(self.disturbed)
         return {**data, "steps_min": self.steps_min, "flops": self.flops, "roofline": self.roofline}
 
     def plot(self) -> Figure:
@@ -228,6 +238,7 @@ def profile(
             steps.append(_Step(node.name, node.op.op_type, "host", 1, 0.0, 0.0, _tail(segment, values, threads), begin))
 
     whole: list[int] = []
+    began, worked = time.perf_counter(), time.process_time()
     end = _clock() + int(seconds * 1e9)
     while len(whole) < min_rounds or _clock() < end:
         last: Callable[[], None] | None = None
@@ -242,7 +253,17 @@ def profile(
         start = _clock()
         view.run(dict(feeds), threads)
         whole.append(_clock() - start)
+    elapsed, worked = time.perf_counter() - began, time.process_time() - worked
     cost = _call_cost(workspace, threads)
+    results = tuple(step.result(cost, peak, bandwidths) for step in steps)
+    signs = disturbances(
+        threads,
+        results,
+        min(whole) * 1e-9,
+        statistics.median(whole) * 1e-9,
+        (peak, fma_peak(threads)),
+        worked / max(elapsed, 1e-9),
+    )
     return Profile(
         model.name,
         model.isa,
@@ -253,8 +274,46 @@ def profile(
         bandwidths,
         min(whole) * 1e-9,
         statistics.median(whole) * 1e-9,
-        tuple(step.result(cost, peak, bandwidths) for step in steps),
+        results,
+        signs,
     )
+
+
+def disturbances(
+    threads: int, steps: Sequence[StepProfile], run_min: float, run_median: float, peaks: tuple[float, float], cpu_share: float
+) -> tuple[str, ...]:
+    """What says that other processes took part of the machine while the steps were timed.
+
+    Parameters
+    ----------
+    threads : int
+    steps : sequence of StepProfile
+    run_min, run_median : float
+        Seconds of whole runs.
+    peaks : (float, float)
+        Multiply-add peak before and after.
+    cpu_share : float
+        CPU time of this process over the time that passed; judged at one thread, where nothing waits for another.
+
+    Returns
+    -------
+    tuple of str
+        A clause for each sign.
+    """
+    signs = []
+    if run_median > UNSTEADY * run_min:
+        signs.append(f"whole runs take {run_median / run_min:.2f} times their shortest in the median")
+    least, middle = sum(step.seconds_min for step in steps), sum(step.seconds_median for step in steps)
+    if middle > UNSTEADY * least > 0:
+        signs.append(f"steps take {middle / least:.2f} times their shortest in the median")
+    if least > run_min * UNSTEADY and least - run_min > len(steps) * STEP_COST:
+        signs.append(f"the steps' shortest times sum up to {least / run_min:.2f} times the shortest whole run")
+    low, high = sorted(peaks)
+    if high > UNSTEADY * low:
+        signs.append(f"the multiply-add peak was {peaks[0]:.0f} GFLOP/s before and {peaks[1]:.0f} after")
+    if threads == 1 and cpu_share < FULL_SHARE:
+        signs.append(f"the process had a CPU for {cpu_share:.0%} of the time")
+    return tuple(signs)
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import json
 import os
@@ -494,6 +495,21 @@ class TestInfo:
 
 
 class TestProfile:
+    @pytest.fixture(autouse=True)
+    def signs(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What says that the machine is disturbed, in place of what does at this moment."""
+        found: list[str] = []
+        importlib.import_module("cnnengine.report.profile")
+        monkeypatch.setattr(sys.modules["cnnengine.report.profile"], "disturbances", lambda *figures: tuple(found))
+        return found
+
+    def test_a_disturbed_machine_is_told(self, cnn, signs: list[str]) -> None:
+        signs += ["whole runs are unsteady", "the peak fell"]
+        out = cnn("profile", MODEL, "--seconds", 0, "--threads", 1).out
+        assert out[-2].startswith("disturbed: whole runs are unsteady; the peak fell: measure again")
+        (line,) = cnn("profile", MODEL, "--seconds", 0, "--json").out
+        assert json.loads(line)["disturbed"] == signs
+
     def test_a_line_per_step(self, cnn) -> None:
         result = cnn("profile", MODEL, "--seconds", 0, "--threads", 1)
         assert (result.status, result.err) == (0, [])

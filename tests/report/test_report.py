@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
 from cnnengine.report import Profile, StepProfile, profile, summarize
-from cnnengine.report.profile import _Step, bandwidth_at, copy_bandwidth, fma_peak
+from cnnengine.report.profile import _Step, bandwidth_at, copy_bandwidth, disturbances, fma_peak
 
 ROOT = Path(__file__).resolve().parents[2]
 LENET = ROOT / "models" / "digits_lenet.onnx"
@@ -266,3 +267,42 @@ class TestPlot:
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         with pytest.raises(cnnengine.InputError, match=r"cnnengine\[bench\]"):
             report.plot()
+
+
+class TestDisturbances:
+    """Recorded figures of quiet and of busy machines."""
+
+    STEPS = (
+        StepProfile("a", "Conv", "conv", 4, 4e-3, 4.1e-3, 1e8, 1e6, 3e-3),
+        StepProfile("b", "Conv", "conv", 4, 2e-3, 2.1e-3, 1e8, 1e6, 1e-3),
+    )
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({}, None),
+            ({"run_median": 8e-3}, "whole runs take 1.33 times their shortest in the median"),
+            ({"peaks": (118.0, 60.0)}, "the multiply-add peak was 118 GFLOP/s before and 60 after"),
+            ({"peaks": (60.0, 118.0)}, "the multiply-add peak was 60 GFLOP/s before and 118 after"),
+            ({"peaks": (118.0, 110.0)}, None),
+            ({"cpu_share": 0.5}, "the process had a CPU for 50% of the time"),
+            ({"cpu_share": 0.5, "threads": 2}, None),
+            ({"run_min": 4.5e-3, "run_median": 4.6e-3}, "the steps' shortest times sum up to 1.33 times the shortest whole run"),
+        ],
+    )
+    def test_signs(self, change: dict[str, Any], words: str | None) -> None:
+        quiet = {"threads": 1, "run_min": 6e-3, "run_median": 6.2e-3, "peaks": (118.0, 117.0), "cpu_share": 0.99}
+        found = disturbances(steps=self.STEPS, **{**quiet, **change})
+        assert found == (() if words is None else (words,))
+
+    def test_steps_that_were_stopped(self) -> None:
+        slow = StepProfile("c", "Conv", "conv", 4, 1e-3, 4e-3, 1e8, 1e6, 1e-3)
+        (sign,) = disturbances(1, (*self.STEPS, slow), 7e-3, 7.1e-3, (118.0, 118.0), 1.0)
+        assert sign == "steps take 1.46 times their shortest in the median"
+
+    def test_the_cost_of_many_small_steps_is_no_sign(self) -> None:
+        small = tuple(StepProfile(str(i), "Relu", "relu", 1, 3e-6, 3e-6, 0.0, 1e3, 1e-7) for i in range(20))
+        assert disturbances(2, small, 3e-5, 3.1e-5, (200.0, 200.0), 1.0) == ()
+
+    def test_a_profile_has_them(self, report: Profile) -> None:
+        assert report.as_dict()["disturbed"] == list(report.disturbed)
