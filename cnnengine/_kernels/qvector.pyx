@@ -507,9 +507,11 @@ cdef void dynamic_scale_chunk(const void *geometry, void *const *args, Py_ssize_
     cdef float low = 0, high = 0, scale, zero
     cdef Py_ssize_t i
     for i in range(g.n):
-        # a comparison that is false keeps what is no number
-        low = found[2 * i] if not found[2 * i] >= low else low
-        high = found[2 * i + 1] if not found[2 * i + 1] <= high else high
+        # what is no number stays: it is neither less nor greater, and nothing is than it
+        if low == low and not found[2 * i] >= low:
+            low = found[2 * i]
+        if high == high and not found[2 * i + 1] <= high:
+            high = found[2 * i + 1]
     scale = 1 if high == low else (high - low) / <float>255
     zero = -(low / scale)
     zero = 0 if not zero > 0 else 255 if zero > 255 else rintf(zero)
