@@ -106,7 +106,7 @@ class _Scaling(Vetted):
                 self._aligned(spec.concrete, x.concrete, parameter)
 
     def _call(self, ctx: Lowering, kernel: str) -> bool:
-        """Add the call of the kernel: in planes where they are at hand, else plain, unless who reads the result wants the other."""
+        """Add the call of the kernel: in planes where x is, else plain, unless who reads the result first wants the other."""
         x, y = ctx.inputs[0], ctx.outputs[0]
         assert x is not None
         axis = None

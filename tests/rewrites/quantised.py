@@ -180,3 +180,55 @@ def constant_scale(d: Draft) -> None:
     q = d.n("QuantizeLinear", d.x(*shape), by, z)
     w = d.n("DequantizeLinear", d.c(d.rng.integers(-9, 9, shape[1:]), np.int8), d.c(0.25))
     d.give(d.n("Add", d.n("DequantizeLinear", q, by, z), w))
+
+
+def _operand(d: Draft, shape: tuple[int, ...]) -> str:
+    """A dequantised tensor, or what comes near."""
+    if d.near(0.1):
+        return d.x(*shape)
+    if d.near(0.1):
+        return d.r(*shape)
+    if d.near(0.1):
+        by = (scale(d, channels=shape[1]), zero(d, True, shape[1]))
+        return dequantised(d, d.x(*shape), by, axis=1)
+    return dequantised(d, d.x(*shape, scale=4))
+
+
+def _activated(d: Draft, y: str) -> str:
+    kind = d.pick.randrange(5)
+    if kind == 0:
+        return d.n("Relu", y)
+    return d.clip(y, d.one(None, -1.0, 0.5), d.one(None, 3.0)) if kind == 1 else y
+
+
+@pattern("quantized_elements")
+def two_quantised(d: Draft) -> None:
+    d.opset = d.one(13, 17, 21)
+    shape = d.shape(d.one(2, 4, 4))
+    a, b = _operand(d, shape), _operand(d, d.thinned(shape))
+    if d.maybe(0.1):
+        b = a
+    y = _activated(d, d.n(d.one("Add", "Add", "Mul", "Sub"), *d.order(a, b)))
+    if d.near(0.1):
+        d.give(y)
+    elif d.near(0.1):
+        quantised(d, d.n("Tanh", y))
+    else:
+        quantised(d, y)
+
+
+@pattern("quantized_elements")
+def joined_quantised(d: Draft) -> None:
+    d.opset = d.one(13, 17, 21)
+    shape = d.shape(d.one(2, 4, 4))
+    axis = d.pick.randrange(len(shape))
+    by = steps(d)
+    parts = []
+    for _ in range(d.one(2, 3)):
+        part = tuple(d.one(n, n + 1) if i == axis else n for i, n in enumerate(shape))
+        parts.append(dequantised(d, d.x(*part, scale=4), by) if d.maybe(0.4) else _operand(d, part))
+    y = d.n("Concat", *parts, axis=axis)
+    if d.maybe(0.4):
+        d.give(dequantised(d, y, by))
+    else:
+        quantised(d, y)
