@@ -95,6 +95,8 @@ class Quantity(NamedTuple):
         What such an index is.
     called : tuple of str
         As the specification calls scale and zero point.
+    types : tuple of dtype
+        Those that the zero point may have, where they are told.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Quantity(NamedTuple):
     along: int | str = ONE
     what: str = ""
     called: tuple[str, str] = ("", "")
+    types: tuple[np.dtype, ...] = ()
 
     def parameters(self, operator: str, names: Sequence[str]) -> list[tuple[Parameter, bool]]:
         """Those that the operator has, with whether it is a scale."""
@@ -141,6 +144,9 @@ def vet_quantities(quantities: Sequence[Quantity], inputs: Specs, operator: str,
                 continue
             if not is_scale:
                 parameter.typed(spec.dtype, None if data is None else data.dtype, quantity.name)
+                if quantity.types and kind_of(spec.dtype) != "V" and spec.dtype not in quantity.types:
+                    wanted = " or ".join(dtype.name for dtype in quantity.types)
+                    raise parameter.wrong(InputError, "has the wrong dtype", wanted, spec.dtype)
             elif spec.value is not None:
                 parameter.positive(spec.value)
             elif kind_of(spec.dtype) not in "fV":

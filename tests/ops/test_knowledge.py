@@ -38,6 +38,7 @@ from cnnengine.ops import (
     lookup,
     norm,
     pool,
+    quantized_table,
     retired,
     sequence,
     shape,
@@ -102,6 +103,8 @@ def _more() -> Iterator[tuple[Operator, list[Any]]]:
     yield integer_products.QGemm(0.5), [np.asarray(v) for v in (*products, FLOAT32.type(16), one)]
     yield contrib_quantized.Factor(), [x(2, 3), x(3)]
     yield contrib_quantized.Scales(), [scales[:1], scales]
+    yield contrib_quantized.WideScale(), [scales.astype(np.float16)]
+    yield quantized_table.QuantizedTable(), [packed, np.arange(256).astype(np.uint8)]
     yield contrib_quantized.RecurrentWeights(), [packed[:2], scales, np.array([3, 4], np.uint8)]
     yield contrib.Addend(whole=True), [x(2, 3), x(2, 3)]
     yield activation.Affine(2.0, 3.0), [x(2, 3)]
