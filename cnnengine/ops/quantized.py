@@ -219,7 +219,10 @@ class DequantizeLinear(_Scaling):
     """ONNX DequantizeLinear (10 to 28): ``(x - zero_point) * scale``, in the type of the scale or `output_dtype`."""
 
     op_type: ClassVar[str] = "DequantizeLinear"
-    quantities: ClassVar[tuple[Quantity, ...]] = (Quantity("x", 0, 1, 2, OWN),)
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:  # type: ignore[override]
+        return (Quantity("x", 0, 1, 2, OWN, any_sign=self.block_size > 0),)
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> DequantizeLinear:

@@ -203,6 +203,17 @@ class TestAlongAxes:
         x = np.zeros((2, 3, 4), np.uint8 if op == "DequantizeLinear" else F)
         assert not cnnengine.load(proto).run(None, {"x": x})[0].any()
 
+    def test_scales_of_blocks(self, op: str) -> None:
+        """Weights in blocks may have what the others may not: the sign of a block's extreme, and 0 for a block of zeros."""
+        proto = self.case(op, np.array([[[-1.0, 0.0]] * 3] * 2), axis=2, block_size=2)
+        if op == "DequantizeLinear":
+            cnnengine.load(proto)
+        else:
+            self.refused(op, proto, "scale", r"positive and finite.*-1\.0 at \(0, 0, 0\)")
+        for value in (np.nan, np.inf):
+            proto = self.case(op, np.full((2, 3, 2), value), axis=2, block_size=2)
+            self.refused(op, proto, "scale", "must be (positive and )?finite")
+
     def test_a_negative_block(self, op: str) -> None:
         with pytest.raises(CNNEngineError, match="must not be negative"):
             cnnengine.load(self.case(op, 1.0, block_size=-2))
