@@ -26,7 +26,7 @@ Taps are a table of pixel offsets, and the output grid has a start and a step, a
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int16_t, int32_t, uint8_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -176,10 +176,10 @@ cdef void qconv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
                 for b in range(blocks):
                     row_y = <uint8_t *>t.y + b * g.y.sp
                     if g.yw == lanes:
-                        look_up(<const uint8_t *>args[TABLE], row_y, width * lanes)
+                        table.qvector.table(<const uint8_t *>args[TABLE], row_y, row_y, width * lanes)
                     else:
                         for at in range(width):
-                            look_up(<const uint8_t *>args[TABLE], row_y + at * g.yw, lanes)
+                            table.qvector.table(<const uint8_t *>args[TABLE], row_y + at * g.yw, row_y + at * g.yw, lanes)
             elif g.act.kind != ACT_NONE:
                 for b in range(blocks):
                     row_f = <float *>(t.y + b * t.yplane)
@@ -197,12 +197,6 @@ cdef void qconv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
 cdef inline int splat(int byte) noexcept nogil:
     """A byte four times."""
     return <int>(<unsigned int>byte * 0x01010101u)
-
-
-cdef inline void look_up(const uint8_t *table, uint8_t *y, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        y[i] = table[y[i]]
 
 
 cdef inline void tile_row(qconv_tile_fn tile, Py_ssize_t widest, Py_ssize_t width, qconv_tile_t *t, Py_ssize_t *lines) noexcept nogil:
@@ -264,9 +258,9 @@ def build_qconv(inputs, outputs, *, taps, x_zero=0, stride=(1, 1, 1), start=(0, 
     Parameters
     ----------
     inputs : x, weights, bias, sums, ratio, offset, residual, table, x_zero
-        Views; weights by `pack_qconv`, the four after them in whole blocks as `pack_channels` makes them (offset may be None). residual:
-        uint8 planes like y, or None; table: 256 bytes through which results go, or None; x_zero: one uint8, or None where the
-        parameter of this name says it.
+        Views; weights by `pack_qconv`, the four after them in whole blocks as `pack_channels` makes them (offset may be None).
+        residual: uint8 planes like y, or None; table: 256 bytes through which results go, or None; x_zero: one uint8, which x's
+        halo holds, or None where the parameter of this name says it.
     outputs : y
         Of uint8, float32 or int32, as `mode` says.
     taps : sequence of (d, h, w)
@@ -466,6 +460,48 @@ def build_qconv(inputs, outputs, *, taps, x_zero=0, stride=(1, 1, 1), start=(0, 
         else:
             offsets[i] = taps[i][0] * g.x.sd + taps[i][1] * g.x.sh + taps[i][2] * g.x.lanes
     return launch.typed(inputs, outputs)
+
+
+# ---------------------------------------------------------------- a halo that is known while running
+
+cdef struct surround_t:
+    planes_t x, y
+
+
+cdef void surround_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    """One plane of one image."""
+    cdef const surround_t *g = <const surround_t *>geometry
+    cdef Py_ssize_t n = chunk // g.y.blocks, block = chunk % g.y.blocks, z, r
+    cdef const char *x = <const char *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
+    cdef char *y = <char *>args[2] + g.y.offset + n * g.y.sn + block * g.y.sp
+    for z in range(g.x.d):
+        for r in range(g.x.h):
+            memcpy(y + z * g.y.sd + r * g.y.sh, x + z * g.x.sd + r * g.x.sh, g.x.w * g.x.lanes)
+    fill_halo_of(&g.y, 1, <char *>args[2], n, block, (<const uint8_t *>args[1])[0])
+
+
+def build_surround(inputs, outputs) -> Launch:
+    """Planes of uint8 with a halo of their zero point, which is an operand.
+
+    Parameters
+    ----------
+    inputs : x, zero
+        Planes with any halo; one uint8.
+    outputs : y
+        The same planes with the halo that is wanted.
+    """
+    xv, zv = inputs
+    yv, = outputs
+    cdef surround_t g
+    same = xv.shape == yv.shape and xv.lanes == yv.lanes and xv.groups == yv.groups and not xv.is_plain
+    if not same or xv.dtype != np.uint8 or yv.dtype != np.uint8 or zv.nbytes < 1:
+        raise ValueError(f"surround: {xv} -> {yv}")
+    memset(&g, 0, sizeof(g))
+    g.x = planes_of(xv)
+    g.y = planes_of(yv)
+    launch = make_launch("surround", surround_chunk, &g, sizeof(g), g.y.n * g.y.blocks, 0, (xv.nbytes, 1, yv.nbytes), 0.0,
+                         xv.nbytes + yv.nbytes)
+    return (<Launch>launch).typed(inputs, outputs)
 
 
 def word() -> int:

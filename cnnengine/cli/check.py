@@ -116,8 +116,8 @@ def add_to(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, and print what was found."""
+    from ..files import read_feeds
     from ..report import check
-    from .arrays import read_feeds
 
     if args.input is not None and args.shape:
         raise InputError("the arrays have their shapes", tensor="--shape", expected="--shape or --input")

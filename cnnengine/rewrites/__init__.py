@@ -24,6 +24,7 @@ from .cancel_transposes import cancel_transposes
 from .channels_first import channels_first
 from .common_subexpressions import common_subexpressions
 from .dead_code import dead_code
+from .dynamic_convolutions import dynamic_convolutions
 from .fold_batchnorm import fold_batchnorm
 from .fold_beside_quantized import fold_beside_quantized
 from .fold_constants import fold_constants
@@ -40,6 +41,8 @@ from .fuse_layernorm import fuse_layernorm
 from .fuse_matmul import fuse_matmul
 from .fuse_pad import fuse_pad
 from .fuse_prelu import fuse_prelu
+from .fuse_quantized_sums import fuse_quantized_sums
+from .fuse_quantized_tables import fuse_quantized_tables
 from .fuse_residuals import fuse_residuals
 from .fuse_softmax_products import fuse_softmax_products
 from .global_pool import global_pool
@@ -49,6 +52,7 @@ from .merge_branches import merge_branches
 from .nodes import Declined, Nodes, Rewrite, explaining
 from .qlinear_convolutions import qlinear_convolutions
 from .quantized_convolutions import quantized_convolutions
+from .quantized_elements import quantized_elements
 from .quantized_moves import quantized_moves
 from .quantized_tables import quantized_tables
 from .remove_identity import remove_identity
@@ -69,6 +73,8 @@ QUANTIZED: tuple[Rewrite, ...] = (
     quantized_tables,
     qlinear_convolutions,
     quantized_convolutions,
+    dynamic_convolutions,
+    quantized_elements,
     cancel_flips,
     dead_code,
 )
@@ -108,6 +114,8 @@ SHAPED: tuple[Rewrite, ...] = (
     fuse_matmul,
     merge_activation,
     fuse_residuals,
+    fuse_quantized_sums,
+    fuse_quantized_tables,
     fuse_attention,
     fuse_softmax_products,
     fuse_affine,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Node
-from ..ops.pieces import Concat
-from ..ops.quantized_elements import MAX_REACH, QuantizedAdd, QuantizedMul
+from ..ops.quantized_elements import QuantizedAdd, QuantizedMul
 from .common import bounds, only_output
 from .nodes import Nodes, rewrite
-from .quantized import Steps, integers, only_quantized, results, unsigned
+from .quantized import integers, only_quantized, results, unsigned
 from .quantized_convolutions import between
 
 
