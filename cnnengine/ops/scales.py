@@ -1,9 +1,9 @@
 """Scales and zero points: what they must be, said with the name of the node's tensor.
 
-A scale is a positive, finite number, and a zero point a number of the type of what it belongs to. The scales of weights in blocks
-may be negative, where the extreme of a block is, and 0 for a block of zeros: onnxruntime's quantiser writes them so. They are looked at as soon as
-something is known of them: constants when a model is loaded (`Operator.vet`), shapes when a plan is made, what the network
-computes when it is there.
+A scale is a positive, finite number, and a zero point a number of the type of what it belongs to. The scales of weights in
+blocks may be negative, where the extreme of a block is, and 0 for a block of zeros: onnxruntime's quantiser writes them so. All
+are looked at as soon as something is known of them: constants when a model is loaded (`Operator.vet`), shapes when a plan is
+made, what the network computes when it is there.
 """
 
 from __future__ import annotations

@@ -266,3 +266,175 @@ def test_four_bits(tmp_path: Path, form: str, symmetric: bool) -> None:
     mine = judged(onnx.load(path), feeds, 1e-5)
     for one, other in zip(mine, peer(path, feeds), strict=True):
         assert np.abs(one - other).max() <= 0.02 * np.abs(other).max()
+
+
+# ---------------------------------------------------------------- other quantisers
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("preset", ["PERFORMANCE", "MIXED"])
+def test_nncf(name: str, preset: str) -> None:
+    """QDQ with int8 or uint8 activations, weights per channel, and biases of floats."""
+    nncf = pytest.importorskip("nncf")
+    proto, shape = NETS[name]()
+    rng = np.random.default_rng(0)
+    samples = nncf.Dataset([{"x": rng.standard_normal(shape).astype(F)} for _ in range(4)])
+    done = nncf.quantize(onnx.shape_inference.infer_shapes(proto), samples, subset_size=4, preset=nncf.QuantizationPreset[preset])
+    assert "QuantizeLinear" in {n.op_type for n in done.graph.node}
+    judged(done, {"x": np.random.default_rng(9).standard_normal(shape).astype(F)}, 0.03)
+
+
+def _torch_net() -> Any:
+    nn = pytest.importorskip("torch").nn
+
+    class Small(nn.Module):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.deep = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+            self.last, self.dense = nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+
+        def forward(self, x: Any) -> Any:
+            y = nn.functional.relu(self.first(x))
+            y = self.last(nn.functional.relu6(self.deep(y))) + y
+            y = nn.functional.max_pool2d(y, 2)
+            return self.dense(nn.functional.adaptive_avg_pool2d(y, 1).flatten(1))
+
+    pytest.importorskip("torch").manual_seed(0)
+    return Small().eval()
+
+
+def test_pt2e(tmp_path: Path) -> None:
+    """PyTorch's quantisation of exported graphs, by its exporter to ONNX; its other exporter refuses such graphs."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("torchao")
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    x = torch.randn(1, 3, 16, 16)
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    prepared = prepare_pt2e(torch.export.export(_torch_net(), (x,)).module(), quantizer)
+    for _ in range(3):
+        prepared(torch.randn(1, 3, 16, 16))
+    converted = convert_pt2e(prepared)
+    path = tmp_path / "pt2e.onnx"
+    torch.onnx.export(converted, (x,), path, dynamo=True, verbose=False)
+    proto = onnx.load(path)
+    assert "QuantizeLinear" in {n.op_type for n in proto.graph.node}
+    (y,) = judged(proto, {proto.graph.input[0].name: x.numpy()}, 0.02)
+    want = converted(x).detach().numpy()
+    assert np.abs(y - want).max() <= 0.02 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("engine", ["qnnpack", "fbgemm"])
+def test_quantised_modules(tmp_path: Path, engine: str) -> None:
+    """PyTorch's quantised modules, by its exporter of traces: scales and zero points come out of Constant, Cast and others."""
+    torch = pytest.importorskip("torch")
+    quantised = pytest.importorskip("torch.ao.quantization")
+    if engine not in torch.backends.quantized.supported_engines:
+        pytest.skip(f"this PyTorch has no {engine}")
+    net = _torch_net()
+    net.first, net.deep = torch.nn.Sequential(net.first, torch.nn.ReLU()), torch.nn.Identity()
+    sums = torch.ao.nn.quantized.FloatFunctional()
+
+    class Whole(torch.nn.Module):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.into, self.out, self.net, self.sums = quantised.QuantStub(), quantised.DeQuantStub(), net, sums
+
+        def forward(self, x: Any) -> Any:
+            y = self.net.first(self.into(x))
+            y = self.sums.add(self.net.last(y), y)
+            return self.out(self.net.dense(torch.nn.functional.adaptive_avg_pool2d(y, 1).flatten(1)))
+
+    before, whole = torch.backends.quantized.engine, Whole().eval()
+    try:
+        torch.backends.quantized.engine = engine
+        whole.qconfig = quantised.get_default_qconfig(engine)
+        quantised.fuse_modules(whole.net, [["first.0", "first.1"]], inplace=True)
+        quantised.prepare(whole, inplace=True)
+        for _ in range(3):
+            whole(torch.randn(1, 3, 10, 10))
+        quantised.convert(whole, inplace=True)
+        x = torch.randn(1, 3, 10, 10)
+        want = whole(x).numpy()
+        path = tmp_path / "modules.onnx"
+        torch.onnx.export(whole, (x,), path, dynamo=False, opset_version=17)
+    finally:
+        torch.backends.quantized.engine = before
+    proto = onnx.load(path)
+    (y,) = judged(proto, {proto.graph.input[0].name: x.numpy()}, 0.02)
+    assert np.abs(y - want).max() <= 0.02 * np.abs(want).max()
+
+
+# ---------------------------------------------------------------- forms that others write
+
+
+def _steps(b: Net, scale: Any, zero: Any, dtype: Any) -> tuple[str, str]:
+    return b.c(scale, F), b.c(zero, dtype)
+
+
+def test_as_tf2onnx_writes_tflite(tmp_path: Path) -> None:
+    """NHWC between transposes, int8 throughout, weights and int32 biases with scales per channel of their own."""
+    b = Net(6)
+    by = [_steps(b, scale, zero, np.int8) for scale, zero in ((0.03, -3), (0.05, -128), (0.04, 11), (0.06, 5))]
+
+    def through(x: str, steps: tuple[str, str]) -> str:
+        return str(b.n("DequantizeLinear", b.n("QuantizeLinear", x, *steps), *steps))
+
+    def conv(x: str, scale: float, c: int, o: int, k: int, group: int = 1) -> str:
+        per = (b.rng.random(o) * 0.01 + 0.002).astype(F)
+        w = b.n(
+            "DequantizeLinear",
+            b.c(b.rng.integers(-127, 128, (o, c // group, k, k)), np.int8),
+            b.c(per),
+            b.c(np.zeros(o), np.int8),
+            axis=0,
+        )
+        bias = b.n(
+            "DequantizeLinear",
+            b.c(b.rng.integers(-500, 500, o), np.int32),
+            b.c(per * F(scale)),
+            b.c(np.zeros(o), np.int32),
+            axis=0,
+        )
+        return str(b.n("Conv", x, w, bias, pads=[k // 2] * 4, group=group))
+
+    x = b.n("Transpose", through("x", by[0]), perm=[0, 3, 1, 2])
+    y = through(b.n("Transpose", b.n("Relu", conv(x, 0.03, 3, 8, 3)), perm=[0, 2, 3, 1]), by[1])
+    z = through(b.n("Transpose", conv(b.n("Transpose", y, perm=[0, 3, 1, 2]), 0.05, 8, 8, 3, 8), perm=[0, 2, 3, 1]), by[2])
+    y = through(b.n("Add", y, z), by[3])
+    y = through(b.n("ReduceMean", y, axes=[1, 2], keepdims=0), by[3])
+    proto = b.proto((2, 10, 9, 3), y, 13)
+    judged(proto, {"x": b.rng.standard_normal((2, 10, 9, 3)).astype(F)}, 0.02)
+
+
+def test_as_paddle_writes_them() -> None:
+    """Weights are floats that the file quantises itself, on axis 0 of Conv and 1 of MatMul; scales are ranges over 127."""
+    b = Net(7)
+    act = [_steps(b, scale, 0, np.int8) for scale in (3.0 / 127, 4.0 / 127, 2.0 / 127)]
+
+    def through(x: str, steps: tuple[str, str], **attributes: Any) -> str:
+        return str(b.n("DequantizeLinear", b.n("QuantizeLinear", x, *steps, **attributes), *steps, **attributes))
+
+    w = b.rng.standard_normal((6, 3, 3, 3)).astype(F)
+    by_channel = _steps(b, np.abs(w).max((1, 2, 3)) / 127, np.zeros(6), np.int8)
+    y = b.n("Conv", through("x", act[0]), through(b.c(w), by_channel, axis=0), b.w(6), pads=[1] * 4)
+    y = b.n("Flatten", through(b.n("Relu", y), act[1]))
+    m = b.rng.standard_normal((6 * 5 * 5, 7)).astype(F)
+    by_column = _steps(b, np.abs(m).max(0) / 127, np.zeros(7), np.int8)
+    y = b.n("Add", b.n("MatMul", y, through(b.c(m), by_column, axis=1)), b.w(7))
+    proto = b.proto((2, 3, 5, 5), through(y, act[2]), 13)
+    judged(proto, {"x": b.rng.standard_normal((2, 3, 5, 5)).astype(F)}, 0.02)
+
+
+def test_scales_that_are_inputs_with_defaults() -> None:
+    """Before IR version 4 every initializer is an input as well."""
+    b = Net(8)
+    by = _steps(b, 0.05, 100, np.uint8)
+    y = b.n("DequantizeLinear", b.n("QuantizeLinear", "x", *by), *by)
+    proto = b.proto((2, 5), b.n("Relu", y), 13)
+    proto.ir_version = 3
+    for tensor in b.tensors:
+        proto.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    judged(proto, {"x": b.rng.standard_normal((2, 5)).astype(F)}, 1e-6)
