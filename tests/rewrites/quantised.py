@@ -158,6 +158,37 @@ def dynamic_convolution(d: Draft) -> None:
     d.give(d.n("Relu", y) if d.maybe() else y)
 
 
+@pattern("fuse_quantized_sums")
+def residual_sum(d: Draft) -> None:
+    """A convolution of the input's shape, and the input, or what another one makes of it, added."""
+    d.opset = d.one(13, 17, 21)
+    n, c, *spatial = d.shape(d.one(3, 4, 4, 5))
+    x = dequantised(d, d.x(n, c, *spatial), steps(d))
+    depthwise = d.maybe(0.3)
+    w, _ = weights(d, (c, 1 if depthwise else c, *(1,) * len(spatial)), 0, True, 60)
+    y = d.n("Conv", x, w, group=c if depthwise else 1)
+    y = dequantised(d, d.n("Relu", y) if d.maybe(0.3) else y)
+    other = x
+    if d.maybe(0.3):
+        other = dequantised(d, d.n("Conv", x, weights(d, (c, c, *(1,) * len(spatial)), 0, True, 60)[0]))
+    y = d.n("Add", *d.order(y, other))
+    if d.maybe():
+        y = d.n("Relu", y)
+    quantised(d, y)
+
+
+@pattern("fuse_quantized_tables")
+def function_of_convolution(d: Draft) -> None:
+    y, _ = convolution(d)
+    by = (scale(d, -5, -4), zero(d, d.maybe()))
+    q = dequantised(d, y, by)
+    kind = d.one("Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Elu", "Abs")
+    y = d.n(kind, q)
+    if d.maybe(0.4):
+        y = d.n("Mul", *d.order(q, y))
+    d.give(d.n("QuantizeLinear", y, d.c(2.0**-6), zero(d, d.maybe())))
+
+
 @pattern("cancel_flips")
 def flips_between(d: Draft) -> None:
     """Convolutions of int8, one behind the other."""
