@@ -285,8 +285,12 @@ class TestFiles:
         out = tmp_path / "out.onnx"
         out.write_bytes(b"before")
 
-        def broken(*paths: object) -> None:
-            raise OSError(28, "No space left on device")
+        replace = os.replace
+
+        def broken(source: Any, target: Any) -> None:
+            if Path(target) == out:
+                raise OSError(28, "No space left on device")
+            replace(source, target)
 
         monkeypatch.setattr("os.replace", broken)
         result = cnn(LENET, "--data", arrays, "-o", out, "--samples", 4)
@@ -295,8 +299,11 @@ class TestFiles:
         assert out.read_bytes() == b"before"
         assert os.listdir(tmp_path) == ["out.onnx"]
 
-    def test_logging_and_streams_are_left_alone(self, ort, arrays: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def test_logging_and_streams_are_left_alone(
+        self, ort, arrays: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         root = logging.getLogger()
+        monkeypatch.setattr(root, "handlers", [])  # as in a program that has not set up logging
         before = (list(root.handlers), root.level, logging.root.manager.disable)
         cnnengine.quantize(LENET, arrays, calibration="percentile", samples=4)
         assert (list(root.handlers), root.level, logging.root.manager.disable) == before
@@ -449,7 +456,10 @@ class TestSearch:
         assert chosen[0].accuracy == found.accuracy_after and chosen[0].size == found.size_after
         least = found.accuracy_before - 0.06
         assert all(trial.kept == (trial.accuracy >= least) for trial in found.trials)
+        names = [layer.node for layer in order]
+        back = [t for t in found.trials if list(t.float_layers) != names[: len(t.float_layers)]]
         for name in found.float_layers[:-1]:  # none of them can be put back
+            assert any(name not in trial.float_layers and not trial.kept for trial in back)
             without = set(found.float_layers) - {name}
             assert not any(trial.kept and set(trial.float_layers) <= without for trial in found.trials)
 

@@ -705,10 +705,10 @@ class TestSteps:
             node("DequantizeLinear", ["q", "xs"], ["d"], name="dq"),
             node("Neg", ["d"], ["y"], name="neg"),
         ]
-        proto = make(nodes, [("x", FLOAT, [16])], [("d", FLOAT, [16]), ("y", FLOAT, [16])], {"xs": np.float32(0.5)})
-        feeds = {"x": np.linspace(0, 127.5, 16, dtype=np.float32)}
+        proto = make(nodes, [("x", FLOAT, [64])], [("d", FLOAT, [64]), ("y", FLOAT, [64])], {"xs": np.float32(0.5)})
+        feeds = {"x": np.linspace(0, 127.5, 64, dtype=np.float32)}
         values = run_all(proto, feeds)
-        off = np.float32(0.5) * np.array([*apart, *([apart[0]] * 12)], np.float32)
+        off = np.float32(0.5) * np.array([*apart, *([apart[0]] * 60)], np.float32)
         name = "d" if scaled else "y"
         graph = cnnengine.importer.import_model(proto)
         for steps, agreed in ((1, agrees), (0, False), (2, True)):
