@@ -353,7 +353,7 @@ class Converted(Engine):
 
     def prepare(self, job: Job, feeds: Feeds) -> None:
         super().prepare(job, feeds)
-        version = importlib.metadata.version(self.converter)
+        version = f"{importlib.metadata.version(self.converter)} {self.mode}"
         (self.made,) = kept(self.name, version, job, [self.file], lambda work: self.run_converter(job, work))
 
     def run_converter(self, job: Job, work: Path) -> None:
@@ -401,22 +401,24 @@ class LiteRT(Converted):
 
     packages = ("ai_edge_litert",)
     name, converter, file = "litert", "litert-torch", "model.tflite"
-    mode = "XNNPACK, by litert-torch"
+    mode = "XNNPACK, by litert-torch, images channels last"
 
     @staticmethod
     def convert(job: Job, target: str) -> None:
         tool = importlib.import_module("litert_torch")
+        torch = importlib.import_module("torch")
+        images = [i for i, shape in enumerate(job.shapes) if len(shape) == 4]  # its operators want them channels last
+        arguments = tuple(torch.zeros(channels_last(shape)) for shape in job.shapes)
         if job.kind not in QUANTISED:
-            module, arguments = example(job)
+            module = tool.to_channel_last_io(torch_module(job.bare), args=images) if images else torch_module(job.bare)
             tool.convert(module, arguments).export(target)
             return
-        torch = importlib.import_module("torch")
         quantiser = importlib.import_module("litert_torch.quantize.pt2e_quantizer")
         settings = importlib.import_module("litert_torch.quantize.quant_config")
         module = beside("quantised").module(job.bare, import_onnx2torch().convert)
+        module = tool.to_channel_last_io(module, args=images) if images else module
         # that it is quantised is what the converter is told by this; the scales are in the module
         static = quantiser.PT2EQuantizer().set_global(quantiser.get_symmetric_quantization_config(is_per_channel=True))
-        arguments = tuple(torch.zeros(shape) for shape in job.shapes)
         tool.convert(module, arguments, quant_config=settings.QuantConfig(pt2e_quantizer=static)).export(target)
 
     def load(self, job: Job, feeds: Feeds) -> Run:
@@ -425,7 +427,7 @@ class LiteRT(Converted):
         )
         interpreter.allocate_tensors()
         sources, results = numbered(interpreter.get_input_details()), numbered(interpreter.get_output_details())
-        values = list(feeds.values())
+        values = [v.transpose(0, 2, 3, 1).copy() if v.ndim == 4 else v for v in feeds.values()]
         if len(sources) != len(values):
             raise RuntimeError(f"the conversion has {len(sources)} inputs of {len(values)}")
         if any(detail["dtype"] == np.int8 for detail in sources):
@@ -438,6 +440,11 @@ class LiteRT(Converted):
             return [widened(interpreter.get_tensor(detail["index"]), detail) for detail in results]
 
         return run
+
+
+def channels_last(shape: Sequence[int]) -> list[int]:
+    """Of an image; other shapes as they are."""
+    return [shape[0], *shape[2:], shape[1]] if len(shape) == 4 else list(shape)
 
 
 def narrowed(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:

@@ -579,6 +579,10 @@ class TestConversions:
         )
         assert engines.unknown_layers(param, Library()) == ": it knows no aten::x, F.y"
 
+    def test_images_lie_channels_last(self) -> None:
+        assert engines.channels_last([1, 3, 8, 9]) == [1, 8, 9, 3]
+        assert engines.channels_last([1, 3, 8]) == [1, 3, 8]
+
     def test_the_order_of_inputs(self) -> None:
         names = ["serving_default_args_10:0", "serving_default_args_2:0", "serving_default_args_1:0"]
         found = engines.numbered([{"name": name.removesuffix(":0")} for name in names])
