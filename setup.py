@@ -70,6 +70,9 @@ MODULES = [
     "cnnengine._kernels.norm",
     "cnnengine._kernels.recurrent",
     "cnnengine._kernels.qvector",
+    "cnnengine._kernels.qdepthwise",
+    "cnnengine._kernels.qpool",
+    "cnnengine._kernels.qdense",
     "cnnengine.importer.fields",
     "cnnengine.importer.guard",
     "cnnengine.runtime.threads",
@@ -77,10 +80,12 @@ MODULES = [
     "cnnengine.capi",
 ]
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
-TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent", "qconv", "qvector"]
-HEADERS = ("simd.h", "qsimd.h", "qbytes.h", "activations.h", "winograd.h", "build_tag.h")
+TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent", "qconv", "qvector", "qpool", "qdense"]
+# Those of products of bytes, which have tiles of their own where an instruction adds such products.
+DOTTED = ("qconv", "qdense")
 # Quantised numbers are rounded at defined places, alike on every instruction set.
-QUANTISED = ["-ffp-contract=off"]
+QUANTISED = ("qconv", "qvector", "qpool", "qdense")
+EXACT_FLAGS = ["-ffp-contract=off"]
 
 COMMON = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 MODULE_FLAGS = ["-O2"]
@@ -199,9 +204,9 @@ def extensions() -> list[Extension]:
     for tile in cythonize(tiles, **options):
         source = Path(tile.sources[0]).resolve()
         short = tile.name.rsplit(".", 1)[1]
-        for isa in [*chosen, *(dots if short == "qconv" else ())]:
+        for isa in [*chosen, *(dots if short in DOTTED else ())]:
             few = one_region if short in ("conv", "winograd", "qconv") and isa in ("sse2", "avx2", "avxvnni") else []
-            exact = QUANTISED if short in ("qconv", "qvector") else []
+            exact = EXACT_FLAGS if short in QUANTISED else []
             flags = ISAS[isa] if isa in ISAS else dots[isa]
             stub = build / "tiles" / f"_{short}_{isa}.c"
             stub.parent.mkdir(parents=True, exist_ok=True)
@@ -216,7 +221,10 @@ def extensions() -> list[Extension]:
                     include_dirs=include,
                     depends=[
                         str(source),
-                        *(str(kernels / name) for name in HEADERS),
+                        *(
+                            str(kernels / name)
+                            for name in ("simd.h", "qsimd.h", "qbytes.h", "activations.h", "winograd.h", "build_tag.h")
+                        ),
                     ],
                     define_macros=tile_macros,
                     extra_compile_args=[*tile_flags, *few, *common, *exact, *flags],

@@ -21,15 +21,17 @@ from .model import Model, TensorInfo, load
 
 if TYPE_CHECKING:
     from . import functional
+    from .quantization import quantize
     from .session import *
 
     __version__: str
 
 
 def __getattr__(name: str) -> Any:
-    """`functional`, the names of `session` and the version are found when they are first asked for: importing stays cheap."""
+    """`functional`, `quantize`, `session`'s names and the version are found when first asked for: importing stays cheap."""
     if name == "functional":
         return importlib.import_module(".functional", __name__)
+    value: Any
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 
@@ -37,6 +39,8 @@ def __getattr__(name: str) -> Any:
             value = version("cnnengine")
         except PackageNotFoundError:  # used from a source tree
             value = "0+unknown"
+    elif name == "quantize":
+        value = importlib.import_module(".quantization", __name__).quantize
     elif name in __all__:
         value = getattr(importlib.import_module(".session", __name__), name)
     else:
@@ -85,6 +89,7 @@ __all__ = [
     "get_include",
     "get_version_string",
     "load",
+    "quantize",
     "set_default_logger_severity",
     "set_default_logger_verbosity",
     "set_seed",

@@ -265,8 +265,16 @@ class Lowering(Protocol):
         """A plain intermediate buffer."""
         ...
 
-    def temp_planes(self, shape: tuple[int, ...], dtype: np.dtype = FLOAT32) -> Operand:
-        """A float32 or uint8 intermediate buffer in planes of `lanes` channels, one group; its writer must write the halo."""
+    def temp_planes(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype = FLOAT32,
+        *,
+        lanes: int | None = None,
+        groups: int = 1,
+        halo: Halo = NO_HALO,
+    ) -> Operand:
+        """A float32 or uint8 intermediate buffer in planes; its writer must write the halo."""
         ...
 
     def faults(self, n: int, text: str = "an index lies outside the axis", tensor: str = "indices") -> Operand:

@@ -23,10 +23,10 @@ FLOORS = [
     ["ops"],
     ["rewrites"],
     ["plan"],
-    ["functional", "importer", "onnx_functions", "config", "feeds"],
+    ["functional", "importer", "onnx_functions", "config", "feeds", "files"],
     ["loaded"],
     ["model"],
-    ["report", "session", "capi", "backend", "bench"],
+    ["report", "session", "capi", "backend", "bench", "quantization"],
     ["cli", "__pyinstaller"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -23,6 +23,8 @@ from cnnengine._kernels.tiles.move cimport MoveTiles
 from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
 from cnnengine._kernels.tiles.qconv cimport QConvTiles
+from cnnengine._kernels.tiles.qdense cimport QDenseTiles
+from cnnengine._kernels.tiles.qpool cimport QPoolTiles
 from cnnengine._kernels.tiles.qvector cimport QVectorTiles
 from cnnengine._kernels.tiles.recurrent cimport RecurrentTiles
 from cnnengine._kernels.tiles.vector cimport VectorTiles
@@ -98,7 +100,9 @@ cdef int fill_table(KernelTable *table, str isa) except -1:
     table.recurrent = (<const RecurrentTiles *>tiles_of("recurrent", base))[0]
     table.image = (<const ImageTiles *>tiles_of("image", base))[0]
     table.qvector = (<const QVectorTiles *>tiles_of("qvector", base))[0]
+    table.qpool = (<const QPoolTiles *>tiles_of("qpool", base))[0]
     table.qconv = (<const QConvTiles *>tiles_of("qconv", isa))[0]
+    table.qdense = (<const QDenseTiles *>tiles_of("qdense", isa))[0]
     if table.qconv.lanes != table.conv.lanes:
         raise ImportError(f"the tiles of {isa} and of {base} have registers of different widths: {REBUILD}")
     table.lanes = table.conv.lanes

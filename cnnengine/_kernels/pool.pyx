@@ -82,30 +82,6 @@ cdef int three(object values, Py_ssize_t missing, Py_ssize_t *out) except -1:
 
 
 # ---------------------------------------------------------------- geometry of one axis
-cdef struct axis_t:
-    Py_ssize_t k, s, d, begin           # kernel, stride, dilation, begin pad
-    Py_ssize_t n, padded                # input extent; end of the padded input, counted from the input's start
-    Py_ssize_t out
-    Py_ssize_t inner0, inner1           # output positions whose windows lie inside the input
-
-
-cdef struct taps_t:
-    Py_ssize_t at                       # input position of the first tap inside the input
-    Py_ssize_t count                    # taps inside the input
-    Py_ssize_t padded                   # taps inside the padded input
-
-
-cdef inline taps_t taps_of(const axis_t *a, Py_ssize_t o) noexcept nogil:
-    cdef taps_t t
-    cdef Py_ssize_t start = o * a.s - a.begin
-    cdef Py_ssize_t first = ceil_div(-start, a.d) if start < 0 else 0
-    cdef Py_ssize_t end = clamp(ceil_div(a.n - start, a.d), 0, a.k)
-    t.count = end - first if end > first else 0
-    t.at = start + first * a.d if t.count else 0
-    t.padded = clamp(ceil_div(a.padded - start, a.d), 0, a.k)
-    return t
-
-
 cdef axis_t axis_of(Py_ssize_t k, Py_ssize_t s, Py_ssize_t d, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t n, Py_ssize_t out):
     cdef axis_t a
     a.k, a.s, a.d, a.begin, a.n, a.padded, a.out = k, s, d, begin, n, n + end, out
@@ -263,14 +239,6 @@ cdef inline void store_lanes(const float *from_, float *to, Py_ssize_t step, Py_
     cdef Py_ssize_t i
     for i in range(n):
         to[i * step] = from_[i]
-
-
-cdef inline Py_ssize_t block_channels(const planes_t *x, Py_ssize_t block, Py_ssize_t *first) noexcept nogil:
-    """Channels of this block, and the tensor's channel that is its first lane."""
-    cdef Py_ssize_t group_blocks = x.blocks // x.groups, group_c = x.c // x.groups
-    cdef Py_ssize_t inside = block % group_blocks * x.lanes
-    first[0] = block // group_blocks * group_c + inside
-    return group_c - inside if group_c - inside < x.lanes else x.lanes
 
 
 cdef void global_planes_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:

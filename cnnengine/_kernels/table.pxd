@@ -8,6 +8,8 @@ from cnnengine._kernels.tiles.move cimport MoveTiles
 from cnnengine._kernels.tiles.norm cimport NormTiles
 from cnnengine._kernels.tiles.pool cimport PoolTiles
 from cnnengine._kernels.tiles.qconv cimport QConvTiles
+from cnnengine._kernels.tiles.qdense cimport QDenseTiles
+from cnnengine._kernels.tiles.qpool cimport QPoolTiles
 from cnnengine._kernels.tiles.qvector cimport QVectorTiles
 from cnnengine._kernels.tiles.recurrent cimport RecurrentTiles
 from cnnengine._kernels.tiles.vector cimport VectorTiles
@@ -29,3 +31,5 @@ cdef struct KernelTable:
     ImageTiles image
     QVectorTiles qvector
     QConvTiles qconv
+    QPoolTiles qpool
+    QDenseTiles qdense

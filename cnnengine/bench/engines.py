@@ -369,6 +369,17 @@ class Converted(Engine):
         raise NotImplementedError
 
 
+def beside(name: str) -> types.ModuleType:
+    """A file of this folder by its path: the interpreter need not have the package."""
+    spec = importlib.util.spec_from_file_location(f"cnnengine_bench_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
 def example(job: Job) -> tuple[Any, tuple[Any, ...]]:
     """The module of torch and zeros of its inputs' shapes."""
     torch = importlib.import_module("torch")
@@ -394,27 +405,63 @@ class LiteRT(Converted):
 
     @staticmethod
     def convert(job: Job, target: str) -> None:
-        module, arguments = example(job)
-        importlib.import_module("litert_torch").convert(module, arguments).export(target)
+        tool = importlib.import_module("litert_torch")
+        if job.kind not in QUANTISED:
+            module, arguments = example(job)
+            tool.convert(module, arguments).export(target)
+            return
+        torch = importlib.import_module("torch")
+        quantiser = importlib.import_module("litert_torch.quantize.pt2e_quantizer")
+        settings = importlib.import_module("litert_torch.quantize.quant_config")
+        module = beside("quantised").module(job.bare, import_onnx2torch().convert)
+        # that it is quantised is what the converter is told by this; the scales are in the module
+        static = quantiser.PT2EQuantizer().set_global(quantiser.get_symmetric_quantization_config(is_per_channel=True))
+        arguments = tuple(torch.zeros(shape) for shape in job.shapes)
+        tool.convert(module, arguments, quant_config=settings.QuantConfig(pt2e_quantizer=static)).export(target)
 
     def load(self, job: Job, feeds: Feeds) -> Run:
         interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter(
             model_path=os.fspath(self.made), num_threads=job.threads
         )
         interpreter.allocate_tensors()
-        sources = [detail["index"] for detail in numbered(interpreter.get_input_details())]
-        results = [detail["index"] for detail in numbered(interpreter.get_output_details())]
+        sources, results = numbered(interpreter.get_input_details()), numbered(interpreter.get_output_details())
         values = list(feeds.values())
         if len(sources) != len(values):
             raise RuntimeError(f"the conversion has {len(sources)} inputs of {len(values)}")
+        if any(detail["dtype"] == np.int8 for detail in sources):
+            self.mode += ", inputs and outputs quantised by NumPy"
 
         def run() -> list[np.ndarray]:
-            for source, value in zip(sources, values, strict=True):
-                interpreter.set_tensor(source, value)
+            for detail, value in zip(sources, values, strict=True):
+                interpreter.set_tensor(detail["index"], narrowed(value, detail))
             interpreter.invoke()
-            return [interpreter.get_tensor(result) for result in results]
+            return [widened(interpreter.get_tensor(detail["index"]), detail) for detail in results]
 
         return run
+
+
+def narrowed(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    """An input as LiteRT takes it: of a quantised network, whose converter leaves the first Quantize to the caller, in int8."""
+    if detail["dtype"] != np.int8 or value.dtype == np.int8:
+        return value
+    scale, zero = detail["quantization"]
+    steps = np.divide(value, np.float32(scale))
+    np.rint(steps, out=steps)
+    steps += np.float32(zero)
+    np.clip(steps, -128, 127, out=steps)
+    whole: np.ndarray = steps.astype(np.int8)
+    return whole
+
+
+def widened(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    """An output in floats again."""
+    if value.dtype != np.int8 or not detail["quantization"][0]:
+        return value
+    scale, zero = detail["quantization"]
+    steps = value.astype(np.float32)
+    steps -= np.float32(zero)
+    steps *= np.float32(scale)
+    return steps
 
 
 class MNN(Converted):

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import CNNEngineError, InputError
+from ..files import expand, is_array, labels_of_file, read_feeds
 from ..preprocess import LAYOUTS, Preprocess, labels_of_model, read_image, require_pillow
 from ._common import EXIT_OK, EXIT_SOME_FAILED, add_winograd_option, complain, positive
-from .arrays import is_array, read_feeds
-from .inputs import expand
 from .progress import Progress
-from .results import Reader, json_line, labels_of_file, output_kind, text_line
+from .results import Reader, json_line, output_kind, text_line
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -73,6 +72,12 @@ def add_to(subparsers: Subparsers) -> None:
         help="threads to use (default: CNNENGINE_NUM_THREADS, OMP_NUM_THREADS, or all CPUs; example: --threads 2)",
     )
     add_winograd_option(parser)
+    add_image_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say how an image becomes the input."""
     images = parser.add_argument_group("images", "Each replaces what the model's metadata say: (pixel * scale - mean) / std.")
     images.add_argument(
         "--size", metavar="HxW", type=_size, help="resize to height x width (example: --size 224x320, or --size 224)"
@@ -96,7 +101,11 @@ def add_to(subparsers: Subparsers) -> None:
         action=argparse.BooleanOptionalAction,
         help="one gray channel instead of red, green, blue (example: --gray, or --no-gray against the metadata)",
     )
-    parser.set_defaults(run=run)
+
+
+def image_options(args: argparse.Namespace) -> dict[str, object]:
+    """What they were given, by the names of `Preprocess`' fields; None where not."""
+    return {name: getattr(args, name) for name in ("size", "scale", "mean", "std", "layout", "gray")}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -124,8 +133,7 @@ def _preprocess(model: Model, args: argparse.Namespace) -> Preprocess:
         names = ", ".join(value.name for value in model.inputs)
         raise InputError(f"the model has {len(model.inputs)} inputs: give .npz files with the arrays {names}")
     image = model.inputs[0]
-    overrides = {name: getattr(args, name) for name in ("size", "scale", "mean", "std", "layout", "gray")}
-    return Preprocess.of_model(model.metadata, image.shape, image.dtype, **overrides)
+    return Preprocess.of_model(model.metadata, image.shape, image.dtype, **image_options(args))
 
 
 def _batch_size(model: Model, wanted: int | None) -> int:

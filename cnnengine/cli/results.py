@@ -9,37 +9,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError, ModelError
-from ..preprocess import list_of_strings
 
 OUTPUT_KEY = "cnnengine.output"
 OUTPUT_KINDS = ("logits", "probabilities")
-
-
-def labels_of_file(path: str) -> tuple[str, ...]:
-    """Labels from a file: a JSON list of strings, or one label a line in the order of the classes.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, is not UTF-8, or is neither form.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot read the labels: {error.strerror}", tensor=path) from error
-    except UnicodeDecodeError as error:
-        raise InputError("the labels are not UTF-8 text", tensor=path) from error
-    if not text.lstrip().startswith("["):
-        return tuple(line.strip() for line in text.rstrip().splitlines())
-    try:
-        return list_of_strings(text)
-    except ValueError as error:
-        raise InputError(f"the labels are not a JSON list of strings: {error}", tensor=path) from None
 
 
 def output_kind(metadata: Mapping[str, str]) -> str | None:

@@ -1,6 +1,6 @@
 /* Runs every tile of one family against naive C, without a Python: for instruction sets that the build machine lacks.
  *
- * Compiled once per family: -DFAMILY_conv (winograd, pool, vector, norm, move, image, recurrent, qvector) -DSOURCE="conv.c", the C file that Cython makes of
+ * Compiled once per family: -DFAMILY_conv (winograd, pool, vector, norm, move, image, recurrent, qvector, qpool, qdense) -DSOURCE="conv.c", the C file that Cython makes of
  * cnnengine/_kernels/tiles/conv.pyx. The tiles are static functions of that file, named here by Cython's mangling;
  * what needs CPython is never called and is dropped by the linker (-ffunction-sections -Wl,--gc-sections).
  * Prints the number of comparisons; exits with 1 when one differs. */
@@ -1155,6 +1155,258 @@ static void run(void)
             free(x), free(y);
         }
     mix();
+}
+#endif
+
+/* ------------------------------------------------------------------ quantised numbers */
+#if defined(FAMILY_qpool) || defined(FAMILY_qdense)
+static unsigned char *bytes(size_t n)
+{
+    unsigned char *p = malloc(n + 1);
+    for (size_t i = 0; i < n; i++)
+        p[i] = (unsigned char)below(256);
+    return p;
+}
+
+static unsigned char *guarded(size_t n)
+{
+    unsigned char *p = malloc(n + 1);
+    memset(p, 77, n + 1);
+    return p;
+}
+
+/* float arithmetic, each operation rounded */
+static float times(float a, float b) { volatile float r = a * b; return r; }
+static float over(float a, float b) { volatile float r = a / b; return r; }
+static float plus(float a, float b) { volatile float r = a + b; return r; }
+static float bounded(float v, float low, float high) { return v < low ? low : v > high ? high : v; }
+#endif
+
+#ifdef FAMILY_qpool
+#define TILE(name) JOIN(MODULE, 5qpool_##name)
+typedef struct JOIN(TYPES, 5qpool_qstore_t) qstore;
+typedef struct JOIN(TYPES, 5qpool_qpool_tile_t) qpool_tile;
+
+static void stores(void)
+{
+    char what[80];
+    for (int round = 0; round < 64; round++) {
+        const int pixels = 1 + round % 7, floating = round % 5 == 4, step = LANES * (1 + round % 3) * (floating ? 4 : 1);
+        const int n = pixels * LANES, has_bias = round & 1, has_table = !floating && round & 2, has_residual = !floating && round & 4;
+        float *sums = floats(n), *ratio = floats(LANES), *offset = floats(LANES);
+        int32_t bias[LANES];
+        unsigned char *table = bytes(256), *residual = bytes(n), *y = guarded((size_t)pixels * step);
+        for (int i = 0; i < n; i++)
+            sums[i] = (float)(below(1 << 24) - (1 << 23));
+        for (int l = 0; l < LANES; l++)
+            bias[l] = below(1 << 30) - (1 << 29), ratio[l] = fabsf(ratio[l]) * (has_bias ? 1e-6f : 1e-4f);
+        qstore t;
+        memset(&t, 0, sizeof t);
+        t.ratio = ratio, t.offset = floating && round % 2 ? offset : NULL, t.bias = has_bias ? bias : NULL, t.table = has_table ? table : NULL;
+        t.residual = has_residual ? residual : NULL, t.rstep = LANES, t.ystep = step, t.mode = floating, t.zero = 131;
+        t.low = floating ? -20 : -131, t.high = floating ? 30 : 124;
+        t.first_low = -90, t.first_high = 100, t.scale = 0.7f, t.r_scale = 1.3f, t.r_zero = 90;
+        TILE(store)(sums, (char *)y, pixels, &t);
+        snprintf(what, sizeof what, "store round %d", round);
+        for (int i = 0; i < n; i++) {
+            const int p = i / LANES, l = i % LANES;
+            float v = has_bias ? (float)((int)sums[i] + bias[l]) : sums[i];
+            v = times(v, ratio[l]);
+            if (floating) {
+                float got;
+                memcpy(&got, y + (size_t)p * step + 4 * l, 4);
+                check(what, got, bounded(t.offset ? plus(v, offset[l]) : v, -20, 30), 0, 0);
+                continue;
+            }
+            if (has_residual)
+                v = plus(times(rintf(bounded(v, -90, 100)), 0.7f), times((float)residual[i] - 90, 1.3f));
+            int want = (int)rintf(bounded(v, -131, 124)) + 131;
+            check(what, y[(size_t)p * step + l], has_table ? table[want] : want, 0, 0);
+        }
+        check(what, y[(size_t)pixels * step], 77, 0, 0);
+        free(sums), free(ratio), free(offset), free(table), free(residual), free(y);
+    }
+    for (int pixels = 1; pixels < 12; pixels++) {
+        unsigned char *x = bytes(pixels * LANES);
+        float *y = filled((size_t)pixels * LANES + 1, 77);
+        TILE(widen)(x, y, pixels * LANES, 9);
+        for (int i = 0; i <= pixels * LANES; i++)
+            check("widen", y[i], i < pixels * LANES ? (int)x[i] - 9 : 77, 0, 0);
+        free(x), free(y);
+    }
+}
+
+static void windows(void)
+{
+    char what[100];
+    for (int kw = 1; kw <= 5; kw++)
+        for (int stride = 1; stride <= 3; stride++)
+            for (int gap = 1; gap <= 2; gap++)
+                for (int tall = 0; tall <= 3; tall++)
+                    for (int left = 0; left <= 2; left++) {
+                        const int pixels = 11, width = (left + pixels + 1 - (kw - 1) * gap - 1) / stride + 1;
+                        const int used = (width - 1) * stride + (kw - 1) * gap + 1, right = used > left + pixels ? used - left - pixels : 0;
+                        const size_t row = pixels * LANES, line = (size_t)(left + pixels + right) * LANES;
+                        unsigned char *x = bytes(2 * 3 * row + 1), *y = guarded((size_t)width * LANES);
+                        void *scratch = malloc(5 * line + 64);
+                        float count[32];
+                        for (int i = 0; i < width; i++)
+                            count[i] = 1 + i % 9;
+                        qpool_tile t;
+                        memset(&t, 0, sizeof t);
+                        t.x = x, t.kd = tall > 1 ? 2 : 1, t.kh = tall, t.td = 3 * row, t.th = row, t.pixels = pixels, t.left = left;
+                        t.right = right, t.kw = kw, t.dilation = gap, t.stride = stride, t.width = width, t.line = scratch;
+                        t.wide = (unsigned char *)scratch + line, t.y = y, t.ratio = 0.3f, t.count = count, t.x_zero = 100, t.zero = 40;
+                        for (int mean = 0; mean < 2; mean++) {
+                            (mean ? TILE(mean_row) : TILE(max_row))(&t);
+                            snprintf(what, sizeof what, "%s kw=%d stride=%d gap=%d tall=%d left=%d", mean ? "mean" : "max", kw, stride, gap,
+                                     tall, left);
+                            for (int i = 0; i < width * LANES; i++) {
+                                long sum = 0, best = 0;
+                                for (int k = 0; k < kw; k++)
+                                    for (int z = 0; z < t.kd; z++)
+                                        for (int r = 0; r < tall; r++) {
+                                            const int p = i / LANES * stride + k * gap - left;
+                                            if (p < 0 || p >= pixels)
+                                                continue;
+                                            const int v = x[z * t.td + r * t.th + p * LANES + i % LANES];
+                                            sum += v - 100, best = v > best ? v : best;
+                                        }
+                                check(what, y[i], mean ? rintf(bounded(over(times((float)sum, 0.3f), count[i / LANES]), -40, 215)) + 40 : best, 0, 0);
+                            }
+                            check(what, y[width * LANES], 77, 0, 0);
+                        }
+                        free(x), free(y), free(scratch);
+                    }
+    for (int pixels = 1; pixels < 70; pixels += 1 + pixels / 5) {
+        unsigned char *x = bytes((size_t)6 * pixels * LANES), y[LANES], *wide = malloc(pixels * LANES);
+        const float count = 7;
+        qpool_tile t;
+        memset(&t, 0, sizeof t);
+        t.x = x, t.kd = 2, t.kh = 3, t.td = (Py_ssize_t)3 * pixels * LANES, t.th = (Py_ssize_t)pixels * LANES, t.pixels = pixels;
+        t.wide = wide, t.y = y, t.ratio = 0.1f, t.count = &count, t.x_zero = 100, t.zero = 40;
+        for (int mean = 0; mean < 2; mean++) {
+            (mean ? TILE(mean_box) : TILE(max_box))(&t);
+            for (int l = 0; l < LANES; l++) {
+                long sum = 0, best = 0;
+                for (int p = 0; p < 6 * pixels; p++)
+                    sum += (int)x[p * LANES + l] - 100, best = x[p * LANES + l] > best ? x[p * LANES + l] : best;
+                check(mean ? "mean of a box" : "max of a box", y[l], mean ? rintf(bounded(over(times((float)sum, 0.1f), 7), -40, 215)) + 40 : best, 0, 0);
+            }
+        }
+        long sum = 0, best = 0;
+        for (int i = 0; i < pixels * LANES - 1; i++)
+            sum += x[i], best = x[i] > best ? x[i] : best;
+        check("sum of a run", (double)TILE(sum_run)(x, pixels * LANES - 1), (double)sum, 0, 0);
+        check("max of a run", TILE(max_run)(x, pixels * LANES - 1), best, 0, 0);
+        check("step", TILE(step_of)(2.5f * pixels, 2, 3, 40), rintf(bounded(over(5.0f * pixels, 3), -40, 215)) + 40, 0, 0);
+        free(x), free(wide);
+    }
+}
+
+static void run(void)
+{
+    stores();
+    windows();
+}
+#endif
+
+#ifdef FAMILY_qdense
+#define TILE(name) JOIN(MODULE, 6qdense_##name)
+typedef struct JOIN(TYPES, 6qdense_qdense_tile_t) qdense_tile;
+typedef struct JOIN(TYPES, 6qdense_qfinish_t) qfinish;
+enum { COLUMNS = 4 * LANES, FLIP = QFLIP ? 128 : 0 };
+
+static void product(void (*tile)(const qdense_tile *), int rows, int k, int n)
+{
+    char what[80];
+    const int words = (k + QSTEP - 1) / QSTEP, row = 4 * words;
+    unsigned char *x = bytes((size_t)rows * k), *w = bytes((size_t)k * n), *made = guarded((size_t)rows * row);
+    signed char *panel = malloc((size_t)words * QSTEP * COLUMNS + 1), *turned = malloc((size_t)words * QSTEP * COLUMNS + 1);
+    unsigned char *wt = malloc((size_t)k * n + 1);
+    int32_t *sums = malloc(sizeof(int32_t) * rows * COLUMNS), column_sums[COLUMNS] = {0};
+    for (int r = 0; r < rows; r++)
+        TILE(words)(x + (size_t)r * k, (char *)made + (size_t)r * row, k);
+    check("words", made[(size_t)rows * row], 77, 0, 0);
+    for (int i = 0; i < k; i++)
+        for (int j = 0; j < n; j++)
+            wt[j * k + i] = w[i * n + j];
+    TILE(pack)(w, n, 1, k, n, 128, panel, column_sums);
+    TILE(pack)(wt, 1, k, k, n, 128, turned, NULL);
+    check("packed of rows and of columns", memcmp(panel, turned, (size_t)words * QSTEP * COLUMNS), 0, 0, 0);
+    qdense_tile t = {0};
+    t.x = (const char *)made, t.xrow = row, t.words = words, t.w = (const char *)panel, t.sums = sums;
+    tile(&t);
+    snprintf(what, sizeof what, "product of %d rows, k %d, n %d", rows, k, n);
+    for (int r = 0; r < rows; r++) {
+        long x_sum = 0;
+        for (int i = 0; i < k; i++)
+            x_sum += (int)x[r * k + i] - FLIP;
+        check("sum of a row", TILE(sum_)(x + r * k, k), (double)x_sum, 0, 0);
+        for (int j = 0; j < COLUMNS; j++) {
+            long sum = 0, whole = 0;
+            for (int i = 0; i < k && j < n; i++)
+                sum += ((int)x[r * k + i] - FLIP) * ((int)w[i * n + j] - 128), whole += (int)w[i * n + j] - 128;
+            check(what, sums[r * COLUMNS + j], (double)sum, 0, 0);
+            check("sum of a column", column_sums[j], (double)whole, 0, 0);
+        }
+    }
+    free(x), free(w), free(made), free(panel), free(turned), free(wt), free(sums);
+}
+
+static void finishes(void)
+{
+    for (int round = 0; round < 96; round++) {
+        const int n = 1 + round % COLUMNS, mode = round % 3, item = mode ? 4 : 1;
+        int32_t sums[COLUMNS], w_sums[COLUMNS], w_zero[COLUMNS], bias[COLUMNS];
+        float *ratio = floats(COLUMNS), *offset = floats(COLUMNS);
+        unsigned char *table = bytes(256), *y = guarded((size_t)n * item);
+        for (int i = 0; i < COLUMNS; i++) {
+            sums[i] = below(1 << 24) - (1 << 23), w_sums[i] = below(9999), w_zero[i] = below(255) - 128, bias[i] = below(1 << 20);
+            ratio[i] = fabsf(ratio[i]) * 1e-4f;
+        }
+        qfinish t;
+        memset(&t, 0, sizeof t);
+        t.mode = mode, t.zero = 131, t.low = mode ? -INFINITY : -131, t.high = mode ? INFINITY : 124;
+        t.w_sums = round & 4 ? w_sums : NULL, t.x_shift = -7, t.shifts = round & 24, t.w_shift = 3, t.w_zero = round & 8 ? w_zero : NULL;
+        t.bias = round & 1 ? bias : NULL, t.ratio = mode < 2 ? ratio : NULL, t.table = !mode && round & 2 ? table : NULL;
+        t.scales = mode == 1 && round & 2, t.scale = 0.3f, t.offset = mode == 1 && round & 32 ? offset : NULL;
+        TILE(finish)(sums, (char *)y, n, 1234, &t);
+        for (int i = 0; i < n; i++) {
+            int s = sums[i] - (t.shifts ? (3 + (t.w_zero ? w_zero[i] : 0)) * 1234 : 0) + (t.w_sums ? -7 * w_sums[i] : 0) + (t.bias ? bias[i] : 0);
+            if (mode == 2) {
+                int32_t got;
+                memcpy(&got, y + 4 * i, 4);
+                check("finished sums", got, s, 0, 0);
+                continue;
+            }
+            float v = times((float)s, t.scales ? times(0.3f, ratio[i]) : ratio[i]);
+            if (mode == 1) {
+                float got;
+                memcpy(&got, y + 4 * i, 4);
+                check("finished floats", got, t.offset ? plus(v, offset[i]) : v, 0, 0);
+                continue;
+            }
+            const int want = (int)rintf(bounded(v, -131, 124)) + 131;
+            check("finished bytes", y[i], t.table ? table[want] : want, 0, 0);
+        }
+        check("beyond the columns", y[(size_t)n * item], 77, 0, 0);
+        free(ratio), free(offset), free(table), free(y);
+    }
+}
+
+static void run(void)
+{
+    for (int k = 1; k < 40; k += 1 + k / 6)
+        for (int n = 1; n <= COLUMNS; n += 1 + n / 3) {
+            product(TILE(tile_1), 1, k, n);
+            product(TILE(tile_2), 2, k, n);
+            product(TILE(tile_3), 3, k, n);
+            product(TILE(tile_4), 4, k, n);
+            product(TILE(tile_5), 5, k, n);
+            product(TILE(tile_6), 6, k, n);
+        }
+    finishes();
 }
 #endif
 

@@ -603,7 +603,7 @@ class TestUsage:
         assert len(result.err) == 1
         assert result.err[0].startswith("cnnengine: ")
 
-    @pytest.mark.parametrize("command", ["predict", "info", "profile", "check", "bench"])
+    @pytest.mark.parametrize("command", ["predict", "info", "profile", "check", "quantize", "bench"])
     def test_every_argument_is_in_the_help_with_an_example(self, cnn, command: str) -> None:
         (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
         shown = " ".join(" ".join(cnn(command, "--help").out).split())

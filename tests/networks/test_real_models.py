@@ -244,3 +244,24 @@ def test_efficientnet_lite0(efficientnet: Path, label: str) -> None:
     source, number = CLASSES[label]
     (logits,) = beside(efficientnet, {"image": nchw((resized(source(), 224, 224) - 127) / 128)})
     assert int(logits[0].argmax()) == number
+
+
+@pytest.mark.parametrize("options", [{}, {"format": "qoperator"}, {"calibration": "percentile", "type": "s8s8"}], ids=str)
+def test_efficientnet_lite0_quantised(efficientnet: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    """The pictures are told as before, by cnnengine and by onnxruntime, which evaluates the float operators of a QDQ file."""
+    ort = pytest.importorskip("onnxruntime")
+    pictures = ("astronaut", "chelsea", "coffee", "camera", "coins", "page", "rocket", "moon")
+    x = np.concatenate([nchw((resized(picture(name), 224, 224) - 127) / 128) for name in pictures])
+    found = cnnengine.quantize(efficientnet, x, tmp_path / "lite8.onnx", **options)
+    assert found.size_after < 0.3 * found.size_before
+    assert len(found.layers) >= 59  # 49 convolutions, 9 sums, a dense layer
+    assert all(layer.own is not None and layer.own < 0.1 for layer in found.layers)
+    some = x[1:3]
+    with cnnengine.load(tmp_path / "lite8.onnx") as model:
+        assert model(some).argmax(1).tolist() == [285, 967]
+    if found.format != "qdq":  # without VNNI its sums of 8-bit products saturate
+        return
+    plain = ort.SessionOptions()
+    plain.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(tmp_path / "lite8.onnx", plain, providers=["CPUExecutionProvider"])
+    assert session.run(None, {"image": some})[0].argmax(1).tolist() == [285, 967]

@@ -38,6 +38,8 @@ from cnnengine.ops import (
     lookup,
     norm,
     pool,
+    quantized_dense,
+    quantized_pool,
     retired,
     sequence,
     shape,
@@ -100,6 +102,14 @@ def _more() -> Iterator[tuple[Operator, list[Any]]]:
     products = [a.T.copy(), FLOAT32.type(0.5), one, b8.T.copy(), FLOAT32.type(2), np.int8(-3), np.arange(3, dtype=np.int32)]
     yield integer_products.QGemm(), [np.asarray(v) for v in products]
     yield integer_products.QGemm(0.5), [np.asarray(v) for v in (*products, FLOAT32.type(16), one)]
+    bytes_ = rng.integers(0, 256, (2, 3, 5, 6), np.uint8)
+    yield quantized_pool.QuantizedAveragePool(0.5, 3, 0.25, 9, pool.AveragePool((2, 2))), [bytes_]
+    yield quantized_pool.QuantizedGlobalAveragePool(0.5, 3, 0.25, 9), [bytes_]
+    weights, ratio = bytes_[0, 0].view(np.int8).reshape(-1)[:18].reshape(6, 3), np.array([0.5, 0.25, 1], np.float32)
+    yield quantized_dense.QuantizedDense(3, 9, -9, 240), [bytes_, weights, None, ratio]
+    yield quantized_dense.QuantizedDense(3, gives_what="floats"), [bytes_[0, 0], weights, np.int8([1, 2, 3]), ratio]
+    yield quantized_dense.QuantizedDense(gives_what="sums", wraps=True), [bytes_[0, 0], weights, None, None, np.int32([5, 6, 7])]
+    yield quantized_dense.QuantizedDense(gives_what="floats", transposed=True), [bytes_, bytes_, None, ratio[:1]]
     yield contrib_quantized.Factor(), [x(2, 3), x(3)]
     yield contrib_quantized.Scales(), [scales[:1], scales]
     yield contrib_quantized.RecurrentWeights(), [packed[:2], scales, np.array([3, 4], np.uint8)]

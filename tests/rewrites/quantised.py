@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 from rewrites import Draft, pattern
 
 BYTES = {False: np.uint8, True: np.int8}
@@ -132,6 +133,29 @@ def qlinear_convolution(d: Draft) -> None:
         attributes["pads"] = [k // 2 for k in kernel] * 2
     y = d.n("QLinearConv", x, *by, w, w_scale, w_zero, *y_by, *more, **attributes)
     d.give(d.n("DequantizeLinear", y, *y_by) if d.maybe() else y)
+
+
+@pattern("dynamic_convolutions")
+def dynamic_convolution(d: Draft) -> None:
+    d.opset = d.one(13, 17, 21)
+    n, c, *spatial = d.shape(d.one(3, 4, 4, 5))
+    group = d.one(1, 1, c)
+    o = d.one(4, 6, 9) * group
+    kernel = [d.one(1, 2, 3) if e > 2 else 1 for e in spatial]
+    signed = d.maybe()
+    x, x_scale, x_zero = d.n("DynamicQuantizeLinear", d.x(n, c, *spatial), outputs=3)
+    w = d.c(d.rng.integers(-40 if signed else 0, 41, (o, c // group, *kernel)), BYTES[signed])
+    more = [zero(d, signed, o if d.maybe(0.2) else 0)] if d.maybe() else []
+    attributes = {"pads": [k // 2 for k in kernel] * 2} if d.maybe() else {}
+    sums = d.n("Cast", d.n("ConvInteger", x, w, x_zero, *more, group=group, **attributes), to=onnx.TensorProto.FLOAT)
+    by = x_scale
+    if d.maybe(0.8):
+        w_scale = d.r(o, *(1,) * len(spatial)) if d.maybe() else d.number(0.01)
+        by = d.n("Mul", *d.order(x_scale, w_scale))
+    y = d.n("Mul", *d.order(sums, by))
+    if d.maybe():
+        y = d.n("Add", *d.order(y, d.r(*d.vector_for(1, (n, o, *spatial)), scale=0.3)))
+    d.give(d.n("Relu", y) if d.maybe() else y)
 
 
 @pattern("cancel_flips")

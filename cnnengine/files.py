@@ -1,0 +1,131 @@
+"""Files that callers name: by name, by folder, by pattern; arrays for a model's inputs from .npy and .npz, labels from text."""
+
+from __future__ import annotations
+
+import glob
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import InputError
+from .feeds import TensorInfo
+from .preprocess import list_of_strings
+
+ARRAYS = (".npy", ".npz")
+IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Names that count as images in a folder; a file that is named itself may have any."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """One file to read, or an argument that stands for none and why."""
+
+    path: str
+    error: InputError | None = None
+
+
+def expand(arguments: Sequence[str]) -> list[Given]:
+    """Every file that the arguments stand for, in their order; folders and patterns sorted by name.
+
+    A folder stands for the images and arrays directly in it. A pattern is one with ``*``, ``?`` or ``[`` that is not itself a
+    file; ``**`` goes into folders.
+    """
+    found: list[Given] = []
+    for argument in arguments:
+        if os.path.isdir(argument):
+            try:
+                listed = os.listdir(argument)
+            except OSError as error:
+                found.append(Given(argument, InputError(f"cannot read the folder: {error.strerror or error}")))
+                continue
+            names = sorted(name for name in listed if name.lower().endswith((*IMAGES, *ARRAYS)))
+            paths = [os.path.join(argument, name) for name in names]
+            paths = [path for path in paths if not os.path.isdir(path)]
+            reason = "no images or arrays in the folder"
+        elif glob.has_magic(argument) and not os.path.lexists(argument):
+            paths = sorted(path for path in glob.glob(argument, recursive=True) if not os.path.isdir(path))
+            reason = "no file matches the pattern"
+        else:
+            paths, reason = [argument], ""
+        found += [Given(path) for path in paths] or [Given(argument, InputError(reason))]
+    return found
+
+
+def is_array(path: str) -> bool:
+    """Whether the file's name says that it holds NumPy arrays."""
+    return Path(path).suffix.lower() in ARRAYS
+
+
+def read_feeds(path: str, inputs: Sequence[TensorInfo]) -> dict[str, np.ndarray]:
+    """An array for every input of the model.
+
+    A .npy file, or a .npz with one array, is the only input of a model with one; otherwise arrays are found by the
+    inputs' names. A missing batch axis is added. Nothing is scaled or normalised.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, an array is missing, or its dtype or number of axes does not fit.
+    """
+    return fitted(read_arrays(path), inputs)
+
+
+def fitted(arrays: dict[str, np.ndarray], inputs: Sequence[TensorInfo]) -> dict[str, np.ndarray]:
+    """Arrays as `read_feeds` gives them; raises as it does."""
+    if len(inputs) == 1 and len(arrays) == 1:
+        arrays = {inputs[0].name: next(iter(arrays.values()))}
+    missing = [value.name for value in inputs if value.name not in arrays]
+    if missing:
+        raise InputError("arrays are missing", expected=", ".join(missing), received=", ".join(arrays) or "none")
+    return {value.name: _fitted(arrays[value.name], value) for value in inputs}
+
+
+def read_arrays(path: str) -> dict[str, np.ndarray]:
+    """The arrays of a file by name; that of a .npy has none. Raises InputError where the file cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"": loaded}
+            return {name: loaded[name] for name in loaded.files}
+    except OSError as error:
+        raise InputError(f"cannot read the array: {error.strerror or error}") from error
+    except (ValueError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"not a NumPy file that can be read: {error}") from error
+
+
+def _fitted(array: np.ndarray, value: TensorInfo) -> np.ndarray:
+    if value.shape is not None and array.ndim == len(value.shape) - 1:
+        array = array[None]
+    if value.shape is not None and array.ndim != len(value.shape):
+        raise InputError("wrong number of axes", tensor=value.name, expected=value.shape, received=array.shape)
+    if not np.can_cast(array.dtype, value.dtype, "same_kind"):
+        raise InputError("wrong dtype", tensor=value.name, expected=value.dtype, received=array.dtype)
+    return array.astype(value.dtype, copy=False)
+
+
+def labels_of_file(path: str) -> tuple[str, ...]:
+    """Labels from a file: a JSON list of strings, or one label a line in the order of the classes.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, is not UTF-8, or is neither form.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"cannot read the labels: {error.strerror}", tensor=path) from error
+    except UnicodeDecodeError as error:
+        raise InputError("the labels are not UTF-8 text", tensor=path) from error
+    if not text.lstrip().startswith("["):
+        return tuple(line.strip() for line in text.rstrip().splitlines())
+    try:
+        return list_of_strings(text)
+    except ValueError as error:
+        raise InputError(f"the labels are not a JSON list of strings: {error}", tensor=path) from None
