@@ -1,6 +1,7 @@
 /* Runs every tile of one family against naive C, without a Python: for instruction sets that the build machine lacks.
  *
- * Compiled once per family: -DFAMILY_conv (winograd, pool, vector, norm, move, image, recurrent, qvector, qpool, qdense) -DSOURCE="conv.c", the C file that Cython makes of
+ * Compiled once per family: -DFAMILY_conv (winograd, pool, vector, norm, move, image, recurrent, qvector, qpool, qdense) -DSOURCE="conv.c", the
+ * C file that Cython makes of
  * cnnengine/_kernels/tiles/conv.pyx. The tiles are static functions of that file, named here by Cython's mangling;
  * what needs CPython is never called and is dropped by the linker (-ffunction-sections -Wl,--gc-sections).
  * Prints the number of comparisons; exits with 1 when one differs. */
