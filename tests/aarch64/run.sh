@@ -55,7 +55,7 @@ def taken(flag):
 
 
 common = [f for f in (*setup.COMMON, *setup.TILE_FLAGS) if taken(f)]
-(build / "quantised.flags").write_text("\n".join([*setup.QUANTISED, ""]))
+(build / "quantised.flags").write_text("\n".join([*setup.EXACT_FLAGS, ""]))
 for name, flags in {**setup.X86, **setup.ARM}.items():
     (build / f"{name}.flags").write_text("\n".join([*common, *flags, ""]))
 # Debian's pyconfig.h looks for one of the target architecture
