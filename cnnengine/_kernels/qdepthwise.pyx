@@ -57,15 +57,16 @@ cdef struct qdepthwise_t:
     Py_ssize_t x_zero, y_item
     int has_residual, write_halo
     depthwise_rows_fn tile
+    int late                            # 1 where the zero point of x is an operand
     qstore_t store
     # Py_ssize_t taps[n_taps], depth[depths] follow: offsets in a band, and where each depth lies
 
 
-cdef void widen_rows(const qdepthwise_t *g, const uint8_t *x, float *band, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+cdef void widen_rows(const qdepthwise_t *g, const uint8_t *x, float *band, Py_ssize_t rows, Py_ssize_t columns, float zero) noexcept nogil:
     """`rows` rows of `columns` pixels from x on."""
     cdef Py_ssize_t row
     for row in range(rows):
-        g.table.qpool.widen(x + row * g.x.sh, band + row * g.band_row, columns * g.table.lanes, <float>g.x_zero)
+        g.table.qpool.widen(x + row * g.x.sh, band + row * g.band_row, columns * g.table.lanes, zero)
 
 
 cdef void qdepthwise_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
@@ -78,7 +79,8 @@ cdef void qdepthwise_chunk(const void *geometry, void *const *args, Py_ssize_t c
     cdef const uint8_t *plane = <const uint8_t *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
     cdef const uint8_t *x
     cdef const uint8_t *r = <const uint8_t *>args[5] + g.r.offset + n * g.r.sn + block * g.r.sp if g.has_residual else NULL
-    cdef char *y = <char *>args[7] + (g.y.offset + n * g.y.sn + block * g.y.sp + g.y0) * g.y_item
+    cdef float zero = <float>((<const uint8_t *>args[7])[0] if g.late else g.x_zero)
+    cdef char *y = <char *>args[7 + g.late] + (g.y.offset + n * g.y.sn + block * g.y.sp + g.y0) * g.y_item
     cdef char *to
     cdef float *band = <float *>scratch
     cdef float *sums = band + g.depths * g.band_depth
@@ -122,7 +124,7 @@ cdef void qdepthwise_chunk(const void *geometry, void *const *args, Py_ssize_t c
                 if kept:
                     memmove(band + z * g.band_depth, band + z * g.band_depth + g.some_rows * g.sh * g.band_row,
                             ((kept - 1) * g.band_row + columns * lanes) * sizeof(float))
-                widen_rows(g, x + kept * g.x.sh, band + z * g.band_depth + kept * g.band_row, rows - kept, columns)
+                widen_rows(g, x + kept * g.x.sh, band + z * g.band_depth + kept * g.band_row, rows - kept, columns, zero)
             t.rows = some
             g.tile(&t)
             for i in range(some):
@@ -134,9 +136,9 @@ cdef void qdepthwise_chunk(const void *geometry, void *const *args, Py_ssize_t c
             last = row if some == g.some_rows else -1
     if part == 0 and g.write_halo:
         if g.store.mode == Q_BYTES:
-            fill_halo_bytes(&g.y, <char *>args[7], n, block, g.y.fill)
+            fill_halo_bytes(&g.y, <char *>args[7 + g.late], n, block, g.y.fill)
         else:
-            fill_halo(&g.y, <float *>args[7], n, block)
+            fill_halo(&g.y, <float *>args[7 + g.late], n, block)
 
 
 def build_qdepthwise(inputs, outputs, *, taps, x_zero, y_zero=0, low=0, high=255, stride=(1, 1, 1), start=(0, 0, 0), step=(1, 1, 1),
@@ -145,11 +147,11 @@ def build_qdepthwise(inputs, outputs, *, taps, x_zero, y_zero=0, low=0, high=255
 
     Parameters
     ----------
-    inputs : x, weights, bias, sums, ratio, residual, more
+    inputs : x, weights, bias, sums, ratio, residual, more, and perhaps zero
         Views. x in planes of uint8; weights float32 by `pack_depthwise`; bias float32 by `pack_bias` (zeros where `sums` is there);
         sums int32 like it, added to sums that bias would make leave 2**24, or None; ratio float32 like it. The residual in
         planes of uint8, or None. more: a table of 256 uint8 that stand for the results, or, of float results, what is added to
-        them, float32 like bias; or None.
+        them, float32 like bias; or None. zero: one uint8, the zero point of x, which its halo holds, where it is an operand.
     outputs : y
         Planes of uint8, or of float32: the latter are not rounded, bounded by `low` and `high`.
     taps, stride, start, step, extent, write_halo
@@ -163,7 +165,7 @@ def build_qdepthwise(inputs, outputs, *, taps, x_zero, y_zero=0, low=0, high=255
         With a residual: the result, rounded within the bounds `first`, which are less its zero point, times `scale`, plus
         (residual - r_zero) * r_scale, is what is bounded and rounded.
     """
-    xv, wv, bv, sv, qv, rv, mv = inputs
+    xv, wv, bv, sv, qv, rv, mv, *late = inputs
     yv, = outputs
     cdef qdepthwise_t g
     cdef const KernelTable *table = current_table()
@@ -205,6 +207,7 @@ def build_qdepthwise(inputs, outputs, *, taps, x_zero, y_zero=0, low=0, high=255
     g.write_halo = write_halo
     g.n_taps = n_taps
     g.x_zero = x_zero
+    g.late = len(late)
     g.tile = depthwise_tile_of(table, taps, stride[2]) if per_group == 1 else table.conv.grouped
     if rv is not None:
         if rv.shape != yv.shape or rv.lanes != lanes or rv.groups != 1 or extent is not None or tuple(step) != (1, 1, 1) or floats:
@@ -236,7 +239,7 @@ def build_qdepthwise(inputs, outputs, *, taps, x_zero, y_zero=0, low=0, high=255
         for axis in range(3):
             low_at = min(t[axis] for t in taps)
             high_at = max(t[axis] for t in taps) + (yv.dhw if extent is None else extent)[axis] * stride[axis] - stride[axis]
-            if (low_at < 0 or high_at >= xv.dhw[axis]) and xv.fill != x_zero:
+            if (low_at < 0 or high_at >= xv.dhw[axis]) and xv.fill != x_zero and not late:
                 raise ValueError(f"qdepthwise: the halo of x holds {xv.fill}, its zero point is {x_zero}")
     # strips and bands
     g.strips = larger(ceil_div(g.width, STRIP), 1)
@@ -267,6 +270,7 @@ def build_qdepthwise(inputs, outputs, *, taps, x_zero, y_zero=0, low=0, high=255
             4 * g.y.blocks * lanes,
             rv.nbytes if rv is not None else 0,
             0 if mv is None else 4 * g.y.blocks * lanes if floats else 256,
+            *(1 for _ in late),
             yv.nbytes,
         ),
         2.0 * xv.n * yv.c * g.rows * g.width * n_taps * g.per_group,

@@ -468,6 +468,7 @@ def build_flip_sign(inputs, outputs) -> Launch:
 cdef struct range_t:
     const KernelTable *table
     Py_ssize_t n
+    planes_t x                          # where x lies in planes
 
 
 cdef void qrange_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
@@ -476,15 +477,45 @@ cdef void qrange_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
                           smaller(RANGE_CHUNK, g.n - chunk * RANGE_CHUNK))
 
 
+cdef inline void widened(float *low, float *high, float least, float greatest) noexcept nogil:
+    """What is no number stays: it is neither less nor greater, and nothing is than it."""
+    if low[0] == low[0] and not least >= low[0]:
+        low[0] = least
+    if high[0] == high[0] and not greatest <= high[0]:
+        high[0] = greatest
+
+
+cdef void qrange_plane(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    """A plane of one image: its pixels alone, and of the last block of a group the channels that there are."""
+    cdef const range_t *g = <const range_t *>geometry
+    cdef Py_ssize_t n = chunk // g.x.blocks, block = chunk % g.x.blocks, per_group = g.x.blocks // g.x.groups, row, p, channels, c
+    cdef const float *plane = <const float *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
+    cdef const float *x
+    cdef float found[2]
+    cdef float low = 0, high = 0
+    channels = smaller(g.x.c // g.x.groups - block % per_group * g.x.lanes, g.x.lanes)
+    for row in range(g.x.d * g.x.h):
+        x = plane + row // g.x.h * g.x.sd + row % g.x.h * g.x.sh
+        if channels == g.x.lanes:
+            g.table.qvector.range(x, found, g.x.w * g.x.lanes)
+            widened(&low, &high, found[0], found[1])
+        else:
+            for p in range(g.x.w):
+                for c in range(channels):
+                    widened(&low, &high, x[p * g.x.lanes + c], x[p * g.x.lanes + c])
+    (<float *>args[1])[2 * chunk] = low
+    (<float *>args[1])[2 * chunk + 1] = high
+
+
 def build_qrange(inputs, outputs) -> Launch:
-    """The least and the greatest of 0 and each RANGE_CHUNK floats; not-a-number where one of them is.
+    """The least and the greatest of 0 and each RANGE_CHUNK floats, or of each plane; not-a-number where one of them is.
 
     Parameters
     ----------
     inputs : tuple of one View
-        Plain, not empty.
+        Plain or planes, not empty.
     outputs : tuple of one View
-        Plain: two floats for each chunk.
+        Plain: two floats for each chunk, or for each plane of each image.
 
     Raises
     ------
@@ -493,10 +524,17 @@ def build_qrange(inputs, outputs) -> Launch:
     """
     (x,), (y,) = inputs, outputs
     cdef range_t g
+    memset(&g, 0, sizeof(g))
     g.table = current_table()
     g.n = x.size
     cdef Py_ssize_t chunks = ceil_div(g.n, RANGE_CHUNK)
-    if not x.is_plain or not y.is_plain or not x.dtype == y.dtype == FLOAT32 or y.size != 2 * chunks or not chunks:
+    if not x.is_plain:
+        g.x = planes_of(x)
+        chunks = g.x.n * g.x.blocks
+        if x.dtype != FLOAT32 or x.lanes != g.table.lanes or not y.is_plain or y.dtype != FLOAT32 or y.size != 2 * chunks:
+            raise ValueError(f"qrange: {x} to {y}, two floats for every plane are needed")
+        return make_launch("qrange planes", qrange_plane, &g, sizeof(g), chunks, 0, (x.nbytes, y.nbytes), 0.0, x.nbytes + y.nbytes)
+    if not y.is_plain or not x.dtype == y.dtype == FLOAT32 or y.size != 2 * chunks or not chunks:
         raise ValueError(f"qrange: {x.size} of {x.dtype} to {y.size} of {y.dtype}, two for every {RANGE_CHUNK} are needed")
     return make_launch("qrange", qrange_chunk, &g, sizeof(g), chunks, 0, (x.nbytes, y.nbytes), 0.0, x.nbytes + y.nbytes)
 
@@ -507,11 +545,7 @@ cdef void dynamic_scale_chunk(const void *geometry, void *const *args, Py_ssize_
     cdef float low = 0, high = 0, scale, zero
     cdef Py_ssize_t i
     for i in range(g.n):
-        # what is no number stays: it is neither less nor greater, and nothing is than it
-        if low == low and not found[2 * i] >= low:
-            low = found[2 * i]
-        if high == high and not found[2 * i + 1] <= high:
-            high = found[2 * i + 1]
+        widened(&low, &high, found[2 * i], found[2 * i + 1])
     scale = 1 if high == low else (high - low) / <float>255
     zero = -(low / scale)
     zero = 0 if not zero > 0 else 255 if zero > 255 else rintf(zero)

@@ -303,12 +303,17 @@ class DynamicQuantizeLinear(Operator):
         x = ctx.inputs[0]
         if x is None or x.dtype != FLOAT32 or not all(x.concrete):
             return False
-        source = ctx.plain(0)
-        found = ctx.temp((2 * -(-math.prod(x.concrete) // RANGE_CHUNK),))
+        groups = ctx.grouping(0)
+        if groups is None:
+            source, chunks = ctx.plain(0), -(-math.prod(x.concrete) // RANGE_CHUNK)
+        else:
+            n, c = x.concrete[:2]
+            source, chunks = ctx.planes(0, groups=groups), n * groups * -(-(c // groups) // ctx.lanes)
+        found = ctx.temp((2 * chunks,))
         scale = ctx.out_plain(1) if ctx.wants(1) else ctx.temp(())
         zero = ctx.out_plain(2) if ctx.wants(2) else ctx.temp((), np.uint8)
         ctx.call("qrange", (source,), (found,))
         ctx.call("dynamic_scale", (found,), (scale, zero))
         if ctx.wants():
-            ctx.call("quantize", (source, scale, zero), (ctx.out_any(),))
+            ctx.call("quantize", (source, scale, zero), (ctx.out_any(groups=groups or 0),))
         return True

@@ -152,7 +152,7 @@ class QuantizedConv(Operator):
         if late != (not absent[X_ZERO]) or (late and not self.floats):
             return False
         if isinstance(self.conv, Conv):
-            if late or not self._lower_depthwise(ctx, self.conv, w, ratio, given):
+            if not self._lower_depthwise(ctx, self.conv, w, ratio, given):
                 self._lower_conv(ctx, self.conv, w, spatial)
         else:
             self._lower_transposed(ctx, self.conv, w, spatial)
@@ -162,19 +162,24 @@ class QuantizedConv(Operator):
         self, ctx: Lowering, conv: Conv, w: np.ndarray, ratio: np.ndarray, given: dict[int, np.ndarray | None]
     ) -> bool:
         """Groups that stay within a block of channels; False for others."""
-        if not within_blocks(conv.group, w.shape[1], w.shape[0] // conv.group, ctx.lanes) or self.activation is not None:
+        if not within_blocks(conv.group, w.shape[1], w.shape[0] // conv.group, ctx.lanes):
             return False
         added = None
         if self.residual is not None:
             r = self.residual
             added = Added(RESIDUAL, r.low, r.high, r.scale, r.r_scale, r.zero)
+        low, high = (-math.inf, math.inf) if self.floats else (self.low + self.zero, self.high + self.zero)
+        activation = self.activation
+        if activation is not None and activation.kind == "clip":
+            low, high, activation = activation.alpha, activation.beta, None
+        y = None if activation is None else ctx.temp_planes(ctx.outputs[0].concrete)
         o = w.shape[0]
         bias, offset = given[BIAS], given[OFFSET]
         key = tuple(
             ctx.name(i) if i < len(ctx.inputs) and ctx.inputs[i] is not None else ""
             for i in (W, W_ZERO, RATIO, BIAS, OFFSET, TABLE)
         )
-        return lower_depthwise(
+        done = lower_depthwise(
             ctx,
             conv.window(w.shape),
             _moved(self, w, given[W_ZERO]),
@@ -184,12 +189,17 @@ class QuantizedConv(Operator):
             key=key,
             x_zero=self.x_zero,
             y_zero=self.zero,
-            low=-math.inf if self.floats else self.low + self.zero,
-            high=math.inf if self.floats else self.high + self.zero,
+            low=low,
+            high=high,
             table=given[TABLE],
             offset=None if offset is None else np.broadcast_to(offset.reshape(-1), (o,)),
             added=added,
+            y=y,
+            dynamic=(X_SCALE, X_ZERO) if len(ctx.inputs) > X_ZERO else None,
         )
+        if done and y is not None:
+            ctx.call("activation", [y], [ctx.out_planes()], activation=activation)
+        return done
 
     def _lower_conv(self, ctx: Lowering, conv: Conv, w: np.ndarray, spatial: tuple[int, ...]) -> None:
         window = conv.window(w.shape)
