@@ -89,7 +89,8 @@ def test_moves(b: Bytes, op: str, fields: dict[str, Any], constants: list[Any], 
     x = b.dq(b.bytes(2, 4, 4, 6, signed=signed), by)
     before = b.graph(b.q(b.node(op, x, *(b.constant(c, np.int64) for c in constants), **fields), by))
     after = simplify(before)
-    assert kinds(after.nodes) == [op]
+    # kernels find maxima of uint8 alone
+    assert kinds(after.nodes) == (["FlipSign", op, "FlipSign"] if signed and op == "MaxPool" else [op])
     same_bits(b, before, after)
 
 
