@@ -248,7 +248,6 @@ cdef void qpack_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     cdef const qpack_t *g = <const qpack_t *>geometry
     cdef Py_ssize_t columns = QDENSE_BLOCKS * g.table.lanes, panel = chunk % g.panels, batch = chunk // g.panels
     cdef int32_t *sums = <int32_t *>args[2] + chunk * columns
-    memset(sums, 0, columns * sizeof(int32_t))
     g.table.qdense.pack(<const uint8_t *>args[0] + batch * g.k * g.n + panel * columns * g.column, g.row, g.column, g.k,
                         smaller(g.n - panel * columns, columns), 128, <int8_t *>args[1] + chunk * g.panel, sums)
 
