@@ -97,6 +97,15 @@ cdef enum:
     BLOCKS = QDENSE_BLOCKS
 
 
+cdef inline void write(const int B, const vi *sums, int32_t *to) noexcept nogil:
+    """A row of sums, written out: in loops compilers take them through memory."""
+    vi_store(to, sums[0])
+    vi_store(to + LANES, sums[1])
+    if B > 2:
+        vi_store(to + 2 * LANES, sums[2])
+        vi_store(to + 3 * LANES, sums[3])
+
+
 cdef inline void part(const int R, const int B, int first, const qdense_tile_t *t) noexcept nogil:
     """R rows by B registers of a panel from `first` on."""
     cdef vi sums[24]
@@ -118,9 +127,12 @@ cdef inline void part(const int R, const int B, int first, const qdense_tile_t *
                 sums[r * B + b] = viplace(vdot(sums[r * B + b], x, w[b]))
         xk = xk + 4
         wk = wk + BLOCKS * WSTEP
-    for r in range(R):
-        for b in range(B):
-            vi_store(to + (r * BLOCKS + b) * LANES, sums[r * B + b])
+    write(B, sums, to)
+    if R > 1: write(B, sums + B, to + BLOCKS * LANES)
+    if R > 2: write(B, sums + 2 * B, to + 2 * BLOCKS * LANES)
+    if R > 3: write(B, sums + 3 * B, to + 3 * BLOCKS * LANES)
+    if R > 4: write(B, sums + 4 * B, to + 4 * BLOCKS * LANES)
+    if R > 5: write(B, sums + 5 * B, to + 5 * BLOCKS * LANES)
 
 
 cdef inline void tile(const int R, const qdense_tile_t *t) noexcept nogil:
