@@ -152,8 +152,8 @@ cdef void tile_1(const qdense_tile_t *t) noexcept nogil:
     cdef Py_ssize_t k
     cdef const char *w = t.w
     for b in range(BLOCKS):
-        even[b] = viset(0)
-        odd[b] = viset(0)
+        even[b] = viplace(viset(0))
+        odd[b] = viplace(viset(0))
     for k in range(t.words // 2):
         x = vword(t.x + 8 * k)
         for b in range(BLOCKS):
@@ -166,8 +166,11 @@ cdef void tile_1(const qdense_tile_t *t) noexcept nogil:
         x = vword(t.x + 4 * (t.words - 1))
         for b in range(BLOCKS):
             even[b] = vdot(even[b], x, vweights(w + b * WSTEP))
-    for b in range(BLOCKS):
-        vi_store(t.sums + b * LANES, even[b] + odd[b])
+    even[0] = even[0] + odd[0]
+    even[1] = even[1] + odd[1]
+    even[2] = even[2] + odd[2]
+    even[3] = even[3] + odd[3]
+    write(BLOCKS, even, t.sums)
 
 
 cdef void tile_2(const qdense_tile_t *t) noexcept nogil: tile(2, t)
