@@ -300,7 +300,7 @@ print(peak() - before)
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system does not tell")
 def test_weights_take_a_byte_each(tmp_path: Path) -> None:
-    """A layer of 64 MB of weights is loaded and run in little more than the file, mapped, and its packed copy."""
+    """A layer of 64 MB of weights, of a mapped file, is loaded and run in little more than their packed copy."""
     f = File(x=np.zeros((1, 4096), U8))
     f.constants["w"] = bytes_of(4096, 16384, dtype=S8)
     left = f.n("DequantizeLinear", "x", f.c(0.02), f.c(11, U8))
@@ -308,4 +308,4 @@ def test_weights_take_a_byte_each(tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     onnx.save(f.proto(f.n("QuantizeLinear", f.n("MatMul", left, right), f.c(0.5), f.c(3, U8))), path)
     done = subprocess.run([sys.executable, "-c", LARGE, str(path)], capture_output=True, text=True, check=True)
-    assert 4096 * 16384 < int(done.stdout) < 2.5 * 4096 * 16384, f"{int(done.stdout) / 2**20:.0f} MB"
+    assert 4096 * 16384 < int(done.stdout) < 1.8 * 4096 * 16384, f"{int(done.stdout) / 2**20:.0f} MB"
