@@ -248,7 +248,6 @@ cdef void qpack_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     cdef const qpack_t *g = <const qpack_t *>geometry
     cdef Py_ssize_t columns = QDENSE_BLOCKS * g.table.lanes, panel = chunk % g.panels, batch = chunk // g.panels
     cdef int32_t *sums = <int32_t *>args[2] + chunk * columns
-    memset(sums, 0, columns * sizeof(int32_t))
     g.table.qdense.pack(<const uint8_t *>args[0] + batch * g.k * g.n + panel * columns * g.column, g.row, g.column, g.k,
                         smaller(g.n - panel * columns, columns), 128, <int8_t *>args[1] + chunk * g.panel, sums)
 
@@ -297,24 +296,33 @@ def pack_qdense(w, empty):
 
     Any strides: a transposed view is read as it lies.
     """
+    out = empty(packed_sizes(*w.shape)[0] // 4).view(np.int8)           # a panel's columns, a byte each, are a multiple of 4
+    pack_qdense_part(w, 0, 0, w.shape[0], out)
+    return out
+
+
+def pack_qdense_part(w, Py_ssize_t first, Py_ssize_t column, Py_ssize_t k, int8_t[::1] out):
+    """What of the panels of a matrix of k rows comes of its part w, whose first row and column these are.
+
+    `first` begins a word and `column` a panel, and w ends with one, or with the matrix; `out` is all of the panels.
+    """
     if w.ndim != 2 or w.dtype.str not in ("|i1", "|u1"):
         raise ValueError(f"pack_qdense: {w.dtype} {w.shape}")
     cdef const KernelTable *table = current_table()
-    cdef Py_ssize_t columns = QDENSE_BLOCKS * table.lanes, k = w.shape[0], n = w.shape[1], panel, row = w.strides[0], column = w.strides[1]
-    cdef Py_ssize_t size = ceil_div(k, table.qdense.step) * columns * table.qdense.step, panels = ceil_div(n, columns)
+    cdef Py_ssize_t columns = QDENSE_BLOCKS * table.lanes, step = table.qdense.step, rows = w.shape[0], n = w.shape[1], panel
+    cdef Py_ssize_t size = ceil_div(k, step) * columns * step, panels = ceil_div(n, columns), row = w.strides[0], apart = w.strides[1]
     cdef int flip = 128 if w.dtype.kind == "u" else 0
-    out = empty(panels * size // 4).view(np.int8)           # step * columns is a multiple of 4
-    cdef int8_t[::1] target = out
-    if target.shape[0] != panels * size:
-        raise ValueError("pack_qdense: memory of the wrong size")
-    if panels * size == 0:
-        return out
+    if first < 0 or column < 0 or first % step or column % columns or first + rows > k or (rows % step and first + rows < k):
+        raise ValueError(f"pack_qdense: rows from {first} and columns from {column} on, {w.shape} of {k} rows")
+    if (column // columns + panels) * size > out.shape[0]:
+        raise ValueError(f"pack_qdense: {panels} panels from {column // columns} on in {out.shape[0]} bytes")
+    if panels == 0 or rows == 0:
+        return
     cdef const char *source = <const char *><size_t>w.ctypes.data
     with nogil:
         for panel in range(panels):
-            table.qdense.pack(<const uint8_t *>source + panel * columns * column, row, column, k, smaller(n - panel * columns, columns),
-                              flip, &target[panel * size], NULL)
-    return out
+            table.qdense.pack(<const uint8_t *>source + panel * columns * apart, row, apart, rows, smaller(n - panel * columns, columns),
+                              flip, &out[(column // columns + panel) * size + first * columns], NULL)
 
 
 def pack_columns(values, Py_ssize_t n, dtype, empty):

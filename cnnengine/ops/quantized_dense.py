@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels.qdense import pack_columns, pack_qdense, pack_qdense_bias, packed_sizes
+from .._kernels.qdense import pack_columns, pack_qdense, pack_qdense_bias, pack_qdense_part, packed_sizes
 from ..errors import InputError
 from ..operator import Activation, Extents, Lowering, Operand, Operator
-from ..packing import Empty
+from ..packing import PART, Empty, Jobs, Panels
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, Specs, required, spec_at
@@ -28,6 +28,34 @@ X, W, W_ZERO, RATIO, BIAS, OFFSET, TABLE, X_SCALE, X_ZERO, W_SCALE = range(10)
 MOST = (1 << 31) - 1
 BYTES, FLOATS, SUMS = "bytes", "floats", "sums"
 """`QuantizedDense.gives_what`: results quantised again, as floats, or the sums in int32."""
+
+
+class BytePanels(Panels):
+    """Packs weights (K, N) of bytes, large ones in parts: the rows, or columns, that lie side by side in the file."""
+
+    def __init__(self, weights: np.ndarray) -> None:
+        super().__init__(weights, 1)
+
+    def __call__(self, empty: Empty) -> np.ndarray:
+        packed: np.ndarray = pack_qdense(self.weights, empty)
+        return packed
+
+    def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:
+        w, (k, n) = np.asarray(self.weights), self.weights.shape
+        if w.nbytes <= PART:
+            return None
+        made = empty(packed_sizes(k, n)[0] // 4).view(np.int8)
+        panel = packed_sizes(0, 1)[1]
+        by_rows = w.strides[0] >= w.strides[1]
+        # whole words of K, whole panels of N
+        step = max(PART // n // 4, 1) * 4 if by_rows else max(PART // k // panel, 1) * panel
+
+        def fill(start: int) -> int:
+            part = w[start : start + step] if by_rows else w[:, start : start + step]
+            pack_qdense_part(part, start if by_rows else 0, 0 if by_rows else start, k, made)
+            return part.size
+
+        return made, [lambda _, start=start: fill(start) for start in range(0, k if by_rows else n, step)]  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -188,20 +216,21 @@ class QuantizedDense(Operator):
         self, ctx: Lowering, w: np.ndarray, given: dict[int, np.ndarray | None], x_zero_comes: bool
     ) -> tuple[Operand, Operand | None, Operand | None]:
         """Weights, the sums of their columns where x's zero point comes while running, and else a bias that knows it."""
-        weights = ctx.pack(self._key(ctx, "weights", W), partial(pack_qdense, w))
         k, n = w.shape
         flip = 128 if w.dtype == UINT8 else 0
+        # what reads all of the file at once comes before the panels take memory
         if x_zero_comes:
 
-            def sums(empty: Empty) -> np.ndarray:
-                totals = w.sum(axis=0, dtype=np.int64) - flip * k
-                array: np.ndarray = pack_columns(totals.astype(np.int32), n, np.int32, empty)
+            def totals(empty: Empty) -> np.ndarray:
+                array: np.ndarray = pack_columns((w.sum(axis=0, dtype=np.int64) - flip * k).astype(np.int32), n, np.int32, empty)
                 return array
 
-            return weights, ctx.pack(self._key(ctx, "sums", W), sums), self._columns(ctx, BIAS, given[BIAS], np.int32)
-        bias, zero = given[BIAS], self.x_zero
-        build = partial(pack_qdense_bias, w, bias, zero)
-        return weights, None, ctx.pack((*self._key(ctx, "bias", W, BIAS), zero), build)
+            sums = ctx.pack(self._key(ctx, "sums", W), totals)
+            bias = self._columns(ctx, BIAS, given[BIAS], np.int32)
+        else:
+            sums, build = None, partial(pack_qdense_bias, w, given[BIAS], self.x_zero)
+            bias = ctx.pack((*self._key(ctx, "bias", W, BIAS), self.x_zero), build)
+        return ctx.pack(self._key(ctx, "weights", W), BytePanels(w)), sums, bias
 
     def _pack_running(self, ctx: Lowering, shape: tuple[int, ...], batch: tuple[int, ...]) -> tuple[Operand, Operand]:
         """Panels of a matrix, or of as many as the batch has, made while running."""

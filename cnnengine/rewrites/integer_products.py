@@ -124,11 +124,9 @@ def _behind(node: Node, n: int | None, nodes: Nodes) -> tuple[str, tuple[Node, .
     y = cast.outputs[0]
     mul = nodes.only_reader(y)
     if mul is None or not isinstance(mul.op, Mul) or mul.op.activation is not None or mul.op.axis is not None:
-        nodes.left(node, "its sums are not multiplied by scales")
         return nothing
     factors = _factors(mul.inputs[1 - mul.inputs.index(y)], n, nodes)
     if factors is None:
-        nodes.left(node, "what its sums are multiplied by is no number, nor one for each column, that is known or a scale")
         return nothing
     y, gone = mul.outputs[0], (cast, mul)
     add = nodes.only_reader(y)

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from cnnengine._kernels import kernel
 from cnnengine._kernels.dispatch import available_isas, use_isa
-from cnnengine._kernels.qdense import pack_columns, pack_qdense, pack_qdense_bias, packed_sizes
+from cnnengine._kernels.qdense import pack_columns, pack_qdense, pack_qdense_bias, pack_qdense_part, packed_sizes
 from cnnengine.layout import View, aligned_empty
+from cnnengine.ops.quantized_dense import BytePanels
+from cnnengine.packing import Scratch
 
 from .bytes_planes import plain, run
 
@@ -169,6 +171,30 @@ def test_transposed_and_mapped_weights_are_read_as_they_lie(isa: str) -> None:
     turned.flags.writeable = False
     np.testing.assert_array_equal(pack_qdense(turned, aligned_empty), pack_qdense(w, aligned_empty))
     np.testing.assert_array_equal(product(x, turned, x_zero=5), exact(x, w, 5))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("shape", [(4000, 700), (700, 4001), (64, 1 << 16)])
+def test_parts_are_the_whole(shape: tuple[int, int], turned: bool, isa: str) -> None:
+    """Weights that are packed part by part, in any order, have the bits of those packed at once."""
+    w = np.random.default_rng(0).integers(-128, 128, shape, np.int8)
+    w = np.ascontiguousarray(w.T).T if turned else w
+    found = BytePanels(w).parts(0, aligned_empty)
+    assert found is not None and len(found[1]) > 1
+    found[0][:] = 77
+    for job in found[1][::-1]:
+        job(Scratch())
+    np.testing.assert_array_equal(found[0], pack_qdense(w, aligned_empty))
+
+
+def test_parts_that_are_none() -> None:
+    w, out = np.zeros((8, 100), np.int8), np.zeros(packed_sizes(16, 100)[0], np.int8)
+    pack_qdense_part(w, 8, 0, 16, out)
+    for part, first, column, k in ((w, 1, 0, 16), (w, 8, 3, 16), (w, 12, 0, 16), (w[:7], 0, 0, 16), (w, -8, 0, 16)):
+        with pytest.raises(ValueError, match="rows from"):
+            pack_qdense_part(part, first, column, k, out)
+    with pytest.raises(ValueError, match="panels from"):
+        pack_qdense_part(np.zeros((8, 1000), np.int8), 0, 0, 16, out)
 
 
 @settings(max_examples=80, deadline=None)

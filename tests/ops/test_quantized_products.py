@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -284,19 +283,24 @@ def test_inference_of_wrong_types() -> None:
 # ---------------------------------------------------------------- memory
 
 LARGE = """
-import resource, sys
+import sys
 import numpy as np
 import cnnengine
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak():  # of this process alone, other than what getrusage says of one that was forked
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
+
+before = peak()
 model = cnnengine.load(sys.argv[1])
 model.run(None, {"x": np.ones((1, 4096), np.uint8)})
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(peak() - before)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system does not tell")
 def test_weights_take_a_byte_each(tmp_path: Path) -> None:
-    """A layer of 64 MB of weights is loaded and run in little more than the file, mapped, and its packed copy."""
-    assert resource.RUSAGE_SELF == 0
+    """A layer of 64 MB of weights, of a mapped file, is loaded and run in little more than their packed copy."""
     f = File(x=np.zeros((1, 4096), U8))
     f.constants["w"] = bytes_of(4096, 16384, dtype=S8)
     left = f.n("DequantizeLinear", "x", f.c(0.02), f.c(11, U8))
@@ -304,4 +308,4 @@ def test_weights_take_a_byte_each(tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     onnx.save(f.proto(f.n("QuantizeLinear", f.n("MatMul", left, right), f.c(0.5), f.c(3, U8))), path)
     done = subprocess.run([sys.executable, "-c", LARGE, str(path)], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 2.5 * 4096 * 16384, f"{int(done.stdout) / 2**20:.0f} MB"
+    assert 4096 * 16384 < int(done.stdout) < 1.8 * 4096 * 16384, f"{int(done.stdout) / 2**20:.0f} MB"

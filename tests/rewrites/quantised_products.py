@@ -89,6 +89,8 @@ def dynamic_product(d: Draft) -> None:
     else:
         w, w_scale, w_zero = d.n("DynamicQuantizeLinear", d.x(*(shape[:-2] if d.maybe() else ()), k, n), outputs=3)
     zeros = [x_zero, w_zero] if d.maybe(0.9) else [x_zero] if d.maybe() else []
+    if zeros and d.near(0.3):
+        zeros[0] = zero(d, False, shape[-2])  # one for each row
     sums = d.n("MatMulInteger", x, w, *zeros)
     if d.maybe(0.15):
         d.give(d.n("Add", sums, d.c(3, np.int32)))

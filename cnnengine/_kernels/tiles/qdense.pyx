@@ -29,6 +29,7 @@ cdef extern from "qsimd.h" nogil:
     """
     #define WIDE (VREGISTERS >= 32)
     #define TILE_ROWS 6
+    #define ONES (QSTEP == 4 ? 0x01010101 : 0x00010001) /* a word of x */
     /* a register of weights, whose numbers are bytes in memory */
     #if QSTEP == 4
     #define WSTEP VBYTES
@@ -78,7 +79,7 @@ cdef extern from "qsimd.h" nogil:
                 panel[i * QSTEP + s] = w[s * row + i] ^ (uint8_t)flip;
     }
     """
-    enum: QSTEP, QFLIP, WIDE, TILE_ROWS, WSTEP
+    enum: QSTEP, QFLIP, WIDE, TILE_ROWS, WSTEP, ONES
     vi vdot(vi sums, vi x, vi w) noexcept
     vi vword(const char *) noexcept
     vi vweights(const char *) noexcept
@@ -96,6 +97,15 @@ cdef enum:
     BLOCKS = QDENSE_BLOCKS
 
 
+cdef inline void write(const int B, const vi *sums, int32_t *to) noexcept nogil:
+    """A row of sums, written out: in loops compilers take them through memory."""
+    vi_store(to, sums[0])
+    vi_store(to + LANES, sums[1])
+    if B > 2:
+        vi_store(to + 2 * LANES, sums[2])
+        vi_store(to + 3 * LANES, sums[3])
+
+
 cdef inline void part(const int R, const int B, int first, const qdense_tile_t *t) noexcept nogil:
     """R rows by B registers of a panel from `first` on."""
     cdef vi sums[24]
@@ -107,7 +117,7 @@ cdef inline void part(const int R, const int B, int first, const qdense_tile_t *
     cdef const char *wk = t.w + first * WSTEP
     cdef int32_t *to = t.sums + first * LANES
     for b in range(R * B):
-        sums[b] = viset(0)
+        sums[b] = viplace(viset(0))             # no call that clears memory
     for k in range(words):
         for b in range(B):
             w[b] = viplace(vweights(wk + b * WSTEP))
@@ -117,9 +127,12 @@ cdef inline void part(const int R, const int B, int first, const qdense_tile_t *
                 sums[r * B + b] = viplace(vdot(sums[r * B + b], x, w[b]))
         xk = xk + 4
         wk = wk + BLOCKS * WSTEP
-    for r in range(R):
-        for b in range(B):
-            vi_store(to + (r * BLOCKS + b) * LANES, sums[r * B + b])
+    write(B, sums, to)
+    if R > 1: write(B, sums + B, to + BLOCKS * LANES)
+    if R > 2: write(B, sums + 2 * B, to + 2 * BLOCKS * LANES)
+    if R > 3: write(B, sums + 3 * B, to + 3 * BLOCKS * LANES)
+    if R > 4: write(B, sums + 4 * B, to + 4 * BLOCKS * LANES)
+    if R > 5: write(B, sums + 5 * B, to + 5 * BLOCKS * LANES)
 
 
 cdef inline void tile(const int R, const qdense_tile_t *t) noexcept nogil:
@@ -139,8 +152,8 @@ cdef void tile_1(const qdense_tile_t *t) noexcept nogil:
     cdef Py_ssize_t k
     cdef const char *w = t.w
     for b in range(BLOCKS):
-        even[b] = viset(0)
-        odd[b] = viset(0)
+        even[b] = viplace(viset(0))
+        odd[b] = viplace(viset(0))
     for k in range(t.words // 2):
         x = vword(t.x + 8 * k)
         for b in range(BLOCKS):
@@ -153,8 +166,11 @@ cdef void tile_1(const qdense_tile_t *t) noexcept nogil:
         x = vword(t.x + 4 * (t.words - 1))
         for b in range(BLOCKS):
             even[b] = vdot(even[b], x, vweights(w + b * WSTEP))
-    for b in range(BLOCKS):
-        vi_store(t.sums + b * LANES, even[b] + odd[b])
+    even[0] = even[0] + odd[0]
+    even[1] = even[1] + odd[1]
+    even[2] = even[2] + odd[2]
+    even[3] = even[3] + odd[3]
+    write(BLOCKS, even, t.sums)
 
 
 cdef void tile_2(const qdense_tile_t *t) noexcept nogil: tile(2, t)
@@ -164,63 +180,68 @@ cdef void tile_5(const qdense_tile_t *t) noexcept nogil: tile(5, t)
 cdef void tile_6(const qdense_tile_t *t) noexcept nogil: tile(6, t)
 
 
-cdef inline vi settled(vi sums, Py_ssize_t at, int x_sum, const qfinish_t *t) noexcept nogil:
-    """Sums of products of numbers less their zero points, and the bias."""
-    cdef vi zeros = viset(t.w_shift)
-    if t.shifts:
-        if t.w_zero != NULL:
-            zeros = zeros + vi_load(t.w_zero + at)
-        sums = sums - zeros * viset(x_sum)
-    if t.w_sums != NULL:
-        sums = sums + vi_load(t.w_sums + at) * viset(t.x_shift)
-    if t.bias != NULL:
-        sums = sums + vi_load(t.bias + at)
-    return sums
-
-
-cdef inline vf scaled(vi sums, Py_ssize_t at, const qfinish_t *t) noexcept nogil:
-    cdef vf v = vi_to_vf(sums)
-    if t.scales:
-        return v * (vset(t.scale) * vload(t.ratio + at)) if t.ratio != NULL else v * vset(t.scale)
-    return v * vload(t.ratio + at) if t.ratio != NULL else v
-
-
-cdef inline vf as_floats(vi sums, Py_ssize_t at, const qfinish_t *t) noexcept nogil:
-    cdef vf v = scaled(sums, at, t)
-    if t.offset != NULL:
-        v = v + vload(t.offset + at)
-    # no bounds, no minimum: a NaN of the scale or the offset stays what it is
-    return vmin_keep(vmax_keep(v, t.low), t.high)
-
-
-cdef void finish(const int32_t *sums, char *y, Py_ssize_t n, int x_sum, const qfinish_t *t) noexcept nogil:
+cdef inline void finish_as(const int MODE, const int32_t *sums, char *y, Py_ssize_t n, int x_sum, const qfinish_t *t) noexcept nogil:
+    """A row; what t has is held beside it, for y may be anywhere."""
     cdef Py_ssize_t at = 0, some
     cdef int i
-    cdef vi s
+    cdef const int32_t *w_sums = t.w_sums
+    cdef const int32_t *w_zero = t.w_zero
+    cdef const int32_t *bias = t.bias
+    cdef const float *ratio = t.ratio
+    cdef const float *offset = t.offset
+    cdef const uint8_t *table = t.table
+    cdef int shifts = t.shifts, scales = t.scales
+    cdef vi zero = viset(t.zero), x_shift = viset(t.x_shift), row = viset(x_sum), zeros = viset(t.w_shift), s
+    cdef vi moved = zeros * row
+    cdef vf scale = vset(t.scale), v
+    cdef float low = t.low, high = t.high
     cdef uint8_t bytes_[64]
     cdef char words[64]
     while at < n:
         some = n - at if n - at < LANES else LANES
-        s = settled(vi_load(sums + at), at, x_sum, t)
-        if t.mode == Q_BYTES:
-            s = vround(vbounded(scaled(s, at, t), t.low, t.high)) + viset(t.zero)
-            if some == LANES and t.table == NULL:
+        s = vi_load(sums + at)
+        if shifts:
+            s = s - moved
+            if w_zero != NULL:
+                s = s - vi_load(w_zero + at) * row
+        if w_sums != NULL:
+            s = s + vi_load(w_sums + at) * x_shift
+        if bias != NULL:
+            s = s + vi_load(bias + at)
+        if MODE != Q_SUMS:
+            v = vi_to_vf(s)
+            if scales:
+                v = v * (scale * vload(ratio + at) if ratio != NULL else scale)
+            elif ratio != NULL:
+                v = v * vload(ratio + at)
+        if MODE == Q_BYTES:
+            s = vround(vbounded(v, low, high)) + zero
+            if some == LANES and table == NULL:
                 vstore_bytes(<uint8_t *>y + at, s)
             else:
                 vstore_bytes(bytes_, s)
-                if t.table != NULL:
+                if table != NULL:
                     for i in range(LANES):
-                        bytes_[i] = t.table[bytes_[i]]
+                        bytes_[i] = table[bytes_[i]]
                 memcpy(y + at, bytes_, some)
         else:
-            if t.mode == Q_FLOATS:
-                s = vf_bits(as_floats(s, at, t))
+            if MODE == Q_FLOATS:
+                if offset != NULL:
+                    v = v + vload(offset + at)
+                # a NaN of the scale or the offset stays what it is
+                s = vf_bits(vmin_keep(vmax_keep(v, low), high))
             if some == LANES:
                 vi_store(y + 4 * at, s)
             else:
                 vi_store(words, s)
                 memcpy(y + 4 * at, words, 4 * some)
         at = at + some
+
+
+cdef void finish(const int32_t *sums, char *y, Py_ssize_t n, int x_sum, const qfinish_t *t) noexcept nogil:
+    if t.mode == Q_BYTES: finish_as(Q_BYTES, sums, y, n, x_sum, t)
+    elif t.mode == Q_FLOATS: finish_as(Q_FLOATS, sums, y, n, x_sum, t)
+    else: finish_as(Q_SUMS, sums, y, n, x_sum, t)
 
 
 cdef void words(const uint8_t *x, char *y, Py_ssize_t n) noexcept nogil:
@@ -243,7 +264,7 @@ cdef void pack(const uint8_t *w, Py_ssize_t row, Py_ssize_t column, Py_ssize_t k
     cdef int s
     cdef uint8_t v
     cdef uint8_t *to = <uint8_t *>panel
-    cdef const int8_t *made
+    cdef vi total[4]
     while at < k:
         some = k - at if k - at < QSTEP else QSTEP
         if n < BLOCKS * LANES or some < QSTEP:
@@ -255,13 +276,18 @@ cdef void pack(const uint8_t *w, Py_ssize_t row, Py_ssize_t column, Py_ssize_t k
                 for s in range(some):
                     v = w[(at + s) * row + i * column]
                     to[i * QSTEP + s] = v ^ <uint8_t>flip
-        if sums != NULL:
-            made = <const int8_t *>to
-            for i in range(BLOCKS * LANES):
-                for s in range(QSTEP):
-                    sums[i] += made[i * QSTEP + s]
         to = to + BLOCKS * LANES * QSTEP
         at = at + QSTEP
+    if sums != NULL:
+        for s in range(BLOCKS):
+            total[s] = viset(0)
+        to = <uint8_t *>panel
+        for i in range((k + QSTEP - 1) // QSTEP):
+            for s in range(BLOCKS):
+                total[s] = vdot(total[s], viset(ONES), vweights(<const char *>to + s * WSTEP))
+            to = to + BLOCKS * WSTEP
+        for s in range(BLOCKS):
+            vi_store(sums + s * LANES, total[s])
 
 
 cdef QDenseTiles tiles
