@@ -83,6 +83,7 @@ MODULES = [
 TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent", "qconv", "qvector", "qpool", "qdense"]
 # Those of products of bytes, which have tiles of their own where an instruction adds such products.
 DOTTED = ("qconv", "qdense")
+HEADERS = ("simd.h", "qsimd.h", "qbytes.h", "qdot_avx2.h", "activations.h", "winograd.h", "build_tag.h")
 # Quantised numbers are rounded at defined places, alike on every instruction set.
 QUANTISED = ("qconv", "qvector", "qpool", "qdense")
 EXACT_FLAGS = ["-ffp-contract=off"]
@@ -221,10 +222,7 @@ def extensions() -> list[Extension]:
                     include_dirs=include,
                     depends=[
                         str(source),
-                        *(
-                            str(kernels / name)
-                            for name in ("simd.h", "qsimd.h", "qbytes.h", "activations.h", "winograd.h", "build_tag.h")
-                        ),
+                        *(str(kernels / name) for name in HEADERS),
                     ],
                     define_macros=tile_macros,
                     extra_compile_args=[*tile_flags, *few, *common, *exact, *flags],

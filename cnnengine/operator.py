@@ -236,8 +236,8 @@ class Lowering(Protocol):
     def out_any(self, index: int = 0, *, groups: int = 0) -> Operand:
         """Output `index`, in the layout that its first reader asks for, for kernels that write either one.
 
-        With `groups` of 0 it is plain, or becomes planes of `lanes` channels (uint8 also of 4), of any groups; else it lies in planes
-        of so many groups, or becomes plain.
+        With `groups` of 0 it is plain, or becomes planes of `lanes` channels (uint8 also of 4), of any groups; else it lies in
+        planes of so many groups, or becomes plain.
         """
         ...
 

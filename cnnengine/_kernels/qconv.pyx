@@ -6,7 +6,7 @@ Layout
                      layer: a pixel is one word, and the fourth channel meets weights of zero)
     weights          int8 where the instruction set adds four products of bytes (`step` 4), else int16 (`step` 2): panels of two
                      output blocks (the last one of an odd number: one), one after another, group by group:
-                     [panel][plane][tap][word of the plane][B * lanes][step]; channels beyond the last are zeros
+                     [panel][tap][plane][word of the plane][B * lanes][step]; channels beyond the last are zeros
     bias, sums       int32 per output channel, in whole blocks: what is added, and the sums of an output's weights
     ratio, offset    float32 per output channel, in whole blocks
     y                planes of uint8, of float32, or of int32
@@ -161,7 +161,7 @@ cdef void qconv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
         tiles = (row1 - row0) * ceil_div(g.width, widest)
         size = panel if unit + 1 < g.units else 0
         t.ahead = t.w + panel
-        t.ahead_lines = ceil_div(ceil_div(size, 64), larger(tiles * g.n_taps * (g.whole + (1 if g.partial else 0)), 1))
+        t.ahead_lines = ceil_div(ceil_div(size, 64), larger(tiles * g.n_taps, 1))
         left = ceil_div(size, 64)
         for row in range(row0, row1):
             width = g.width if row + 1 < g.rows else g.last_width
@@ -217,7 +217,7 @@ cdef inline void tile_row(qconv_tile_fn tile, Py_ssize_t widest, Py_ssize_t widt
 
 
 cdef inline void run_tiles(qconv_tile_fn tile, int width, Py_ssize_t count, qconv_tile_t *t, Py_ssize_t *lines) noexcept nogil:
-    cdef Py_ssize_t steps = t.n_taps * (t.planes + (1 if t.partial else 0)) * count
+    cdef Py_ssize_t steps = t.n_taps * count
     if lines[0] <= 0:
         t.ahead_lines = 0
     tile(width, count, t)
@@ -547,14 +547,10 @@ def pack_qconv(w, Py_ssize_t groups, Py_ssize_t channels, empty):
         at += size
         if part.shape[1] < width:
             part = np.concatenate([part, np.zeros((groups, width - part.shape[1], cg, n_taps), part.dtype)], 1)
-        whole = planes * steps * n_taps * width * step
-        # (group, output, plane, step, channel, tap) -> (group, plane, tap, step, output, channel)
-        panel[:, :whole] = part[:, :, : planes * channels].reshape(groups, width, planes, steps, step, n_taps).transpose(
-            0, 2, 5, 3, 1, 4).reshape(groups, -1)
-        if partial:
-            last = np.zeros((groups, width, partial * step, n_taps), part.dtype)
-            last[:, :, :rest] = part[:, :, planes * channels :]
-            panel[:, whole:] = last.reshape(groups, width, partial, step, n_taps).transpose(0, 4, 2, 1, 3).reshape(groups, -1)
+        if rest % step:
+            part = np.concatenate([part, np.zeros((groups, width, step - rest % step, n_taps), part.dtype)], 2)
+        # (group, output, word, channel, tap) -> (group, tap, word, output, channel): a plane's words follow those of the one before
+        panel[...] = part.reshape(groups, width, -1, step, n_taps).transpose(0, 4, 2, 1, 3).reshape(groups, -1)
     return packed
 
 

@@ -92,7 +92,7 @@ class Emitter:
         self.located: Callable[[], AbstractContextManager[None]] = nullcontext
         """What tells, in errors, of the node that is lowered."""
         self.undecided: set[Buffer] = set()
-        """Buffers that nobody has read yet, whose kernels can write the other layout too: planes for plain, and plain for planes."""
+        """Buffers that nobody has read yet, whose kernels write the other layout too: planes for plain, plain for planes."""
         self.calls: list[KernelCall] = []
         self.values: dict[str, Value] = {}
         self.local: set[str] = set()
