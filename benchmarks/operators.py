@@ -72,7 +72,7 @@ CASES: list[Case] = [
         (f"com.microsoft.{op}", [BYTES, *STEPS, BYTES, *STEPS, *STEPS], {}, (1, 2, 4, 5, 6, 7), 1)
         for op in ("QLinearAdd", "QLinearMul")
     ),
-    ("com.microsoft.QLinearMul", [BYTES, *STEPS, BYTES[:, :, :1, :1], *STEPS, *STEPS], {}, (1, 2, 4, 5, 6, 7), 1),
+    ("com.microsoft.QLinearMul", [BYTES, *STEPS, BYTES[:, :, :1, :1].copy(), *STEPS, *STEPS], {}, (1, 2, 4, 5, 6, 7), 1),
     ("com.microsoft.QLinearSigmoid", [BYTES, *STEPS, np.float32(1 / 256), np.uint8(0)], {}, (1, 2, 3, 4), 1),
 ]
 

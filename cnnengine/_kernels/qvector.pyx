@@ -591,10 +591,10 @@ cdef struct pair_t:
     const KernelTable *table
     pairing_t numbers
     int kind
-    planes_t x, b, y                    # where they lie plain, one plane of rows
+    planes_t x, b, y                    # where they lie plain, one row, or rows of the length of b
     Py_ssize_t blocks, height, width, last, rows, xd, xh, bd, bh, yd, yh
     Py_ssize_t unit_rows, units, n_units, chunk_units
-    Py_ssize_t b_rows                   # PAIR_ROW: row r has b[r % b_rows]
+    Py_ssize_t b_rows, piece, pieces    # PAIR_ROW: row r has b[r % b_rows], and so many pieces of so many numbers
 
 
 cdef void pair_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
@@ -626,11 +626,21 @@ cdef void pair_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
             h = r % g.height
             if g.kind == PAIR_OWN:
                 g.table.qvector.pair(a + z * g.xd + h * g.xh, b + z * g.bd + h * g.bh, 0, &g.numbers, y + z * g.yd + h * g.yh, w)
-            elif g.kind == PAIR_CHANNEL:
-                g.table.qvector.pair(a + z * g.xd + h * g.xh, repeated, 4 * g.table.lanes, &g.numbers, y + z * g.yd + h * g.yh, w)
             else:
-                g.table.qvector.pair(a + h * g.xh, b + r % g.b_rows, 1, &g.numbers, y + h * g.yh, w)
+                g.table.qvector.pair(a + z * g.xd + h * g.xh, repeated, 4 * g.table.lanes, &g.numbers, y + z * g.yd + h * g.yh, w)
             r = r + 1
+
+
+cdef void pair_rows_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    """The same for PAIR_ROW."""
+    cdef const pair_t *g = <const pair_t *>geometry
+    cdef Py_ssize_t unit = chunk * g.chunk_units, end = smaller(unit + g.chunk_units, g.n_units), row, at
+    while unit < end:
+        row = unit // g.pieces
+        at = row * g.width + unit % g.pieces * g.piece
+        g.table.qvector.pair(<const uint8_t *>args[0] + at, <const uint8_t *>args[1] + row % g.b_rows, 1, &g.numbers,
+                             <uint8_t *>args[2] + at, smaller(g.piece, (row + 1) * g.width - at))
+        unit = unit + 1
 
 
 cdef planes_t line_of(Py_ssize_t rows, Py_ssize_t width) noexcept:
@@ -671,7 +681,7 @@ cdef Launch make_pair(str kernel, tuple inputs, tuple outputs, dict numbers, bin
             # b's extents are a's, then 1: each of its numbers serves a row
             short = (1,) * (len(a.shape) - len(b.shape)) + b.shape
             axis = max((i for i, n in enumerate(short) if n != 1), default=-1) + 1
-            if any(n not in (1, m) or (n != m and started) for n, m, started in
+            if len(b.shape) > len(a.shape) or any(n not in (1, m) or (n != m and started) for n, m, started in
                    zip(short[:axis], a.shape[:axis], (any(k != 1 for k in short[:i]) for i in range(axis)))):
                 raise ValueError(f"{kernel}: {b.shape} against {a.shape}")
             width = math.prod(a.shape[axis:])
@@ -683,8 +693,13 @@ cdef Launch make_pair(str kernel, tuple inputs, tuple outputs, dict numbers, bin
                 g.b.sh = 0
             else:
                 g.kind = PAIR_ROW
-                g.x = g.y = line_of(math.prod(a.shape[:axis]), width)
-                g.b = line_of(1, g.b_rows)
+                g.width = width
+                g.piece = smaller(PIECE, max(width, <Py_ssize_t>1))
+                g.pieces = ceil_div(width, g.piece)
+                g.n_units = math.prod(a.shape[:axis]) * g.pieces
+                g.chunk_units = per_chunk(g.n_units, g.piece * 3.0 / BYTES_PER_NS)
+                return make_launch(f"{kernel}[by row]", pair_rows_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units), 0,
+                                   (a.nbytes, b.nbytes, y.nbytes), 0.0, a.nbytes + b.nbytes + y.nbytes).typed(inputs, outputs)
     elif a.is_plain or b.is_plain or y.is_plain or not a.lanes == b.lanes == y.lanes:
         raise ValueError(f"{kernel}: all must lie plain, or all in planes of the same lanes")
     else:
@@ -701,7 +716,7 @@ cdef Launch make_pair(str kernel, tuple inputs, tuple outputs, dict numbers, bin
     g.height, g.rows = g.y.h, g.y.d * g.y.h
     g.width = g.last = g.y.w
     g.xd, g.xh, g.bd, g.bh, g.yd, g.yh = g.x.sd, g.x.sh, g.b.sd, g.b.sh, g.y.sd, g.y.sh
-    if g.kind != PAIR_ROW and touching(&g.x) and touching(&g.y) and (g.kind == PAIR_CHANNEL or touching(&g.b)) and g.rows * g.width:
+    if touching(&g.x) and touching(&g.y) and (g.kind == PAIR_CHANNEL or touching(&g.b)) and g.rows * g.width:
         g.last = g.rows * g.width
         g.width = smaller(g.last, PIECE // g.y.lanes)
         g.rows = ceil_div(g.last, g.width)

@@ -434,7 +434,7 @@ def test_two_operands_in_all_layouts(isa, threads, name, want, shape, groups):
     ("shape", "short"),
     [((2, 3, 4, 5), (1,)), ((2, 3, 4, 5), ()), ((2, 3, 4, 5), (2, 3, 1, 1)), ((2, 3, 4, 5), (3, 1, 1)),
      ((2, 3, 4, 5), (1, 3, 4, 5)), ((2, 300), (300,)), ((3, 7, 100), (7, 100)), ((5, 1, 9), (9,)),
-     ((70, 2, 2), (70, 1, 1)), ((2, 3, 4, 5), (1, 1, 4, 1))],
+     ((70, 2, 2), (70, 1, 1)), ((2, 3, 4, 5), (1, 1, 4, 1)), ((2, 20000), (2, 1)), ((50000,), (1,))],
 )  # fmt: skip
 def test_the_second_operand_broadcasts(isa, threads, name, want, shape, short):
     a, b = RNG.integers(0, 256, shape).astype(np.uint8), RNG.integers(0, 256, short).astype(np.uint8)
@@ -475,6 +475,7 @@ def test_what_two_operands_refuse(isa):
         ((v, View.plain((2, 6, 4, 4), np.int8)), v, {}),
         ((View.plain((1, 6, 4, 4), np.uint8), v), v, {}),
         ((v, View.plain((2, 1, 4, 1), np.uint8)), v, {}),
+        ((v, View.plain((1, 1, 6, 1, 1), np.uint8)), v, {}),
         ((p, View.planes((1, 6, 1, 1), lanes(), dtype=np.dtype(np.uint8))), p, {}),
         ((p, View.planes((2, 6, 4, 4), lanes(), groups=2, dtype=np.dtype(np.uint8))), p, {}),
     ]
