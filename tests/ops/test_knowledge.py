@@ -123,7 +123,7 @@ def _more() -> Iterator[tuple[Operator, list[Any]]]:
     pair = (0.5, 100, 0.25, 128, 0.75, 90, -90, 165)
     yield quantized_elements.QuantizedAdd(*pair), [packed, packed[:, :1]]
     yield quantized_elements.QuantizedMul(*pair), [packed, packed[:1]]
-    kernel, ratio = b8.reshape(3, 8, 1), np.array([0.01, 0.02, 0.03], np.float32)
+    kernel, ratio = packed.view(np.int8).reshape(-1)[:24].reshape(3, 8, 1), np.array([0.01, 0.02, 0.03], np.float32)
     yield quantized_conv.QuantizedConv(conv.Conv(), 7, 3), [packed.swapaxes(1, 2).copy(), kernel, None, ratio]
     yield quantized_conv.QuantizedConv(conv.Conv(), 7, floats=True), [packed.swapaxes(1, 2).copy(), kernel, None, ratio]
     yield contrib_quantized.RecurrentWeights(), [packed[:2], scales, np.array([3, 4], np.uint8)]
