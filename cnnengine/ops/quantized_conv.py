@@ -70,7 +70,7 @@ class QuantizedConv(Operator):
     x_zero, zero : int
         Zero points of x and y.
     low, high : int
-        Bounds of y less its zero point.
+        Bounds of y less its zero point, beside those that uint8 has.
     floats : bool
         Whether y is ``activation(float32(sums) * ratio + offset)`` instead.
     activation : Activation, optional
@@ -133,7 +133,8 @@ class QuantizedConv(Operator):
             r = self.residual
             y = np.rint(np.clip(y, np.float32(r.low), np.float32(r.high))) * np.float32(r.scale)
             y = y + (residual.astype(np.float32) - np.float32(r.zero)) * np.float32(r.r_scale)
-        y = (np.rint(np.clip(y, np.float32(self.low), np.float32(self.high))).astype(np.int32) + self.zero).astype(np.uint8)
+        low, high = max(self.low, -self.zero), min(self.high, 255 - self.zero)
+        y = (np.rint(np.clip(y, np.float32(low), np.float32(high))).astype(np.int32) + self.zero).astype(np.uint8)
         return [y if table is None else table[y]]
 
     # ---------------------------------------------------------------- lowering
@@ -168,7 +169,7 @@ class QuantizedConv(Operator):
         if self.residual is not None:
             r = self.residual
             added = Added(RESIDUAL, r.low, r.high, r.scale, r.r_scale, r.zero)
-        low, high = (-math.inf, math.inf) if self.floats else (self.low + self.zero, self.high + self.zero)
+        low, high = (-math.inf, math.inf) if self.floats else (max(self.low + self.zero, 0), min(self.high + self.zero, 255))
         activation = self.activation
         if activation is not None and activation.kind == "clip":
             low, high, activation = activation.alpha, activation.beta, None
