@@ -71,6 +71,10 @@ class Summary:
         Memory for intermediate tensors.
     weight_bytes : int or None
         Memory of the packed weights.
+    precision : str
+        As the model was loaded.
+    lowered : tuple of str
+        Names of the layers in this precision, where that is not float32.
     """
 
     model: str
@@ -81,6 +85,8 @@ class Summary:
     macs: int | None
     arena_bytes: int | None
     weight_bytes: int | None
+    precision: str = "float32"
+    lowered: tuple[str, ...] = ()
 
     def count(self, runs: str) -> int:
         """How many layers run in this way."""
@@ -142,7 +148,7 @@ def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
         weights = view.weight_bytes
     total = sum(graph.constants[name].size for name in read)
     macs = None if resolved is None else sum(layer.macs or 0 for layer in layers)
-    return Summary(model.name, model.isa, resolved, tuple(layers), total, macs, arena, weights)
+    return Summary(model.name, model.isa, resolved, tuple(layers), total, macs, arena, weights, model.precision, model.lowered)
 
 
 def layers_of(segment: Segment) -> list[Layer]:
