@@ -533,10 +533,8 @@ class Model:
             return ", ".join(f"{i.name}: {i.dtype}{list(i.shape) if i.shape is not None else ' of any rank'}" for i in infos)
 
         state = " (closed)" if self._closed else ""
-        kept = "" if self.precision == "float32" else f", {self.precision}"
-        return (
-            f"<cnnengine.Model {self._name!r}{state}: {show(self.inputs)} -> {show(self.outputs)}; {self.threads} threads{kept}>"
-        )
+        how = f"{self.threads} threads" if self.precision == "float32" else f"{self.threads} threads, {self.precision}"
+        return f"<cnnengine.Model {self._name!r}{state}: {show(self.inputs)} -> {show(self.outputs)}; {how}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
@@ -646,8 +644,8 @@ def load(
         most products per byte come first. A number from 1 on is the bound for all weights, in times of the plain ones:
         `math.inf` is none.
     precision : {"float32", "bfloat16"}
-        "bfloat16" rounds the weights of dense layers that come from memory at each run, but for the first and the last layers, and
-        keeps them in half the size; sums, and all other layers, stay float32. It is never chosen without being asked for.
+        "bfloat16" rounds the weights of dense layers that come from memory at each run, but for the first and the last layers,
+        and keeps them in half the size; sums, and all other layers, stay float32. Nothing chooses it without being asked to.
 
     Returns
     -------

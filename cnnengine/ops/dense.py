@@ -14,7 +14,7 @@ from ..operator import EVERY, READ_PACKED, Activation, Extents, Gives, Giving, L
 from ..packing import Empty, HalfPanels, Panels
 from ..records import dataclass
 from ..spec import UNKNOWN, TensorSpec
-from ..weights import Half
+from ..weights import Computed, Half
 from .common import spec_at
 from .copies import copy
 from .elements import activate
@@ -180,7 +180,7 @@ class Gemm(Operator):
 
 def add_dense(
     ctx: Lowering,
-    weights: np.ndarray,
+    weights: np.ndarray | Computed,
     addends: list[Operand | None],
     key: tuple[Hashable, ...],
     *,
@@ -204,12 +204,12 @@ def add_dense(
         Multiplies the weights.
     activation : Activation, optional
     """
+    kernel, params = "dense", dict[str, str]()
     if isinstance(weights, Half) and factor == 1:
         packed = ctx.pack((*key, weights.kind), HalfPanels(weights, ctx.lanes, transposed=transposed))
         kernel, params = "dense_half", {"kind": weights.kind}
     else:
         packed = ctx.pack(key, Panels(weights, ctx.lanes, transposed=transposed, factor=factor))
-        kernel, params = "dense", {}
     ctx.call(kernel, [ctx.plain(0), packed, *addends], [ctx.out_plain()], activation=activation, **params)
 
 

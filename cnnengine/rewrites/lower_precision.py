@@ -14,8 +14,8 @@ PRECISIONS = ("float32", "bfloat16")
 """What `load` takes as `precision`."""
 
 MEMORY_BOUND = 1 << 20
-"""Bytes of float32 weights from which a dense layer comes from memory at each run: smaller ones stay in the second-level cache, where
-numbers of half the size gain nothing."""
+"""Bytes of float32 weights from which a dense layer comes from memory at each run: smaller ones stay in the second-level cache,
+where numbers of half the size gain nothing."""
 
 
 def precision_option(value: Any) -> str:
