@@ -174,7 +174,8 @@ def _print(found: Check) -> None:
 
 
 def _print_errors(found: PrecisionErrors) -> None:
-    print(f"{found.precision} in {len(found.layers)} layers, errors against float32:")
+    count = len(found.layers)
+    print(f"{found.precision} in {count} layer{'s' * (count != 1)}, errors against float32:")
     rows = [["node", "operator", "tensor", "largest", "rms"]]
     rows += [[shortened(e.node), e.operator, shortened(e.tensor), f"{e.error:.2e}", f"{e.rms:.2e}"] for e in found.layers]
     rows += [["output", "", shortened(e.tensor), f"{e.error:.2e}", f"{e.rms:.2e}"] for e in found.outputs]

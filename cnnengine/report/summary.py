@@ -15,6 +15,7 @@ from ..operator import Activation, Operator
 from ..ops.fused import ConvChain, FusedConv
 from ..plan import Layer, Segment
 from ..runtime.runner import Workspace
+from ..weights import Computed
 from .planning import Shapes, random_feeds, resolve_shapes
 
 Known = tuple[tuple[int, ...], np.dtype]
@@ -219,7 +220,7 @@ def _parameters(node: Node, constants: Mapping[str, np.ndarray]) -> dict[str, in
     found = {}
     for name in node.inputs:
         value = constants.get(name) if name else None
-        if isinstance(value, np.ndarray) and (value.dtype.kind == "f" or value.dtype in (np.int8, np.uint8)):
+        if isinstance(value, np.ndarray | Computed) and (value.dtype.kind == "f" or value.dtype in (np.int8, np.uint8)):
             found[name] = value.size
     return found
 

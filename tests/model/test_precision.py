@@ -91,6 +91,7 @@ def test_weights_of_half_precision_are_kept_in_half_the_size(dtype: np.dtype) ->
         large = [c for c in inside(half).graph.constants.values() if c.size >= HIDDEN * K]
         assert large and all(isinstance(c, Widened) and c.source.dtype == dtype for c in large)
         sizes = [summarize(m, {"x": (1, K)}).weight_bytes for m in (half, full)]
+        assert summarize(half).parameters == summarize(full).parameters > HIDDEN * HIDDEN
         assert sizes[0] is not None and sizes[1] is not None and 0.45 < sizes[0] / sizes[1] < 0.55
         # other batches share what is packed
         packed = dict(inside(half).program.packed)
@@ -320,4 +321,4 @@ def test_reports_say_the_precision(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (described["precision"], described["lowered"]) == ("bfloat16", ["middle"])
     assert main(["check", path, "--precision", "bfloat16"]) == 0
     told = capsys.readouterr().out
-    assert "bfloat16 in 1 layers, errors against float32" in told and "middle" in told
+    assert "bfloat16 in 1 layer, errors against float32" in told and "middle" in told
