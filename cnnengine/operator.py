@@ -236,8 +236,8 @@ class Lowering(Protocol):
     def out_any(self, index: int = 0, *, groups: int = 0) -> Operand:
         """Output `index`, in the layout that its first reader asks for, for kernels that write either one.
 
-        With `groups` of 0 it is plain, or becomes planes of `lanes` channels (uint8 also of 4), of any groups; else it lies in planes
-        of so many groups, or becomes plain.
+        With `groups` of 0 it is plain, or becomes planes of `lanes` channels (uint8 also of 4), of any groups; else it lies in
+        planes of so many groups, or becomes plain.
         """
         ...
 
@@ -265,8 +265,16 @@ class Lowering(Protocol):
         """A plain intermediate buffer."""
         ...
 
-    def temp_planes(self, shape: tuple[int, ...], dtype: np.dtype = FLOAT32) -> Operand:
-        """A float32 or uint8 intermediate buffer in planes of `lanes` channels, one group; its writer must write the halo."""
+    def temp_planes(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype = FLOAT32,
+        *,
+        lanes: int | None = None,
+        groups: int = 1,
+        halo: Halo = NO_HALO,
+    ) -> Operand:
+        """A float32 or uint8 intermediate buffer in planes; its writer must write the halo."""
         ...
 
     def faults(self, n: int, text: str = "an index lies outside the axis", tensor: str = "indices") -> Operand:

@@ -29,6 +29,7 @@ KERNELS: dict[str, str] = {
     "conv": "conv",
     "depthwise": "depthwise",
     "qconv": "qconv",
+    "surround": "qconv",
     "chain": "chain",
     "gate_weights": "chain",
     "dense": "dense",

@@ -6,7 +6,7 @@ Layout
                      layer: a pixel is one word, and the fourth channel meets weights of zero)
     weights          int8 where the instruction set adds four products of bytes (`step` 4), else int16 (`step` 2): panels of two
                      output blocks (the last one of an odd number: one), one after another, group by group:
-                     [panel][plane][tap][word of the plane][B * lanes][step]; channels beyond the last are zeros
+                     [panel][tap][plane][word of the plane][B * lanes][step]; channels beyond the last are zeros
     bias, sums       int32 per output channel, in whole blocks: what is added, and the sums of an output's weights
     ratio, offset    float32 per output channel, in whole blocks
     y                planes of uint8, of float32, or of int32
@@ -26,7 +26,7 @@ Taps are a table of pixel offsets, and the output grid has a start and a step, a
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int16_t, int32_t, uint8_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -161,7 +161,7 @@ cdef void qconv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
         tiles = (row1 - row0) * ceil_div(g.width, widest)
         size = panel if unit + 1 < g.units else 0
         t.ahead = t.w + panel
-        t.ahead_lines = ceil_div(ceil_div(size, 64), larger(tiles * g.n_taps * (g.whole + (1 if g.partial else 0)), 1))
+        t.ahead_lines = ceil_div(ceil_div(size, 64), larger(tiles * g.n_taps, 1))
         left = ceil_div(size, 64)
         for row in range(row0, row1):
             width = g.width if row + 1 < g.rows else g.last_width
@@ -217,7 +217,7 @@ cdef inline void tile_row(qconv_tile_fn tile, Py_ssize_t widest, Py_ssize_t widt
 
 
 cdef inline void run_tiles(qconv_tile_fn tile, int width, Py_ssize_t count, qconv_tile_t *t, Py_ssize_t *lines) noexcept nogil:
-    cdef Py_ssize_t steps = t.n_taps * (t.planes + (1 if t.partial else 0)) * count
+    cdef Py_ssize_t steps = t.n_taps * count
     if lines[0] <= 0:
         t.ahead_lines = 0
     tile(width, count, t)
@@ -258,9 +258,9 @@ def build_qconv(inputs, outputs, *, taps, x_zero=0, stride=(1, 1, 1), start=(0, 
     Parameters
     ----------
     inputs : x, weights, bias, sums, ratio, offset, residual, table, x_zero
-        Views; weights by `pack_qconv`, the four after them in whole blocks as `pack_channels` makes them (offset may be None). residual:
-        uint8 planes like y, or None; table: 256 bytes through which results go, or None; x_zero: one uint8, or None where the
-        parameter of this name says it.
+        Views; weights by `pack_qconv`, the four after them in whole blocks as `pack_channels` makes them (offset may be None).
+        residual: uint8 planes like y, or None; table: 256 bytes through which results go, or None; x_zero: one uint8, which x's
+        halo holds, or None where the parameter of this name says it.
     outputs : y
         Of uint8, float32 or int32, as `mode` says.
     taps : sequence of (d, h, w)
@@ -462,6 +462,48 @@ def build_qconv(inputs, outputs, *, taps, x_zero=0, stride=(1, 1, 1), start=(0, 
     return launch.typed(inputs, outputs)
 
 
+# ---------------------------------------------------------------- a halo that is known while running
+
+cdef struct surround_t:
+    planes_t x, y
+
+
+cdef void surround_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    """One plane of one image."""
+    cdef const surround_t *g = <const surround_t *>geometry
+    cdef Py_ssize_t n = chunk // g.y.blocks, block = chunk % g.y.blocks, z, r
+    cdef const char *x = <const char *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
+    cdef char *y = <char *>args[2] + g.y.offset + n * g.y.sn + block * g.y.sp
+    for z in range(g.x.d):
+        for r in range(g.x.h):
+            memcpy(y + z * g.y.sd + r * g.y.sh, x + z * g.x.sd + r * g.x.sh, g.x.w * g.x.lanes)
+    fill_halo_of(&g.y, 1, <char *>args[2], n, block, (<const uint8_t *>args[1])[0])
+
+
+def build_surround(inputs, outputs) -> Launch:
+    """Planes of uint8 with a halo of their zero point, which is an operand.
+
+    Parameters
+    ----------
+    inputs : x, zero
+        Planes with any halo; one uint8.
+    outputs : y
+        The same planes with the halo that is wanted.
+    """
+    xv, zv = inputs
+    yv, = outputs
+    cdef surround_t g
+    same = xv.shape == yv.shape and xv.lanes == yv.lanes and xv.groups == yv.groups and not xv.is_plain
+    if not same or xv.dtype != np.uint8 or yv.dtype != np.uint8 or zv.nbytes < 1:
+        raise ValueError(f"surround: {xv} -> {yv}")
+    memset(&g, 0, sizeof(g))
+    g.x = planes_of(xv)
+    g.y = planes_of(yv)
+    launch = make_launch("surround", surround_chunk, &g, sizeof(g), g.y.n * g.y.blocks, 0, (xv.nbytes, 1, yv.nbytes), 0.0,
+                         xv.nbytes + yv.nbytes)
+    return (<Launch>launch).typed(inputs, outputs)
+
+
 def word() -> int:
     """Channels that a 32-bit word of the tiles in use holds: 4, of bytes, or 2, of 16 bits."""
     return current_table().qconv.step
@@ -505,14 +547,10 @@ def pack_qconv(w, Py_ssize_t groups, Py_ssize_t channels, empty):
         at += size
         if part.shape[1] < width:
             part = np.concatenate([part, np.zeros((groups, width - part.shape[1], cg, n_taps), part.dtype)], 1)
-        whole = planes * steps * n_taps * width * step
-        # (group, output, plane, step, channel, tap) -> (group, plane, tap, step, output, channel)
-        panel[:, :whole] = part[:, :, : planes * channels].reshape(groups, width, planes, steps, step, n_taps).transpose(
-            0, 2, 5, 3, 1, 4).reshape(groups, -1)
-        if partial:
-            last = np.zeros((groups, width, partial * step, n_taps), part.dtype)
-            last[:, :, :rest] = part[:, :, planes * channels :]
-            panel[:, whole:] = last.reshape(groups, width, partial, step, n_taps).transpose(0, 4, 2, 1, 3).reshape(groups, -1)
+        if rest % step:
+            part = np.concatenate([part, np.zeros((groups, width, step - rest % step, n_taps), part.dtype)], 2)
+        # (group, output, word, channel, tap) -> (group, tap, word, output, channel): a plane's words follow those of the one before
+        panel[...] = part.reshape(groups, width, -1, step, n_taps).transpose(0, 4, 2, 1, 3).reshape(groups, -1)
     return packed
 
 

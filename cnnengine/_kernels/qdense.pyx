@@ -326,14 +326,12 @@ def pack_columns(values, Py_ssize_t n, dtype, empty):
     return out
 
 
-def pack_qdense_bias(w, zeros, bias, int x_zero, empty):
+def pack_qdense_bias(w, bias, int x_zero, empty):
     """The bias of `build_qdense` without sums of columns, int32: it takes x's zero point into account.
 
     Parameters
     ----------
     w : ndarray of int8 or uint8, (K, N)
-    zeros : ndarray of int, or int
-        Zero points of its columns.
     bias : ndarray of int32 (N,), or None
     x_zero : int
     empty : callable

@@ -11,8 +11,8 @@ Loop order of a chunk
     never read, whatever it holds.
     qglobal_pool: one plane, or a run of plain channels.
 
-A mean is ``clamp(rint(float32(sum of (x - x_zero)) * float32(ratio / count)) + zero)``, where ratio is the quotient of the scales of
-x and y; the division of doubles is rounded once, sums are exact. A window of nothing has a mean of zero.
+A mean is ``clamp(rint(float32(sum of (x - x_zero)) * ratio / count) + zero)``, where ratio is the quotient of the scales of x and y:
+sums are exact, each operation on them is rounded to float32. A window of nothing has a mean of zero.
 """
 
 from libc.stdint cimport uint8_t
@@ -40,22 +40,17 @@ cdef struct qpool_t:
     Py_ssize_t planes, chunk_planes                 # of the batch; of a chunk (1 where row_chunks > 1)
     Py_ssize_t left, right                          # pixels beside a row
     int mean, include_pad, x_zero, zero
-    double ratio
+    float ratio
 
 
-cdef void ratios(const qpool_t *g, Py_ssize_t rows, float *out) noexcept nogil:
-    """What a unit of the sum of each window of a row is in steps of y, `rows` rows being under it."""
+cdef void counts(const qpool_t *g, Py_ssize_t rows, float *out) noexcept nogil:
+    """What the sum of each window of a row is divided by, `rows` rows being under it."""
     cdef const axis_t *w = &g.axes[2]
-    cdef Py_ssize_t i, count, before = -1
+    cdef Py_ssize_t i
     cdef taps_t taps
-    cdef float ratio = 0
     for i in range(w.out):
         taps = taps_of(w, i)
-        count = rows * (taps.padded if g.include_pad else taps.count)
-        if count != before:
-            ratio = <float>(g.ratio / count) if count else 0
-            before = count
-        out[i] = ratio
+        out[i] = <float>larger(rows * (taps.padded if g.include_pad else taps.count), 1)
 
 
 cdef void qpool_rows(const qpool_t *g, const uint8_t *x, uint8_t *y, Py_ssize_t row, Py_ssize_t end, char *scratch) noexcept nogil:
@@ -76,7 +71,8 @@ cdef void qpool_rows(const qpool_t *g, const uint8_t *x, uint8_t *y, Py_ssize_t 
     t.width = w.out
     t.line = scratch
     t.wide = <uint8_t *>scratch + line
-    t.ratio = per_window
+    t.ratio = g.ratio
+    t.count = per_window
     t.x_zero = g.x_zero
     t.zero = g.zero
     for row in range(row, end):
@@ -91,7 +87,7 @@ cdef void qpool_rows(const qpool_t *g, const uint8_t *x, uint8_t *y, Py_ssize_t 
         if g.mean:
             rows = z.padded * r.padded if g.include_pad else z.count * r.count
             if rows != before:
-                ratios(g, rows, per_window)
+                counts(g, rows, per_window)
                 before = rows
             g.table.qpool.mean_row(&t)
         else:
@@ -142,7 +138,7 @@ def build_qpool(inputs, outputs, *, kind, kernel, stride, dilation, begins, ends
     kernel, stride, dilation, begins, ends, count_include_pad
         As in `build_pool`.
     ratio : float
-        Of an average: the scale of x divided by that of y.
+        Of an average: the scale of x divided by that of y, a float32 number.
     x_zero, y_zero : int
         Their zero points. Padding counts as the number zero.
     """
@@ -189,7 +185,7 @@ cdef struct qglobal_t:
     Py_ssize_t length                   # plain: bytes of a channel
     Py_ssize_t rows, chunk_rows         # plain: n * c
     int mean, y_planes, x_zero, zero
-    float ratio
+    float ratio, count
 
 
 cdef void qglobal_planes_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
@@ -203,7 +199,8 @@ cdef void qglobal_planes_chunk(const void *geometry, void *const *args, Py_ssize
     if g.mean and t.th == t.pixels * g.x.lanes:         # rows without halo are one run
         t.pixels = t.pixels * t.kh
         t.kh = 1
-    t.ratio = &g.ratio
+    t.ratio = g.ratio
+    t.count = &g.count
     t.x_zero = g.x_zero
     t.zero = g.zero
     t.y = <uint8_t *>scratch
@@ -232,7 +229,7 @@ cdef void qglobal_plain_chunk(const void *geometry, void *const *args, Py_ssize_
         x = <const uint8_t *>args[0] + row * g.length
         if g.mean:
             total = g.table.qpool.sum_run(x, g.length) - <long long>g.x_zero * g.length
-            y[row] = <uint8_t>g.table.qpool.step_of(<float>total, g.ratio, g.zero)
+            y[row] = <uint8_t>g.table.qpool.step_of(<float>total, g.ratio, g.count, g.zero)
         else:
             y[row] = <uint8_t>g.table.qpool.max_run(x, g.length)
 
@@ -260,7 +257,8 @@ def build_qglobal_pool(inputs, outputs, *, kind, ratio=1.0, x_zero=0, y_zero=0):
     g.mean = kind_of(kind, ratio, x_zero, y_zero)
     if spatial < 1 or (g.mean and spatial > MOST):
         raise ValueError(f"qglobal_pool: {spatial} numbers a channel, not 1 to {MOST}")
-    g.ratio = <float>(<double>ratio / spatial)
+    g.ratio = ratio
+    g.count = <float>spatial
     g.x_zero = x_zero
     g.zero = y_zero
     if xv.shape[:2] != yv.shape[:2] or any(v != 1 for v in yv.shape[2:]):

@@ -56,6 +56,14 @@ AI vi vword(const char *p)
         v = v ^ viset((int32_t)0x80808080u);
     return v;
 }
+/* where what a tap does is written out (qdot_avx2.h) */
+#if QSTEP == 2 && LANES == 8
+#  include "qdot_avx2.h"
+#  define WRITTEN_OUT 1
+#else
+#  define WRITTEN_OUT 0
+AI void qdot_avx2(int P, int B, vi *v, const char *w, const char *x, ptrdiff_t step, int words) { (void)P, (void)B, (void)v, (void)w, (void)x, (void)step, (void)words; }
+#endif
 AI vi vi_load(const void *p) { vi v; memcpy(&v, p, VBYTES); return v; }
 AI void vi_store(void *p, vi v) { memcpy(p, &v, VBYTES); }
 #if defined(__AVX512F__)

@@ -5,7 +5,8 @@ from libc.stdint cimport uint8_t
 from cnnengine._kernels.simd cimport vf, vi
 
 cdef extern from "qsimd.h" nogil:
-    enum: QSTEP, QFLIP
+    enum: QSTEP, QFLIP, WRITTEN_OUT
+    void qdot_avx2(int P, int B, vi *v, const char *w, const char *x, Py_ssize_t step, int words) noexcept
     vi vdot(vi sums, vi x, vi w) noexcept
     vi vword(const char *) noexcept
     vi vi_load(const void *) noexcept

@@ -387,7 +387,7 @@ def build_quantize(inputs, outputs, *, axis=None) -> Launch:
     if x.dtype != FLOAT32 or (not x.is_plain and x.lanes not in (1, current_table().lanes)):
         raise ValueError(f"quantize: {x.dtype} in planes of {x.lanes} lanes")
     scaled(&g, "quantize", tuple(inputs), y)
-    return make_convert("quantize", &g, tuple(inputs), tuple(outputs), axis, 1.5 / BYTES_PER_NS)
+    return make_convert("quantize", &g, tuple(inputs), tuple(outputs), axis, 1.0 / BYTES_PER_NS)
 
 
 def build_dequantize(inputs, outputs, *, axis=None) -> Launch:
@@ -438,7 +438,7 @@ def build_qtable(inputs, outputs) -> Launch:
     g.op = OP_TABLE
     if not x.dtype == y.dtype == table.dtype == UINT8 or table.size != 256:
         raise ValueError(f"qtable: {x.dtype} to {y.dtype} by {table.size} entries of {table.dtype}")
-    return make_convert("qtable", &g, tuple(inputs), tuple(outputs), None, 4.0 / BYTES_PER_NS)
+    return make_convert("qtable", &g, tuple(inputs), tuple(outputs), None, 2.0 / BYTES_PER_NS)
 
 
 def build_flip_sign(inputs, outputs) -> Launch:
@@ -507,9 +507,11 @@ cdef void dynamic_scale_chunk(const void *geometry, void *const *args, Py_ssize_
     cdef float low = 0, high = 0, scale, zero
     cdef Py_ssize_t i
     for i in range(g.n):
-        # a comparison that is false keeps what is no number
-        low = found[2 * i] if not found[2 * i] >= low else low
-        high = found[2 * i + 1] if not found[2 * i + 1] <= high else high
+        # what is no number stays: it is neither less nor greater, and nothing is than it
+        if low == low and not found[2 * i] >= low:
+            low = found[2 * i]
+        if high == high and not found[2 * i + 1] <= high:
+            high = found[2 * i + 1]
     scale = 1 if high == low else (high - low) / <float>255
     zero = -(low / scale)
     zero = 0 if not zero > 0 else 255 if zero > 255 else rintf(zero)
@@ -676,7 +678,7 @@ cdef Launch make_pair(str kernel, tuple inputs, tuple outputs, dict numbers, bin
     g.unit_rows = max(<Py_ssize_t>1, smaller(g.rows, PIECE // size))
     g.units = max(<Py_ssize_t>1, ceil_div(g.rows, g.unit_rows))
     g.n_units = g.y.n * g.blocks * g.units
-    g.chunk_units = per_chunk(g.n_units, min(g.unit_rows, g.rows) * size * 6.0 / BYTES_PER_NS)
+    g.chunk_units = per_chunk(g.n_units, min(g.unit_rows, g.rows) * size * 3.0 / BYTES_PER_NS)
     return make_launch(kernel, pair_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units), 4 * MAX_LANES,
                        (a.nbytes, b.nbytes, y.nbytes), 0.0, a.nbytes + b.nbytes + y.nbytes).typed(inputs, outputs)
 

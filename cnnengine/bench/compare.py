@@ -312,6 +312,8 @@ class Comparison:
             compare_outputs(results, {name: stored(folder / f"{name}.npz") for name in results}, steps, self.tolerance)
             for name in peers_in(results):
                 results[name]["left_out"] = why_not(name, results, self.any_precision)
+        else:
+            skipped.pop(AGAIN, None)  # for the same reason
         best, margins = best_peer(results, self.any_precision), noise(results)
         return {
             "model": title,

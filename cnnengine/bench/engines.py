@@ -353,7 +353,7 @@ class Converted(Engine):
 
     def prepare(self, job: Job, feeds: Feeds) -> None:
         super().prepare(job, feeds)
-        version = importlib.metadata.version(self.converter)
+        version = f"{importlib.metadata.version(self.converter)} {self.mode}"
         (self.made,) = kept(self.name, version, job, [self.file], lambda work: self.run_converter(job, work))
 
     def run_converter(self, job: Job, work: Path) -> None:
@@ -367,6 +367,17 @@ class Converted(Engine):
     def convert(job: Job, target: str) -> None:
         """In the process that converts."""
         raise NotImplementedError
+
+
+def beside(name: str) -> types.ModuleType:
+    """A file of this folder by its path: the interpreter need not have the package."""
+    spec = importlib.util.spec_from_file_location(f"cnnengine_bench_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def example(job: Job) -> tuple[Any, tuple[Any, ...]]:
@@ -390,31 +401,74 @@ class LiteRT(Converted):
 
     packages = ("ai_edge_litert",)
     name, converter, file = "litert", "litert-torch", "model.tflite"
-    mode = "XNNPACK, by litert-torch"
+    mode = "XNNPACK, by litert-torch, images channels last"
 
     @staticmethod
     def convert(job: Job, target: str) -> None:
-        module, arguments = example(job)
-        importlib.import_module("litert_torch").convert(module, arguments).export(target)
+        tool = importlib.import_module("litert_torch")
+        torch = importlib.import_module("torch")
+        images = [i for i, shape in enumerate(job.shapes) if len(shape) == 4]  # its operators want them channels last
+        arguments = tuple(torch.zeros(channels_last(shape)) for shape in job.shapes)
+        if job.kind not in QUANTISED:
+            module = tool.to_channel_last_io(torch_module(job.bare), args=images) if images else torch_module(job.bare)
+            tool.convert(module, arguments).export(target)
+            return
+        quantiser = importlib.import_module("litert_torch.quantize.pt2e_quantizer")
+        settings = importlib.import_module("litert_torch.quantize.quant_config")
+        module = beside("quantised").module(job.bare, import_onnx2torch().convert)
+        module = tool.to_channel_last_io(module, args=images) if images else module
+        # that it is quantised is what the converter is told by this; the scales are in the module
+        static = quantiser.PT2EQuantizer().set_global(quantiser.get_symmetric_quantization_config(is_per_channel=True))
+        tool.convert(module, arguments, quant_config=settings.QuantConfig(pt2e_quantizer=static)).export(target)
 
     def load(self, job: Job, feeds: Feeds) -> Run:
         interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter(
             model_path=os.fspath(self.made), num_threads=job.threads
         )
         interpreter.allocate_tensors()
-        sources = [detail["index"] for detail in numbered(interpreter.get_input_details())]
-        results = [detail["index"] for detail in numbered(interpreter.get_output_details())]
-        values = list(feeds.values())
+        sources, results = numbered(interpreter.get_input_details()), numbered(interpreter.get_output_details())
+        values = [v.transpose(0, 2, 3, 1).copy() if v.ndim == 4 else v for v in feeds.values()]
         if len(sources) != len(values):
             raise RuntimeError(f"the conversion has {len(sources)} inputs of {len(values)}")
+        if any(detail["dtype"] == np.int8 for detail in sources):
+            self.mode += ", inputs and outputs quantised by NumPy"
 
         def run() -> list[np.ndarray]:
-            for source, value in zip(sources, values, strict=True):
-                interpreter.set_tensor(source, value)
+            for detail, value in zip(sources, values, strict=True):
+                interpreter.set_tensor(detail["index"], narrowed(value, detail))
             interpreter.invoke()
-            return [interpreter.get_tensor(result) for result in results]
+            return [widened(interpreter.get_tensor(detail["index"]), detail) for detail in results]
 
         return run
+
+
+def channels_last(shape: Sequence[int]) -> list[int]:
+    """Of an image; other shapes as they are."""
+    return [shape[0], *shape[2:], shape[1]] if len(shape) == 4 else list(shape)
+
+
+def narrowed(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    """An input as LiteRT takes it: of a quantised network, whose converter leaves the first Quantize to the caller, in int8."""
+    if detail["dtype"] != np.int8 or value.dtype == np.int8:
+        return value
+    scale, zero = detail["quantization"]
+    steps = np.divide(value, np.float32(scale))
+    np.rint(steps, out=steps)
+    steps += np.float32(zero)
+    np.clip(steps, -128, 127, out=steps)
+    whole: np.ndarray = steps.astype(np.int8)
+    return whole
+
+
+def widened(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    """An output in floats again."""
+    if value.dtype != np.int8 or not detail["quantization"][0]:
+        return value
+    scale, zero = detail["quantization"]
+    steps = value.astype(np.float32)
+    steps -= np.float32(zero)
+    steps *= np.float32(scale)
+    return steps
 
 
 class MNN(Converted):

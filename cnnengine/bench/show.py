@@ -165,6 +165,10 @@ def verdict_lines(record: Mapping[str, Any]) -> list[str]:
     return [f"best peer: {', '.join(parts)}; by both: {MEANING[found['both']]}"]
 
 
+def brief(reason: str, most: int = 160) -> str:
+    return reason if len(reason) <= most else f"{reason[:most]} ..."
+
+
 def overall_text(records: Sequence[Mapping[str, Any]], absent: Mapping[str, str] | None = None) -> str:
     """The sum over several models: by size, the peers that ran, what is behind and what was not compared."""
     found = overall(records, absent)
@@ -189,10 +193,10 @@ def overall_text(records: Sequence[Mapping[str, Any]], absent: Mapping[str, str]
             by_reason: dict[str, list[str]] = {}
             for model, reason in peer["missing"].items():
                 by_reason.setdefault(reason, []).append(model)
-            lines += [f"{name}: without {', '.join(models)}: {reason}" for reason, models in by_reason.items()]
+            lines += [f"{name}: without {', '.join(models)}: {brief(reason)}" for reason, models in by_reason.items()]
             if "absent" in peer:
                 lines.append(f"{name}: {peer['absent']}")
-    lines += [f"not compared: {model}: {why}" for model, why in found["not_compared"].items()]
+    lines += [f"not compared: {model}: {brief(why, 400)}" for model, why in found["not_compared"].items()]
     if compared(records) and any(record.get("noise") is None for record in compared(records)):
         lines.append("without a null row every difference counts")
     return "\n".join(lines)

@@ -129,7 +129,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         type=_tolerance,
         help="how far outputs may lie from ours: of floats relative to their largest value, of quantised networks in steps "
-        "(default: 1e-3, f16 1e-2, bf16 0.1, 4steps; example: --tolerance 6steps,bf16=0.05)",
+        "(default: 1e-3, f16 1e-2, bf16 0.1, 16steps; example: --tolerance 6steps,bf16=0.05)",
     )
     parser.add_argument(
         "--peer-python",

@@ -248,7 +248,7 @@ def _print_layers(layers: tuple[LayerError, ...]) -> None:
 
 
 def _part(value: float | None) -> str:
-    return "?" if value is None else f"{value:.2%}" if value < 1000 else "all"
+    return "?" if value is None else f"{value:.2%}"
 
 
 def _decibels(value: float | None) -> str:

@@ -20,7 +20,7 @@ from . import activation, cast, elementwise, integer_conv, integer_products, pie
 from .common import FLOAT32, Specs, required
 from .contrib import Addend, AxesMoved
 from .integer_conv import EIGHT_BITS
-from .scales import OWN, Quantity, Vetted, vet_quantities
+from .scales import OWN, Parameter, Quantity, Vetted, vet_quantities
 
 
 def _plain(into: Expansion, op_type: str, version: int = 11, leave_out: tuple[str, ...] = ()) -> NodeRecord:
@@ -251,17 +251,10 @@ class Factor(elementwise.Mul):
     tensor: str = "b_scale"
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
-        found = super().infer(inputs)
         x, y = required(inputs, 0, self.op_type), required(inputs, 1, self.op_type)
-        if found[0].shape != x.shape or (y.shape is not None and y.shape not in ((), (1,)) and len(y.shape) > 1):
-            raise ShapeError(
-                "must be a scalar or one number per column",
-                operator=self.operator,
-                tensor=self.tensor,
-                expected=x.shape,
-                received=y.shape,
-            )
-        return found
+        if x.is_concrete and y.is_concrete:
+            Parameter(self.operator, self.tensor).sized(y.concrete, x.concrete[-1] if x.concrete else None, "column")
+        return super().infer(inputs)
 
 
 @dataclass(frozen=True)
@@ -287,11 +280,32 @@ class Scales(Vetted, elementwise.Mul):
         return super().reference(*inputs)
 
 
+@dataclass(frozen=True)
+class WideScale(Vetted, cast.Cast):
+    """A scale in float32."""
+
+    to: np.dtype = FLOAT32
+    operator: str = "Cast"
+    tensor: str = "scale"
+
+    def vet(self, inputs: Specs, names: Sequence[str] = ()) -> None:
+        vet_quantities((Quantity("", None, 0, None, OWN, called=(self.tensor, "")),), inputs, self.operator, names)
+
+    def infer(self, inputs: Specs) -> list[TensorSpec]:
+        self.vet(inputs)
+        return super().infer(inputs)
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        self.vet_values(inputs)
+        return super().reference(*inputs)
+
+
 def _scaled(into: Expansion, sums: str, a_scale: str, b_scale: str, bias: str, like: str = "") -> None:
     """Let int32 sums, times both scales, plus the bias, be the node's result; of the type of `like`."""
     node = into.record
     if like:  # sums and scales in float32, which holds more of them than float16
-        a_scale, b_scale = (into.add(cast.Cast(FLOAT32), name) for name in (a_scale, b_scale))
+        a_scale = into.add(WideScale(operator=node.op_type, tensor="a_scale"), a_scale)
+        b_scale = into.add(WideScale(operator=node.op_type, tensor="b_scale"), b_scale)
         bias = into.add(cast.Cast(FLOAT32), bias) if bias else ""
     ratio = into.add(Scales(operator=node.op_type), a_scale, b_scale)
     final = () if bias or like else node.outputs

@@ -108,15 +108,11 @@ class QLinearConv(_IntegerConv):
     quantities: ClassVar[tuple[Quantity, ...]] = (
         Quantity("x", 0, 1, 2),
         Quantity("w", 3, 4, 5, 0, "output channel"),
-        Quantity("y", None, 6, 7),
+        Quantity("y", None, 6, 7, types=EIGHT_BITS),
     )
 
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         weights, zero, bias = required(inputs, 3, self.op_type), required(inputs, 7, self.op_type), spec_at(inputs, 8)
-        if zero.dtype not in EIGHT_BITS:
-            raise InputError(
-                "has the wrong dtype", operator=self.op_type, tensor="y_zero_point", expected="uint8 or int8", received=zero.dtype
-            )
         shape = self._shape(inputs)
         if bias is not None and bias.dtype != np.int32:
             raise InputError("has the wrong dtype", operator=self.op_type, tensor="B", expected="int32", received=bias.dtype)

@@ -121,7 +121,7 @@ class QLinearMatMul(_Rows):
     quantities: ClassVar[tuple[Quantity, ...]] = (
         Quantity("a", 0, 1, 2, OWN),
         Quantity("b", 3, 4, 5, OWN),
-        Quantity("y", None, 6, 7, OWN),
+        Quantity("y", None, 6, 7, OWN, types=EIGHT_BITS),
     )
     by_row: ClassVar[tuple[int, ...]] = (0,)
 
@@ -134,10 +134,6 @@ class QLinearMatMul(_Rows):
     def infer(self, inputs: Specs) -> list[TensorSpec]:
         a, b, zero = (required(inputs, i, self.op_type) for i in (0, 3, 7))
         shape = _product_shape(a, b, self.op_type)
-        if zero.dtype not in EIGHT_BITS:
-            raise InputError(
-                "has the wrong dtype", operator=self.op_type, tensor="y_zero_point", expected="uint8 or int8", received=zero.dtype
-            )
         self.vet(inputs)
         for index, role in ((6, "y_scale"), (7, "y_zero_point")):
             spec = spec_at(inputs, index)
@@ -195,7 +191,7 @@ class QGemm(Vetted):
         return (
             Quantity("a", 0, 1, 2),
             Quantity("b", 3, 4, 5, 0 if self.trans_b else 1, "column"),
-            Quantity("y", None, 7, 8),
+            Quantity("y", None, 7, 8, types=EIGHT_BITS),
         )
 
     def _matrices(self, inputs: Specs) -> list[TensorSpec]:
@@ -228,10 +224,6 @@ class QGemm(Vetted):
             full = (*(1,) * (2 - len(c.concrete)), *c.concrete)
             if len(full) != 2 or any(n not in (1, m) for n, m in zip(full, shape, strict=True)):
                 raise ShapeError("does not fit the product", operator=self.op_type, tensor="C", expected=shape, received=c.shape)
-        if zero is not None and zero.dtype not in EIGHT_BITS:
-            raise InputError(
-                "has the wrong dtype", operator=self.op_type, tensor="y_zero_point", expected="uint8 or int8", received=zero.dtype
-            )
         return [TensorSpec(FLOAT32 if zero is None else zero.dtype, shape)]
 
     def reference(self, *inputs: Any) -> list[Any]:

@@ -17,6 +17,7 @@ from ..window import Window
 
 FLOAT32 = np.dtype(np.float32)
 INT64 = np.dtype(np.int64)
+UINT8 = np.dtype(np.uint8)
 
 
 def _spatial(spec: TensorSpec | None, operator: str, kinds: str = "f") -> tuple[int, ...]:
@@ -98,12 +99,12 @@ class _WindowPool(Operator):
             else:
                 yield (..., *to), (..., *source)
 
-    def _geometry(self, ctx: Lowering) -> dict[str, Any] | None:
-        """What launches are told of the windows; None where no kernel takes the input."""
+    def geometry(self, ctx: Lowering, dtype: np.dtype = FLOAT32) -> dict[str, Any] | None:
+        """What launches are told of the windows; None where no kernel takes the input, which must be of this type."""
         spec = ctx.inputs[0]
         assert spec is not None
         shape = spec.concrete
-        if spec.dtype != FLOAT32 or len(shape) > 5:
+        if spec.dtype != dtype or len(shape) > 5:
             return None
         window = self.window
         _, begins, ends = self._resolve(shape)
@@ -116,7 +117,7 @@ class _WindowPool(Operator):
         }
 
     def _call(self, ctx: Lowering, kind: str, **params: Any) -> bool:
-        geometry = self._geometry(ctx)
+        geometry = self.geometry(ctx)
         if geometry is None:
             return False
         ctx.call("pool", [ctx.planes(0)], [ctx.out_planes(0)], kind=kind, **geometry, **params)
@@ -180,8 +181,12 @@ class MaxPool(_WindowPool):
 
     def lower(self, ctx: Lowering) -> bool:
         if not self.indices:
-            return self._call(ctx, "max")
-        geometry = self._geometry(ctx)
+            bytes_ = self.geometry(ctx, UINT8)
+            if bytes_ is None:
+                return self._call(ctx, "max")
+            ctx.call("qpool", [ctx.planes(0, fill=0)], [ctx.out_planes(0)], kind="max", **bytes_)
+            return True
+        geometry = self.geometry(ctx)
         if geometry is None:
             return False
         outputs = [ctx.out_plain(0), ctx.out_plain(1)]
@@ -201,8 +206,8 @@ class AveragePool(_WindowPool):
 
     op_type: ClassVar[str] = "AveragePool"
 
-    def reference(self, *inputs: Any) -> list[Any]:
-        x: np.ndarray = inputs[0]
+    def counted(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The sums of the windows of x, and what each is divided by."""
         window = self.window
         out, begins, ends = self._resolve(x.shape)
         total = np.zeros((*x.shape[:2], *out), _wide(x))
@@ -217,6 +222,11 @@ class AveragePool(_WindowPool):
                 taps = start[:, None] + np.arange(window.kernel[i]) * window.dilations[i]
                 inside = np.count_nonzero(taps < n + ends[i], axis=1)
                 count = count * inside.reshape(-1, *(1,) * (len(out) - 1 - i))
+        return total, count
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        x: np.ndarray = inputs[0]
+        total, count = self.counted(x)
         with np.errstate(invalid="ignore"):
             return [(total / count).astype(x.dtype)]
 

@@ -68,8 +68,6 @@ class _Scaling(Vetted):
 
     def _aligned(self, given: tuple[int, ...], shape: tuple[int, ...], parameter: Parameter) -> tuple[int, ...] | None:
         """The shape by which parameters of shape `given` broadcast to `shape`; None for blocks."""
-        if self.whole:
-            parameter.sized(given)
         if given in ((), (1,)) and not self.block_size:
             return ()
         axis = normal_axis(self.axis, len(shape), self.op_type)
@@ -92,11 +90,13 @@ class _Scaling(Vetted):
     def vet(self, inputs: Specs, names: Sequence[str] = ()) -> None:
         super().vet(inputs, names)
         x = spec_at(inputs, 0)
-        if x is None or x.shape is None:
-            return
         for parameter, _ in self.quantities[0].parameters(self.op_type, names):
             spec = spec_at(inputs, parameter.place)
             if spec is None or not spec.is_concrete:
+                continue
+            if self.whole:
+                parameter.sized(spec.concrete)
+            if x is None or x.shape is None:
                 continue
             several = self.block_size or spec.concrete not in ((), (1,))
             if several and not -len(x.shape) <= self.axis < len(x.shape):
@@ -106,7 +106,7 @@ class _Scaling(Vetted):
                 self._aligned(spec.concrete, x.concrete, parameter)
 
     def _call(self, ctx: Lowering, kernel: str) -> bool:
-        """Add the call of the kernel: in planes where they are at hand, else plain, unless who reads the result wants the other."""
+        """Add the call of the kernel: in planes where x is, else plain, unless who reads the result first wants the other."""
         x, y = ctx.inputs[0], ctx.outputs[0]
         assert x is not None
         axis = None
@@ -219,7 +219,10 @@ class DequantizeLinear(_Scaling):
     """ONNX DequantizeLinear (10 to 28): ``(x - zero_point) * scale``, in the type of the scale or `output_dtype`."""
 
     op_type: ClassVar[str] = "DequantizeLinear"
-    quantities: ClassVar[tuple[Quantity, ...]] = (Quantity("x", 0, 1, 2, OWN),)
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:  # type: ignore[override]
+        return (Quantity("x", 0, 1, 2, OWN, any_sign=self.block_size > 0),)
 
     @classmethod
     def from_onnx(cls, node: NodeRecord) -> DequantizeLinear:

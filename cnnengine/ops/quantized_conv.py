@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._kernels.qconv import pack_channels, pack_qconv, word
-from ..layout import NO_HALO, merge_halos
+from ..layout import NO_HALO, Halo, merge_halos
 from ..operator import READ_PACKED, Activation, Extents, Lowering, Operand, Operator
 from ..packing import Empty
 from ..records import dataclass
@@ -28,7 +28,7 @@ from .quantized_depthwise import Added, lower_depthwise
 from .taps import halo_for, tap_ranges, three
 
 UINT8 = np.dtype(np.uint8)
-X, W, W_ZERO, RATIO, BIAS, OFFSET, RESIDUAL, TABLE = range(8)
+X, W, W_ZERO, RATIO, BIAS, OFFSET, RESIDUAL, TABLE, X_SCALE, X_ZERO = range(10)
 """Inputs; those from the third on may be absent, but for the ratio."""
 
 
@@ -58,7 +58,8 @@ class QuantizedConv(Operator):
     """``y = clamp(rint(float32(sums) * ratio), low, high) + zero`` of integers ``sums = conv(x - x_zero, w - w_zero) + bias``.
 
     Inputs: x (N, C, ...) of uint8, w as the convolution has it, of int8 or uint8, its zero point (one, or one per output channel,
-    or ""), ratio (O,) of float32, bias (O,) of int32 or "", offset (O,) of float32 or "", residual or "", table or "".
+    or ""), ratio (O,) of float32, bias (O,) of int32 or "", offset (O,) of float32 or "", residual or "", table or ""; and where
+    they are known only while it runs, x's scale, by which the ratio is multiplied, and its zero point, which counts then.
 
     Each operation of floats is rounded to float32, halves go to the even integer: results are the same bits on every machine.
 
@@ -113,12 +114,14 @@ class QuantizedConv(Operator):
         return values.reshape(()) if values.size == 1 else self.conv.over_weights(values, w_shape)
 
     def reference(self, *inputs: Any) -> list[Any]:
-        x, w, w_zero, ratio, bias, offset, residual, table = (*inputs, *(None,) * 8)[:8]
+        x, w, w_zero, ratio, bias, offset, residual, table, x_scale, x_zero = (*inputs, *(None,) * 10)[:10]
         wide = w.astype(np.float64)
         if w_zero is not None:
             wide = wide - self.over_outputs(w_zero.astype(np.float64), w.shape)
         by_channel = (-1, *(1,) * (x.ndim - 2))
-        exact = self.conv.reference(x.astype(np.float64) - self.x_zero, wide)[0].astype(np.int64)
+        exact = self.conv.reference(x.astype(np.float64) - (self.x_zero if x_zero is None else x_zero), wide)[0].astype(np.int64)
+        if x_scale is not None:
+            ratio = x_scale * ratio
         if bias is not None:
             exact = exact + bias.astype(np.int64).reshape(by_channel)
         y = exact.astype(np.int32).astype(np.float32) * ratio.reshape(by_channel)
@@ -138,15 +141,18 @@ class QuantizedConv(Operator):
     def lower(self, ctx: Lowering) -> bool:
         x, w, ratio = ctx.inputs[X], ctx.const(W), ctx.const(RATIO)
         assert x is not None
-        absent = [index >= len(ctx.inputs) or ctx.inputs[index] is None for index in range(8)]
+        absent = [index >= len(ctx.inputs) or ctx.inputs[index] is None for index in range(10)]
         given = {index: None if absent[index] else ctx.const(index) for index in (W_ZERO, BIAS, OFFSET, TABLE)}
         spatial = x.concrete[2:]
         if w is None or ratio is None or any(not absent[i] and given[i] is None for i in given):
             return False
         if len(spatial) > 3 or 0 in x.concrete or 0 in w.shape or (self.residual is None) != absent[RESIDUAL]:
             return False
+        late = not absent[X_SCALE]
+        if late != (not absent[X_ZERO]) or (late and not self.floats):
+            return False
         if isinstance(self.conv, Conv):
-            if not self._lower_depthwise(ctx, self.conv, w, ratio, given):
+            if late or not self._lower_depthwise(ctx, self.conv, w, ratio, given):
                 self._lower_conv(ctx, self.conv, w, spatial)
         else:
             self._lower_transposed(ctx, self.conv, w, spatial)
@@ -193,7 +199,7 @@ class QuantizedConv(Operator):
         halo = halo_for(taps, three(out, 1), stride, three(spatial, 1))
         few = g == 1 and w.shape[1] <= 4 and not ctx.is_planes(X)
         lanes = 4 if few else ctx.lanes
-        x = ctx.planes(X, halo=halo, lanes=lanes, groups=g, fill=self.x_zero)
+        x = self._x(ctx, halo, lanes, g)
         packed, again = self._weights(ctx, ("qconv", g, lanes), w, g, lanes, None)
         self._call(ctx, x, packed, taps * again, [ctx.out_planes(groups=g)], groups=g, stride=stride)
 
@@ -203,7 +209,7 @@ class QuantizedConv(Operator):
         for phase in phases:
             if phase.taps:
                 halo = merge_halos(halo, halo_for(phase.taps, phase.extent, (1, 1, 1), three(spatial, 1)))
-        x = ctx.planes(X, halo=halo, groups=g, fill=self.x_zero)
+        x = self._x(ctx, halo, ctx.lanes, g)
         y = [ctx.out_planes(groups=g)]
         for index, phase in enumerate(phases):
             packed, again = self._weights(ctx, ("qconv transpose", g, phase.picks), w, g, ctx.lanes, phase)
@@ -219,6 +225,18 @@ class QuantizedConv(Operator):
                 extent=phase.extent,
                 write_halo=index + 1 == len(phases),
             )
+
+    def _x(self, ctx: Lowering, halo: Halo, lanes: int, groups: int) -> Operand:
+        """x in planes, with a halo of its zero point."""
+        if len(ctx.inputs) <= X_ZERO or halo == NO_HALO:
+            return ctx.planes(X, halo=halo, lanes=lanes, groups=groups, fill=self.x_zero)
+        x = ctx.inputs[X]
+        assert x is not None
+        if x.concrete[1] // groups % lanes == 0:
+            groups = 1  # every group is whole blocks: one layout
+        around = ctx.temp_planes(x.concrete, UINT8, lanes=lanes, groups=groups, halo=halo)
+        ctx.call("surround", [ctx.planes(X, lanes=lanes, groups=groups, fill=0), ctx.plain(X_ZERO)], [around])
+        return around
 
     def _weights(
         self, ctx: Lowering, form: tuple[Any, ...], w: np.ndarray, groups: int, lanes: int, phase: Phase | None
@@ -265,6 +283,13 @@ class QuantizedConv(Operator):
             params |= {"first": (r.low, r.high), "scales": (r.scale, r.r_scale), "r_zero": r.zero}
         table = ctx.plain(TABLE) if len(ctx.inputs) > TABLE and ctx.inputs[TABLE] is not None else None
         packed, sums = weights
+        ratio, zero = channels(RATIO, np.float32), None
+        assert ratio is not None
+        if len(ctx.inputs) > X_ZERO:
+            o = ctx.outputs[0].concrete[1]
+            scaled = ctx.temp((groups * -(-(o // groups) // ctx.lanes) * ctx.lanes,))
+            ctx.call("binary", [ratio, ctx.plain(X_SCALE)], [scaled], op="mul", activation=None, b_shape=())
+            ratio, zero = scaled, ctx.plain(X_ZERO)
         ctx.call(
             "qconv",
             [
@@ -272,11 +297,11 @@ class QuantizedConv(Operator):
                 packed,
                 channels(BIAS, np.int32),
                 sums,
-                channels(RATIO, np.float32),
+                ratio,
                 channels(OFFSET, np.float32),
                 residual,
                 table,
-                None,
+                zero,
             ],
             y,
             taps=taps,

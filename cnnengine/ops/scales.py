@@ -1,8 +1,9 @@
 """Scales and zero points: what they must be, said with the name of the node's tensor.
 
-A scale is a positive, finite number, and a zero point a number of the type of what it belongs to. They are looked at as soon as
-something is known of them: constants when a model is loaded (`Operator.vet`), shapes when a plan is made, what the network
-computes when it is there.
+A scale is a positive, finite number, and a zero point a number of the type of what it belongs to. The scales of weights in
+blocks may be negative, where the extreme of a block is, and 0 for a block of zeros: onnxruntime's quantiser writes them so. All
+are looked at as soon as something is known of them: constants when a model is loaded (`Operator.vet`), shapes when a plan is
+made, what the network computes when it is there.
 """
 
 from __future__ import annotations
@@ -52,18 +53,19 @@ class Parameter(NamedTuple):
             received=received,
         )
 
-    def positive(self, value: Any) -> None:
-        """Raise InputError unless all numbers are positive and finite."""
+    def positive(self, value: Any, any_sign: bool = False) -> None:
+        """Raise InputError unless all numbers are positive and finite; with `any_sign` finite."""
         numbers = np.asarray(value)
         if kind_of(numbers.dtype) != "f":
             raise self.wrong(InputError, "has the wrong dtype", "floats", numbers.dtype)
         with np.errstate(invalid="ignore", over="ignore"):
             numbers = numbers.astype(np.float64)
-            bad = np.argwhere(~((numbers > 0) & np.isfinite(numbers)))
+            bad = np.argwhere(~(((numbers > 0) | any_sign) & np.isfinite(numbers)))
         if len(bad):
             at = tuple(int(i) for i in bad[0])
             place = f" at {at if len(at) > 1 else at[0]}" if numbers.size > 1 else ""
-            raise self.wrong(InputError, "must be positive and finite", "numbers above 0", f"{float(numbers[at])}{place}")
+            what, expected = ("finite", "numbers") if any_sign else ("positive and finite", "numbers above 0")
+            raise self.wrong(InputError, f"must be {what}", expected, f"{float(numbers[at])}{place}")
 
     def typed(self, dtype: np.dtype, wanted: np.dtype | None, of: str) -> None:
         """Raise InputError where both types are known and they are not the same."""
@@ -95,6 +97,10 @@ class Quantity(NamedTuple):
         What such an index is.
     called : tuple of str
         As the specification calls scale and zero point.
+    types : tuple of dtype
+        Those that the zero point may have, where they are told.
+    any_sign : bool
+        Whether scales may be negative and zero.
     """
 
     name: str
@@ -104,6 +110,8 @@ class Quantity(NamedTuple):
     along: int | str = ONE
     what: str = ""
     called: tuple[str, str] = ("", "")
+    types: tuple[np.dtype, ...] = ()
+    any_sign: bool = False
 
     def parameters(self, operator: str, names: Sequence[str]) -> list[tuple[Parameter, bool]]:
         """Those that the operator has, with whether it is a scale."""
@@ -141,8 +149,11 @@ def vet_quantities(quantities: Sequence[Quantity], inputs: Specs, operator: str,
                 continue
             if not is_scale:
                 parameter.typed(spec.dtype, None if data is None else data.dtype, quantity.name)
+                if quantity.types and kind_of(spec.dtype) != "V" and spec.dtype not in quantity.types:
+                    wanted = " or ".join(dtype.name for dtype in quantity.types)
+                    raise parameter.wrong(InputError, "has the wrong dtype", wanted, spec.dtype)
             elif spec.value is not None:
-                parameter.positive(spec.value)
+                parameter.positive(spec.value, quantity.any_sign)
             elif kind_of(spec.dtype) not in "fV":
                 raise parameter.wrong(InputError, "has the wrong dtype", "floats", spec.dtype)
             own, along = _shape(spec), quantity.along

@@ -92,7 +92,7 @@ class Emitter:
         self.located: Callable[[], AbstractContextManager[None]] = nullcontext
         """What tells, in errors, of the node that is lowered."""
         self.undecided: set[Buffer] = set()
-        """Buffers that nobody has read yet, whose kernels can write the other layout too: planes for plain, and plain for planes."""
+        """Buffers that nobody has read yet, whose kernels write the other layout too: planes for plain, plain for planes."""
         self.calls: list[KernelCall] = []
         self.values: dict[str, Value] = {}
         self.local: set[str] = set()
@@ -365,8 +365,17 @@ class NodeContext:
     def temp(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> BufferRef:
         return BufferRef(Buffer("arena", tuple(shape), np.dtype(dtype)), tuple(shape))
 
-    def temp_planes(self, shape: tuple[int, ...], dtype: np.dtype = FLOAT32) -> BufferRef:
-        return BufferRef(Buffer("arena", tuple(shape), dtype, self.lanes, 1), tuple(shape))
+    def temp_planes(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype = FLOAT32,
+        *,
+        lanes: int | None = None,
+        groups: int = 1,
+        halo: Halo = NO_HALO,
+    ) -> BufferRef:
+        lanes = self.lanes if lanes is None else lanes
+        return BufferRef(Buffer("arena", tuple(shape), dtype, lanes, groups, halo), tuple(shape))
 
     def faults(self, n: int, text: str = "an index lies outside the axis", tensor: str = "indices") -> BufferRef:
         buffer = Buffer("arena", (3 * n,), np.dtype(np.int64), fault=(self._node, self._operator, text, tensor))

@@ -58,13 +58,15 @@ class Samples:
     samples : sequence of Sample
     batch : int
         Samples of a run, as the model's file fixes them.
+    kept : dict of int to arrays, optional
+        Those of them that were read already.
     """
 
-    def __init__(self, samples: Sequence[Sample], batch: int) -> None:
+    def __init__(self, samples: Sequence[Sample], batch: int, kept: dict[int, Feeds] | None = None) -> None:
         self._samples = list(samples)
         self._batch = batch
-        self._kept: dict[int, Feeds] = {}
-        self._bytes = 0
+        self._kept = kept or {}
+        self._held = sum(value.nbytes for feeds in self._kept.values() for value in feeds.values())
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -84,10 +86,8 @@ class Samples:
         if count >= len(self):
             return self
         chosen = [int(i) for i in np.linspace(0, len(self) - 1, count).round()]
-        part = Samples([self._samples[i] for i in chosen], self._batch)
-        part._kept = {at: self._kept[i] for at, i in enumerate(chosen) if i in self._kept}
-        part._bytes = self._bytes
-        return part
+        kept = {at: self._kept[i] for at, i in enumerate(chosen) if i in self._kept}
+        return Samples([self._samples[i] for i in chosen], self._batch, kept)
 
     def readable(self, refuse: Refuse) -> Samples:
         """Those that can be read, of the shape of the first; the others are told to `refuse`."""
@@ -105,9 +105,7 @@ class Samples:
             if at in self._kept:
                 kept[len(good)] = self._kept[at]
             good.append(sample)
-        found = Samples(good, self._batch)
-        found._kept, found._bytes = kept, self._bytes
-        return found
+        return Samples(good, self._batch, kept)
 
     def units(self) -> Iterator[Unit]:
         """All samples, in as many runs as it takes."""
@@ -130,9 +128,9 @@ class Samples:
             return self._kept[at]
         feeds = self._samples[at].read()
         size = sum(value.nbytes for value in feeds.values())
-        if self._bytes + size <= KEPT_BYTES:
+        if self._held + size <= KEPT_BYTES:
             self._kept[at] = feeds
-            self._bytes += size
+            self._held += size
         return feeds
 
 

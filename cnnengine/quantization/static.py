@@ -60,7 +60,8 @@ class LayerError:
     own : float or None
         The same, where the layer alone is quantised and reads the float tensors.
     effect : float or None
-        Error of the model's outputs, the largest of them, where this layer alone is quantised; None unless layers were searched.
+        Error of the model's outputs, the largest of them, where this layer alone is quantised; None unless layers were searched,
+        and of layers that cannot be taken by themselves, which come first in the search.
     quantised : bool
         False of layers that were left in float to keep the accuracy, or whose neighbours were; `own` and `effect` are what was
         measured before that.
@@ -440,7 +441,7 @@ class _Job:
             if not kept:
                 effects = self._effects(layers)
                 errors = [replace(e, effect=effects.get(e.node)) for e in errors]
-                order = sorted(effects, key=lambda name: -effects[name])
+                order = sorted(effects, key=lambda name: -math.inf if effects[name] is None else -(effects[name] or 0.0))
                 made, after, left = search.run(order)
                 kept = search.kept
                 if left:
@@ -582,24 +583,24 @@ class _Job:
         ):
             return sums(first, second, pairs, part.units(), step)
 
-    def _effects(self, layers: Layers) -> dict[str, float]:
-        """By layer, the error of the outputs where it alone is quantised."""
+    def _effects(self, layers: Layers) -> dict[str, float | None]:
+        """By layer, the error of the outputs where it alone is quantised; None where that is not known."""
         part = self._tests.spread(SEARCHED)
         names = [value.name for value in self._original.graph.output]
         pairs = [(name, name) for name in names]
         units = list(part.units())
-        found: dict[str, float] = {}
+        found: dict[str, float | None] = {}
         with Network(self._plain, self._threads) as plain:
             for at, layer in enumerate(layers.layers):
                 self._tell("effects of single layers", at, len(layers.layers))
                 single = layers.alone(layer)
                 if single is None:
-                    found[layer.node] = math.inf
+                    found[layer.node] = None
                     continue
                 with Network(single, self._threads) as network:
                     errors = [_error(one) for one in sums(plain, network, pairs, units, lambda _: None)]
                 found[layer.node] = max((e for e in errors if e is not None), default=0.0)
-        return {name: value if math.isfinite(value) else 1e30 for name, value in found.items()}
+        return found
 
 
 class _Search:

@@ -24,6 +24,7 @@ from .cancel_transposes import cancel_transposes
 from .channels_first import channels_first
 from .common_subexpressions import common_subexpressions
 from .dead_code import dead_code
+from .dynamic_convolutions import dynamic_convolutions
 from .fold_batchnorm import fold_batchnorm
 from .fold_beside_quantized import fold_beside_quantized
 from .fold_constants import fold_constants
@@ -46,14 +47,18 @@ from .fuse_residuals import fuse_residuals
 from .fuse_softmax_products import fuse_softmax_products
 from .global_pool import global_pool
 from .inline_if import inline_if
+from .integer_products import integer_products
 from .lower_precision import lower_precision, precision_option
 from .merge_activation import merge_activation
 from .merge_branches import merge_branches
 from .nodes import Declined, Nodes, Rewrite, explaining
 from .qlinear_convolutions import qlinear_convolutions
+from .qlinear_products import qlinear_products
 from .quantized_convolutions import quantized_convolutions
 from .quantized_elements import quantized_elements
 from .quantized_moves import quantized_moves
+from .quantized_pools import quantized_pools
+from .quantized_products import quantized_products
 from .quantized_tables import quantized_tables
 from .remove_identity import remove_identity
 from .repeat_channels import repeat_channels
@@ -84,7 +89,12 @@ QUANTIZED: tuple[Rewrite, ...] = (
     quantized_tables,
     qlinear_convolutions,
     quantized_convolutions,
+    dynamic_convolutions,
     quantized_elements,
+    qlinear_products,
+    quantized_products,
+    integer_products,
+    quantized_pools,
     cancel_flips,
     dead_code,
 )
@@ -137,7 +147,7 @@ SHAPED: tuple[Rewrite, ...] = (
 )
 """Run once in this order for each set of shapes; some of them for what only the shapes tell, or for what pays by size."""
 
-INTEGERS = ("DequantizeLinear", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+INTEGERS = ("DequantizeLinear", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm")
 """Without any of these operators a model has nothing for QUANTIZED."""
 
 ROUNDS = 20

@@ -49,7 +49,7 @@ def quantized_convolutions(nodes: Nodes) -> None:
                 nodes.left(node, "the scales and zero points of its input or weights are not of a form that integers serve")
             continue
         sums = scale_of_sums(x.steps, w, nodes.constants[w.name].shape, op)
-        bias = _bias(node, sums, nodes)
+        bias = bias_of(node.inputs[2] if len(node.inputs) > 2 else "", sums, nodes)
         if bias is None:
             nodes.left(node, "the bias is known only while it runs")
             continue
@@ -88,21 +88,21 @@ def scale_of_sums(x: Steps, w: QuantizedWeights, shape: tuple[int, ...], op: Con
 
 
 @dataclass(frozen=True)
-class _Bias:
+class Bias:
     """A bias in units of the sums (int32), as floats, or none."""
 
     units: np.ndarray | None = None
     floats: np.ndarray | None = None
 
 
-def _bias(node: Node, sums: np.ndarray, nodes: Nodes) -> _Bias | None:
-    """The bias of a convolution; None where it is not known."""
-    if len(node.inputs) < 3 or not node.inputs[2]:
-        return _Bias()
-    value = nodes.constants.get(node.inputs[2])
+def bias_of(name: str, sums: np.ndarray, nodes: Nodes) -> Bias | None:
+    """The bias of this name, none where it is empty; None where it is not known."""
+    if not name:
+        return Bias()
+    value = nodes.constants.get(name)
     if value is not None:
-        return _Bias(floats=value.reshape(-1).astype(np.float32))
-    maker = nodes.maker(node.inputs[2], "DequantizeLinear")
+        return Bias(floats=value.reshape(-1).astype(np.float32))
+    maker = nodes.maker(name, "DequantizeLinear")
     if maker is None or not isinstance(maker.op, DequantizeLinear) or maker.op.block_size:
         return None
     units, scale, zero = (nodes.constant(maker, i) for i in range(3))
@@ -113,13 +113,13 @@ def _bias(node: Node, sums: np.ndarray, nodes: Nodes) -> _Bias | None:
     if units.dtype == np.int32 and (zero is None or not np.any(zero)) and len(units) == len(sums):
         scales = np.broadcast_to(scale.reshape(-1), sums.shape)
         if np.all(np.abs(scales - sums) <= np.float32(1e-6) * np.abs(sums)):
-            return _Bias(units=units)
+            return Bias(units=units)
     found = maker.op.evaluate(units, scale, zero)[0]
-    return _Bias(floats=np.asarray(found, np.float32).reshape(-1))
+    return Bias(floats=np.asarray(found, np.float32).reshape(-1))
 
 
 def _put(
-    node: Node, op: Conv | ConvTranspose, x: Quantized, w: QuantizedWeights, sums: np.ndarray, bias: _Bias, nodes: Nodes
+    node: Node, op: Conv | ConvTranspose, x: Quantized, w: QuantizedWeights, sums: np.ndarray, bias: Bias, nodes: Nodes
 ) -> None:
     y, gone = node.outputs[0], []
     low, high = -np.inf, np.inf

@@ -1,6 +1,7 @@
 /* Runs every tile of one family against naive C, without a Python: for instruction sets that the build machine lacks.
  *
- * Compiled once per family: -DFAMILY_conv (winograd, pool, vector, norm, move, image, recurrent, half, qpool, qdense) -DSOURCE="conv.c", the C file that Cython makes of
+ * Compiled once per family: -DFAMILY_conv (winograd, pool, vector, norm, move, image, recurrent, half, qvector, qpool, qdense)
+ * -DSOURCE="conv.c", the C file that Cython makes of
  * cnnengine/_kernels/tiles/conv.pyx. The tiles are static functions of that file, named here by Cython's mangling;
  * what needs CPython is never called and is dropped by the linker (-ffunction-sections -Wl,--gc-sections).
  * Prints the number of comparisons; exits with 1 when one differs. */
@@ -1286,6 +1287,7 @@ static unsigned char *guarded(size_t n)
 
 /* float arithmetic, each operation rounded */
 static float times(float a, float b) { volatile float r = a * b; return r; }
+static float over(float a, float b) { volatile float r = a / b; return r; }
 static float plus(float a, float b) { volatile float r = a + b; return r; }
 static float bounded(float v, float low, float high) { return v < low ? low : v > high ? high : v; }
 #endif
@@ -1357,14 +1359,14 @@ static void windows(void)
                         const size_t row = pixels * LANES, line = (size_t)(left + pixels + right) * LANES;
                         unsigned char *x = bytes(2 * 3 * row + 1), *y = guarded((size_t)width * LANES);
                         void *scratch = malloc(5 * line + 64);
-                        float ratio[32];
+                        float count[32];
                         for (int i = 0; i < width; i++)
-                            ratio[i] = 0.3f + 0.01f * i;
+                            count[i] = 1 + i % 9;
                         qpool_tile t;
                         memset(&t, 0, sizeof t);
                         t.x = x, t.kd = tall > 1 ? 2 : 1, t.kh = tall, t.td = 3 * row, t.th = row, t.pixels = pixels, t.left = left;
                         t.right = right, t.kw = kw, t.dilation = gap, t.stride = stride, t.width = width, t.line = scratch;
-                        t.wide = (unsigned char *)scratch + line, t.y = y, t.ratio = ratio, t.x_zero = 100, t.zero = 40;
+                        t.wide = (unsigned char *)scratch + line, t.y = y, t.ratio = 0.3f, t.count = count, t.x_zero = 100, t.zero = 40;
                         for (int mean = 0; mean < 2; mean++) {
                             (mean ? TILE(mean_row) : TILE(max_row))(&t);
                             snprintf(what, sizeof what, "%s kw=%d stride=%d gap=%d tall=%d left=%d", mean ? "mean" : "max", kw, stride, gap,
@@ -1380,7 +1382,7 @@ static void windows(void)
                                             const int v = x[z * t.td + r * t.th + p * LANES + i % LANES];
                                             sum += v - 100, best = v > best ? v : best;
                                         }
-                                check(what, y[i], mean ? rintf(bounded(times((float)sum, ratio[i / LANES]), -40, 215)) + 40 : best, 0, 0);
+                                check(what, y[i], mean ? rintf(bounded(over(times((float)sum, 0.3f), count[i / LANES]), -40, 215)) + 40 : best, 0, 0);
                             }
                             check(what, y[width * LANES], 77, 0, 0);
                         }
@@ -1388,18 +1390,18 @@ static void windows(void)
                     }
     for (int pixels = 1; pixels < 70; pixels += 1 + pixels / 5) {
         unsigned char *x = bytes((size_t)6 * pixels * LANES), y[LANES], *wide = malloc(pixels * LANES);
-        const float ratio = 0.01f;
+        const float count = 7;
         qpool_tile t;
         memset(&t, 0, sizeof t);
         t.x = x, t.kd = 2, t.kh = 3, t.td = (Py_ssize_t)3 * pixels * LANES, t.th = (Py_ssize_t)pixels * LANES, t.pixels = pixels;
-        t.wide = wide, t.y = y, t.ratio = &ratio, t.x_zero = 100, t.zero = 40;
+        t.wide = wide, t.y = y, t.ratio = 0.1f, t.count = &count, t.x_zero = 100, t.zero = 40;
         for (int mean = 0; mean < 2; mean++) {
             (mean ? TILE(mean_box) : TILE(max_box))(&t);
             for (int l = 0; l < LANES; l++) {
                 long sum = 0, best = 0;
                 for (int p = 0; p < 6 * pixels; p++)
                     sum += (int)x[p * LANES + l] - 100, best = x[p * LANES + l] > best ? x[p * LANES + l] : best;
-                check(mean ? "mean of a box" : "max of a box", y[l], mean ? rintf(bounded(times((float)sum, ratio), -40, 215)) + 40 : best, 0, 0);
+                check(mean ? "mean of a box" : "max of a box", y[l], mean ? rintf(bounded(over(times((float)sum, 0.1f), 7), -40, 215)) + 40 : best, 0, 0);
             }
         }
         long sum = 0, best = 0;
@@ -1407,7 +1409,7 @@ static void windows(void)
             sum += x[i], best = x[i] > best ? x[i] : best;
         check("sum of a run", (double)TILE(sum_run)(x, pixels * LANES - 1), (double)sum, 0, 0);
         check("max of a run", TILE(max_run)(x, pixels * LANES - 1), best, 0, 0);
-        check("step", TILE(step_of)(2.5f * pixels, 1, 40), rintf(bounded(2.5f * pixels, -40, 215)) + 40, 0, 0);
+        check("step", TILE(step_of)(2.5f * pixels, 2, 3, 40), rintf(bounded(over(5.0f * pixels, 3), -40, 215)) + 40, 0, 0);
         free(x), free(wide);
     }
 }
@@ -1510,13 +1512,167 @@ static void run(void)
             product(TILE(tile_1), 1, k, n);
             product(TILE(tile_2), 2, k, n);
             product(TILE(tile_3), 3, k, n);
-            if (VREGISTERS >= 32) {
-                product(TILE(tile_4), 4, k, n);
-                product(TILE(tile_5), 5, k, n);
-                product(TILE(tile_6), 6, k, n);
-            }
+            product(TILE(tile_4), 4, k, n);
+            product(TILE(tile_5), 5, k, n);
+            product(TILE(tile_6), 6, k, n);
         }
     finishes();
+}
+#endif
+
+/* ------------------------------------------------------------------ quantised numbers, but for products */
+#ifdef FAMILY_qvector
+#define TILE(name) JOIN(MODULE, 7qvector_##name)
+typedef struct JOIN(TYPES, 7qvector_scaling_t) scaling_tile;
+typedef struct JOIN(TYPES, 7qvector_pairing_t) pairing_tile;
+
+static uint8_t *bytes(size_t n)
+{
+    uint8_t *p = malloc(n + 1);
+    for (size_t i = 0; i < n; i++)
+        p[i] = (uint8_t)below(256);
+    return p;
+}
+
+static uint8_t clamped(double v, int low, int high)
+{
+    return (uint8_t)(isnan(v) ? 0 : v < low ? low : v > high ? high : v);
+}
+
+/* `width` channels a pixel; no byte beside a row is read, no byte behind the last pixel is written */
+static void moves(int width)
+{
+    char what[80];
+    for (int channels = 1; channels <= width; channels += channels < 4 ? 1 : width / 4)
+        for (int pixels = 1; pixels <= 70; pixels++) {
+            const int room = pixels % 2 ? 0 : 16, xc = pixels + room;
+            uint8_t *x = bytes((size_t)(channels - 1) * xc + pixels + room), *y = bytes((size_t)pixels * width + 1);
+            uint8_t *back = bytes((size_t)(channels - 1) * xc + pixels + room);
+            y[pixels * width] = 77;
+            (width == LANES ? TILE(pack) : TILE(pack4))(x, xc, pixels + room, y, pixels, channels, 9);
+            snprintf(what, sizeof what, "pack of bytes, %d pixels of %d of %d channels", pixels, channels, width);
+            for (int p = 0; p < pixels; p++)
+                for (int l = 0; l < width; l++)
+                    check(what, y[p * width + l], l < channels ? x[l * xc + p] : 9, 0, 0);
+            check(what, y[pixels * width], 77, 0, 0);
+            memset(back, 77, (size_t)(channels - 1) * xc + pixels + room);
+            (width == LANES ? TILE(unpack) : TILE(unpack4))(y, back, xc, pixels + room, pixels, channels);
+            snprintf(what, sizeof what, "unpack of bytes, %d pixels of %d of %d channels", pixels, channels, width);
+            for (int c = 0; c < channels; c++)
+                for (int p = 0; p < pixels; p++)
+                    check(what, back[c * xc + p], x[c * xc + p], 0, 0);
+            free(x), free(y), free(back);
+        }
+}
+
+static void mixes(void)
+{
+    for (int parts = 1; parts <= 4; parts++)
+        for (int pixels = 1; pixels <= 40; pixels++)
+            for (int keep = 0; keep < 2; keep++) {
+                uint8_t *x[4], orders[4 * LANES], *y = bytes((size_t)pixels * LANES + 1);
+                uint8_t *before = malloc((size_t)pixels * LANES + 1);
+                for (int i = 0; i < parts; i++)
+                    x[i] = bytes((size_t)pixels * LANES);
+                memset(orders, 255, sizeof orders);
+                for (int l = 0; l < LANES; l++)
+                    if (below(5))
+                        orders[below(parts) * LANES + l] = (uint8_t)below(LANES);
+                y[pixels * LANES] = 77;
+                memcpy(before, y, (size_t)pixels * LANES);
+                TILE(mix)((const uint8_t *const *)x, orders, parts, keep, y, pixels);
+                for (int p = 0; p < pixels; p++)
+                    for (int l = 0; l < LANES; l++) {
+                        int want = keep ? before[p * LANES + l] : 0;
+                        for (int i = 0; i < parts; i++)
+                            if (orders[i * LANES + l] != 255)
+                                want = x[i][p * LANES + orders[i * LANES + l]];
+                        check("mix of bytes", y[p * LANES + l], want, 0, 0);
+                    }
+                check("mix of bytes", y[pixels * LANES], 77, 0, 0);
+                for (int i = 0; i < parts; i++)
+                    free(x[i]);
+                free(y), free(before);
+            }
+}
+
+static void run(void)
+{
+    moves(LANES);
+    moves(4);
+    mixes();
+    for (int n = 1; n <= 300; n += n < 40 ? 1 : 13) {
+        uint8_t *a = bytes(n), *b = bytes(n), *y = bytes(n + 1), table[256], gate[4 * LANES];
+        float *x = floats(n), *scales = floats(n), *f = floats(n + 1), found[2];
+        int *zeros = malloc(n * sizeof(int));
+        y[n] = 77, f[n] = 77;
+        for (int i = 0; i < 256; i++)
+            table[i] = (uint8_t)below(256);
+        for (int i = 0; i < 4 * LANES; i++)
+            gate[i] = i < LANES ? (uint8_t)below(256) : gate[i - LANES];
+        TILE(flip)(a, y, n, 128);
+        for (int i = 0; i < n; i++)
+            check("flip", y[i], a[i] ^ 128, 0, 0);
+        TILE(table)(table, a, y, n);
+        for (int i = 0; i < n; i++)
+            check("table", y[i], table[a[i]], 0, 0);
+        for (int i = 0; i < n; i++)
+            x[i] = i % 7 == 3 ? NAN : i % 11 == 5 ? (i % 2 ? INFINITY : -INFINITY) : i % 3 ? rintf(x[i] * 400) / 2 : x[i] * 300,
+            zeros[i] = below(256), scales[i] = 0.1f + fabsf(scales[i]);
+        for (int each = 0; each < 2; each++)
+            for (int flipped = 0; flipped <= 128; flipped += 128) {
+                scaling_tile s = {scales, zeros, each, flipped};
+                TILE(quantize)(x, &s, y, n);
+                TILE(dequantize)(a, &s, f, n);
+                for (int i = 0; i < n; i++) {
+                    const float scale = scales[each ? i : 0];
+                    const int zero = zeros[each ? i : 0];
+                    const float q = rintf(x[i] / scale);
+                    check("quantize", y[i], clamped(isnan(q) ? zero : (double)q + zero, 0, 255) ^ flipped, 0, 0);
+                    check("dequantize", f[i], (float)((a[i] ^ flipped) - zero) * scale, 0, 0);
+                }
+            }
+        pairing_tile s;
+        memset(&s, 0, sizeof s);
+        for (int product = 0; product < 2; product++)
+            for (int period = 0; period < 3; period++) {
+                s.a_zero = below(256), s.b_zero = below(256), s.zero = below(256), s.low = below(100), s.high = 100 + below(156);
+                s.a_ratio = product ? 0.0078125f * (1 + below(3)) : 0.25f * (1 + below(4)), s.b_ratio = below(2) ? 0.5f : -0.37f;
+                s.product = product;
+                TILE(pair)(a, period ? gate : b, period == 2 ? 4 * LANES : period, &s, y, n);
+                for (int i = 0; i < n; i++) {
+                    const float p = a[i] - s.a_zero, q = (period == 0 ? b[i] : period == 1 ? gate[0] : gate[i % LANES]) - s.b_zero;
+                    volatile float first = product ? p * q : p * s.a_ratio, second = q * s.b_ratio;
+                    volatile float sum = product ? first * s.a_ratio : first + second;
+                    check(product ? "product" : "sum", y[i], clamped((double)rintf(sum) + s.zero, s.low, s.high), 0, 0);
+                }
+            }
+        check("bytes", y[n], 77, 0, 0);
+        check("floats", f[n], 77, 0, 0);
+        for (int i = 0; i < n; i++)
+            x[i] = isfinite(x[i]) ? x[i] : 0;
+        for (int bad = 0; bad < 2; bad++) {
+            if (bad)
+                x[below(n)] = NAN;
+            double low = 0, high = 0;
+            for (int i = 0; i < n; i++)
+                low = !(x[i] >= low) ? x[i] : low, high = !(x[i] <= high) ? x[i] : high;
+            for (int i = 0; i < n && bad; i++)
+                if (isnan(x[i]))
+                    low = high = NAN;
+            TILE(range_of)(x, found, n);
+            check("least", found[0], low, 0, 0);
+            check("greatest", found[1], high, 0, 0);
+        }
+        Py_ssize_t first[300];
+        const int pixels = n / LANES;
+        for (int p = 0; p < pixels; p++)
+            first[p] = below(pixels) * LANES;
+        TILE(pick)(a, first, y, pixels);
+        for (int i = 0; i < pixels * LANES; i++)
+            check("pick", y[i], a[first[i / LANES] + i % LANES], 0, 0);
+        free(a), free(b), free(y), free(x), free(scales), free(f), free(zeros);
+    }
 }
 #endif
 

@@ -55,6 +55,7 @@ def taken(flag):
 
 
 common = [f for f in (*setup.COMMON, *setup.TILE_FLAGS) if taken(f)]
+(build / "quantised.flags").write_text("\n".join([*setup.EXACT_FLAGS, ""]))
 for name, flags in {**setup.X86, **setup.ARM}.items():
     (build / f"{name}.flags").write_text("\n".join([*common, *flags, ""]))
 # Debian's pyconfig.h looks for one of the target architecture
@@ -81,8 +82,9 @@ for name in $names; do
             status=1
             continue
         fi
-        # shellcheck disable=SC2046
-        $CC $(cat "$BUILD/$name.flags" "$BUILD/python.flags") -w "-DCYTHON_INLINE=inline __attribute__((always_inline))" \
+        exact=$([[ $family == q* ]] && echo "$BUILD/quantised.flags" || true)
+        # shellcheck disable=SC2046,SC2086
+        $CC $(cat "$BUILD/$name.flags" "$BUILD/python.flags" $exact) -w "-DCYTHON_INLINE=inline __attribute__((always_inline))" \
             "-DFAMILY_$family" "-DSOURCE=\"$PWD/$source\"" -ffunction-sections -fdata-sections -static -Wl,--gc-sections \
             tests/aarch64/driver.c -o "$BUILD/driver_${family}_$name" -lm
         printf '%s %s: ' "$name" "$family"

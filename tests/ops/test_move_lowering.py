@@ -64,7 +64,7 @@ class OneNode:
         made.memory[...] = aligned_copy(x)
         return made
 
-    def planes(self, index, *, halo=NO_HALO, lanes=None, groups=1):
+    def planes(self, index, *, halo=NO_HALO, lanes=None, groups=1, fill=None):
         kept = tuple(pair if axis >= 5 - self.arrays[index].ndim else (0, 0) for axis, pair in enumerate(self.halo))
         return reorder(self.plain(index), View.planes(self.arrays[index].shape, lanes or self.lanes, kept, groups))
 

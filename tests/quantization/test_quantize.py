@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -183,6 +184,20 @@ class TestDigits:
                 scores = model.predict(np.concatenate([model.preprocess(image, **settings) for image in images]))
             assert int((scores.argmax(1) == labels).sum()) == data["correct_after"]
 
+    def test_example(self, ort, tmp_path: Path) -> None:
+        told = subprocess.run(
+            [sys.executable, ROOT / "examples" / "quantize_digits.py", tmp_path / "out.onnx"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+        *layers, accuracy, size = told.stdout.splitlines()
+        assert [line.split(":")[0] for line in layers] == LENET_LAYERS
+        before, after = (float(part) for part in re.findall(r"([\d.]+)%", accuracy))
+        assert after >= before - 0.5 and before > 99
+        assert size == f"{LENET.stat().st_size} bytes, {(tmp_path / 'out.onnx').stat().st_size} in 8 bits"
+
     def test_the_result_predicts_without_options(self, ort, cnn, digits: Path, tmp_path: Path, capsys) -> None:
         assert cnn(LENET, "--data", digits, "-o", tmp_path / "out.onnx").status == 0
         assert main(["predict", str(tmp_path / "out.onnx"), str(MODELS / "samples" / "7.png"), "--top", "1"]) == 0
@@ -270,8 +285,12 @@ class TestFiles:
         out = tmp_path / "out.onnx"
         out.write_bytes(b"before")
 
-        def broken(*paths: object) -> None:
-            raise OSError(28, "No space left on device")
+        replace = os.replace
+
+        def broken(source: Any, target: Any) -> None:
+            if Path(target) == out:
+                raise OSError(28, "No space left on device")
+            replace(source, target)
 
         monkeypatch.setattr("os.replace", broken)
         result = cnn(LENET, "--data", arrays, "-o", out, "--samples", 4)
@@ -280,8 +299,11 @@ class TestFiles:
         assert out.read_bytes() == b"before"
         assert os.listdir(tmp_path) == ["out.onnx"]
 
-    def test_logging_and_streams_are_left_alone(self, ort, arrays: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def test_logging_and_streams_are_left_alone(
+        self, ort, arrays: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         root = logging.getLogger()
+        monkeypatch.setattr(root, "handlers", [])  # as in a program that has not set up logging
         before = (list(root.handlers), root.level, logging.root.manager.disable)
         cnnengine.quantize(LENET, arrays, calibration="percentile", samples=4)
         assert (list(root.handlers), root.level, logging.root.manager.disable) == before
@@ -434,7 +456,10 @@ class TestSearch:
         assert chosen[0].accuracy == found.accuracy_after and chosen[0].size == found.size_after
         least = found.accuracy_before - 0.06
         assert all(trial.kept == (trial.accuracy >= least) for trial in found.trials)
+        names = [layer.node for layer in order]
+        back = [t for t in found.trials if list(t.float_layers) != names[: len(t.float_layers)]]
         for name in found.float_layers[:-1]:  # none of them can be put back
+            assert any(name not in trial.float_layers and not trial.kept for trial in back)
             without = set(found.float_layers) - {name}
             assert not any(trial.kept and set(trial.float_layers) <= without for trial in found.trials)
 

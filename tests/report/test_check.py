@@ -694,6 +694,73 @@ class TestSteps:
         found = self.judged(ours, theirs)
         assert [(d.tensor, d.cause) for d in found.differing] == [("i", "rounding")]
 
+    @pytest.mark.parametrize(
+        ("apart", "agrees"), [([0, 0, 0, 4], True), ([0, 0, 0, 5], False), ([1, 1, 1, -1], True), ([2, 2, 2, -2], False)]
+    )
+    @pytest.mark.parametrize("scaled", [True, False])
+    def test_fused_outputs_may_drift(self, apart: list[int], agrees: bool, scaled: bool) -> None:
+        """In few elements by some steps, in all by one; without a scale a step is a 255th of the largest number."""
+        nodes = [
+            node("QuantizeLinear", ["x", "xs"], ["q"], name="q"),
+            node("DequantizeLinear", ["q", "xs"], ["d"], name="dq"),
+            node("Neg", ["d"], ["y"], name="neg"),
+        ]
+        proto = make(nodes, [("x", FLOAT, [64])], [("d", FLOAT, [64]), ("y", FLOAT, [64])], {"xs": np.float32(0.5)})
+        feeds = {"x": np.linspace(0, 127.5, 64, dtype=np.float32)}
+        values = run_all(proto, feeds)
+        off = np.float32(0.5) * np.array([*apart, *([apart[0]] * 60)], np.float32)
+        name = "d" if scaled else "y"
+        graph = cnnengine.importer.import_model(proto)
+        for steps, agreed in ((1, agrees), (0, False), (2, True)):
+            empty = Comparison("fake", "1", 1e-3, steps=steps)
+            found = judge(graph, set(values), feeds, values, values, {name: values[name] + off}, empty)
+            assert found.agrees is agreed
+            assert [d.cause for d in found.outputs] == [""] if agreed else ["rewrite"]
+
+    def test_float_outputs_that_no_quantised_tensor_is_before_may_not(self) -> None:
+        nodes = [
+            node("QuantizeLinear", ["x", "xs"], ["q"], name="q"),
+            node("DequantizeLinear", ["q", "xs"], ["d"], name="dq"),
+            node("Neg", ["x"], ["y"], name="neg"),
+        ]
+        proto = make(nodes, [("x", FLOAT, [2])], [("d", FLOAT, [2]), ("y", FLOAT, [2])], {"xs": np.float32(0.5)})
+        feeds = {"x": np.array([1, 255], np.float32)}
+        values = run_all(proto, feeds)
+        graph = cnnengine.importer.import_model(proto)
+        fused = {"y": values["y"] + np.array([0, 0.5], np.float32)}
+        assert not judge(graph, set(values), feeds, values, values, fused, Comparison("fake", "1", 1e-3)).agrees
+        nodes = [node("DequantizeLinear", ["w", "xs"], ["d"], name="dq"), node("Mul", ["x", "d"], ["y"], name="mul")]
+        weights = {"w": np.array([2, 3], np.int8), "xs": np.float32(0.5)}  # weights alone are quantised
+        proto = make(nodes, [("x", FLOAT, [2])], [("y", FLOAT, [2])], weights)
+        values = run_all(proto, feeds)
+        graph = cnnengine.importer.import_model(proto)
+        fused = {"y": values["y"] + np.array([0, 1], np.float32)}
+        assert not judge(graph, set(values), feeds, values, values, fused, Comparison("fake", "1", 1e-3)).agrees
+
+    def test_what_has_no_name_in_the_file_is_computed(self) -> None:
+        """An operator that is several of ours: its inner tensors are known to nobody."""
+        nodes = [
+            node("DequantizeLinear", ["xq", "xs"], ["a"], name="dq"),
+            node("Mul", ["a", "five"], ["b"], name="mul"),
+            node("QuantizeLinear", ["b", "xs"], ["yq"], name="q"),
+        ]
+        weights = {"xs": np.float32(0.5), "five": np.float32(5)}
+        proto = make(nodes, [("xq", TensorProto.UINT8, [3])], [("yq", TensorProto.UINT8, [3])], weights)
+        graph = cnnengine.importer.import_model(proto)
+        ours, theirs = np.array([3, 4, 5], np.uint8), np.array([4, 4, 5], np.uint8)
+        mine, other = run_all(proto, {"xq": ours})["yq"], run_all(proto, {"xq": theirs})["yq"]
+        assert (mine.tolist(), other.tolist()) == ([15, 20, 25], [20, 20, 25])
+        first = node("Identity", ["in"], ["xq"], name="given")
+        proto.graph.node.insert(0, first)
+        proto.graph.input[0].name = "in"
+        graph = cnnengine.importer.import_model(proto)
+        both = ({"xq": ours, "yq": mine}, {"xq": theirs, "yq": other})
+        found = judge(graph, {"xq", "yq"}, {"in": ours}, *both, {}, Comparison("fake", "1", 1e-3))
+        assert (found.agrees, found.carried) == (True, 1)
+        both[1]["yq"] = other + np.array([0, 2, 0], np.uint8)
+        found = judge(graph, {"xq", "yq"}, {"in": ours}, *both, {}, Comparison("fake", "1", 1e-3))
+        assert [(d.tensor, d.cause) for d in found.differing] == [("yq", "node")]
+
     def test_nan_beside_a_scale(self) -> None:
         ours = self.after(run_all(quantised_net(), {"x": self.X})["xq"])
         theirs = {**ours, "r": ours["r"].copy()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 from rewrites import Draft, pattern
 
 BYTES = {False: np.uint8, True: np.int8}
@@ -134,6 +135,60 @@ def qlinear_convolution(d: Draft) -> None:
     d.give(d.n("DequantizeLinear", y, *y_by) if d.maybe() else y)
 
 
+@pattern("dynamic_convolutions")
+def dynamic_convolution(d: Draft) -> None:
+    d.opset = d.one(13, 17, 21)
+    n, c, *spatial = d.shape(d.one(3, 4, 4, 5))
+    group = d.one(1, 1, c)
+    o = d.one(4, 6, 9) * group
+    kernel = [d.one(1, 2, 3) if e > 2 else 1 for e in spatial]
+    signed = d.maybe()
+    x, x_scale, x_zero = d.n("DynamicQuantizeLinear", d.x(n, c, *spatial), outputs=3)
+    w = d.c(d.rng.integers(-40 if signed else 0, 41, (o, c // group, *kernel)), BYTES[signed])
+    more = [zero(d, signed, o if d.maybe(0.2) else 0)] if d.maybe() else []
+    attributes = {"pads": [k // 2 for k in kernel] * 2} if d.maybe() else {}
+    sums = d.n("Cast", d.n("ConvInteger", x, w, x_zero, *more, group=group, **attributes), to=onnx.TensorProto.FLOAT)
+    by = x_scale
+    if d.maybe(0.8):
+        w_scale = d.r(o, *(1,) * len(spatial)) if d.maybe() else d.number(0.01)
+        by = d.n("Mul", *d.order(x_scale, w_scale))
+    y = d.n("Mul", *d.order(sums, by))
+    if d.maybe():
+        y = d.n("Add", *d.order(y, d.r(*d.vector_for(1, (n, o, *spatial)), scale=0.3)))
+    d.give(d.n("Relu", y) if d.maybe() else y)
+
+
+@pattern("fuse_quantized_sums")
+def residual_sum(d: Draft) -> None:
+    """A convolution of the input's shape, and the input, or what another one makes of it, added."""
+    d.opset = d.one(13, 17, 21)
+    n, c, *spatial = d.shape(d.one(3, 4, 4, 5))
+    x = dequantised(d, d.x(n, c, *spatial), steps(d))
+    depthwise = d.maybe(0.3)
+    w, _ = weights(d, (c, 1 if depthwise else c, *(1,) * len(spatial)), 0, True, 60)
+    y = d.n("Conv", x, w, group=c if depthwise else 1)
+    y = dequantised(d, d.n("Relu", y) if d.maybe(0.3) else y)
+    other = x
+    if d.maybe(0.3):
+        other = dequantised(d, d.n("Conv", x, weights(d, (c, c, *(1,) * len(spatial)), 0, True, 60)[0]))
+    y = d.n("Add", *d.order(y, other))
+    if d.maybe():
+        y = d.n("Relu", y)
+    quantised(d, y)
+
+
+@pattern("fuse_quantized_tables")
+def function_of_convolution(d: Draft) -> None:
+    y, _ = convolution(d)
+    by = (scale(d, -5, -4), zero(d, d.maybe()))
+    q = dequantised(d, y, by)
+    kind = d.one("Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Elu", "Abs")
+    y = d.n(kind, q)
+    if d.maybe(0.4):
+        y = d.n("Mul", *d.order(q, y))
+    d.give(d.n("QuantizeLinear", y, d.c(2.0**-6), zero(d, d.maybe())))
+
+
 @pattern("cancel_flips")
 def flips_between(d: Draft) -> None:
     """Convolutions of int8, one behind the other."""
@@ -156,3 +211,55 @@ def constant_scale(d: Draft) -> None:
     q = d.n("QuantizeLinear", d.x(*shape), by, z)
     w = d.n("DequantizeLinear", d.c(d.rng.integers(-9, 9, shape[1:]), np.int8), d.c(0.25))
     d.give(d.n("Add", d.n("DequantizeLinear", q, by, z), w))
+
+
+def _operand(d: Draft, shape: tuple[int, ...]) -> str:
+    """A dequantised tensor, or what comes near."""
+    if d.near(0.1):
+        return d.x(*shape)
+    if d.near(0.1):
+        return d.r(*shape)
+    if d.near(0.1):
+        by = (scale(d, channels=shape[1]), zero(d, True, shape[1]))
+        return dequantised(d, d.x(*shape), by, axis=1)
+    return dequantised(d, d.x(*shape, scale=4))
+
+
+def _activated(d: Draft, y: str) -> str:
+    kind = d.pick.randrange(5)
+    if kind == 0:
+        return d.n("Relu", y)
+    return d.clip(y, d.one(None, -1.0, 0.5), d.one(None, 3.0)) if kind == 1 else y
+
+
+@pattern("quantized_elements")
+def two_quantised(d: Draft) -> None:
+    d.opset = d.one(13, 17, 21)
+    shape = d.shape(d.one(2, 4, 4))
+    a, b = _operand(d, shape), _operand(d, d.thinned(shape))
+    if d.maybe(0.1):
+        b = a
+    y = _activated(d, d.n(d.one("Add", "Add", "Mul", "Sub"), *d.order(a, b)))
+    if d.near(0.1):
+        d.give(y)
+    elif d.near(0.1):
+        quantised(d, d.n("Tanh", y))
+    else:
+        quantised(d, y)
+
+
+@pattern("quantized_elements")
+def joined_quantised(d: Draft) -> None:
+    d.opset = d.one(13, 17, 21)
+    shape = d.shape(d.one(2, 4, 4))
+    axis = d.pick.randrange(len(shape))
+    by = steps(d)
+    parts = []
+    for _ in range(d.one(2, 3)):
+        part = tuple(d.one(n, n + 1) if i == axis else n for i, n in enumerate(shape))
+        parts.append(dequantised(d, d.x(*part, scale=4), by) if d.maybe(0.4) else _operand(d, part))
+    y = d.n("Concat", *parts, axis=axis)
+    if d.maybe(0.4):
+        d.give(dequantised(d, y, by))
+    else:
+        quantised(d, y)

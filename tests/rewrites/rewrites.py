@@ -1064,5 +1064,6 @@ def draft(name: str, seed: int, changes: int | None = None, plainly: bool = Fals
     return d
 
 
-import quantised as quantised  # noqa: E402  its drafts register themselves
+import quantised as quantised  # noqa: E402  their drafts register themselves
 import quantised_elements as quantised_elements  # noqa: E402
+import quantised_products as quantised_products  # noqa: E402

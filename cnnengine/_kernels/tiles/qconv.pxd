@@ -24,7 +24,7 @@ cdef struct qconv_tile_t:
     Py_ssize_t yplane, ystep            # bytes between output blocks, between output pixels
     Py_ssize_t rplane, rstep
     const char *ahead                   # weights to fetch into the second-level cache meanwhile
-    Py_ssize_t ahead_lines              # 64-byte lines of them per input plane and tap
+    Py_ssize_t ahead_lines              # 64-byte lines of them per tap
     int mode                            # Q_BYTES, ...
     float low, high                     # bounds of floats
     int zeros, lows, highs              # of bytes: the zero point of y in 16 bits, twice; bounds, four times

@@ -3,14 +3,15 @@
 Layout
     x    planes [..][pixel][word]: LANES channels of a pixel side by side, QSTEP of them in a word of 32 bits (qsimd.h): bytes, or
          numbers of 16 bits that were made of them (`widen`)
-    w    one panel: [plane][tap][word of the plane][B * LANES output channels][QSTEP]
+    w    one panel: [tap][plane][word of the plane][B * LANES output channels][QSTEP]
     y    blocks [..][pixel][LANES] of bytes, floats or sums, `yplane` bytes apart
 
-A tile is P neighbouring output pixels x B output blocks, whose sums are held in P * B registers. Loops: input plane, kernel tap,
+A tile is P neighbouring output pixels x B output blocks, whose sums are held in P * B registers. Loops: kernel tap, input plane,
 word; innermost, B weight registers meet P words of x in every lane. It is the float tile (tiles/conv.pyx) with a step of QSTEP
-channels, and what that one says of registers, of constants and of the order of instructions holds here. Where a product of 16
-bits and its addition are two instructions, the sum waits for the addition alone: a tile of 3 x 2 is as fast as one of 6 x 2.
-Channels beyond the last one meet weights of zero: whatever lies there, the product is none.
+channels, and what that one says of registers, of constants and of the order of instructions holds here. A plane's words are over
+in some thirty cycles, so planes lie at one distance and taps, which come from a table, are outside. Where a product of 16 bits
+and its addition are two instructions, the sum waits for the addition alone: a tile of 3 x 2 is as fast as one of 6 x 2. Channels
+beyond the last one meet weights of zero: whatever lies there, the product is none.
 
 Storing
     A sum becomes float32, is multiplied by the ratio of its channel, rounded to the nearest integer, halves to even, moved by the
@@ -30,9 +31,9 @@ from cnnengine._kernels.simd cimport *
 
 cdef extern from "qsimd.h" nogil:
     """
-    #define UNROLL (VREGISTERS < 32)
+    #define UNROLL (VREGISTERS < 32 || QSTEP == 2)
     #define WIDTH1 (VREGISTERS < 32 ? 10 : 14)
-    #define WIDTH2 (VREGISTERS < 32 ? 6 : 14)
+    #define WIDTH2 (VREGISTERS < 32 ? 6 : QSTEP == 2 ? 12 : 14)
     #define STEPS (LANES / QSTEP)
     AI const void *unread(const void *p) { __asm__("" : "+r"(p)); return p; }
     AI const char *unmoved(const char *p) { __asm__("" : "+r"(p)); return p; }
@@ -137,65 +138,54 @@ cdef inline void load_weights(const int B, vi *wv, const char *w) noexcept nogil
         if B > 1: wv[1] = viplace(wv[1])
 
 
+cdef inline void words(const int P, const int B, const int N, vi *acc, const char *x, const char *w, Py_ssize_t step) noexcept nogil:
+    """The products of N words of each pixel."""
+    cdef vi wv[2]
+    cdef int k
+    if WRITTEN_OUT:
+        qdot_avx2(P, B, acc, w, x, step, N)
+        return
+    x = unmoved(x)
+    for k in range(N):
+        load_weights(B, wv, w + k * B * 4 * LANES)
+        pixels(0, P, B, acc, wv, x + 4 * k, step)
+
+
 cdef inline void tile(const int P, const int B, Py_ssize_t count, const qconv_tile_t *t) noexcept nogil:
     """`count` tiles of P pixels x B blocks, side by side."""
     cdef vi acc[28]
     cdef vi wv[2]
-    cdef Py_ssize_t c, tap, k, n, step = t.xstep, line, lines = t.ahead_lines
+    cdef Py_ssize_t c, tap, k, step = t.xstep, plane = t.xplane, line, lines = t.ahead_lines
     cdef const char *x = t.x
-    cdef const char *xc
     cdef const char *xi
-    cdef const char *end
     cdef const char *w
     cdef const char *ahead = t.ahead
     cdef const uint8_t *residual = t.residual
     cdef char *y = t.y
     while True:
         t = <const qconv_tile_t *>unread(t)
-        c = t.planes + (1 if t.partial else 0)
-        xc = x
         w = t.w
         load_weights(B, wv, <const char *>t.bias)
         pixels(1, P, B, acc, wv, NULL, 0)
-        if t.n_taps == 0:
-            c = 0
-        while c > 0:
-            c = c - 1
-            n = t.steps
-            if c == 0 and t.partial:
-                n = t.partial
-            tap = 0
-            while True:
-                xi = xc + t.taps[tap]
-                for line in range(lines):
-                    prefetch_l2(ahead)
-                    ahead = ahead + 64
-                if UNROLL and n == STEPS:
-                    xi = unmoved(xi)
-                    for k in range(STEPS):
-                        load_weights(B, wv, w)
-                        pixels(0, P, B, acc, wv, xi + 4 * k, step)
-                        w = w + B * 4 * LANES
-                elif UNROLL and n == 2 and STEPS > 2:
-                    # the first layer
-                    xi = unmoved(xi)
-                    for k in range(2):
-                        load_weights(B, wv, w)
-                        pixels(0, P, B, acc, wv, xi + 4 * k, step)
-                        w = w + B * 4 * LANES
-                else:
-                    end = xi + 4 * n
-                    while True:
-                        load_weights(B, wv, w)
-                        pixels(0, P, B, acc, wv, xi, step)
-                        w = w + B * 4 * LANES
-                        xi = xi + 4
-                        if xi == end:
-                            break
-                tap = tap + 1
-                if tap == t.n_taps:
-                    break
-            xc = xc + t.xplane
+        for tap in range(t.n_taps):
+            xi = x + t.taps[tap]
+            for line in range(lines):
+                prefetch_l2(ahead)
+                ahead = ahead + 64
+            c = t.planes
+            if t.steps == STEPS:
+                while c > 0:
+                    words(P, B, STEPS, acc, xi, w, step)
+                    w = w + STEPS * B * 4 * LANES
+                    xi = xi + plane
+                    c = c - 1
+            elif c > 0:
+                # planes of four channels: the first layer
+                words(P, B, 4 // QSTEP, acc, xi, w, step)
+                w = w + 4 // QSTEP * B * 4 * LANES
+            for k in range(t.partial):
+                words(P, B, 1, acc, xi + 4 * k, w, step)
+                w = w + B * 4 * LANES
         t = <const qconv_tile_t *>unread(t)
         if t.mode != Q_BYTES:
             all_stored(2, P, B, acc, t, y, NULL)

@@ -6,8 +6,10 @@ Layout
            take as little memory as they can; where a product takes 16 bits they are widened on their way to a register
     sums   [row][column of the panel], int32
 
-A tile is R rows of x by all columns of a panel: a register of weights is loaded once for R rows, a word of x once for BLOCKS
-registers. A lone row has sums for even and for odd words, so that enough of them are on their way at a time. Numbers of x are as
+A tile is R rows of x by all columns of a panel: a register of weights is loaded once for R rows, a word of x once for all registers
+of weights beside it. Where there are but 16 registers, three rows and more take the panel in two halves: sums of 6 x 2 registers fit,
+of 3 x 4 do not quite. A lone row has sums for even and for odd words, so that enough of them are on their way at a time. `viplace`
+keeps the order in which sums are written here: a compiler that loads all words first puts sums on the stack. Numbers of x are as
 they come (less 128 where both must be signed); `finish` takes zero points of both sides into account, by the sums of rows and of
 columns, in 32 bits, where all of it is exact but for what does not fit an int32, as the operators of ONNX have it.
 """
@@ -26,7 +28,7 @@ from cnnengine._kernels.tiles.qconv cimport Q_BYTES, Q_FLOATS, Q_SUMS
 cdef extern from "qsimd.h" nogil:
     """
     #define WIDE (VREGISTERS >= 32)
-    #define TILE_ROWS (VREGISTERS >= 32 ? 6 : 3)
+    #define TILE_ROWS 6
     /* a register of weights, whose numbers are bytes in memory */
     #if QSTEP == 4
     #define WSTEP VBYTES
@@ -82,6 +84,7 @@ cdef extern from "qsimd.h" nogil:
     vi vweights(const char *) noexcept
     vi vi_load(const void *) noexcept
     void vi_store(void *, vi) noexcept
+    vi viplace(vi) noexcept
     vf vbounded(vf, float low, float high) noexcept
     vi vround(vf) noexcept
     void vstore_bytes(uint8_t *, vi) noexcept
@@ -93,29 +96,39 @@ cdef enum:
     BLOCKS = QDENSE_BLOCKS
 
 
-cdef inline void tile(const int R, const qdense_tile_t *t) noexcept nogil:
-    """R rows."""
+cdef inline void part(const int R, const int B, int first, const qdense_tile_t *t) noexcept nogil:
+    """R rows by B registers of a panel from `first` on."""
     cdef vi sums[24]
-    cdef vi x[6]
-    cdef vi w
+    cdef vi w[4]
+    cdef vi x
     cdef int r, b
-    cdef Py_ssize_t k
+    cdef Py_ssize_t k, words = t.words, step = t.xrow
     cdef const char *xk = t.x
-    cdef const char *wk = t.w
-    for b in range(R * BLOCKS):
+    cdef const char *wk = t.w + first * WSTEP
+    cdef int32_t *to = t.sums + first * LANES
+    for b in range(R * B):
         sums[b] = viset(0)
-    for k in range(t.words):
+    for k in range(words):
+        for b in range(B):
+            w[b] = viplace(vweights(wk + b * WSTEP))
         for r in range(R):
-            x[r] = vword(xk + r * t.xrow)
-        for b in range(BLOCKS):
-            w = vweights(wk + b * WSTEP)
-            for r in range(R):
-                sums[r * BLOCKS + b] = vdot(sums[r * BLOCKS + b], x[r], w)
+            x = vword(xk + r * step)
+            for b in range(B):
+                sums[r * B + b] = viplace(vdot(sums[r * B + b], x, w[b]))
         xk = xk + 4
         wk = wk + BLOCKS * WSTEP
     for r in range(R):
-        for b in range(BLOCKS):
-            vi_store(t.sums + (r * BLOCKS + b) * LANES, sums[r * BLOCKS + b])
+        for b in range(B):
+            vi_store(to + (r * BLOCKS + b) * LANES, sums[r * B + b])
+
+
+cdef inline void tile(const int R, const qdense_tile_t *t) noexcept nogil:
+    """R rows."""
+    if WIDE or R <= 2:
+        part(R, BLOCKS, 0, t)
+    else:
+        part(R, 2, 0, t)
+        part(R, 2, 2, t)
 
 
 cdef void tile_1(const qdense_tile_t *t) noexcept nogil:
@@ -259,10 +272,9 @@ tiles.rows = TILE_ROWS
 tiles.tile[1] = tile_1
 tiles.tile[2] = tile_2
 tiles.tile[3] = tile_3
-if WIDE:
-    tiles.tile[4] = tile_4
-    tiles.tile[5] = tile_5
-    tiles.tile[6] = tile_6
+tiles.tile[4] = tile_4
+tiles.tile[5] = tile_5
+tiles.tile[6] = tile_6
 tiles.finish = finish
 tiles.words = words
 tiles.sum = sum_

@@ -27,7 +27,8 @@ cdef struct qpool_tile_t:
     uint8_t *wide                       # maxima at every pixel, for strides
     uint8_t *y
     # means
-    const float *ratio                  # per window: what a unit of its sum is in steps of y
+    float ratio                         # what a step of x is in steps of y
+    const float *count                  # per window: what its sum is divided by
     int x_zero, zero
 
 cdef struct QPoolTiles:
@@ -39,11 +40,11 @@ cdef struct QPoolTiles:
     # a row of windows
     void (*max_row)(const qpool_tile_t *t) noexcept nogil
     void (*mean_row)(const qpool_tile_t *t) noexcept nogil
-    # kd x kh rows of t.pixels pixels, reduced to one pixel: y; sums less x_zero, times ratio[0]
+    # kd x kh rows of t.pixels pixels, reduced to one pixel: y; a sum is divided by count[0]
     void (*max_box)(const qpool_tile_t *t) noexcept nogil
     void (*mean_box)(const qpool_tile_t *t) noexcept nogil
     # n bytes reduced to one number
     int (*max_run)(const uint8_t *x, Py_ssize_t n) noexcept nogil
     long long (*sum_run)(const uint8_t *x, Py_ssize_t n) noexcept nogil
-    # an exact sum as bytes: the number of steps of y
-    int (*step_of)(float sum, float ratio, int zero) noexcept nogil
+    # the byte that a sum stands for, as the others have it
+    int (*step_of)(float sum, float ratio, float count, int zero) noexcept nogil

@@ -10,7 +10,8 @@ bias would make larger get it there, in 32 bits.
 Rows of windows are taken apart: first each column of input pixels is reduced over the rows under the windows, into `line`, between
 pixels of padding that change nothing; then the columns over the width of each window. Maxima are found in bytes, as many at a time
 as a register holds, at every pixel, and those that a stride asks for are picked from them: a byte costs little beside a pixel that is
-addressed for itself. Sums have 32 bits.
+addressed for itself. Sums have 32 bits; times the ratio of the scales, divided by their count, each rounded to float32, they are
+means in steps of the result.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -56,6 +57,20 @@ cdef extern from "qsimd.h" nogil:
     AI long long sum_bytes(const uint8_t *x, Py_ssize_t n)
     {
         long long total = 0;
+    #if defined(__SSE2__) /* an instruction adds eight bytes to a number of 64 bits */
+    #  if defined(__AVX2__)
+        __m256i sums = _mm256_setzero_si256();
+        for (; n >= 32; n -= 32, x += 32)
+            sums = _mm256_add_epi64(sums, _mm256_sad_epu8(_mm256_loadu_si256((const __m256i *)x), _mm256_setzero_si256()));
+        long long lanes[4];
+        _mm256_storeu_si256((__m256i *)lanes, sums);
+        total = lanes[0] + lanes[1] + lanes[2] + lanes[3];
+    #  endif
+        __m128i few = _mm_setzero_si128();
+        for (; n >= 16; n -= 16, x += 16)
+            few = _mm_add_epi64(few, _mm_sad_epu8(_mm_loadu_si128((const __m128i *)x), _mm_setzero_si128()));
+        total += _mm_cvtsi128_si64(few) + _mm_cvtsi128_si64(_mm_unpackhi_epi64(few, few));
+    #endif
         while (n > 0) {
             const Py_ssize_t some = n < 8388608 ? n : 8388608; /* so many bytes fit 31 bits */
             int32_t sum = 0;
@@ -218,7 +233,7 @@ cdef void mean_row(const qpool_tile_t *t) noexcept nogil:
         sums = vi_load(line + p * t.stride * LANES)
         for k in range(1, t.kw):
             sums = sums + vi_load(line + (p * t.stride + k * t.dilation) * LANES)
-        v = vi_to_vf(sums) * vset(t.ratio[p])
+        v = vi_to_vf(sums) * vset(t.ratio) / vset(t.count[p])
         vstore_bytes(t.y + p * LANES, vround(vbounded(v, low, high)) + zero)
 
 
@@ -242,8 +257,8 @@ cdef void mean_box(const qpool_tile_t *t) noexcept nogil:
                 sums[0] = sums[0] + vbytes_int(x + p * LANES)
                 p = p + 1
     total = sums[0] + sums[1] + sums[2] + sums[3] - viset(<int>(count * t.x_zero))
-    total = vround(vbounded(vi_to_vf(total) * vset(t.ratio[0]), <float>-t.zero, <float>(255 - t.zero))) + viset(t.zero)
-    vstore_bytes(t.y, total)
+    total = vround(vbounded(vi_to_vf(total) * vset(t.ratio) / vset(t.count[0]), <float>-t.zero, <float>(255 - t.zero)))
+    vstore_bytes(t.y, total + viset(t.zero))
 
 
 cdef int max_run(const uint8_t *x, Py_ssize_t n) noexcept nogil:
@@ -254,8 +269,8 @@ cdef long long sum_run(const uint8_t *x, Py_ssize_t n) noexcept nogil:
     return sum_bytes(x, n)
 
 
-cdef int step_of(float sum, float ratio, int zero) noexcept nogil:
-    cdef float v = sum * ratio
+cdef int step_of(float sum, float ratio, float count, int zero) noexcept nogil:
+    cdef float v = sum * ratio / count
     v = <float>-zero if v < -zero else v
     v = <float>(255 - zero) if v > 255 - zero else v
     return round_even(v) + zero
