@@ -119,7 +119,8 @@ def test_casts_between_halves_and_others(isa: str, threads: int, source: np.dtyp
         x = x.astype(source)
         x[::7] = 0
         if source.kind not in "iub" and target.kind not in "iu" and n > 9:
-            x[1::7], x[2::7], x[3::7], x[4::7] = np.nan, np.inf, -np.inf, 70000.0
+            x[1::7], x[2::7], x[3::7] = np.nan, np.inf, -np.inf
+            x[4::7] = astype(np.array(70000.0), source)
         if target.kind not in "iub" and source in (np.int32, np.int64) and n > 9:
             x[1::7], x[2::7], x[3::7] = 65519, 65520, np.iinfo(source).min + 12345
         wide = x.astype(F32) if source == TYPES["bfloat16"] and target.kind in "iu" else x  # of which NumPy has all conversions
