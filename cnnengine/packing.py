@@ -189,7 +189,11 @@ class HalfPanels(Panels):
         assert isinstance(part, Half)
         rows = part.made(lambda n: room[size : size + n])
         pack_panels((rows.T if self.transposed else rows)[:, :, None], self.channels, packed, 0)
-        narrow(packed, made[start * row : start * row + size], self.kind)
+        halves = made[start * row : start * row + size]
+        narrow(packed, halves, self.kind)
+        if size and self.kind == "bfloat16":  # whose blocks lie in turn, number by number, in panels that have two
+            pairs = halves[: size // (2 * self.channels * row) * 2 * self.channels * row].reshape(-1, 2, self.channels)
+            pairs.reshape(-1, self.channels, 2)[...] = pairs.transpose(0, 2, 1).copy()
         return rows.nbytes // 2
 
     def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:

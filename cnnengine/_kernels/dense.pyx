@@ -4,7 +4,7 @@
 Layout
     x, y, residual   x (M, K), y and residual (M, O), plain; a row is read as a pixel whose planes are its runs of `lanes` floats
     weights          `dense`: panels as `pack_conv` writes them for a kernel of one tap, [panel][K][B * lanes]
-                     `dense_half`: the same of float16 or bfloat16
+                     `dense_half`: the same of float16, or of bfloat16 with the two blocks of a panel in turn, number by number
                      `dense_rows`: (O, K), as they are
 
 Loop order of a chunk

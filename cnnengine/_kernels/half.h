@@ -31,6 +31,9 @@ AI vi viselect(vi m, vi a, vi b) { return (m & a) | (~m & b); }
 
 /* bfloat16: the upper half of a float; to the nearest, halves to even; NaN is the quiet one of its sign */
 AI vf vbf16_load(const uint16_t *p) { return (vf)(vhalf_load(p) << 16); }
+/* two registers from their numbers in turn, one of each: no number leaves its place, as widening a run would have it */
+AI vf vbf16_even(const uint16_t *p) { vi v; memcpy(&v, p, VBYTES); return (vf)(v << 16); }
+AI vf vbf16_odd(const uint16_t *p) { vi v; memcpy(&v, p, VBYTES); return (vf)(v & (int32_t)0xffff0000); }
 AI void vbf16_store(uint16_t *p, vf a)
 {
     vi bits = (vi)a, upper = (vi)((vu_)bits >> 16);

@@ -1239,7 +1239,9 @@ static void half_dense(int kind, int rows, int panels, int single, int k)
         for (int o = 0; o < outputs; o++) {
             double sum = bias[o], size = fabs(bias[o]);
             for (int i = 0; i < k; i++) {
-                const double term = half_value(kind, w[((size_t)(o / width) * k + i) * width + o % width]) * x[(size_t)r * (k + 3) + i];
+                /* bfloat16: the two blocks of a panel in turn, number by number */
+                const int place = kind && !single ? o % LANES * 2 + o % width / LANES : o % width;
+                const double term = half_value(kind, w[((size_t)(o / width) * k + i) * width + place]) * x[(size_t)r * (k + 3) + i];
                 sum += term, size += fabs(term);
             }
             if (t.residual)

@@ -264,6 +264,9 @@ def test_panels_in_parts_are_those_of_the_whole(isa: str, kind: str, transposed:
         rows = (w.T if transposed else w).astype(F32)
         expected = np.empty(made.size, U16)
         narrow(pack_dense(rows, aligned_empty), expected, kind)
+        if kind == "bfloat16":
+            two = o // (2 * lanes()) * 2 * lanes() * k if 0 < o % (2 * lanes()) <= lanes() else expected.size
+            expected[:two] = expected[:two].reshape(-1, 2, lanes()).swapaxes(1, 2).reshape(-1)
         np.testing.assert_array_equal(made, expected)
         np.testing.assert_array_equal(build(aligned_empty), expected)
 

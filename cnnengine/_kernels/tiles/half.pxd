@@ -16,7 +16,7 @@ ctypedef void (*narrow_fn)(const float *x, uint16_t *y, Py_ssize_t n) noexcept n
 cdef struct half_tile_t:
     const float *x                      # first of the rows
     Py_ssize_t xstep                    # floats between rows
-    const uint16_t *w                   # panels [k][2 * LANES]; a last one of one block [k][LANES]
+    const uint16_t *w                   # panels [k][2 * LANES], of bfloat16 [k][LANES][2]; a last one of one block [k][LANES]
     Py_ssize_t k
     const float *bias                   # one for each output of the tile
     const float *residual               # added before the clip, or NULL

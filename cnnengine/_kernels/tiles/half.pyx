@@ -11,7 +11,7 @@ Dense
     outputs, one sum for each; a weight is loaded and widened once for all rows. One row takes four panels, because fewer sums would
     wait for their own additions; so sums run over k in one order whatever the rows, the order of the convolution's tiles, and
     have the bits that these give on the widened weights. Every access to a sum has a constant index, or gcc keeps them in memory:
-    hence `cells`, written out.
+    hence `cells`, written out. bfloat16 lies in pairs, a number of each of a panel's two blocks: a shift and a mask widen it.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -32,6 +32,8 @@ cdef extern from "half.h" nogil:
     vf vf16_load(const uint16_t *) noexcept
     vf vf16_load_bits(const uint16_t *) noexcept
     vf vbf16_load(const uint16_t *) noexcept
+    vf vbf16_even(const uint16_t *) noexcept
+    vf vbf16_odd(const uint16_t *) noexcept
     void vf16_store(uint16_t *, vf) noexcept
     void vf16_store_bits(uint16_t *, vf) noexcept
     void vbf16_store(uint16_t *, vf) noexcept
@@ -135,7 +137,10 @@ cdef inline void cell(const int I, const int R, const int P, const int B, vf *su
 
 
 cdef inline void panel(const int I, const int KIND, const int P, const int B, vf *w, const uint16_t *from_, Py_ssize_t step) noexcept nogil:
-    if I < P:
+    if I < P and KIND == BFLOAT16 and B == 2:
+        w[2 * I] = vbf16_even(from_ + I * step)
+        w[2 * I + 1] = vbf16_odd(from_ + I * step)
+    elif I < P:
         w[2 * I] = wide(KIND, from_ + I * step)
         if B == 2:
             w[2 * I + 1] = wide(KIND, from_ + I * step + LANES)
