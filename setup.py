@@ -37,6 +37,8 @@ X86 = {
     "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
 }
+# What a family has beside them; `cpu_has` asks for it too.
+BESIDE = {("half", "avx2"): ["-mf16c"]}
 ARM = {"neon": []}
 # What adds products of bytes to one of these: tiles of quantised products of its own, all others are those of the other one.
 DOT = {
@@ -63,6 +65,7 @@ MODULES = [
     "cnnengine._kernels.pool",
     "cnnengine._kernels.vector",
     "cnnengine._kernels.move",
+    "cnnengine._kernels.cast",
     "cnnengine._kernels.select",
     "cnnengine._kernels.image",
     "cnnengine._kernels.sample",
@@ -80,10 +83,11 @@ MODULES = [
     "cnnengine.capi",
 ]
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
-TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent", "qconv", "qvector", "qpool", "qdense"]
+TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent", "half"]
+TILES += ["qconv", "qvector", "qpool", "qdense"]
 # Those of products of bytes, which have tiles of their own where an instruction adds such products.
 DOTTED = ("qconv", "qdense")
-HEADERS = ("simd.h", "qsimd.h", "qbytes.h", "qdot_avx2.h", "activations.h", "winograd.h", "build_tag.h")
+HEADERS = ("simd.h", "half.h", "qsimd.h", "qbytes.h", "qdot_avx2.h", "activations.h", "winograd.h", "build_tag.h")
 # Quantised numbers are rounded at defined places, alike on every instruction set.
 QUANTISED = ("qconv", "qvector", "qpool", "qdense")
 EXACT_FLAGS = ["-ffp-contract=off"]
@@ -208,7 +212,7 @@ def extensions() -> list[Extension]:
         for isa in [*chosen, *(dots if short in DOTTED else ())]:
             few = one_region if short in ("conv", "winograd", "qconv") and isa in ("sse2", "avx2", "avxvnni") else []
             exact = EXACT_FLAGS if short in QUANTISED else []
-            flags = ISAS[isa] if isa in ISAS else dots[isa]
+            flags = [*(ISAS[isa] if isa in ISAS else dots[isa]), *BESIDE.get((short, isa), [])]
             stub = build / "tiles" / f"_{short}_{isa}.c"
             stub.parent.mkdir(parents=True, exist_ok=True)
             text = f"#define PyInit_{short} PyInit__{short}_{isa}\n"

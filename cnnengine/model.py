@@ -46,6 +46,10 @@ class Model:
     name : str
     threads : int
         Threads of one run; may be set.
+    precision : str
+        As `load` took it.
+    lowered : tuple of str
+        Names of the layers that are in this precision, where that is not float32.
     """
 
     def __init__(
@@ -58,9 +62,10 @@ class Model:
         outputs: Sequence[str] | None = None,
         base_dir: str | os.PathLike[str] | None = None,
         winograd: bool | float = True,
+        precision: str = "float32",
     ) -> None:
         from .importer import import_model, reading
-        from .rewrites import simplify
+        from .rewrites import lower_precision, precision_option, simplify
 
         if not isinstance(fallback, str) or fallback not in ("checked", "error"):
             raise InputError("unknown value", tensor="fallback", expected="'checked' or 'error'", received=fallback)
@@ -73,6 +78,7 @@ class Model:
         if base_dir is not None and not isinstance(base_dir, (str, bytes, os.PathLike)):
             raise InputError("is no path", tensor="base_dir", expected="a path", received=type(base_dir).__name__)
         winograd = winograd_option(winograd)
+        self.precision: str = precision_option(precision)
         started = time.perf_counter()
         self._options: dict[str, Any] = {
             "threads": None if threads is None else self._threads,
@@ -80,6 +86,7 @@ class Model:
             "input_shapes": input_shapes,
             "outputs": outputs,
             "winograd": winograd,
+            "precision": precision,
         }
         with reading() as files, collector_paused(), limited(self._threads):
             source = files.open(model, base_dir)
@@ -90,7 +97,7 @@ class Model:
             if outputs is not None:
                 graph = _with_outputs(graph, outputs)
             self._declared = dict(graph.outputs)
-            simple = simplify(graph)
+            simple, self.lowered = lower_precision(simplify(graph), precision)
             source.release()
             given = {n: kept(simple.constants[n]) for n in simple.outputs if n in simple.constants}
             self._graph: Graph = simple.replace(constants={**simple.constants, **given})
@@ -526,7 +533,8 @@ class Model:
             return ", ".join(f"{i.name}: {i.dtype}{list(i.shape) if i.shape is not None else ' of any rank'}" for i in infos)
 
         state = " (closed)" if self._closed else ""
-        return f"<cnnengine.Model {self._name!r}{state}: {show(self.inputs)} -> {show(self.outputs)}; {self.threads} threads>"
+        how = f"{self.threads} threads" if self.precision == "float32" else f"{self.threads} threads, {self.precision}"
+        return f"<cnnengine.Model {self._name!r}{state}: {show(self.inputs)} -> {show(self.outputs)}; {how}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
@@ -611,6 +619,7 @@ def load(
     outputs: Sequence[str] | None = None,
     base_dir: str | os.PathLike[str] | None = None,
     winograd: bool | float = True,
+    precision: str = "float32",
 ) -> Model:
     """Load an ONNX model.
 
@@ -634,6 +643,9 @@ def load(
         model by the bytes of its weights and 24 MiB, or by 24 MiB alone where these lie in external data, and layers that save
         most products per byte come first. A number from 1 on is the bound for all weights, in times of the plain ones:
         `math.inf` is none.
+    precision : {"float32", "bfloat16"}
+        "bfloat16" rounds the weights of dense layers that come from memory at each run, but for the first and the last layers,
+        and keeps them in half the size; sums, and all other layers, stay float32. Nothing chooses it without being asked to.
 
     Returns
     -------
@@ -654,4 +666,5 @@ def load(
         outputs=outputs,
         base_dir=base_dir,
         winograd=winograd,
+        precision=precision,
     )

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ._kernels.cast import narrow
 from ._kernels.pack import pack_conv, pack_panels
 from .layout import ALIGNMENT, aligned_empty, is_mapped
-from .weights import Computed, cut
+from .weights import Computed, Half, cut
 
 PART = 2 << 20
 """Bytes of a constant that are made at a time: so much of a file and of products with a scale is held beside what is packed."""
@@ -151,3 +152,63 @@ class Panels:
             return rows.nbytes
 
         return made, [lambda scratch, start=start: fill(start, scratch) for start in range(0, o, step)]  # type: ignore[misc]
+
+
+class HalfPanels(Panels):
+    """Packs a matrix as `Panels` does and keeps it in half the size, told as uint16.
+
+    Parameters
+    ----------
+    weights : Half
+        (O, C), or where `transposed` (C, O).
+    channels : int
+    transposed : bool
+    """
+
+    def __init__(self, weights: Half, channels: int, *, transposed: bool = False) -> None:
+        super().__init__(weights, channels, transposed=transposed)
+        self.kind = weights.kind
+
+    def __call__(self, empty: Empty) -> np.ndarray:
+        outputs, row = self._extents()
+        made = _halves(empty, -(-outputs // self.channels) * self.channels * row)
+        self._fill(0, outputs, made, Scratch())
+        return made
+
+    def _extents(self) -> tuple[int, int]:
+        o, row = self.weights.shape[::-1] if self.transposed else self.weights.shape
+        return o, row
+
+    def _fill(self, start: int, end: int, made: np.ndarray, scratch: Scratch) -> int:
+        """Pack these outputs, the first of which begins a panel."""
+        row = self._extents()[1]
+        size = -(-(end - start) // self.channels) * self.channels * row
+        room = scratch.floats(size + (end - start) * row)
+        packed = room[:size]
+        part = cut(self.weights, 1 if self.transposed else 0, start, end)
+        assert isinstance(part, Half)
+        rows = part.made(lambda n: room[size : size + n])
+        pack_panels((rows.T if self.transposed else rows)[:, :, None], self.channels, packed, 0)
+        halves = made[start * row : start * row + size]
+        narrow(packed, halves, self.kind)
+        if size and self.kind == "bfloat16":  # whose blocks lie in turn, number by number, in panels that have two
+            pairs = halves[: size // (2 * self.channels * row) * 2 * self.channels * row].reshape(-1, 2, self.channels)
+            pairs.reshape(-1, self.channels, 2)[...] = pairs.transpose(0, 2, 1).copy()
+        return rows.nbytes // 2
+
+    def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:
+        if self.weights.nbytes <= PART:
+            return None
+        o, row = self._extents()
+        made = _halves(empty, -(-o // lanes) * lanes * row)
+        step = max(PART // 4 // row // (2 * lanes), 1) * 2 * lanes
+
+        def fill(start: int, scratch: Scratch) -> int:
+            return self._fill(start, min(start + step, o), made, scratch)
+
+        return made, [lambda scratch, start=start: fill(start, scratch) for start in range(0, o, step)]  # type: ignore[misc]
+
+
+def _halves(empty: Empty, n: int) -> np.ndarray:
+    """Memory for so many numbers of half a float's size."""
+    return empty((n + 1) // 2).view(np.uint16)[:n]

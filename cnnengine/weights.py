@@ -1,4 +1,8 @@
-"""Weights that are computed when they are packed, and never kept."""
+"""Weights that are computed when they are packed, and never kept.
+
+`Half` ones are held by numbers of half the size: what a file has so, and what is rounded to that. They are widened when they are
+packed, or packed as they are for kernels that widen them in registers.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+LARGE = 1 << 16
+"""Bytes from which weights are computed where they are packed, and not before."""
+
+PIECE = 1 << 20
+"""Numbers that are looked at together."""
 
 
 class Computed:
@@ -91,6 +101,99 @@ class Scaled(Computed):
 
     def bound(self, largest: Callable[[np.ndarray | Computed], float]) -> float:
         return largest(self.source) * float(np.abs(self.scale).max())
+
+
+class Half(Computed):
+    """float32 weights that numbers of half the size hold exactly.
+
+    Parameters
+    ----------
+    source : ndarray, or Computed
+    kind : {"float16", "bfloat16"}
+    """
+
+    __slots__ = ("kind",)
+
+    def __init__(self, source: np.ndarray | Computed, kind: str) -> None:
+        super().__init__(source)
+        self.kind = kind
+        self.dtype = np.dtype(np.float32)
+        self.nbytes = 4 * self.size
+
+    def bits(self) -> np.ndarray:
+        """The numbers as uint16, flat."""
+        raise NotImplementedError
+
+    def made(self, empty: Callable[[int], np.ndarray]) -> np.ndarray:
+        from ._kernels.cast import widen
+
+        out = empty(self.size)
+        widen(self.bits(), out, self.kind)
+        return out.reshape(self.shape)
+
+
+class Widened(Half):
+    """Weights that a file has in half precision.
+
+    Parameters
+    ----------
+    source : ndarray of float16 or bfloat16
+    """
+
+    __slots__ = ()
+
+    def __init__(self, source: np.ndarray) -> None:
+        super().__init__(source, source.dtype.name)
+
+    def bits(self) -> np.ndarray:
+        found = np.ascontiguousarray(self.source)
+        if not found.flags.aligned:  # a view of a file
+            found = found.copy()
+        return found.reshape(-1).view(np.uint16)
+
+    def cut(self, axis: int, start: int, end: int) -> Widened:
+        part = cut(self.source, axis, start, end)
+        assert isinstance(part, np.ndarray)
+        return Widened(part)
+
+    def bound(self, largest: Callable[[np.ndarray | Computed], float]) -> float:
+        bits, most = self.bits(), 0  # without their signs, floats and their bits are in one order, NaN last
+        for start in range(0, self.size, PIECE):
+            most = max(most, int((bits[start : start + PIECE] & 0x7FFF).max()))
+        from ._kernels.cast import widen
+
+        value = np.empty(1, np.float32)
+        widen(np.array([most], np.uint16), value, self.kind)
+        return float(value[0])
+
+
+class Rounded(Half):
+    """float32 weights that are rounded to the nearest numbers of half the size, halves to even."""
+
+    __slots__ = ()
+
+    def bits(self) -> np.ndarray:
+        from ._kernels.cast import narrow
+
+        found = np.ascontiguousarray(self.source, np.float32)
+        if not found.flags.aligned:
+            found = found.copy()
+        out = np.empty(self.size, np.uint16)
+        narrow(found.reshape(-1), out, self.kind)
+        return out
+
+    def cut(self, axis: int, start: int, end: int) -> Rounded:
+        return Rounded(cut(self.source, axis, start, end), self.kind)
+
+    def bound(self, largest: Callable[[np.ndarray | Computed], float]) -> float:
+        return largest(self.source) * (1 + 2.0**-8)
+
+
+def widened(values: np.ndarray) -> Any:
+    """float16 or bfloat16 as float32: at once, or of large ones where they are packed."""
+    if 2 * values.nbytes < LARGE:
+        return values.astype(np.float32)
+    return Widened(values)
 
 
 class Summed(Computed):

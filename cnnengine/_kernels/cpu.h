@@ -14,6 +14,12 @@ static int cpu_bit(unsigned subleaf, char name, int bit)
         return 0;
     return (name == 'a' ? a : name == 'b' ? b : name == 'c' ? c : d) >> bit & 1;
 }
+/* conversions of float16, older than AVX2; a virtual machine may hide them all the same */
+static int cpu_has_f16c(void)
+{
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(1, &a, &b, &c, &d) && c >> 29 & 1;
+}
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -25,7 +31,7 @@ static int cpu_has(const char *isa)
     if (!strcmp(isa, "sse2") || !strcmp(isa, "sse2dot"))
         return 1;
     if (!strcmp(isa, "avx2") || !strcmp(isa, "avx2dot"))
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpu_has_f16c();
     if (!strcmp(isa, "avxvnni"))
         return cpu_has("avx2") && cpu_bit(1, 'a', 4);
     if (!strcmp(isa, "avx512vnni"))

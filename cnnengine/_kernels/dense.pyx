@@ -4,6 +4,7 @@
 Layout
     x, y, residual   x (M, K), y and residual (M, O), plain; a row is read as a pixel whose planes are its runs of `lanes` floats
     weights          `dense`: panels as `pack_conv` writes them for a kernel of one tap, [panel][K][B * lanes]
+                     `dense_half`: the same of float16, or of bfloat16 with the two blocks of a panel in turn, number by number
                      `dense_rows`: (O, K), as they are
 
 Loop order of a chunk
@@ -11,9 +12,13 @@ Loop order of a chunk
     a tile would push each other out of the few sets of the first-level cache that all of them share: then a tile's rows are laid
     side by side in scratch first, and a chunk has several units, which share that. Chunks are four times as long as those of other
     kernels, because each reads its units' weights anew.
+    `dense_half` is for weights that come from memory at half the size: tiles of its own (tiles/half.pyx) widen them in registers. A
+    chunk is a run of rows and some panels, which a tile takes side by side where rows are few. Its sums go as those of `dense`: it
+    gives the bits of that kernel on the widened weights.
     A chunk of `dense_rows` is a run of outputs, eight rows of weights at a time, for every row of x.
 """
 
+from libc.stdint cimport uint16_t
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -25,6 +30,9 @@ from cnnengine._kernels.ints cimport ceil_div, larger, smaller
 from cnnengine._kernels.launch cimport make_launch
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport DOT_ROWS, LINE, conv_tile_t
+from cnnengine._kernels.tiles.half cimport half_dense_fn, half_tile_t
+
+from cnnengine._kernels.cast import HALVES
 
 cdef enum:
     WAYS = 4                # lines of one set of the first-level cache, of eight or more, that a tile's pixels may take
@@ -187,6 +195,129 @@ def build_dense(inputs, outputs, *, activation=None):
         2.0 * g.m * g.k * g.o,
         xv.nbytes + yv.nbytes + (rv.nbytes if rv is not None else 0) + 4.0 * g.k * g.o,
     )
+
+
+# ---------------------------------------------------------------- dense, weights of half the size
+cdef struct dense_half_t:
+    const KernelTable *table
+    half_dense_fn tile
+    Py_ssize_t m, k, o, panels, chunk_panels, chunk_rows, row_chunks
+    int has_residual
+    activation_t act
+
+
+cdef void dense_half_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    cdef const dense_half_t *g = <const dense_half_t *>geometry
+    cdef Py_ssize_t width = 2 * g.table.lanes, widest = g.table.half.rows, panel, last, some, first, row, end, pieces, left, valid, i
+    cdef bint single
+    cdef const float *r = <const float *>args[3]
+    cdef float *y = <float *>args[4]
+    cdef float *to
+    cdef float *rest = <float *>scratch + widest * width
+    cdef half_tile_t t
+    t.k = t.xstep = g.k
+    t.low = g.act.low
+    t.high = g.act.high
+    t.residual = NULL
+    t.rstep = 0
+    panel = chunk // g.row_chunks * g.chunk_panels
+    last = smaller(panel + g.chunk_panels, g.panels)
+    first = chunk % g.row_chunks * g.chunk_rows
+    end = smaller(first + g.chunk_rows, g.m)
+    while panel < last:
+        # outputs beyond the last one: a panel that has some is computed into scratch, alone
+        some = 1
+        if end - first == 1 and panel + 4 <= last and (panel + 4) * width <= g.o:
+            some = 4
+        elif end - first <= 2 and panel + 2 <= last and (panel + 2) * width <= g.o:
+            some = 2
+        valid = smaller(g.o - panel * width, some * width)
+        single = valid <= width // 2
+        t.w = <const uint16_t *>args[1] + panel * width * g.k
+        t.bias = <const float *>args[2] + panel * width
+        row = first
+        pieces = ceil_div(end - first, widest)
+        while pieces > 0:
+            left = ceil_div(end - row, pieces)
+            t.x = <const float *>args[0] + row * g.k
+            to = y + row * g.o + panel * width
+            if g.has_residual:
+                t.residual = r + row * g.o + panel * width
+                t.rstep = g.o
+            if valid == some * width or (single and valid == width // 2):
+                t.y = to
+                t.ystep = g.o
+                g.tile(<int>left, <int>some, single, &t)
+            else:
+                t.y = <float *>scratch
+                t.ystep = width
+                if g.has_residual:
+                    for i in range(left):
+                        memcpy(rest + i * width, t.residual + i * g.o, valid * sizeof(float))
+                    t.residual = rest
+                    t.rstep = width
+                g.tile(<int>left, 1, single, &t)
+                for i in range(left):
+                    memcpy(to + i * g.o, t.y + i * width, valid * sizeof(float))
+            if g.act.kind != ACT_NONE:
+                for i in range(left):
+                    g.table.vector.activate(g.act.kind, to + i * g.o, to + i * g.o, valid, g.act.alpha, g.act.beta)
+            row = row + left
+            pieces = pieces - 1
+        panel = panel + some
+
+
+def build_dense_half(inputs, outputs, *, kind, activation=None):
+    """`build_dense` by weights that are packed as float16 or bfloat16 (`kind`), told as uint16.
+
+    Parameters
+    ----------
+    inputs : x, weights, bias, residual (or None)
+        As `build_dense` has them, but for the weights' type.
+    outputs : y
+    kind : str
+        "float16" or "bfloat16".
+    """
+    xv, wv, bv, rv = inputs
+    yv, = outputs
+    cdef dense_half_t g
+    cdef const KernelTable *table = current_table()
+    cdef Py_ssize_t lanes = table.lanes, padded, ns
+    memset(&g, 0, sizeof(g))
+    if kind not in HALVES:
+        raise ValueError(f"dense_half: {kind!r} is none of {', '.join(HALVES)}")
+    if not xv.is_plain or not yv.is_plain or xv.shape[:-1] != yv.shape[:-1]:
+        raise ValueError(f"dense_half: {xv} -> {yv}")
+    if rv is not None:
+        if not rv.is_plain or rv.shape != yv.shape:
+            raise ValueError(f"dense_half: residual {rv} for {yv}")
+        g.has_residual = 1
+    g.table = table
+    g.tile = table.half.dense[<int>HALVES[kind]]
+    g.k = xv.shape[-1]
+    g.o = yv.shape[-1]
+    g.m = int(np.prod(xv.shape[:-1], dtype=np.int64))
+    g.panels = ceil_div(g.o, 2 * lanes)
+    # one chunk reads a panel once for each tile of rows
+    g.chunk_rows = larger(4 * CHUNK_NS * FLOPS_PER_NS // larger(4 * g.k * lanes, 1), 4 * table.half.rows)
+    g.row_chunks = ceil_div(g.m, g.chunk_rows)
+    ns = larger(4 * lanes * g.k // BYTES_PER_NS, 4 * lanes * g.k * smaller(g.m, g.chunk_rows) // FLOPS_PER_NS)
+    g.chunk_panels = larger(CHUNK_NS // larger(ns, 1), 1)
+    if g.m <= 2:
+        g.chunk_panels = ceil_div(g.chunk_panels, 4) * 4
+    g.act = activation_of(activation)
+    padded = ceil_div(g.o, lanes) * lanes
+    return make_launch(
+        "dense half",
+        dense_half_chunk,
+        &g,
+        sizeof(g),
+        ceil_div(g.panels, g.chunk_panels) * g.row_chunks,
+        4 * 2 * lanes * table.half.rows * 2,
+        (xv.nbytes, 2 * g.k * padded, 4 * padded, rv.nbytes if rv is not None else 0, yv.nbytes),
+        2.0 * g.m * g.k * g.o,
+        xv.nbytes + yv.nbytes + (rv.nbytes if rv is not None else 0) + 2.0 * g.k * g.o,
+    ).typed(inputs, outputs)
 
 
 # ---------------------------------------------------------------- dense, few rows

@@ -18,6 +18,7 @@ import threading
 from cnnengine.errors import CNNEngineError
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.conv cimport ConvTiles
+from cnnengine._kernels.tiles.half cimport HalfTiles
 from cnnengine._kernels.tiles.image cimport ImageTiles
 from cnnengine._kernels.tiles.move cimport MoveTiles
 from cnnengine._kernels.tiles.norm cimport NormTiles
@@ -99,6 +100,7 @@ cdef int fill_table(KernelTable *table, str isa) except -1:
     table.norm = (<const NormTiles *>tiles_of("norm", base))[0]
     table.recurrent = (<const RecurrentTiles *>tiles_of("recurrent", base))[0]
     table.image = (<const ImageTiles *>tiles_of("image", base))[0]
+    table.half = (<const HalfTiles *>tiles_of("half", base))[0]
     table.qvector = (<const QVectorTiles *>tiles_of("qvector", base))[0]
     table.qpool = (<const QPoolTiles *>tiles_of("qpool", base))[0]
     table.qconv = (<const QConvTiles *>tiles_of("qconv", isa))[0]

@@ -24,7 +24,7 @@ Loops: unit = (n, block of the many-laned side, rows). Planes whose rows touch o
 of equal length, so that small images fill registers. Units are a piece of a plane, or many small planes make a chunk.
 
 `copy_nd` copies any item size with strides, `fill` writes a constant, `gather` picks slices by constant indices, `resize` mixes
-pixels in planes, `cast` converts.
+pixels in planes.
 `copy_nd` sorts the axes by the output's strides, joins those that lie together on both sides, and treats the innermost one, or
 the innermost two, in one of four ways:
 
@@ -1116,71 +1116,3 @@ def build_resize(inputs, outputs, *, tables) -> Launch:
             weights[at] = weight[i]
             at += 1
     return launch
-
-
-# ---------------------------------------------------------------- cast
-
-cdef extern from *:
-    """
-    /* from floating point to small integers by way of int32: values outside of the type wrap around, as in NumPy */
-    #define MOVE_CAST(F, T, VIA)                                                                                       \
-        static void cast_##F##_##T(const void *x, void *y, Py_ssize_t n)                                               \
-        {                                                                                                              \
-            const cast_##F *from = (const cast_##F *)x;                                                                \
-            cast_##T *to = (cast_##T *)y;                                                                              \
-            for (Py_ssize_t i = 0; i < n; i++)                                                                         \
-                to[i] = (cast_##T)(VIA from[i]);                                                                       \
-        }
-    typedef float cast_f4;
-    typedef double cast_f8;
-    typedef int32_t cast_i4;
-    typedef int64_t cast_i8;
-    typedef int8_t cast_i1;
-    typedef uint8_t cast_u1;
-    typedef uint8_t cast_b1;
-    #define MOVE_CASTS(F, VIA)                                                                                         \
-        MOVE_CAST(F, f4, ) MOVE_CAST(F, f8, ) MOVE_CAST(F, i4, ) MOVE_CAST(F, i8, ) MOVE_CAST(F, i1, VIA)              \
-        MOVE_CAST(F, u1, VIA) MOVE_CAST(F, b1, 0 !=)
-    MOVE_CASTS(f4, (int32_t)) MOVE_CASTS(f8, (int32_t)) MOVE_CASTS(i4, ) MOVE_CASTS(i8, ) MOVE_CASTS(i1, ) MOVE_CASTS(u1, ) MOVE_CASTS(b1, )
-    typedef void (*cast_fn)(const void *, void *, Py_ssize_t);
-    #define MOVE_CAST_ROW(F) {cast_##F##_f4, cast_##F##_f8, cast_##F##_i4, cast_##F##_i8, cast_##F##_i1, cast_##F##_u1, cast_##F##_b1}
-    static const cast_fn casts[7][7] = {MOVE_CAST_ROW(f4), MOVE_CAST_ROW(f8), MOVE_CAST_ROW(i4), MOVE_CAST_ROW(i8), MOVE_CAST_ROW(i1),
-                                        MOVE_CAST_ROW(u1), MOVE_CAST_ROW(b1)};
-    """
-    ctypedef void (*cast_fn)(const void *, void *, Py_ssize_t) noexcept nogil
-    const cast_fn casts[7][7]
-
-CAST_DTYPES = tuple(np.dtype(t) for t in ("float32", "float64", "int32", "int64", "int8", "uint8", "bool"))
-"""What `cast` converts, from each to each, in the order of its table."""
-
-cdef struct cast_t:
-    cast_fn fn
-    Py_ssize_t n, step, from_bytes, to_bytes
-
-
-cdef void cast_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
-    cdef const cast_t *g = <const cast_t *>geometry
-    cdef Py_ssize_t start = chunk * g.step
-    g.fn(<const char *>args[0] + start * g.from_bytes, <char *>args[1] + start * g.to_bytes, min(g.step, g.n - start))
-
-
-def build_cast(inputs, outputs) -> Launch:
-    """Every item converted to the output's dtype, as numpy.ndarray.astype does it; dtypes of CAST_DTYPES.
-
-    Raises
-    ------
-    ValueError
-        The views have different sizes, or another dtype.
-    """
-    (x_view,), (y_view,) = inputs, outputs
-    cdef cast_t g
-    if not (x_view.is_plain and y_view.is_plain) or x_view.size != y_view.size:
-        raise ValueError("cast: both sides must be plain, of one size")
-    if x_view.dtype not in CAST_DTYPES or y_view.dtype not in CAST_DTYPES:
-        raise ValueError(f"cast: {x_view.dtype} to {y_view.dtype}")
-    g.fn = casts[<int>CAST_DTYPES.index(x_view.dtype)][<int>CAST_DTYPES.index(y_view.dtype)]
-    g.n = y_view.size
-    g.from_bytes, g.to_bytes = x_view.dtype.itemsize, y_view.dtype.itemsize
-    g.step = chunk_bytes(x_view.nbytes + y_view.nbytes) // (g.from_bytes + g.to_bytes) // 64 * 64
-    return make_launch("cast", cast_chunk, &g, sizeof(g), ceil_div(g.n, g.step), 0, (x_view.nbytes, y_view.nbytes), 0.0,
-                       x_view.nbytes + y_view.nbytes).typed(inputs, outputs)

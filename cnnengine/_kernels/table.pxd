@@ -3,6 +3,7 @@
 # that they were built for, so that a plan keeps working on the instruction set that it was made for.
 
 from cnnengine._kernels.tiles.conv cimport ConvTiles
+from cnnengine._kernels.tiles.half cimport HalfTiles
 from cnnengine._kernels.tiles.image cimport ImageTiles
 from cnnengine._kernels.tiles.move cimport MoveTiles
 from cnnengine._kernels.tiles.norm cimport NormTiles
@@ -29,6 +30,7 @@ cdef struct KernelTable:
     NormTiles norm
     RecurrentTiles recurrent
     ImageTiles image
+    HalfTiles half
     QVectorTiles qvector
     QConvTiles qconv
     QPoolTiles qpool

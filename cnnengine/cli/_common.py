@@ -105,6 +105,16 @@ def add_winograd_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_precision_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        metavar="NAME",
+        default="float32",
+        help="float32, or bfloat16: keep weights of dense layers that come from memory in half the size (default: float32; "
+        "example: --precision bfloat16)",
+    )
+
+
 def add_shape_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape",

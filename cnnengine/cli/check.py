@@ -14,6 +14,7 @@ from ._common import (
     EXIT_OK,
     EXIT_SOME_FAILED,
     EXIT_UNUSABLE,
+    add_precision_option,
     add_shape_option,
     complain,
     positive,
@@ -25,7 +26,7 @@ from ._common import (
 )
 
 if TYPE_CHECKING:
-    from ..report import Check, Comparison, Declined, Difference, HostNode
+    from ..report import Check, Comparison, Declined, Difference, HostNode, PrecisionErrors
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -76,6 +77,7 @@ def add_to(subparsers: Subparsers) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="ONNX file (example: model.onnx)")
     add_shape_option(parser)
+    add_precision_option(parser)
     parser.add_argument(
         "--input",
         metavar="FILE",
@@ -130,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
         steps=args.steps,
         threads=args.threads,
         why=args.why,
+        precision=args.precision,
     )
     if args.json:
         print(json.dumps(found.as_dict(), ensure_ascii=False, allow_nan=False))
@@ -164,8 +167,20 @@ def _print(found: Check) -> None:
         parts = [f"{found.layers[kind]} {text}" for kind, text in kinds.items() if found.layers.get(kind)]
         print(f"{found.nodes} nodes in the file, {sum(found.layers.values())} layers: {', '.join(parts)}")
     _print_host_nodes(found)
+    if found.errors is not None:
+        _print_errors(found.errors)
     if found.comparison is not None:
         _print_comparison(found.comparison)
+
+
+def _print_errors(found: PrecisionErrors) -> None:
+    count = len(found.layers)
+    print(f"{found.precision} in {count} layer{'s' * (count != 1)}, errors against float32:")
+    rows = [["node", "operator", "tensor", "largest", "rms"]]
+    rows += [[shortened(e.node), e.operator, shortened(e.tensor), f"{e.error:.2e}", f"{e.rms:.2e}"] for e in found.layers]
+    rows += [["output", "", shortened(e.tensor), f"{e.error:.2e}", f"{e.rms:.2e}"] for e in found.outputs]
+    for line in table(rows, right=(3, 4)):
+        print(f"  {line}")
 
 
 def _verdict(found: Check) -> str:
@@ -178,7 +193,8 @@ def _verdict(found: Check) -> str:
         return "cannot run"
     shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in (found.shapes or {}).items())
     at = f" at {shapes}" if shapes else ""
-    return f"runs{at}: {found.milliseconds:.2f} ms, {found.isa}, {found.threads} thread{'s' * (found.threads != 1)}"
+    threads = f"{found.threads} thread{'s' * (found.threads != 1)}"
+    return f"runs{at}: {found.milliseconds:.2f} ms, {found.isa}, {found.precision}, {threads}"
 
 
 def _print_unsupported(found: Check) -> None:

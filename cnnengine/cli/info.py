@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..preprocess import LABELS_KEY, METADATA_KEY
-from ._common import EXIT_OK, add_shape_option, complain, shape_text, shapes_of, shortened, table
+from ._common import EXIT_OK, add_precision_option, add_shape_option, complain, shape_text, shapes_of, shortened, table
 from .results import OUTPUT_KEY
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def add_to(subparsers: Subparsers) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="ONNX file (example: model.onnx)")
     add_shape_option(parser)
+    add_precision_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object (example: cnnengine info model.onnx --json)")
     parser.set_defaults(run=run)
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from .. import load
     from ..report import summarize
 
-    with load(args.model) as model:
+    with load(args.model, precision=args.precision) as model:
         summary = summarize(model, shapes_of(model, args.shape))
         if args.json:
             print(json.dumps(_as_json(model, summary), ensure_ascii=False, allow_nan=False))
@@ -85,6 +86,10 @@ def _print_layers(summary: Summary) -> None:
     if summary.weight_bytes is not None and summary.arena_bytes is not None:
         parts.append(f"{summary.weight_bytes / 1e6:.1f} MB of weights, {summary.arena_bytes / 1e6:.1f} MB for tensors")
     print(f"total: {', '.join(parts)}")
+    if summary.precision == "float32":
+        print("precision: float32")
+    else:
+        print(f"precision: {summary.precision} in {', '.join(summary.lowered) or 'no layer'}; else float32")
     without = [f"{layer.name} ({layer.operator}, {layer.runs})" for layer in summary.layers if layer.runs in ("host", "fallback")]
     print(f"without a compiled kernel: {', '.join(without) if without else 'no layer'}")
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import CNNEngineError, InputError
 from ..files import expand, is_array, labels_of_file, read_feeds
 from ..preprocess import LAYOUTS, Preprocess, labels_of_model, read_image, require_pillow
-from ._common import EXIT_OK, EXIT_SOME_FAILED, add_winograd_option, complain, positive
+from ._common import EXIT_OK, EXIT_SOME_FAILED, add_precision_option, add_winograd_option, complain, positive
 from .progress import Progress
 from .results import Reader, json_line, output_kind, text_line
 
@@ -72,6 +72,7 @@ def add_to(subparsers: Subparsers) -> None:
         help="threads to use (default: CNNENGINE_NUM_THREADS, OMP_NUM_THREADS, or all CPUs; example: --threads 2)",
     )
     add_winograd_option(parser)
+    add_precision_option(parser)
     add_image_options(parser)
     parser.set_defaults(run=run)
 
@@ -116,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     has_images = any(one.error is None and not is_array(one.path) for one in given)
     if has_images:
         require_pillow()
-    with load(args.model, threads=args.threads, winograd=args.winograd) as model:
+    with load(args.model, threads=args.threads, winograd=args.winograd, precision=args.precision) as model:
         job = _Job(model, args, _preprocess(model, args) if has_images else None, Progress(len(given), sys.stderr))
         for one in given:
             if one.error is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ._common import (
     EXIT_OK,
+    add_precision_option,
     add_shape_option,
     add_winograd_option,
     check_plot,
@@ -52,6 +53,7 @@ def add_to(subparsers: Subparsers) -> None:
         "--threads", metavar="N", type=positive, help="threads to use (default: as predict; example: --threads 1)"
     )
     add_winograd_option(parser)
+    add_precision_option(parser)
     parser.add_argument(
         "--seconds",
         metavar="X",
@@ -84,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.plot is not None:
         check_plot(args.plot)
-    with load(args.model, threads=args.threads, winograd=args.winograd) as model:
+    with load(args.model, threads=args.threads, winograd=args.winograd, precision=args.precision) as model:
         report = profile(model, shapes_of(model, args.shape), seconds=args.seconds)
     if args.plot is not None:
         save_plot(report.plot(), args.plot)
@@ -97,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(report: Profile, sort: str, top: int | None) -> None:
     shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in report.shapes.items())
-    print(f"{report.model} at {shapes}: {report.isa}, {report.threads} threads, {report.rounds} rounds")
+    print(f"{report.model} at {shapes}: {report.isa}, {report.precision}, {report.threads} threads, {report.rounds} rounds")
     rates = ", ".join(f"{rate:.0f} GB/s at {_size(size)}" for size, rate in report.bandwidths)
     print(f"this machine now: {report.peak_gflops:.0f} GFLOP/s of multiply-adds; copies {rates}")
     steps = sorted(report.steps, key=lambda s: -s.seconds_min) if sort == "time" else list(report.steps)

@@ -71,15 +71,18 @@ def convert(x: np.ndarray, dtype: np.dtype, saturate: bool = True, round_mode: s
 CASTABLE = tuple(np.dtype(t) for t in ("float32", "float64", "int32", "int64", "int8", "uint8", "bool"))
 
 
+HALVES = ("float16", "bfloat16")
+
+
 def lower_cast(ctx: Lowering, dtype: np.dtype) -> bool:
     """The kernel `cast` for the common dtypes; the others are left to the host."""
     x = ctx.inputs[0]
-    if x is None or not movable(x):
+    if x is None or not x.is_concrete:
         return False
-    if x.dtype == dtype:
+    if x.dtype == dtype and movable(x):
         ctx.same()
         return True
-    if x.dtype not in CASTABLE or dtype not in CASTABLE:
+    if x.dtype == dtype or not all(d in CASTABLE or d.name in HALVES for d in (x.dtype, dtype)):
         return False
     ctx.call("cast", (ctx.plain(0),), (ctx.out_plain(),))
     return True

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._kernels.pack import pack_bias
 from ..errors import InputError, ModelError, ShapeError
-from ..operator import EVERY, READ_PACKED, Activation, Extents, Gives, Giving, Lowering, NodeRecord, Operator
-from ..packing import Empty, Panels
+from ..operator import EVERY, READ_PACKED, Activation, Extents, Gives, Giving, Lowering, NodeRecord, Operand, Operator
+from ..packing import Empty, HalfPanels, Panels
 from ..records import dataclass
 from ..spec import UNKNOWN, TensorSpec
+from ..weights import Computed, Half
 from .common import spec_at
 from .copies import copy
 from .elements import activate
@@ -145,18 +146,13 @@ class Gemm(Operator):
                 activation=self.activation,
             )
             return
-        ctx.call(
-            "dense",
-            [
-                ctx.plain(0),
-                ctx.pack(
-                    ("dense", *names, self.alpha, self.transB),
-                    Panels(b, ctx.lanes, transposed=not self.transB, factor=self.alpha),
-                ),
-                ctx.pack(("dense bias", *names, self.beta), bias),
-                None,
-            ],
-            [ctx.out_plain()],
+        add_dense(
+            ctx,
+            b,
+            [ctx.pack(("dense bias", *names, self.beta), bias), None],
+            ("dense", *names, self.alpha, self.transB),
+            transposed=not self.transB,
+            factor=self.alpha,
             activation=self.activation,
         )
 
@@ -180,6 +176,41 @@ class Gemm(Operator):
                 ctx.call("activation", [addend], [scaled], activation=Activation("affine", self.beta, 0.0))
                 addend = scaled
             ctx.call("binary", [product, addend], [ctx.out_plain()], op="add", activation=self.activation)
+
+
+def add_dense(
+    ctx: Lowering,
+    weights: np.ndarray | Computed,
+    addends: list[Operand | None],
+    key: tuple[Hashable, ...],
+    *,
+    transposed: bool,
+    factor: float = 1.0,
+    activation: Activation | None = None,
+) -> None:
+    """The kernel call of a dense layer by these weights; what numbers of half the size hold is kept in them.
+
+    Parameters
+    ----------
+    ctx : Lowering
+    weights : ndarray or Computed
+        (O, K), or where `transposed` (K, O).
+    addends : list of Operand or None
+        The packed bias and the residual.
+    key : tuple
+        Of the packed weights.
+    transposed : bool
+    factor : float
+        Multiplies the weights.
+    activation : Activation, optional
+    """
+    kernel, params = "dense", dict[str, str]()
+    if isinstance(weights, Half) and factor == 1:
+        packed = ctx.pack((*key, weights.kind), HalfPanels(weights, ctx.lanes, transposed=transposed))
+        kernel, params = "dense_half", {"kind": weights.kind}
+    else:
+        packed = ctx.pack(key, Panels(weights, ctx.lanes, transposed=transposed, factor=factor))
+    ctx.call(kernel, [ctx.plain(0), packed, *addends], [ctx.out_plain()], activation=activation, **params)
 
 
 def product_of(a: TensorSpec | None, b: TensorSpec | None, like: TensorSpec | None) -> TensorSpec:
@@ -283,15 +314,7 @@ def lower_dense(ctx: Lowering, activation: Activation | None, residual: int | No
         return False
     n = b.shape[1]
     name, bias_name = ctx.name(1), "" if bias is None else ctx.name(2)
-    ctx.call(
-        "dense",
-        [
-            ctx.plain(0),
-            ctx.pack(("dense", name, "", 1.0, 0), Panels(b, ctx.lanes, transposed=True)),
-            ctx.pack(("dense bias", name, bias_name, 1.0), lambda empty: pack_bias(bias, n, empty)),
-            None if residual is None else ctx.plain(residual),
-        ],
-        [ctx.out_plain()],
-        activation=activation,
-    )
+    packed_bias = ctx.pack(("dense bias", name, bias_name, 1.0), lambda empty: pack_bias(bias, n, empty))
+    addend = None if residual is None else ctx.plain(residual)
+    add_dense(ctx, b, [packed_bias, addend], ("dense", name, "", 1.0, 0), transposed=True, activation=activation)
     return True

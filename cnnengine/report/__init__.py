@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..rewrites import Declined
 from .against import Comparison, Difference, Peer
 from .check import Check, HostNode, Unsupported, check
+from .precision import PrecisionErrors, TensorError, precision_errors
 from .profile import Profile, StepProfile, profile
 from .summary import LayerSummary, Summary, summarize
 
@@ -16,11 +17,14 @@ __all__ = [
     "HostNode",
     "LayerSummary",
     "Peer",
+    "PrecisionErrors",
     "Profile",
     "StepProfile",
     "Summary",
+    "TensorError",
     "Unsupported",
     "check",
+    "precision_errors",
     "profile",
     "summarize",
 ]

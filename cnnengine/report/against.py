@@ -384,7 +384,7 @@ def compare(model: Model, feeds: Mapping[str, Any], peer: Peer, tolerance: float
             peer.name, peer.version, tolerance, error=f"{peer.name} cannot run it: {type(error).__name__}: {said}".rstrip(": ")
         )
     try:
-        with Model(proto, threads=model.threads, outputs=wanted) as open_model:
+        with Model(proto, threads=model.threads, outputs=wanted, precision=model.precision) as open_model:
             ours = dict(zip(wanted, open_model.run(None, feeds), strict=True))
         fused = dict(zip((i.name for i in model.outputs), model.run(None, feeds), strict=True))
     except CNNEngineError as error:

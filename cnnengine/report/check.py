@@ -23,13 +23,14 @@ from ..errors import CNNEngineError, InputError, ModelNotFoundError, Unsupported
 from ..graph import Node
 from ..model import Model, inside
 from ..plan import Layer, Segment
-from ..rewrites import Declined, explaining
+from ..rewrites import Declined, explaining, precision_option
 from ..runtime.blas import limited
 from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
 from . import hints
 from .against import PEERS, STEPS, TOLERANCE, Comparison, Peer, compare
 from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
+from .precision import PrecisionErrors, precision_errors
 from .summary import kernels_of, layers_of
 
 ROUNDS = 5
@@ -117,6 +118,10 @@ class Check:
     warnings : tuple of str
         What loading warned of, as opsets newer than known.
     comparison : Comparison or None
+    precision : str
+        As the model was loaded.
+    errors : PrecisionErrors or None
+        Against float32, where the precision is another one.
     declined : tuple of Declined
         Why rewrites left nodes that their patterns nearly fit, where that was asked for.
     """
@@ -136,6 +141,8 @@ class Check:
     warnings: tuple[str, ...] = ()
     comparison: Comparison | None = None
     declined: tuple[Declined, ...] = ()
+    precision: str = "float32"
+    errors: PrecisionErrors | None = None
 
     @property
     def host_milliseconds(self) -> float | None:
@@ -163,6 +170,7 @@ def check(
     steps: int = STEPS,
     threads: int | None = None,
     why: bool = False,
+    precision: str = "float32",
 ) -> Check:
     """Say whether a model will run, which nodes are not compiled and what they cost, and whether another engine agrees.
 
@@ -186,6 +194,8 @@ def check(
     threads : int, optional
     why : bool
         Whether to tell, in `declined`, which rewrites nearly fit and why they left the nodes as they are.
+    precision : str
+        As `cnnengine.load` takes it; where it is not "float32", `errors` tells what that costs.
 
     Returns
     -------
@@ -203,11 +213,11 @@ def check(
     threads = None if threads is None else default_threads(threads)  # before the model's own errors are caught
     if not tolerance >= 0:
         raise InputError("must not be negative", tensor="tolerance", received=tolerance)
-    peer = _peer(against)
+    precision, peer = precision_option(precision), _peer(against)
     if not why:
-        return _check(model, shapes, feeds, peer, (tolerance, steps), threads)
+        return _check(model, shapes, feeds, peer, (tolerance, steps), threads, precision)
     with explaining() as reasons:
-        found = _check(model, shapes, feeds, peer, (tolerance, steps), threads)
+        found = _check(model, shapes, feeds, peer, (tolerance, steps), threads, precision)
     return replace(found, declined=tuple(reasons.values()))
 
 
@@ -218,10 +228,11 @@ def _check(
     peer: Peer | None,
     limits: tuple[float, int],
     threads: int | None,
+    precision: str,
 ) -> Check:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found, loaded = _load(model, threads)
+        found, loaded = _load(model, threads, precision)
     found = replace(found, warnings=tuple(str(w.message) for w in caught if issubclass(w.category, UserWarning)))
     if loaded is None:
         return found
@@ -242,11 +253,11 @@ def _peer(against: str | Peer | None) -> Peer | None:
 
 
 # ---------------------------------------------------------------- loading
-def _load(model: Any, threads: int | None) -> tuple[Check, Model | None]:
+def _load(model: Any, threads: int | None, precision: str) -> tuple[Check, Model | None]:
     name = os.path.basename(os.fsdecode(model)) if isinstance(model, (str, os.PathLike)) else "model"
-    found = Check(name, dispatch.current_isa())
+    found = Check(name, dispatch.current_isa(), precision=precision)
     try:
-        loaded = Model(model, threads=threads)
+        loaded = Model(model, threads=threads, precision=precision)
     except ModelNotFoundError as error:
         if _is_there(model):  # it is data outside of the file that is missing
             return replace(found, error=str(error), hint=hints.of_error(error)), None
@@ -336,6 +347,8 @@ def _try(
             hint = f"integer inputs were zeros here, give real ones: --input FILE.npz; {hint}"
         return replace(found, error=str(error) or "not enough memory", hint=hint)
     found = replace(found, runs=True, layers=layers, host_nodes=host_nodes, milliseconds=milliseconds)
+    if model.precision != "float32":
+        found = replace(found, errors=precision_errors(model, feeds))
     return found if peer is None else replace(found, comparison=compare(model, feeds, peer, *limits))
 
 

@@ -122,6 +122,8 @@ class Profile:
     steps : tuple of StepProfile
     disturbed : tuple of str
         What says that the machine had other things to do meanwhile; empty where nothing does.
+    precision : str
+        As the model was loaded.
     """
 
     model: str
@@ -135,6 +137,7 @@ class Profile:
     run_median: float
     steps: tuple[StepProfile, ...]
     disturbed: tuple[str, ...] = ()
+    precision: str = "float32"
 
     @property
     def steps_min(self) -> float:
@@ -276,6 +279,7 @@ def profile(
         statistics.median(whole) * 1e-9,
         results,
         signs,
+        model.precision,
     )
 
 

@@ -15,6 +15,7 @@ from ..operator import Activation, Operator
 from ..ops.fused import ConvChain, FusedConv
 from ..plan import Layer, Segment
 from ..runtime.runner import Workspace
+from ..weights import Computed
 from .planning import Shapes, random_feeds, resolve_shapes
 
 Known = tuple[tuple[int, ...], np.dtype]
@@ -71,6 +72,10 @@ class Summary:
         Memory for intermediate tensors.
     weight_bytes : int or None
         Memory of the packed weights.
+    precision : str
+        As the model was loaded.
+    lowered : tuple of str
+        Names of the layers in this precision, where that is not float32.
     """
 
     model: str
@@ -81,6 +86,8 @@ class Summary:
     macs: int | None
     arena_bytes: int | None
     weight_bytes: int | None
+    precision: str = "float32"
+    lowered: tuple[str, ...] = ()
 
     def count(self, runs: str) -> int:
         """How many layers run in this way."""
@@ -142,7 +149,7 @@ def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
         weights = view.weight_bytes
     total = sum(graph.constants[name].size for name in read)
     macs = None if resolved is None else sum(layer.macs or 0 for layer in layers)
-    return Summary(model.name, model.isa, resolved, tuple(layers), total, macs, arena, weights)
+    return Summary(model.name, model.isa, resolved, tuple(layers), total, macs, arena, weights, model.precision, model.lowered)
 
 
 def layers_of(segment: Segment) -> list[Layer]:
@@ -213,7 +220,7 @@ def _parameters(node: Node, constants: Mapping[str, np.ndarray]) -> dict[str, in
     found = {}
     for name in node.inputs:
         value = constants.get(name) if name else None
-        if isinstance(value, np.ndarray) and (value.dtype.kind == "f" or value.dtype in (np.int8, np.uint8)):
+        if isinstance(value, np.ndarray | Computed) and (value.dtype.kind == "f" or value.dtype in (np.int8, np.uint8)):
             found[name] = value.size
     return found
 

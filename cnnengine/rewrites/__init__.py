@@ -48,6 +48,7 @@ from .fuse_softmax_products import fuse_softmax_products
 from .global_pool import global_pool
 from .inline_if import inline_if
 from .integer_products import integer_products
+from .lower_precision import lower_precision, precision_option
 from .merge_activation import merge_activation
 from .merge_branches import merge_branches
 from .nodes import Declined, Nodes, Rewrite, explaining
@@ -65,7 +66,18 @@ from .resolve_castlike import resolve_castlike
 from .sum_as_add import sum_as_add
 from .widen_half import widen_half
 
-__all__ = ["LAST", "PORTABLE", "QUANTIZED", "SHAPED", "Declined", "explaining", "simplify", "specialize"]
+__all__ = [
+    "LAST",
+    "PORTABLE",
+    "QUANTIZED",
+    "SHAPED",
+    "Declined",
+    "explaining",
+    "lower_precision",
+    "precision_option",
+    "simplify",
+    "specialize",
+]
 
 QUANTIZED: tuple[Rewrite, ...] = (
     resolve_castlike,

@@ -8,10 +8,12 @@ import numpy as np
 
 from ..errors import CNNEngineError
 from ..graph import Node
+from ..ops.cast import HALVES, Cast
 from ..ops.common import FAULTS
 from ..ops.control import waits
 from ..spec import TensorSpec
-from .nodes import Nodes, rewrite
+from ..weights import widened
+from .nodes import FLOAT32, Nodes, rewrite
 
 FREE = 1 << 16
 """Bytes that a result may always have. Larger ones may have `Operator.growth` times the bytes of what they are made from."""
@@ -21,6 +23,10 @@ FREE = 1 << 16
 def fold_constants(nodes: Nodes) -> None:
     """Replace nodes whose inputs are all constants by their results; a node that fails stays, to fail with its name later."""
     for node in nodes:
+        source = nodes.constant(node, 0)
+        if isinstance(node.op, Cast) and node.op.to == FLOAT32 and source is not None and source.dtype.name in HALVES:
+            nodes.computed(node, {node.outputs[0]: widened(source)})  # weights that a file has in half precision, to save room
+            continue
         results = results_of(node, nodes)
         if results is not None:
             nodes.computed(node, {n: v for n, v in zip(node.outputs, results, strict=False) if n})

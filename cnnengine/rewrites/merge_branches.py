@@ -11,11 +11,11 @@ from typing import Any, cast
 import numpy as np
 
 from ..graph import Node
-from ..weights import Summed
+from ..weights import LARGE, Summed
 from ..window import Window
 from .common import field_of, only_output
 from .nodes import Nodes, rewrite
-from .per_channel import LARGE, MAX_FLOAT32, largest, linear, scale_and_shift
+from .per_channel import MAX_FLOAT32, largest, linear, scale_and_shift
 
 
 @rewrite(("Add",), ("Conv",))

@@ -11,13 +11,11 @@ import numpy as np
 from ..graph import Node
 from ..ops.dense import Gemm
 from ..records import dataclass
-from ..weights import Computed, Scaled
+from ..weights import LARGE, Computed, Scaled
 from .common import field_of, only_output
 from .nodes import FLOAT32, Nodes
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm")
-LARGE = 1 << 16
-"""Bytes of weights from which the products are not kept."""
 DEPTH = 20
 """Products of products, none of which are kept, that weights may be."""
 PART = 1 << 16

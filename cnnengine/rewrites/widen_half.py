@@ -13,6 +13,7 @@ from ..graph import Node
 from ..ops.cast import Cast, CastLike
 from ..ops.common import kind_of
 from ..ops.shape import Identity
+from ..weights import widened
 from .nodes import FLOAT32, Nodes, rewrite
 
 
@@ -67,7 +68,7 @@ def widen_half(nodes: Nodes) -> None:
         for i in places:
             name = node.inputs[i]
             if name not in twins and name in nodes.constants:
-                twins[name] = nodes.add(f"{name}/float32", nodes.constants[name].astype(np.float32))
+                twins[name] = nodes.add(f"{name}/float32", widened(nodes.constants[name]))
             elif name not in twins:
                 twins[name] = nodes.fresh(f"{name}/float32")
                 casts.append(Node(Cast(FLOAT32), (name,), (twins[name],), twins[name]))

@@ -112,6 +112,10 @@ WINOGRAD_ENTRY = "cnnengine.winograd"
 """The config entry that says what `load` takes as `winograd`."""
 
 
+PRECISION_ENTRY = "cnnengine.precision"
+"""The config entry that says what `load` takes as `precision`."""
+
+
 class SessionOptions(_Options):
     """Options of an InferenceSession.
 
@@ -148,7 +152,8 @@ class SessionOptions(_Options):
         """Keep an entry.
 
         `session.model_external_initializers_file_folder_path` names the folder of external data of a model that is given as
-        bytes, `cnnengine.winograd` is "on", "off" or a number, as `load` takes it; no other has an effect.
+        bytes, `cnnengine.winograd` is "on", "off" or a number, as `load` takes it, `cnnengine.precision` is "float32" or
+        "bfloat16"; no other has an effect.
         """
         self._add(key, value)
 

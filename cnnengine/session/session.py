@@ -22,7 +22,15 @@ from ..runtime.locks import own_lock
 from .binding import IOBinding
 from .describe import ModelMetadata, NodeArg, complete_outputs, initializer_names, is_known, name_of, node_arg
 from .functions import PROVIDER
-from .options import FOLDER_ENTRY, WINOGRAD_ENTRY, RunOptions, SessionOptions, check_run_options, checked_severity
+from .options import (
+    FOLDER_ENTRY,
+    PRECISION_ENTRY,
+    WINOGRAD_ENTRY,
+    RunOptions,
+    SessionOptions,
+    check_run_options,
+    checked_severity,
+)
 from .values import OrtValue
 
 if TYPE_CHECKING:
@@ -441,8 +449,9 @@ def _load(source: str | bytes | os.PathLike[str], options: SessionOptions, threa
     """The Model, from a proto in which the options' dimensions and initializers are in place."""
     folder = options._entries.get(FOLDER_ENTRY) if isinstance(source, bytes) else None
     winograd = winograd_words(options._entries.get(WINOGRAD_ENTRY, "on"))
+    precision = options._entries.get(PRECISION_ENTRY, "float32")
     if not options._dimensions and not options._initializers:
-        return Model(source, threads=threads, base_dir=folder or None, winograd=winograd)
+        return Model(source, threads=threads, base_dir=folder or None, winograd=winograd, precision=precision)
     from onnx import numpy_helper
 
     from ..importer import read
@@ -466,4 +475,4 @@ def _load(source: str | bytes | os.PathLike[str], options: SessionOptions, threa
                 received=f"element type {tensor.element_type()}, shape {tuple(tensor.shape())}",
             )
         own.CopyFrom(numpy_helper.from_array(tensor.numpy(), key))
-    return named(name, proto, threads=threads, winograd=winograd)
+    return named(name, proto, threads=threads, winograd=winograd, precision=precision)

@@ -1,7 +1,7 @@
 /* Runs every tile of one family against naive C, without a Python: for instruction sets that the build machine lacks.
  *
- * Compiled once per family: -DFAMILY_conv (winograd, pool, vector, norm, move, image, recurrent, qvector, qpool, qdense) -DSOURCE="conv.c", the
- * C file that Cython makes of
+ * Compiled once per family: -DFAMILY_conv (winograd, pool, vector, norm, move, image, recurrent, half, qvector, qpool, qdense)
+ * -DSOURCE="conv.c", the C file that Cython makes of
  * cnnengine/_kernels/tiles/conv.pyx. The tiles are static functions of that file, named here by Cython's mangling;
  * what needs CPython is never called and is dropped by the linker (-ffunction-sections -Wl,--gc-sections).
  * Prints the number of comparisons; exits with 1 when one differs. */
@@ -1160,6 +1160,117 @@ static void run(void)
 #endif
 
 /* ------------------------------------------------------------------ quantised numbers */
+#ifdef FAMILY_half
+#define TILE(name) JOIN(MODULE, 4half_##name)
+typedef struct JOIN(TYPES, 4half_half_tile_t) half_tile;
+
+/* exact, by the definition of the two types */
+static double half_value(int kind, unsigned bits)
+{
+    const int exponent_bits = kind ? 8 : 5, fraction_bits = 15 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1;
+    const unsigned fraction = bits & ((1u << fraction_bits) - 1), exponent = bits >> fraction_bits & ((1u << exponent_bits) - 1);
+    double value;
+    if (exponent == (1u << exponent_bits) - 1)
+        value = fraction ? NAN : INFINITY;
+    else if (exponent)
+        value = ldexp(1.0 + ldexp(fraction, -fraction_bits), (int)exponent - bias);
+    else
+        value = ldexp(fraction, 1 - bias - fraction_bits);
+    return bits & 0x8000 ? -value : value;
+}
+
+static void runs(int kind)
+{
+    enum { N = 1 << 16 };
+    uint16_t *x = malloc(N * sizeof *x), *y = malloc((N + 1) * sizeof *y);
+    float *wide = malloc((N + 1) * sizeof *wide);
+    for (int i = 0; i < N; i++)
+        x[i] = (uint16_t)i;
+    for (int n = 0; n < 70; n++) {
+        wide[n] = 77;
+        y[n] = 777;
+        (kind ? TILE(widen_bf16) : TILE(widen_f16))(x + 300 * n, wide, n);
+        (kind ? TILE(narrow_bf16) : TILE(narrow_f16))(wide, y, n);
+        check("beyond a run", wide[n] == 77 && y[n] == 777, 1, 0, 0);
+        for (int i = 0; i < n; i++)
+            check("a short run", wide[i], half_value(kind, x[300 * n + i]), 0, 0);
+    }
+    (kind ? TILE(widen_bf16) : TILE(widen_f16))(x, wide, N);
+    (kind ? TILE(narrow_bf16) : TILE(narrow_f16))(wide, y, N);
+    for (int i = 0; i < N; i++) {
+        const double value = half_value(kind, (unsigned)i);
+        check("widened", wide[i], value, 0, 0);
+        check("sign", signbit(wide[i]) != 0, i >> 15, 0, 0);
+        if (!isnan(value))
+            check("there and back", y[i], i, 0, 0);
+        else
+            check("NaN there and back", half_value(kind, y[i]), NAN, 0, 0);
+    }
+    /* between a number and the next one: down, up, and halfway to the one whose last bit is 0 */
+    for (int i = 0; i + 1 < (kind ? 0x7f80 : 0x7c00); i++) {
+        const double low = half_value(kind, (unsigned)i), high = half_value(kind, (unsigned)i + 1), middle = (low + high) / 2;
+        const float three[3] = {nextafterf((float)middle, 0), (float)middle, nextafterf((float)middle, INFINITY)};
+        if ((double)three[1] != middle)
+            continue; /* no float is halfway */
+        uint16_t got[3];
+        (kind ? TILE(narrow_bf16) : TILE(narrow_f16))(three, got, 3);
+        check("below halfway", got[0], i, 0, 0);
+        check("halfway", got[1], i + (i & 1), 0, 0);
+        check("above halfway", got[2], i + 1, 0, 0);
+    }
+    free(x), free(y), free(wide);
+}
+
+static void half_dense(int kind, int rows, int panels, int single, int k)
+{
+    char what[80];
+    const int outputs = (single ? 1 : 2 * panels) * LANES, width = single ? LANES : 2 * LANES;
+    float *x = floats((size_t)rows * (k + 3)), *bias = floats(outputs), *residual = floats((size_t)rows * (outputs + 1));
+    float *wf = floats((size_t)k * outputs), *y = filled((size_t)rows * (outputs + 2), 77);
+    uint16_t *w = malloc((size_t)k * outputs * sizeof *w + 1);
+    (kind ? TILE(narrow_bf16) : TILE(narrow_f16))(wf, w, (Py_ssize_t)k * outputs);
+    half_tile t;
+    memset(&t, 0, sizeof t);
+    t.x = x, t.xstep = k + 3, t.w = w, t.k = k, t.bias = bias, t.residual = rows % 2 ? residual : NULL;
+    t.y = y, t.rstep = outputs + 1, t.ystep = outputs + 2, t.low = -1.5f, t.high = k % 2 ? 0.75f : INFINITY;
+    (kind ? TILE(dense_bf16) : TILE(dense_f16))(rows, panels, single, &t);
+    snprintf(what, sizeof what, "dense of %d rows, %d panels, kind %d", rows, panels, kind);
+    for (int r = 0; r < rows; r++) {
+        for (int o = 0; o < outputs; o++) {
+            double sum = bias[o], size = fabs(bias[o]);
+            for (int i = 0; i < k; i++) {
+                /* bfloat16: the two blocks of a panel in turn, number by number */
+                const int place = kind && !single ? o % LANES * 2 + o % width / LANES : o % width;
+                const double term = half_value(kind, w[((size_t)(o / width) * k + i) * width + place]) * x[(size_t)r * (k + 3) + i];
+                sum += term, size += fabs(term);
+            }
+            if (t.residual)
+                sum += residual[(size_t)r * (outputs + 1) + o], size += 1;
+            sum = sum < t.low ? t.low : sum > t.high ? t.high : sum;
+            check(what, y[(size_t)r * (outputs + 2) + o], sum, size, 1e-5);
+        }
+        check("beyond the outputs", y[(size_t)r * (outputs + 2) + outputs], 77, 0, 0);
+    }
+    free(x), free(bias), free(residual), free(wf), free(y), free(w);
+}
+
+static void run(void)
+{
+    for (int kind = 0; kind < 2; kind++) {
+        runs(kind);
+        for (int k = 0; k < 40; k += 1 + k / 3) {
+            for (int rows = 1; rows <= HALF_ROWS; rows++) {
+                half_dense(kind, rows, 1, 0, k);
+                half_dense(kind, rows, 1, 1, k);
+            }
+            half_dense(kind, 1, 2, 0, k);
+            half_dense(kind, 1, 4, 0, k);
+            half_dense(kind, 2, 2, 0, k);
+        }
+    }
+}
+#endif
+
 #if defined(FAMILY_qpool) || defined(FAMILY_qdense)
 static unsigned char *bytes(size_t n)
 {

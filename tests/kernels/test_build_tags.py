@@ -12,7 +12,7 @@ import pytest
 import cnnengine
 from cnnengine._kernels import dispatch
 
-FAMILIES = ("conv", "image", "move", "norm", "pool", "qdense", "qpool", "recurrent", "vector", "winograd")
+FAMILIES = ("conv", "half", "image", "move", "norm", "pool", "qdense", "qpool", "recurrent", "vector", "winograd")
 
 STALE = """
 import ctypes, importlib.machinery, sys, types

@@ -319,8 +319,11 @@ def test_cast():
         x = np.abs(random((3, 7))).clip(0, 100).astype(source)
         check("Cast", 13, {"to": table[target]}, [x], kernels=() if source == target else ("cast",))
         check("CastLike", 15, {}, [x, np.zeros(1, target)], known=())
+        check("Cast", 13, {"to": 10}, [x], kernels=("cast",))
+        half = x.astype(np.float16)
+        check("Cast", 13, {"to": table[target]}, [half], kernels=("cast",))
     with warnings.catch_warnings():
-        check("Cast", 13, {"to": 10}, [random((3,))], lowers=False)
+        check("Cast", 13, {"to": 5}, [random((3,))], lowers=False)  # int16
 
 
 def check_resize(shape, attributes, *, version=19, scales=None, sizes=None, lowers=True, op_type="Resize", exact=False):

@@ -822,7 +822,7 @@ class TestCommand:
         data = json.loads(line)
         assert set(data) == {
             *("model", "isa", "threads", "runs", "error", "hint", "nodes", "unsupported", "shapes", "layers", "milliseconds"),
-            *("host_nodes", "warnings", "comparison", "declined", "host_milliseconds", "ok"),
+            *("host_nodes", "warnings", "comparison", "declined", "precision", "errors", "host_milliseconds", "ok"),
         }
         assert (data["model"], data["runs"], data["ok"], data["error"]) == ("m.onnx", True, True, None)
         assert data["shapes"] == {"x": [1, 4, 4]}
