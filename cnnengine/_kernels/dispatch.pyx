@@ -117,7 +117,7 @@ def available_isas() -> tuple[str, ...]:
     """Names of the instruction sets that were built and that this CPU has, the best last."""
     return tuple(
         isa for isa in KNOWN
-        if cpu_has(isa.encode()) and has_tiles("conv", float_isa(isa)) and has_tiles("qconv", isa)
+        if cpu_has(isa.encode()) and has_tiles("conv", float_isa(isa)) and has_tiles("qconv", isa) and has_tiles("qdense", isa)
     )
 
 
@@ -178,12 +178,28 @@ def fma_peak(double seconds=0.1) -> float:
     seconds : float
         How long to measure; the fastest of the short runs in that time counts.
     """
+    return fastest(_table.conv.fma_loop, seconds)
+
+
+def dot_peak(double seconds=0.1) -> float:
+    """Products of bytes and their sums of one thread in registers, in GOP/s, two operations a product: that of quantised kernels.
+
+    Parameters
+    ----------
+    seconds : float
+        As for `fma_peak`.
+    """
+    return fastest(_table.qconv.dot_loop, seconds)
+
+
+cdef double fastest(double (*loop)(long) noexcept nogil, double seconds):
+    """Operations of a loop in registers in a nanosecond."""
     cdef double best = 0, start, took, flops
     cdef double end = cpu_seconds() + seconds
     with nogil:
         while True:
             start = cpu_seconds()
-            flops = _table.conv.fma_loop(20000)
+            flops = loop(20000)
             took = cpu_seconds() - start
             if took > 0 and flops / took > best:
                 best = flops / took

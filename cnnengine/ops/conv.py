@@ -140,6 +140,10 @@ class Conv(_Convolution):
 
     op_type: ClassVar[str] = "Conv"
 
+    def output_channels(self, w: tuple[int, ...]) -> int:
+        """Of weights of this shape."""
+        return w[0]
+
     def linear_channels(self, w: tuple[int, ...]) -> tuple[int, int] | None:
         return w[0], len(w)
 
@@ -419,6 +423,10 @@ class ConvTranspose(_Convolution):
     output_shape: tuple[int, ...] = ()
 
     op_type: ClassVar[str] = "ConvTranspose"
+
+    def output_channels(self, w: tuple[int, ...]) -> int:
+        """Of weights of this shape."""
+        return w[1] * self.group
 
     def linear_channels(self, w: tuple[int, ...]) -> tuple[int, int] | None:
         return w[1] * self.group, len(w)

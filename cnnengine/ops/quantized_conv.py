@@ -149,6 +149,8 @@ class QuantizedConv(Operator):
             return False
         if len(spatial) > 3 or 0 in x.concrete or 0 in w.shape or (self.residual is None) != absent[RESIDUAL]:
             return False
+        if not self._sums_fit(w, given[W_ZERO], given[BIAS]):
+            return False
         late = not absent[X_SCALE]
         if late != (not absent[X_ZERO]) or (late and not self.floats):
             return False
@@ -158,6 +160,13 @@ class QuantizedConv(Operator):
         else:
             self._lower_transposed(ctx, self.conv, w, spatial)
         return True
+
+    def _sums_fit(self, w: np.ndarray, zero: np.ndarray | None, bias: np.ndarray | None) -> bool:
+        """Whether 32 bits hold every sum."""
+        most = 255 if w.dtype == UINT8 or zero is not None else 128
+        terms = w.size // max(self.conv.output_channels(w.shape), 1)
+        reach = terms * 255 * most + (0 if bias is None else int(np.abs(bias.astype(np.int64)).max(initial=0)))
+        return reach < 1 << 31
 
     def _lower_depthwise(
         self, ctx: Lowering, conv: Conv, w: np.ndarray, ratio: np.ndarray, given: dict[int, np.ndarray | None]
@@ -252,13 +261,13 @@ class QuantizedConv(Operator):
     def _weights(
         self, ctx: Lowering, form: tuple[Any, ...], w: np.ndarray, groups: int, lanes: int, phase: Phase | None
     ) -> tuple[tuple[Operand, Operand], int]:
-        """Weights and their sums as operands, and how often each tap is there: twice where a byte does not hold a weight."""
+        """Weights and their sums as operands, and how often each tap is there: twice and more where a byte does not hold a weight."""
         zero = ctx.const(W_ZERO) if len(ctx.inputs) > W_ZERO and ctx.inputs[W_ZERO] is not None else None
         names = (ctx.name(W), "" if zero is None else ctx.name(W_ZERO))
         again = 1
         if word() == 4 and (w.dtype != np.int8 or (zero is not None and np.any(zero))):
             moved = _moved(self, w, zero)
-            again = 1 if moved.min() >= -128 and moved.max() <= 127 else 2
+            again = max(-(int(moved.min()) // 128), -(-int(moved.max()) // 127), 1)
         packed = ctx.pack((*form, again, *names), partial(_pack, self, w, zero, groups, lanes, again, phase))
         sums = ctx.pack((*form, "sums", *names), partial(_pack_sums, self, w, zero, groups, phase))
         return (packed, sums), again
@@ -350,10 +359,13 @@ def _pack(
     empty: Empty,
 ) -> np.ndarray:
     whole = _of_conv(op, w, zero, groups, phase)
-    if again == 2:
-        whole = whole.reshape(*whole.shape[:2], math.prod(whole.shape[2:]))
-        half = whole >> 1
-        whole = np.concatenate([half, whole - half], 2)
+    if again > 1:
+        rest = whole.reshape(*whole.shape[:2], math.prod(whole.shape[2:]))
+        parts = []
+        for _ in range(again):
+            parts.append(np.clip(rest, -128, 127))
+            rest = rest - parts[-1]
+        whole = np.concatenate(parts, 2)
     packed: np.ndarray = pack_qconv(whole, groups, lanes, empty)
     return packed
 

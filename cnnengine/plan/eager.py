@@ -57,7 +57,8 @@ class _Ready:
             launch = kernel(call.kernel).build(
                 [None if r is None else r.view() for r in call.inputs], [r.view() for r in call.outputs], **call.params
             )
-            self.steps.append((launch, operands))
+            small = any(r is not None and r.buffer.dtype.isbuiltin == 2 for r in operands)
+            self.steps.append((_by_bits(launch) if small else launch, operands))
             self.alone = self.alone and launch.n_chunks <= 1
             for ref in operands:
                 if ref is not None and ref.buffer.kind == "arena":
@@ -80,6 +81,16 @@ class _Ready:
             return None
         slots = tuple(None if r is None else r.buffer.slot for r in operands[:-1])
         return launch, slots, result.shape, result.buffer.dtype
+
+
+def _by_bits(launch: Callable[..., None]) -> Callable[..., None]:
+    """The launch for arrays of bfloat16, of which the buffer protocol does not know."""
+
+    def run(*arrays: np.ndarray | None, threads: int) -> None:
+        told = [a.view(np.uint16) if a is not None and a.dtype.isbuiltin == 2 and a.itemsize == 2 else a for a in arrays]
+        launch(*told, threads=threads)
+
+    return run
 
 
 def run_operator(

@@ -114,7 +114,9 @@ class Profile:
     rounds : int
         Times that every step was run.
     peak_gflops : float
-        Multiply-adds in registers, all threads together.
+        Multiply-adds of floats in registers, all threads together.
+    peak_gops : float
+        Products of bytes and their sums, likewise; 0 where no layer has any.
     bandwidths : tuple of (bytes, GB/s)
         Copies that move this many bytes.
     run_min, run_median : float
@@ -132,6 +134,7 @@ class Profile:
     shapes: dict[str, tuple[int, ...]]
     rounds: int
     peak_gflops: float
+    peak_gops: float
     bandwidths: tuple[tuple[int, float], ...]
     run_min: float
     run_median: float
@@ -258,7 +261,8 @@ def profile(
         whole.append(_clock() - start)
     elapsed, worked = time.perf_counter() - began, time.process_time() - worked
     cost = _call_cost(workspace, threads)
-    results = tuple(step.result(cost, peak, bandwidths) for step in steps)
+    integers = dot_peak(threads) if any(step.counts_integers for step in steps) else 0.0
+    results = tuple(step.result(cost, integers if step.counts_integers else peak, bandwidths) for step in steps)
     signs = disturbances(
         threads,
         results,
@@ -274,6 +278,7 @@ def profile(
         resolved,
         len(whole),
         peak,
+        integers,
         bandwidths,
         min(whole) * 1e-9,
         statistics.median(whole) * 1e-9,
@@ -334,6 +339,11 @@ class _Step:
     def __post_init__(self) -> None:
         self.taken: list[int] = []
 
+    @property
+    def counts_integers(self) -> bool:
+        """Whether its operations are products of bytes."""
+        return self.kernel.startswith(("qconv", "qdense"))
+
     def result(self, cost: int, peak: float, bandwidths: tuple[tuple[int, float], ...]) -> StepProfile:
         least, median = (max(int(n) - cost, RESOLUTION) * 1e-9 for n in (min(self.taken), statistics.median(self.taken)))
         limit = max(self.flops / (peak * 1e9), self.nbytes / (bandwidth_at(bandwidths, self.nbytes) * 1e9))
@@ -377,12 +387,21 @@ def _call_cost(workspace: Workspace, threads: int) -> int:
 # ---------------------------------------------------------------- the machine
 def fma_peak(threads: int, seconds: float = 0.1) -> float:
     """GFLOP/s of multiply-adds in registers, on this many threads at once, with the instruction set in use."""
+    return _peak(dispatch.fma_peak, threads, seconds)
+
+
+def dot_peak(threads: int, seconds: float = 0.1) -> float:
+    """GOP/s of products of bytes and their sums, likewise."""
+    return _peak(dispatch.dot_peak, threads, seconds)
+
+
+def _peak(of: Callable[[float], float], threads: int, seconds: float) -> float:
     if threads == 1:
-        return float(dispatch.fma_peak(seconds))
+        return float(of(seconds))
     rates = [0.0] * threads
 
     def measure(i: int) -> None:
-        rates[i] = dispatch.fma_peak(seconds)
+        rates[i] = of(seconds)
 
     _at_once(measure, threads)
     return sum(rates)

@@ -40,6 +40,8 @@ def qlinear_convolutions(nodes: Nodes) -> None:
             or (bias is not None and bias.shape != (o,))
         ):
             continue
+        if not all(np.all(value > 0) for value in (x_scale, w_scale, y_scale)):
+            continue  # a wrong model: its own rules say so
         with np.errstate(all="ignore"):
             ratio = np.broadcast_to(x_scale.reshape(()) * w_scale.reshape(-1) / y_scale.reshape(()), (o,)).astype(FLOAT32)
         if not np.all((ratio >= np.finfo(np.float32).tiny) & (ratio < np.inf)):

@@ -1423,6 +1423,114 @@ static void run(void)
 }
 #endif
 
+#ifdef FAMILY_qconv
+#define TILE(name) JOIN(MODULE, 5qconv_##name)
+typedef struct JOIN(TYPES, 5qconv_qconv_tile_t) qconv_tile;
+#if QSTEP == 4
+typedef unsigned char qx;
+typedef signed char qw;
+enum { X_LOW = 0, X_SPAN = 256, X_LESS = QFLIP ? 128 : 0, W_SPAN = 256 };
+#else
+typedef int16_t qx, qw;
+enum { X_LOW = -255, X_SPAN = 511, X_LESS = 0, W_SPAN = 511 };
+#endif
+
+static float times(float a, float b) { volatile float r = a * b; return r; }
+static float plus(float a, float b) { volatile float r = a + b; return r; }
+
+/* `count` tiles of `pixels` x B blocks at a stride, over planes of `steps` words, the last one of `partial` */
+static void product(void (*tile)(int, Py_ssize_t, const qconv_tile *), int B, int pixels, int count, int planes, int steps, int partial, int n_taps,
+                    int stride, int mode, int adds)
+{
+    char what[120];
+    const int all = pixels * count, width = steps * QSTEP, xp = (all - 1) * stride + 1 + n_taps, channels = planes * width + partial * QSTEP;
+    const int x_plane = xp * width, item = mode ? 4 : 1, plane = all * LANES * item + 64;
+    qx *x = malloc(sizeof(qx) * (size_t)(planes + 1) * x_plane + 64);
+    qw *w = malloc(sizeof(qw) * ((size_t)channels * n_taps * B * LANES + 1));
+    unsigned char *y = malloc((size_t)B * plane), *residual = malloc((size_t)B * all * LANES + 1);
+    float ratio[2 * LANES], offset[2 * LANES];
+    int32_t bias[2 * LANES];
+    Py_ssize_t taps[8];
+    for (int i = 0; i < (planes + 1) * x_plane; i++)
+        x[i] = (qx)(X_LOW + below(X_SPAN));
+    for (int i = 0; i < channels * n_taps * B * LANES; i++)
+        w[i] = (qw)(below(W_SPAN) - W_SPAN / 2);
+    for (int i = 0; i < B * all * LANES; i++)
+        residual[i] = (unsigned char)below(256);
+    for (int i = 0; i < B * LANES; i++)
+        bias[i] = below(20000) - 10000, ratio[i] = (1 + below(100)) * 2e-5f, offset[i] = (float)below(100) * 0.37f;
+    for (int i = 0; i < n_taps; i++)
+        taps[i] = (Py_ssize_t)sizeof(qx) * i * width;
+    memset(y, 77, (size_t)B * plane);
+    qconv_tile t;
+    memset(&t, 0, sizeof t);
+    t.x = (const char *)x, t.w = (const char *)w, t.bias = bias, t.ratio = ratio, t.offset = mode == 1 ? offset : NULL, t.y = (char *)y;
+    t.residual = adds ? residual : NULL, t.taps = taps, t.n_taps = n_taps, t.planes = planes, t.steps = steps, t.partial = partial;
+    t.xplane = (Py_ssize_t)sizeof(qx) * x_plane, t.xstep = (Py_ssize_t)sizeof(qx) * width * stride, t.yplane = plane, t.ystep = LANES * item;
+    t.rplane = all * LANES, t.rstep = LANES, t.mode = mode, t.low = -50, t.high = 60, t.zeros = 131 | 131 << 16;
+    t.lows = 9 * 0x01010101, t.highs = (int)(240u * 0x01010101u), t.first_low = -90, t.first_high = 100, t.scale = 0.7f, t.r_scale = 1.3f;
+    t.r_zero = 90;
+    tile(pixels, count, &t);
+    snprintf(what, sizeof what, "%d tiles of %d x %d, %d planes of %d words and %d, %d taps, stride %d, mode %d%s", count, pixels, B, planes, steps,
+             partial, n_taps, stride, mode, adds ? ", residual" : "");
+    for (int b = 0; b < B; b++) {
+        for (int p = 0; p < all; p++)
+            for (int l = 0; l < LANES; l++) {
+                const int o = b * LANES + l;
+                const qw *at = w;
+                int32_t sum = bias[o];
+                for (int k = 0; k < n_taps; k++)
+                    for (int c = 0; c < channels; c++) {
+                        const int value = (int)x[c / width * x_plane + (p * stride + k) * width + c % width] - X_LESS;
+                        const int word = c / QSTEP, byte = c % QSTEP;
+                        sum += value * at[((k * (channels / QSTEP) + word) * B * LANES + o) * QSTEP + byte];
+                    }
+                const unsigned char *to = y + (size_t)b * plane + (size_t)(p * LANES + l) * item;
+                if (mode) {
+                    float got;
+                    int32_t exact;
+                    memcpy(&got, to, 4), memcpy(&exact, to, 4);
+                    const float v = plus(times((float)sum, ratio[o]), offset[o]);
+                    check(what, mode == 2 ? exact : got, mode == 2 ? sum : v < -50 ? -50 : v > 60 ? 60 : v, 0, 0);
+                    continue;
+                }
+                float v = times((float)sum, ratio[o]);
+                if (adds) {
+                    v = rintf(v < -90 ? -90 : v > 100 ? 100 : v);
+                    v = plus(times(v, 0.7f), times((float)residual[(b * all + p) * LANES + l] - 90, 1.3f));
+                }
+                const double step = rint(v) + 131;
+                check(what, *to, step < 9 ? 9 : step > 240 ? 240 : step, 0, 0);
+            }
+        check(what, y[(size_t)b * plane + (size_t)all * LANES * item], 77, 0, 0);
+    }
+    free(x), free(w), free(y), free(residual);
+}
+
+static void run(void)
+{
+    const int steps = LANES / QSTEP, few = 4 / QSTEP;
+    for (int B = 1; B <= 2; B++)
+        for (int pixels = 1; pixels <= (B == 1 ? WIDTH1 : WIDTH2); pixels++)
+            for (int round = 0; round < 12; round++) {
+                void (*tile)(int, Py_ssize_t, const qconv_tile *) = B == 1 ? TILE(tile_1) : TILE(tile_2);
+                const int partial = round % 4 < steps ? round % 4 : steps - 1, adds = round % 3 == 0 && round % 2;
+                product(tile, B, pixels, 1 + round % 3, round % 5, steps, round % 5 ? partial : partial + 1, 1 + round % 4, 1 + round % 2, round % 3, adds);
+                product(tile, B, pixels, 1, 1, few, 0, 1 + round % 7, 1 + round % 3, round % 3, adds);
+            }
+    unsigned char bytes_[100];
+    int16_t wide[101];
+    for (int n = 0; n < 100; n++) {
+        for (int i = 0; i < n; i++)
+            bytes_[i] = (unsigned char)below(256);
+        wide[n] = 77;
+        TILE(widen)(bytes_, wide, n, 200);
+        for (int i = 0; i <= n; i++)
+            check("widen", wide[i], i < n ? (int)bytes_[i] - 200 : 77, 0, 0);
+    }
+}
+#endif
+
 #ifdef FAMILY_qdense
 #define TILE(name) JOIN(MODULE, 6qdense_##name)
 typedef struct JOIN(TYPES, 6qdense_qdense_tile_t) qdense_tile;

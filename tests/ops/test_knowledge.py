@@ -386,6 +386,8 @@ def test_what_is_light_has_the_bits_of_kernels(cls: type[Operator]) -> None:
             for results in found:
                 for a, b in zip(results or (), expected, strict=False):
                     if isinstance(b, np.ndarray):
+                        if is_small(b.dtype):  # whose NaN NumPy does not know
+                            a, b = np.asarray(a).view(np.uint8), b.view(np.uint8)
                         np.testing.assert_array_equal(a, b, example.name)
 
 

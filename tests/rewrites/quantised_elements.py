@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from quantised import dequantised, quantised, scale, steps, weights, zero
+from quantised_drafts import dequantised, quantised, scale, steps, weights, zero
 from rewrites import Draft, pattern
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from quantised import BYTES, bias, dequantised, quantised, scale, steps, weights, zero
+from quantised_drafts import BYTES, bias, dequantised, quantised, scale, steps, weights, zero
 from rewrites import Draft, pattern
 
 

@@ -1064,6 +1064,6 @@ def draft(name: str, seed: int, changes: int | None = None, plainly: bool = Fals
     return d
 
 
-import quantised as quantised  # noqa: E402  their drafts register themselves
+import quantised_drafts as quantised_drafts  # noqa: E402  their drafts register themselves
 import quantised_elements as quantised_elements  # noqa: E402
 import quantised_products as quantised_products  # noqa: E402

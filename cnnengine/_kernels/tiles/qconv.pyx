@@ -266,6 +266,8 @@ cdef double dot_loop(long n) noexcept nogil:
         a[i] = viset(i)
     for r in range(n):
         for i in range(12):
+            # to the compiler another x each time: one product would serve all
+            x = viplace(x)
             a[i] = viplace(vdot(a[i], x, y))
     for i in range(12):
         s = s + a[i]
