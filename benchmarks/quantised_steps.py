@@ -2,10 +2,10 @@
 
     python benchmarks/quantised_steps.py MODEL.onnx ... [--seed 0]
 
-The network runs on one random input as the engine computes it, integers and their defined roundings. Each QuantizeLinear of the
-file is then evaluated in float64 from the quantised tensors before it, which are those of the engine: so a layer's own roundings are
-seen, not what grows out of those of others. A tensor that is no value of the engine's any more, since it is part of a fused layer or of
-a table, has the float64 evaluation.
+The network runs on one random input as the engine computes it, integers and their defined roundings. Each QuantizeLinear of
+the file is then evaluated in float64 from the quantised tensors before it, which are those of the engine: so a layer's own
+roundings are seen, not what grows out of those of others. A tensor that is no value of the engine's any more, since it is part
+of a fused layer or of a table, has the float64 evaluation.
 """
 
 from __future__ import annotations

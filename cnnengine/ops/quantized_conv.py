@@ -261,7 +261,7 @@ class QuantizedConv(Operator):
     def _weights(
         self, ctx: Lowering, form: tuple[Any, ...], w: np.ndarray, groups: int, lanes: int, phase: Phase | None
     ) -> tuple[tuple[Operand, Operand], int]:
-        """Weights and their sums as operands, and how often each tap is there: twice and more where a byte does not hold a weight."""
+        """Weights and their sums as operands, and how often each tap is there: once where bytes hold the weights."""
         zero = ctx.const(W_ZERO) if len(ctx.inputs) > W_ZERO and ctx.inputs[W_ZERO] is not None else None
         names = (ctx.name(W), "" if zero is None else ctx.name(W_ZERO))
         again = 1
