@@ -16,7 +16,7 @@ import numpy as np
 
 from .._kernels.qconv import pack_channels, pack_qconv, word
 from ..layout import NO_HALO, Halo, merge_halos
-from ..operator import READ_PACKED, Activation, Extents, Lowering, Operand, Operator
+from ..operator import READ_VALUES, Activation, Extents, Lowering, Operand, Operator
 from ..packing import Empty
 from ..records import dataclass
 from ..spec import TensorSpec
@@ -28,6 +28,8 @@ from .quantized_depthwise import Added, lower_depthwise
 from .taps import halo_for, tap_ranges, three
 
 UINT8 = np.dtype(np.uint8)
+LITTLE = 2.0**-4
+"""Steps of a result that a bias may be cut by, where 32 bits would not hold what is added to it."""
 X, W, W_ZERO, RATIO, BIAS, OFFSET, RESIDUAL, TABLE, X_SCALE, X_ZERO = range(10)
 """Inputs; those from the third on may be absent, but for the ratio."""
 
@@ -89,7 +91,7 @@ class QuantizedConv(Operator):
     residual: Residual | None = None
 
     op_type: ClassVar[str] = "QuantizedConv"
-    reads: ClassVar[str] = READ_PACKED
+    reads: ClassVar[str] = READ_VALUES  # weights and biases decide how often a tap is there, and whether sums fit
 
     @property
     def dtype(self) -> np.dtype:
@@ -122,9 +124,11 @@ class QuantizedConv(Operator):
         exact = self.conv.reference(x.astype(np.float64) - (self.x_zero if x_zero is None else x_zero), wide)[0].astype(np.int64)
         if x_scale is not None:
             ratio = x_scale * ratio
+        fitting = None if bias is None else self._bias(w, w_zero, bias, ratio)
+        bias = bias if fitting is None else fitting
         if bias is not None:
             exact = exact + bias.astype(np.int64).reshape(by_channel)
-        y = exact.astype(np.int32).astype(np.float32) * ratio.reshape(by_channel)
+        y = exact.astype(np.float32) * ratio.reshape(by_channel)
         if self.floats:
             if offset is not None:
                 y = y + offset.reshape(by_channel)
@@ -149,24 +153,46 @@ class QuantizedConv(Operator):
             return False
         if len(spatial) > 3 or 0 in x.concrete or 0 in w.shape or (self.residual is None) != absent[RESIDUAL]:
             return False
-        if not self._sums_fit(w, given[W_ZERO], given[BIAS]):
+        bias = self._bias(w, given[W_ZERO], given[BIAS], ratio)
+        if bias is None:
             return False
         late = not absent[X_SCALE]
         if late != (not absent[X_ZERO]) or (late and not self.floats):
             return False
         if isinstance(self.conv, Conv):
-            if not self._lower_depthwise(ctx, self.conv, w, ratio, given):
-                self._lower_conv(ctx, self.conv, w, spatial)
+            if not self._lower_depthwise(ctx, self.conv, w, ratio, {**given, BIAS: bias}):
+                self._lower_conv(ctx, self.conv, w, bias, spatial)
         else:
-            self._lower_transposed(ctx, self.conv, w, spatial)
+            self._lower_transposed(ctx, self.conv, w, bias, spatial)
         return True
 
-    def _sums_fit(self, w: np.ndarray, zero: np.ndarray | None, bias: np.ndarray | None) -> bool:
-        """Whether 32 bits hold every sum."""
-        most = 255 if w.dtype == UINT8 or zero is not None else 128
-        terms = w.size // max(self.conv.output_channels(w.shape), 1)
-        reach = terms * 255 * most + (0 if bias is None else int(np.abs(bias.astype(np.int64)).max(initial=0)))
-        return reach < 1 << 31
+    def _bias(self, w: np.ndarray, zero: np.ndarray | None, bias: np.ndarray | None, ratio: np.ndarray) -> np.ndarray | None:
+        """The bias (O,) with which 32 bits hold every sum; None where there is none that gives the same results.
+
+        Quantisers write biases as large as int32 for channels whose weights are next to nothing: their sums change the result
+        by a small part of a step, or the bias alone puts it beyond every bound.
+        """
+        o = self.conv.output_channels(w.shape)
+        given = np.zeros(o, np.int64) if bias is None else np.broadcast_to(bias.astype(np.int64).reshape(-1), (o,))
+        sizes = np.abs(_moved(self, w, zero))
+        if isinstance(self.conv, Conv):
+            sums = sizes.reshape(o, -1).sum(1, dtype=np.int64)
+        else:
+            # (C, O / group, taps...): a group's inputs meet its own outputs
+            g = self.conv.group
+            sums = sizes.reshape(g, w.shape[0] // g, w.shape[1], -1).sum((1, 3), dtype=np.int64).reshape(-1)
+        reach = sums * 255
+        room = (1 << 31) - 1 - reach
+        if np.all(np.abs(given) <= room):
+            return given.astype(np.int32)
+        small = np.clip(given, -room, room)
+        steps = np.abs(ratio.astype(np.float64).reshape(-1))
+        # what is cut off a bias changes nothing where all that is left of it is beyond every bound of the result
+        beyond = (np.abs(small) - reach) * steps >= 1024
+        little = np.abs(given - small) * steps <= LITTLE
+        if self.floats or np.any(room < 0) or not np.all(beyond | little):
+            return None
+        return small.astype(np.int32)
 
     def _lower_depthwise(
         self, ctx: Lowering, conv: Conv, w: np.ndarray, ratio: np.ndarray, given: dict[int, np.ndarray | None]
@@ -211,7 +237,7 @@ class QuantizedConv(Operator):
             ctx.call("activation", [y], [ctx.out_planes()], activation=activation)
         return done
 
-    def _lower_conv(self, ctx: Lowering, conv: Conv, w: np.ndarray, spatial: tuple[int, ...]) -> None:
+    def _lower_conv(self, ctx: Lowering, conv: Conv, w: np.ndarray, bias: np.ndarray, spatial: tuple[int, ...]) -> None:
         window = conv.window(w.shape)
         out, begins, _ = window.resolve(spatial)
         taps = [three(t, 0) for t in itertools.product(*tap_ranges(window, begins))]
@@ -221,9 +247,11 @@ class QuantizedConv(Operator):
         lanes = 4 if few else ctx.lanes
         x = self._x(ctx, halo, lanes, g)
         packed, again = self._weights(ctx, ("qconv", g, lanes), w, g, lanes, None)
-        self._call(ctx, x, packed, taps * again, [ctx.out_planes(groups=g)], groups=g, stride=stride)
+        self._call(ctx, x, packed, bias, taps * again, [ctx.out_planes(groups=g)], groups=g, stride=stride)
 
-    def _lower_transposed(self, ctx: Lowering, conv: ConvTranspose, w: np.ndarray, spatial: tuple[int, ...]) -> None:
+    def _lower_transposed(
+        self, ctx: Lowering, conv: ConvTranspose, w: np.ndarray, bias: np.ndarray, spatial: tuple[int, ...]
+    ) -> None:
         phases = phases_of(conv, w.shape, spatial)
         halo, g = NO_HALO, conv.group
         for phase in phases:
@@ -237,6 +265,7 @@ class QuantizedConv(Operator):
                 ctx,
                 x,
                 packed,
+                bias,
                 phase.taps * again,
                 y,
                 groups=g,
@@ -277,22 +306,23 @@ class QuantizedConv(Operator):
         ctx: Lowering,
         x: Operand,
         weights: tuple[Operand, Operand],
+        bias: np.ndarray,
         taps: Sequence[Any],
         y: list[Operand],
         groups: int,
         **at: Any,
     ) -> None:
-        def channels(index: int, dtype: type) -> Operand | None:
-            value = ctx.const(index) if index < len(ctx.inputs) and ctx.inputs[index] is not None else None
-            if value is None and index != BIAS:
-                return None
-            o = ctx.outputs[0].concrete[1]
-            values = np.zeros(o, np.int32) if value is None else np.broadcast_to(value.reshape(-1), (o,))
-            name = "" if value is None else ctx.name(index)
-            return ctx.pack(
-                ("channels", name, o, groups, dtype.__name__), lambda empty: pack_channels(values, groups, empty, dtype)
-            )
+        o = ctx.outputs[0].concrete[1]
 
+        def packed_channels(values: np.ndarray, dtype: type, *names: str) -> Operand:
+            key = ("channels", *names, o, groups, dtype.__name__)
+            return ctx.pack(key, lambda empty: pack_channels(np.broadcast_to(values.reshape(-1), (o,)), groups, empty, dtype))
+
+        def channels(index: int) -> Operand | None:
+            value = ctx.const(index) if index < len(ctx.inputs) and ctx.inputs[index] is not None else None
+            return None if value is None else packed_channels(value, np.float32, ctx.name(index))
+
+        names = tuple(ctx.name(i) if i < len(ctx.inputs) and ctx.inputs[i] is not None else "" for i in (W, W_ZERO, RATIO, BIAS))
         params: dict[str, Any] = {"mode": "floats", "activation": self.activation}
         if not self.floats:
             params = {"zero": self.zero, "low": self.low, "high": self.high}
@@ -303,10 +333,9 @@ class QuantizedConv(Operator):
             params |= {"first": (r.low, r.high), "scales": (r.scale, r.r_scale), "r_zero": r.zero}
         table = ctx.plain(TABLE) if len(ctx.inputs) > TABLE and ctx.inputs[TABLE] is not None else None
         packed, sums = weights
-        ratio, zero = channels(RATIO, np.float32), None
+        ratio, zero = channels(RATIO), None
         assert ratio is not None
         if len(ctx.inputs) > X_ZERO:
-            o = ctx.outputs[0].concrete[1]
             scaled = ctx.temp((groups * -(-(o // groups) // ctx.lanes) * ctx.lanes,))
             ctx.call("binary", [ratio, ctx.plain(X_SCALE)], [scaled], op="mul", activation=None, b_shape=())
             ratio, zero = scaled, ctx.plain(X_ZERO)
@@ -315,10 +344,10 @@ class QuantizedConv(Operator):
             [
                 x,
                 packed,
-                channels(BIAS, np.int32),
+                packed_channels(bias, np.int32, "bias", *names),
                 sums,
                 ratio,
-                channels(OFFSET, np.float32),
+                channels(OFFSET),
                 residual,
                 table,
                 zero,
