@@ -9,7 +9,7 @@ from ..ops.flip_sign import FlipSign
 from ..ops.integer_conv import QLinearConv
 from ..ops.quantized_conv import QuantizedConv
 from .nodes import FLOAT32, Nodes, rewrite
-from .quantized import INT8, UINT8, Quantized, Steps, unsigned
+from .quantized import INT8, UINT8, Quantized, Steps, normal, unsigned
 
 
 @rewrite(("QLinearConv",))
@@ -44,7 +44,7 @@ def qlinear_convolutions(nodes: Nodes) -> None:
             continue  # a wrong model: its own rules say so
         with np.errstate(all="ignore"):
             ratio = np.broadcast_to(x_scale.reshape(()) * w_scale.reshape(-1) / y_scale.reshape(()), (o,)).astype(FLOAT32)
-        if not np.all((ratio >= np.finfo(np.float32).tiny) & (ratio < np.inf)):
+        if not normal(ratio):
             nodes.left(node, "the ratio of its scales is no normal number")
             continue
         added: list[Node] = []

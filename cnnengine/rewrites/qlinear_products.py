@@ -9,7 +9,7 @@ from ..ops.flip_sign import FlipSign
 from ..ops.integer_products import QGemm, QLinearMatMul
 from ..ops.quantized_dense import BYTES, FLOATS, QuantizedDense
 from .nodes import FLOAT32, Nodes, rewrite
-from .quantized import INT8, UINT8, Quantized, Steps, unsigned
+from .quantized import INT8, UINT8, Quantized, Steps, normal, unsigned
 
 
 @rewrite(("QLinearMatMul", "QGemm"))
@@ -68,7 +68,7 @@ def _product(node: Node, y_scale_at: int, y_zero_at: int, transposed: bool, alph
             ratio = alpha * x_scale.reshape(()) * w_scale.reshape(-1)
         if not floats:
             ratio = ratio / known[y_scale_at].reshape(())
-    if not np.all((ratio >= np.finfo(np.float32).tiny) & (ratio < np.inf)):
+    if not normal(ratio):
         nodes.left(node, "the ratio of its scales is no normal number")
         return
     added: list[Node] = []

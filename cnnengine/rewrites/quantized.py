@@ -13,6 +13,7 @@ import numpy as np
 from ..graph import Node
 from ..ops.flip_sign import FlipSign
 from ..ops.quantized import DequantizeLinear, QuantizeLinear
+from .common import bounds, only_output
 from .nodes import FLOAT32, Nodes
 
 UINT8, INT8 = np.dtype(np.uint8), np.dtype(np.int8)
@@ -114,3 +115,176 @@ def results(quantize: Node, steps: Steps, nodes: Nodes) -> tuple[str, list[Node]
         return y, []
     name = nodes.fresh(f"{y}/unsigned")
     return name, [Node(FlipSign(), (name,), (y,), f"{y}/signed")]
+
+
+def normal(values: np.ndarray | np.float32) -> bool:
+    """Whether all are positive normal numbers of float32."""
+    return bool(np.all((values >= np.finfo(np.float32).tiny) & (values < np.inf)))
+
+
+@dataclass(frozen=True)
+class QuantizedWeights:
+    """Constant integers that stand for weights.
+
+    Attributes
+    ----------
+    name, zero : str
+        The constants; zero may be empty.
+    scale : ndarray of float32
+        One number, or one per output channel.
+    """
+
+    name: str
+    zero: str
+    scale: np.ndarray
+
+
+def weights_of(name: str, axis: int, nodes: Nodes, *, per_channel: bool = True) -> QuantizedWeights | None:
+    """The integers that float weights are, with one scale, or, where that may be, one per index of this axis; None for others."""
+    maker = nodes.maker(name, "DequantizeLinear")
+    if maker is None or not isinstance(maker.op, DequantizeLinear) or maker.op.block_size or not only_output(maker):
+        return None
+    w, scale, zero = (nodes.constant(maker, i) for i in range(3))
+    if w is None or scale is None or w.dtype not in (UINT8, INT8) or scale.dtype != FLOAT32 or w.ndim <= axis:
+        return None
+    if zero is None and len(maker.inputs) > 2 and maker.inputs[2]:
+        return None
+    if maker.op.output_dtype is not None and maker.op.output_dtype != FLOAT32:
+        return None
+    for value in (scale, zero):
+        if value is None or value.size == 1:
+            continue
+        if not per_channel or value.shape != (w.shape[axis],) or maker.op.axis % w.ndim != axis:
+            return None
+    if not normal(scale):
+        return None
+    return QuantizedWeights(maker.inputs[0], maker.inputs[2] if zero is not None and np.any(zero) else "", scale.reshape(-1))
+
+
+@dataclass(frozen=True)
+class Bias:
+    """A bias in units of the sums (int32), as floats, or none."""
+
+    units: np.ndarray | None = None
+    floats: np.ndarray | None = None
+
+
+def bias_of(name: str, sums: np.ndarray, nodes: Nodes) -> Bias | None:
+    """The bias of this name, none where it is empty; None where it is not known."""
+    if not name:
+        return Bias()
+    value = nodes.constants.get(name)
+    if value is not None:
+        return Bias(floats=value.reshape(-1).astype(np.float32))
+    maker = nodes.maker(name, "DequantizeLinear")
+    if maker is None or not isinstance(maker.op, DequantizeLinear) or maker.op.block_size:
+        return None
+    units, scale, zero = (nodes.constant(maker, i) for i in range(3))
+    if units is None or scale is None or units.ndim != 1 or scale.size not in (1, units.size):
+        return None
+    if zero is None and len(maker.inputs) > 2 and maker.inputs[2]:
+        return None
+    if units.dtype == np.int32 and (zero is None or not np.any(zero)) and len(units) == len(sums):
+        scales = np.broadcast_to(scale.reshape(-1), sums.shape)
+        if np.all(np.abs(scales - sums) <= np.float32(1e-6) * np.abs(sums)):
+            return Bias(units=units)
+    found = maker.op.evaluate(units, scale, zero)[0]
+    return Bias(floats=np.asarray(found, np.float32).reshape(-1))
+
+
+def bounded(y: str, nodes: Nodes) -> tuple[str, tuple[Node, ...], float, float]:
+    """The value of a Relu or Clip that alone reads this one, its node and its bounds; else this one, no node and no bounds."""
+    reader = nodes.only_reader(y)
+    if reader is not None and reader.op.op_type in ("Relu", "Clip") and reader.inputs[0] == y and only_output(reader):
+        limits = (0.0, np.inf) if reader.op.op_type == "Relu" else bounds(reader, nodes)
+        if limits is not None and limits[0] <= limits[1]:
+            return reader.outputs[0], (reader,), *limits
+    return y, (), -np.inf, np.inf
+
+
+def between(low: float, high: float, steps: Steps) -> tuple[int, int] | None:
+    """The uint8 numbers, less their zero point, that stand for floats within these bounds; None where there are none."""
+    scale = np.float32(steps.scale)
+
+    def step(bound: float, limit: int) -> int:
+        with np.errstate(all="ignore"):
+            number = float(np.rint(np.float32(bound) / scale))
+        return int(min(max(number, -steps.zero), 255 - steps.zero)) if np.isfinite(number) else limit
+
+    found = step(low, -steps.zero), step(high, 255 - steps.zero)
+    return found if found[0] <= found[1] else None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How an operator on integers stores its sums: quantised again, or as floats.
+
+    Attributes
+    ----------
+    name : str
+        The value that it makes.
+    after, gone : tuples of Node
+        What follows it, and the nodes that it takes in.
+    steps : Steps, optional
+        Of the uint8 that it makes; None of floats.
+    low, high : int
+        Bounds of these less their zero point.
+    ratio : ndarray of float32
+        What a unit of a sum is, in steps or in floats.
+    bias : Bias
+        In units alone where there are steps.
+    """
+
+    name: str
+    after: tuple[Node, ...]
+    gone: tuple[Node, ...]
+    steps: Steps | None
+    low: int
+    high: int
+    ratio: np.ndarray
+    bias: Bias
+
+    def inputs(self, node: Node, nodes: Nodes) -> tuple[str, ...]:
+        """Ratio, bias and offset as constants named after the node, without the absent ones at the end."""
+        names = [nodes.add(f"{node.name}/ratio", self.ratio.astype(np.float32))]
+        for what, value in (("bias", self.bias.units), ("offset", self.bias.floats)):
+            names.append("" if value is None else nodes.add(f"{node.name}/{what}", value))
+        while not names[-1]:
+            names.pop()
+        return tuple(names)
+
+
+def stored(node: Node, y: str, gone: tuple[Node, ...], sums: np.ndarray, bias: Bias, nodes: Nodes) -> Stored | None:
+    """How the operator that makes y, `gone` being taken in, stores sums with this bias, units of which are `sums`.
+
+    A Relu or Clip behind y goes into the bounds of what a QuantizeLinear behind it makes; floats have activations of their own,
+    which are fused later. None, with a reason, where it cannot be told by integers.
+    """
+    last, ends, low, high = bounded(y, nodes)
+    found = only_quantized(last, nodes)
+    if found is None:
+        last, ends, low, high = y, (), -np.inf, np.inf
+        found = only_quantized(y, nodes)
+    if found is None:
+        result = Stored(y, (), gone, None, 0, 0, sums, bias)
+    else:
+        quantize, signed = found
+        steps, units = signed.unsigned(), bias.units
+        within = between(low, high, steps)
+        if within is None:
+            nodes.left(node, "no quantised number lies within the bounds of its activation")
+            return None
+        with np.errstate(all="ignore"):
+            ratio = sums / np.float32(steps.scale)
+            if bias.floats is not None:
+                exact = np.rint(bias.floats.astype(np.float64) / sums.astype(np.float64))
+                if not np.all(np.abs(exact) < 1 << 30):
+                    nodes.left(node, "the bias is too large to be one of the sums")
+                    return None
+                units = exact.astype(np.int32)
+        name, after = results(quantize, signed, nodes)
+        result = Stored(name, tuple(after), (*gone, *ends, quantize), steps, *within, ratio, Bias(units))
+    if not normal(result.ratio):
+        nodes.left(node, "the ratio of its scales is no normal number")
+        return None
+    return result

@@ -8,10 +8,8 @@ from ..graph import Node
 from ..ops.pieces import Concat
 from ..ops.quantized import QuantizeLinear
 from ..ops.quantized_elements import QuantizedAdd, QuantizedMul
-from .common import bounds, only_output
 from .nodes import Nodes, rewrite
-from .quantized import Quantized, Steps, integers, only_quantized, results, unsigned
-from .quantized_convolutions import between
+from .quantized import Quantized, Steps, between, bounded, integers, only_quantized, results, unsigned
 
 
 @rewrite(("Add", "Sub", "Mul", "Concat"), ("DequantizeLinear",), ("QuantizeLinear",))
@@ -33,7 +31,7 @@ def _pair(node: Node, nodes: Nodes) -> None:
         if a is not None or b is not None:
             nodes.left(node, "one of its operands is no quantised tensor")
         return
-    y, gone, low, high = _bounded(node, nodes)
+    y, gone, low, high = bounded(node.outputs[0], nodes)
     found = only_quantized(y, nodes)
     if found is None:
         nodes.left(node, "no QuantizeLinear with one constant scale and zero point alone reads it")
@@ -55,17 +53,6 @@ def _pair(node: Node, nodes: Nodes) -> None:
     made, after = results(quantize, signed, nodes)
     fused = Node(op, (left.name, right.name), (made,), node.name)
     nodes.put(node, *added, fused, *after, gone=(*gone, quantize))
-
-
-def _bounded(node: Node, nodes: Nodes) -> tuple[str, tuple[Node, ...], float, float]:
-    """The result with a Relu or Clip that alone reads it, the nodes of these, and the bounds."""
-    y = node.outputs[0]
-    reader = nodes.only_reader(y)
-    if reader is not None and reader.op.op_type in ("Relu", "Clip") and reader.inputs[0] == y and only_output(reader):
-        limits = (0.0, np.inf) if reader.op.op_type == "Relu" else bounds(reader, nodes)
-        if limits is not None and limits[0] <= limits[1]:
-            return reader.outputs[0], (reader,), *limits
-    return y, (), -np.inf, np.inf
 
 
 def _join(node: Node, nodes: Nodes) -> None:

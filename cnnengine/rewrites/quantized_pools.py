@@ -13,7 +13,7 @@ from ..ops.reduce import ReduceMean
 from ..ops.shape import Flatten
 from .common import axes_of, only_output
 from .nodes import Nodes, rewrite
-from .quantized import INT8, Steps, integers, only_quantized, results, unsigned
+from .quantized import INT8, Steps, integers, normal, only_quantized, results, unsigned
 
 MEANS = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 
@@ -64,7 +64,7 @@ def _pool(node: Node, nodes: Nodes) -> None:
         flat = not op.keepdims
     with np.errstate(all="ignore"):
         ratio = np.float32(x.steps.scale) / np.float32(signed.scale)
-    if not np.finfo(np.float32).tiny <= ratio < np.inf:
+    if not normal(ratio):
         nodes.left(node, "the ratio of its scales is no normal number")
         return
     source = unsigned(x, nodes, added)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..graph import Node
 from ..ops.dense import Gemm, MatMul
 from ..ops.elementwise import Add
-from ..ops.quantized import DequantizeLinear
 from ..ops.quantized_dense import BYTES, FLOATS, QuantizedDense
-from .common import bounds, only_output
-from .nodes import FLOAT32, Nodes, rewrite
-from .quantized import INT8, UINT8, Quantized, integers, only_quantized, results, unsigned
-from .quantized_convolutions import Bias, QuantizedWeights, between, bias_of
+from .common import only_output
+from .nodes import Nodes, rewrite
+from .quantized import Bias, Quantized, QuantizedWeights, bias_of, integers, stored, unsigned, weights_of
 
 
 @rewrite(("MatMul", "Gemm"), ("DequantizeLinear",))
@@ -38,8 +36,8 @@ def quantized_products(nodes: Nodes) -> None:
             nodes.left(node, "it scales or transposes its input, or something else is fused into it already")
             continue
         transposed = isinstance(op, Gemm) and bool(op.transB)
-        w = weights_of(node.inputs[1], transposed, nodes)
-        if w is not None:
+        w = weights_of(node.inputs[1], 0 if transposed else 1, nodes)
+        if w is not None and nodes.constants[w.name].ndim == 2:
             _constant(node, x, w, transposed, nodes)
             continue
         other = integers(node.inputs[1], nodes)
@@ -47,27 +45,6 @@ def quantized_products(nodes: Nodes) -> None:
             nodes.left(node, "its weights are no matrix with one scale, or one for each column, that is known and normal")
         else:
             _running(node, x, other, transposed, nodes)
-
-
-def weights_of(name: str, transposed: bool, nodes: Nodes) -> QuantizedWeights | None:
-    """The integers that a constant matrix (K, N), or (N, K), is, with one scale or one for each of N."""
-    maker = nodes.maker(name, "DequantizeLinear")
-    if maker is None or not isinstance(maker.op, DequantizeLinear) or maker.op.block_size or not only_output(maker):
-        return None
-    w, scale, zero = (nodes.constant(maker, i) for i in range(3))
-    if w is None or scale is None or w.dtype not in (UINT8, INT8) or scale.dtype != FLOAT32 or w.ndim != 2:
-        return None
-    if zero is None and len(maker.inputs) > 2 and maker.inputs[2]:
-        return None
-    if maker.op.output_dtype is not None and maker.op.output_dtype != FLOAT32:
-        return None
-    axis = 0 if transposed else 1
-    for value in (scale, zero):
-        if value is not None and value.size != 1 and (value.shape != (w.shape[axis],) or maker.op.axis % w.ndim != axis):
-            return None
-    if not np.all((scale >= np.finfo(np.float32).tiny) & (scale < np.inf)):
-        return None
-    return QuantizedWeights(maker.inputs[0], maker.inputs[2] if zero is not None and np.any(zero) else "", scale.reshape(-1))
 
 
 @dataclass(frozen=True)
@@ -140,46 +117,12 @@ def _biased(node: Node, sums: np.ndarray, nodes: Nodes) -> _Ends | None:
 def _put(
     node: Node, x: Quantized, w: list[str], sums: np.ndarray, ends: _Ends, transposed: bool, added: list[Node], nodes: Nodes
 ) -> None:
-    low, high = -np.inf, np.inf
-    y, gone = ends.y, ends.gone
-    reader = nodes.only_reader(y)
-    if reader is not None and reader.op.op_type in ("Relu", "Clip") and reader.inputs[0] == y and only_output(reader):
-        limits = (0.0, np.inf) if reader.op.op_type == "Relu" else bounds(reader, nodes)
-        if limits is not None and limits[0] <= limits[1] and only_quantized(reader.outputs[0], nodes) is not None:
-            low, high = limits
-            y, gone = reader.outputs[0], (*gone, reader)
-    last = only_quantized(y, nodes)
-    units, offset = ends.bias.units, ends.bias.floats
-    after: list[Node] = []
+    last = stored(node, ends.y, ends.gone, sums, ends.bias, nodes)
     if last is None:
-        ratio, made = sums, y
-        new = QuantizedDense(gives_what=FLOATS)
-    else:
-        quantize, signed = last
-        steps = signed.unsigned()
-        within = between(low, high, steps)
-        if within is None:
-            nodes.left(node, "no quantised number lies within the bounds of its activation")
-            return
-        with np.errstate(all="ignore"):
-            ratio = sums / np.float32(steps.scale)
-            if offset is not None:
-                exact = np.rint(offset.astype(np.float64) / sums.astype(np.float64))
-                if not np.all(np.abs(exact) < 1 << 30):
-                    nodes.left(node, "the bias is too large to be one of the sums")
-                    return
-                units, offset = exact.astype(np.int32), None
-        new = QuantizedDense(0, steps.zero, within[0], within[1], BYTES)
-        made, after = results(quantize, signed, nodes)
-        gone = (*gone, quantize)
-    if not np.all((ratio >= np.finfo(np.float32).tiny) & (ratio < np.inf)):
-        nodes.left(node, "the ratio of its scales is no normal number")
         return
     source = unsigned(x, nodes, added)
-    inputs = [source.name, *w, nodes.add(f"{node.name}/ratio", ratio.astype(np.float32))]
-    inputs.append("" if units is None else nodes.add(f"{node.name}/bias", units))
-    inputs.append("" if offset is None else nodes.add(f"{node.name}/offset", offset))
-    while not inputs[-1]:
-        inputs.pop()
-    op = replace(new, x_zero=source.steps.zero, transposed=transposed)
-    nodes.put(node, *added, Node(op, tuple(inputs), (made,), node.name), *after, gone=gone)
+    op = QuantizedDense(source.steps.zero, gives_what=FLOATS, transposed=transposed)
+    if last.steps is not None:
+        op = QuantizedDense(source.steps.zero, last.steps.zero, last.low, last.high, BYTES, transposed=transposed)
+    inputs = (source.name, *w, *last.inputs(node, nodes))
+    nodes.put(node, *added, Node(op, inputs, (last.name,), node.name), *last.after, gone=last.gone)
