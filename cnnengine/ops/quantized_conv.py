@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -98,6 +97,11 @@ class QuantizedConv(Operator):
         """Of y."""
         return FLOAT32 if self.floats else UINT8
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Of y less its zero point, with those that uint8 has."""
+        return max(self.low, -self.zero), min(self.high, 255 - self.zero)
+
     def outline(self, inputs: Specs) -> list[TensorSpec]:
         shapes = [spec.shape for spec in (spec_at(inputs, X), spec_at(inputs, W)) if spec is not None and spec.shape is not None]
         return [TensorSpec(self.dtype, (None,) * len(shapes[0]) if shapes else None)]
@@ -137,7 +141,7 @@ class QuantizedConv(Operator):
             r = self.residual
             y = np.rint(np.clip(y, np.float32(r.low), np.float32(r.high))) * np.float32(r.scale)
             y = y + (residual.astype(np.float32) - np.float32(r.zero)) * np.float32(r.r_scale)
-        low, high = max(self.low, -self.zero), min(self.high, 255 - self.zero)
+        low, high = self.bounds
         y = (np.rint(np.clip(y, np.float32(low), np.float32(high))).astype(np.int32) + self.zero).astype(np.uint8)
         return [y if table is None else table[y]]
 
@@ -174,6 +178,9 @@ class QuantizedConv(Operator):
         """
         o = self.conv.output_channels(w.shape)
         given = np.zeros(o, np.int64) if bias is None else np.broadcast_to(bias.astype(np.int64).reshape(-1), (o,))
+        most = 128 if zero is None and w.dtype == np.int8 else 255
+        if w.size // o * most * 255 + int(np.abs(given).max(initial=0)) < 1 << 31:
+            return given.astype(np.int32)  # whatever the weights are
         sizes = np.abs(_moved(self, w, zero))
         if isinstance(self.conv, Conv):
             sums = sizes.reshape(o, -1).sum(1, dtype=np.int64)
@@ -204,17 +211,13 @@ class QuantizedConv(Operator):
         if self.residual is not None:
             r = self.residual
             added = Added(RESIDUAL, r.low, r.high, r.scale, r.r_scale, r.zero)
-        low, high = (-math.inf, math.inf) if self.floats else (max(self.low + self.zero, 0), min(self.high + self.zero, 255))
+        low, high = (-math.inf, math.inf) if self.floats else (bound + self.zero for bound in self.bounds)
         activation = self.activation
         if activation is not None and activation.kind == "clip":
             low, high, activation = activation.alpha, activation.beta, None
         y = None if activation is None else ctx.temp_planes(ctx.outputs[0].concrete)
         o = w.shape[0]
         bias, offset = given[BIAS], given[OFFSET]
-        key = tuple(
-            ctx.name(i) if i < len(ctx.inputs) and ctx.inputs[i] is not None else ""
-            for i in (W, W_ZERO, RATIO, BIAS, OFFSET, TABLE)
-        )
         done = lower_depthwise(
             ctx,
             conv.window(w.shape),
@@ -222,7 +225,7 @@ class QuantizedConv(Operator):
             None if bias is None else np.broadcast_to(bias.reshape(-1), (o,)),
             np.broadcast_to(ratio.reshape(-1), (o,)),
             groups=conv.group,
-            key=key,
+            key=_names(ctx, W, W_ZERO, RATIO, BIAS, OFFSET, TABLE),
             x_zero=self.x_zero,
             y_zero=self.zero,
             low=low,
@@ -291,8 +294,7 @@ class QuantizedConv(Operator):
         self, ctx: Lowering, form: tuple[Any, ...], w: np.ndarray, groups: int, lanes: int, phase: Phase | None
     ) -> tuple[tuple[Operand, Operand], int]:
         """Weights and their sums as operands, and how often each tap is there: once where bytes hold the weights."""
-        zero = ctx.const(W_ZERO) if len(ctx.inputs) > W_ZERO and ctx.inputs[W_ZERO] is not None else None
-        names = (ctx.name(W), "" if zero is None else ctx.name(W_ZERO))
+        zero, names = ctx.const(W_ZERO), _names(ctx, W, W_ZERO)
         again = 1
         if word() == 4 and (w.dtype != np.int8 or (zero is not None and np.any(zero))):
             moved = _moved(self, w, zero)
@@ -319,13 +321,12 @@ class QuantizedConv(Operator):
             return ctx.pack(key, lambda empty: pack_channels(np.broadcast_to(values.reshape(-1), (o,)), groups, empty, dtype))
 
         def channels(index: int) -> Operand | None:
-            value = ctx.const(index) if index < len(ctx.inputs) and ctx.inputs[index] is not None else None
+            value = ctx.const(index)
             return None if value is None else packed_channels(value, np.float32, ctx.name(index))
 
-        names = tuple(ctx.name(i) if i < len(ctx.inputs) and ctx.inputs[i] is not None else "" for i in (W, W_ZERO, RATIO, BIAS))
         params: dict[str, Any] = {"mode": "floats", "activation": self.activation}
         if not self.floats:
-            params = {"zero": self.zero, "low": self.low, "high": self.high}
+            params = dict(zip(("low", "high"), self.bounds, strict=True), zero=self.zero)
         residual = None
         if self.residual is not None:
             r = self.residual
@@ -344,7 +345,7 @@ class QuantizedConv(Operator):
             [
                 x,
                 packed,
-                packed_channels(bias, np.int32, "bias", *names),
+                packed_channels(bias, np.int32, "bias", *_names(ctx, W, W_ZERO, RATIO, BIAS)),
                 sums,
                 ratio,
                 channels(OFFSET),
@@ -359,6 +360,11 @@ class QuantizedConv(Operator):
             **params,
             **at,
         )
+
+
+def _names(ctx: Lowering, *indices: int) -> tuple[str, ...]:
+    """The names of these inputs, empty where absent, for keys of what is packed."""
+    return tuple(ctx.name(i) if i < len(ctx.inputs) and ctx.inputs[i] is not None else "" for i in indices)
 
 
 def _moved(op: QuantizedConv, w: np.ndarray, zero: np.ndarray | None) -> np.ndarray:
@@ -406,8 +412,3 @@ def _pack_sums(
     sums = whole.reshape(len(whole), -1).sum(1, dtype=np.int64).astype(np.int32)
     packed: np.ndarray = pack_channels(sums, groups, empty, np.int32)
     return packed
-
-
-def with_residual(op: QuantizedConv, residual: Residual, zero: int, low: int, high: int) -> QuantizedConv:
-    """The same with a uint8 tensor added to what it gives, whose sum has this zero point and these bounds."""
-    return replace(op, residual=residual, zero=zero, low=low, high=high)

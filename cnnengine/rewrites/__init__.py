@@ -1,7 +1,8 @@
 """Rewrites of the graph: tables of functions that change its nodes, each in a file of its own name.
 
 Those of PORTABLE run when a model is loaded, before shapes are known; they know nothing of machines, and what they do makes the
-graph smaller on every one of them. Those of QUANTIZED come before them, in models that have integers in the place of floats.
+graph smaller on every one of them. Those of `integers.QUANTIZED` come before them, in models that have integers in the place of
+floats, and only these models import them.
 Those of SHAPED run when a plan is made, at concrete shapes. Outputs keep their names and values. `nodes.py` says what a rewrite
 sees and may do.
 """
@@ -19,14 +20,11 @@ from ..ops.common import FAULTS
 from ..ops.control import Controlling
 from ..spec import TensorSpec
 from .bind_constants import bind_constants
-from .cancel_flips import cancel_flips
 from .cancel_transposes import cancel_transposes
 from .channels_first import channels_first
 from .common_subexpressions import common_subexpressions
 from .dead_code import dead_code
-from .dynamic_convolutions import dynamic_convolutions
 from .fold_batchnorm import fold_batchnorm
-from .fold_beside_quantized import fold_beside_quantized
 from .fold_constants import fold_constants
 from .fold_scale import fold_scale
 from .fold_sequences import fold_sequences
@@ -41,25 +39,14 @@ from .fuse_layernorm import fuse_layernorm
 from .fuse_matmul import fuse_matmul
 from .fuse_pad import fuse_pad
 from .fuse_prelu import fuse_prelu
-from .fuse_quantized_sums import fuse_quantized_sums
-from .fuse_quantized_tables import fuse_quantized_tables
 from .fuse_residuals import fuse_residuals
 from .fuse_softmax_products import fuse_softmax_products
 from .global_pool import global_pool
 from .inline_if import inline_if
-from .integer_products import integer_products
 from .lower_precision import lower_precision, precision_option
 from .merge_activation import merge_activation
 from .merge_branches import merge_branches
 from .nodes import Declined, Nodes, Rewrite, explaining
-from .qlinear_convolutions import qlinear_convolutions
-from .qlinear_products import qlinear_products
-from .quantized_convolutions import quantized_convolutions
-from .quantized_elements import quantized_elements
-from .quantized_moves import quantized_moves
-from .quantized_pools import quantized_pools
-from .quantized_products import quantized_products
-from .quantized_tables import quantized_tables
 from .remove_identity import remove_identity
 from .repeat_channels import repeat_channels
 from .resolve_castlike import resolve_castlike
@@ -78,28 +65,6 @@ __all__ = [
     "simplify",
     "specialize",
 ]
-
-QUANTIZED: tuple[Rewrite, ...] = (
-    resolve_castlike,
-    remove_identity,
-    fold_beside_quantized,
-    inline_if,
-    common_subexpressions,
-    quantized_moves,
-    quantized_tables,
-    qlinear_convolutions,
-    quantized_convolutions,
-    dynamic_convolutions,
-    quantized_elements,
-    qlinear_products,
-    quantized_products,
-    integer_products,
-    quantized_pools,
-    cancel_flips,
-    dead_code,
-)
-"""Run in this order until nothing changes, before the others and where one of INTEGERS is there: what they look for, integers
-around an operator on floats, is gone once constants are folded and operators fused."""
 
 PORTABLE: tuple[Rewrite, ...] = (
     resolve_castlike,
@@ -134,8 +99,6 @@ SHAPED: tuple[Rewrite, ...] = (
     fuse_matmul,
     merge_activation,
     fuse_residuals,
-    fuse_quantized_sums,
-    fuse_quantized_tables,
     fuse_attention,
     fuse_softmax_products,
     fuse_affine,
@@ -148,17 +111,20 @@ SHAPED: tuple[Rewrite, ...] = (
 """Run once in this order for each set of shapes; some of them for what only the shapes tell, or for what pays by size."""
 
 INTEGERS = ("DequantizeLinear", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm")
-"""Without any of these operators a model has nothing for QUANTIZED."""
+"""Without any of these operators a model has nothing for `integers.QUANTIZED`."""
 
 ROUNDS = 20
 """Times that PORTABLE is run at most; two or three rounds settle real graphs."""
 
 
 def simplify(graph: Graph) -> Graph:
-    """Run the rewrites of QUANTIZED, PORTABLE and LAST; the same graph where none of them finds anything."""
+    """Run the rewrites of PORTABLE and LAST, where there are integers those of QUANTIZED before; the same graph where none finds
+    anything."""
     nodes = Nodes.of_graph(graph)
     _vet(nodes)
     if nodes.has(*INTEGERS):
+        from .integers import QUANTIZED
+
         _settle(QUANTIZED, nodes)
     _settle(PORTABLE, nodes)
     for rewrite in LAST:
@@ -185,7 +151,12 @@ def specialize(
     wanted : names of the values that are read outside
     """
     view = Nodes(nodes, constants, wanted, specs=specs)
-    for rewrite in SHAPED:
+    table = SHAPED
+    if view.has("QuantizedConv"):
+        from .integers import QUANTIZED_SHAPED
+
+        table += QUANTIZED_SHAPED
+    for rewrite in table:
         if rewrite.concerns(view):
             rewrite.apply(view)
     view.done()

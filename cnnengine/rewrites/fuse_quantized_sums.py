@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..graph import Node
-from ..ops.quantized_conv import RESIDUAL, QuantizedConv, Residual, with_residual
+from ..ops.quantized_conv import RESIDUAL, QuantizedConv, Residual
 from ..ops.quantized_elements import QuantizedAdd
 from .nodes import Nodes, rewrite
 
@@ -52,4 +54,5 @@ def _fused(maker: Node, other: str, op: QuantizedAdd, index: int, node: Node) ->
     zeros = (op.a_zero, op.b_zero)
     residual = Residual(conv.low, conv.high, ratios[index], ratios[1 - index], zeros[1 - index])
     inputs = (*maker.inputs, *("",) * (RESIDUAL - len(maker.inputs)), other)
-    return maker.replace(op=with_residual(conv, residual, op.zero, op.low, op.high), inputs=inputs, outputs=node.outputs)
+    new = replace(conv, residual=residual, zero=op.zero, low=op.low, high=op.high)
+    return maker.replace(op=new, inputs=inputs, outputs=node.outputs)

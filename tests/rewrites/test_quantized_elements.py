@@ -12,8 +12,9 @@ from cnnengine.graph import Graph
 from cnnengine.ops.pieces import Concat
 from cnnengine.ops.quantized import DequantizeLinear, QuantizeLinear
 from cnnengine.ops.quantized_elements import QuantizedAdd, QuantizedMul
-from cnnengine.rewrites import explaining, quantized_elements, simplify
+from cnnengine.rewrites import explaining, simplify
 from cnnengine.rewrites.nodes import Nodes
+from cnnengine.rewrites.quantized_elements import quantized_elements
 
 
 def steps(b: Builder, scale: Any = 0.25, zero: Any = 100, dtype: type = np.uint8) -> tuple[str, str]:

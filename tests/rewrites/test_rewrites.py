@@ -26,6 +26,7 @@ from cnnengine.importer.graphs import import_model
 from cnnengine.importer.reader import open_model
 from cnnengine.ops.common import FAULTS
 from cnnengine.rewrites import SHAPED
+from cnnengine.rewrites.integers import QUANTIZED_SHAPED
 from cnnengine.rewrites.nodes import Rewrite
 from cnnengine.runtime.runner import fill_arenas
 from cnnengine.spec import TensorSpec
@@ -132,7 +133,7 @@ def _shown(d: Draft) -> str:
 @pytest.mark.parametrize("name", PATTERNS)
 def test_matches_and_near_misses(name: str) -> None:
     isas = dispatch.available_isas()
-    by_shapes = name.split(":")[0] in {rewrite.name for rewrite in SHAPED}
+    by_shapes = name.split(":")[0] in {rewrite.name for rewrite in (*SHAPED, *QUANTIZED_SHAPED)}
     found = []
     for seed in range(SEEDS):
         d = rewrites.draft(name, seed)

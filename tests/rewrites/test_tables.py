@@ -18,10 +18,11 @@ from cnnengine.graph import Node
 from cnnengine.importer.graphs import import_model
 from cnnengine.importer.reader import open_model
 from cnnengine.ops.common import FAULTS
-from cnnengine.rewrites import LAST, PORTABLE, QUANTIZED, SHAPED, explaining
+from cnnengine.rewrites import LAST, PORTABLE, SHAPED, explaining
+from cnnengine.rewrites.integers import QUANTIZED, QUANTIZED_SHAPED
 from cnnengine.rewrites.nodes import Nodes, Rewrite
 
-EVERY = {rewrite.name: rewrite for rewrite in (*QUANTIZED, *PORTABLE, *LAST, *SHAPED)}
+EVERY = {rewrite.name: rewrite for rewrite in (*QUANTIZED, *PORTABLE, *LAST, *SHAPED, *QUANTIZED_SHAPED)}
 # These work on all nodes alike, or leave one alone where less is known of a value than in any draft (`test_why.py`).
 SILENT = {"bind_constants", "common_subexpressions", "dead_code", "fold_beside_quantized", "fold_constants", "remove_identity"}
 SILENT |= {"cancel_transposes", "fuse_channels", "resolve_castlike", "widen_half"}
