@@ -12,11 +12,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import onnx
 import pytest
+from command import Result, runner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -30,25 +30,10 @@ SPP = str(ROOT / "models" / "digits_spp.onnx")
 SAMPLES = ROOT / "models" / "samples"
 
 
-class Result(NamedTuple):
-    status: int
-    out: list[str]
-    err: list[str]
-
-
 @pytest.fixture
 def cnn(capsys: pytest.CaptureFixture[str]):
     """Run the command in this process."""
-
-    def run(*arguments: object) -> Result:
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as leaving:
-            status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-        captured = capsys.readouterr()
-        return Result(status, captured.out.splitlines(), captured.err.splitlines())
-
-    return run
+    return runner(capsys)
 
 
 def sample(digit: int) -> str:

@@ -10,47 +10,10 @@ from cnnengine._kernels import kernel
 from cnnengine._kernels.dispatch import lanes
 from cnnengine.layout import NO_HALO, View, aligned_empty
 
+from .launching import blocked, unblocked
+
 GUARD = 64
 PATTERN = 0xA5
-
-
-def pixels(view: View, data: np.ndarray) -> np.ndarray:
-    """A writable array (N, block, d, h, w, lane) over the pixels of a buffer in planes."""
-    shape = (view.n, view.blocks, *view.dhw, view.lanes)
-    strides = tuple(data.itemsize * s for s in (view.sn, view.sp, view.sd, view.sh, view.lanes, 1))
-    return np.lib.stride_tricks.as_strided(data[view.offset :], shape, strides)
-
-
-def halo_of(view: View) -> np.ndarray:
-    """True at the elements of a buffer that are halo."""
-    mask = np.ones(view.size, bool)
-    pixels(view, mask)[...] = False
-    return mask
-
-
-def blocked(view: View, x: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The buffer of x in planes: its halo as the view says, anything in the lanes that no channel has."""
-    data = aligned_empty(view.size, x.dtype)
-    data[:] = np.random.default_rng(seed).integers(0, 256, view.size)
-    data[halo_of(view)] = view.fill
-    to = pixels(view, data)
-    per_group, blocks = view.c // view.groups, view.group_blocks
-    for c in range(view.c):
-        group, inside = divmod(c, per_group)
-        to[:, group * blocks + inside // view.lanes, ..., inside % view.lanes] = x[:, c].reshape(view.n, *view.dhw)
-    return data
-
-
-def unblocked(view: View, data: np.ndarray) -> np.ndarray:
-    """The tensor in a buffer of planes; its halo must be as the view says."""
-    assert (data[halo_of(view)] == view.fill).all()
-    source = pixels(view, data)
-    y = np.empty((view.n, view.c, *view.dhw), data.dtype)
-    per_group, blocks = view.c // view.groups, view.group_blocks
-    for c in range(view.c):
-        group, inside = divmod(c, per_group)
-        y[:, c] = source[:, group * blocks + inside // view.lanes, ..., inside % view.lanes]
-    return y.reshape(view.shape)
 
 
 def in_planes(shape: tuple[int, ...], halo: Any = NO_HALO, fill: int = 0, groups: int = 1, dtype: Any = np.uint8) -> View:

@@ -11,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from command import Result, runner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -35,25 +36,10 @@ LENET_LAYERS = ["/conv1/Conv", "/conv2/Conv", "/conv3/Conv", "/fc1/Gemm", "/fc2/
 QUANTISED = {"QuantizeLinear", "DequantizeLinear"}
 
 
-class Result(NamedTuple):
-    status: int
-    out: list[str]
-    err: list[str]
-
-
 @pytest.fixture
 def cnn(capsys: pytest.CaptureFixture[str]):
     """Run `cnnengine quantize` in this process."""
-
-    def run(*arguments: object) -> Result:
-        try:
-            status = main(["quantize", *(str(argument) for argument in arguments)])
-        except SystemExit as leaving:
-            status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-        captured = capsys.readouterr()
-        return Result(status, captured.out.splitlines(), captured.err.splitlines())
-
-    return run
+    return runner(capsys, "quantize")
 
 
 @pytest.fixture(scope="session")

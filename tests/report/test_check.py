@@ -6,15 +6,15 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 import pytest
+from command import runner
 from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
-from cnnengine.cli import main
 from cnnengine.importer.schemas import OPSET
 from cnnengine.ops.activation import Relu
 from cnnengine.report import against, check, hints
@@ -27,25 +27,10 @@ FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 node = helper.make_node
 
 
-class Result(NamedTuple):
-    status: int
-    out: list[str]
-    err: list[str]
-
-
 @pytest.fixture
 def cnn(capsys: pytest.CaptureFixture[str]):
     """Run `cnnengine check` in this process."""
-
-    def run(*arguments: object) -> Result:
-        try:
-            status = main(["check", *(str(argument) for argument in arguments)])
-        except SystemExit as leaving:
-            status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-        captured = capsys.readouterr()
-        return Result(status, captured.out.splitlines(), captured.err.splitlines())
-
-    return run
+    return runner(capsys, "check")
 
 
 def make(
