@@ -43,7 +43,7 @@ from cnnengine._kernels.chunks cimport BYTES_PER_NS, chunk_ns, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
-from cnnengine._kernels.planes cimport fill_halo, fill_halo_of, planes_of, planes_t
+from cnnengine._kernels.planes cimport channels_of, fill_halo, fill_halo_of, first_channel, planes_of, planes_of_any, planes_t, same_blocks, touching
 from cnnengine._kernels.table cimport KernelTable
 
 from dataclasses import replace
@@ -75,34 +75,6 @@ cdef struct reorder_t:
     Py_ssize_t xd, xh, yd, yh           # strides of depth and row, in elements
     Py_ssize_t unit_rows, units, n_units, chunk_units   # rows of a unit, units of a plane, of all, units of a chunk
     bint dense                          # rows of y touch
-
-
-cdef planes_t planes_of_any(object view) except *:
-    """planes_t of a view in planes, or of a plain one: one lane, no halo."""
-    cdef planes_t p
-    if not view.is_plain:
-        return planes_of(view)
-    memset(&p, 0, sizeof(p))
-    p.n, p.c = view.shape[:2]
-    p.d, p.h, p.w = view.dhw
-    p.groups = p.lanes = 1
-    p.blocks = p.c
-    p.sh = p.w
-    p.sd = p.h * p.sh
-    p.sp = p.d * p.sd
-    p.sn = p.c * p.sp
-    return p
-
-
-cdef inline Py_ssize_t first_channel(const planes_t *p, Py_ssize_t block) noexcept nogil:
-    cdef Py_ssize_t per_group = p.blocks // p.groups
-    return block // per_group * (p.c // p.groups) + block % per_group * p.lanes
-
-
-cdef inline Py_ssize_t channels_of(const planes_t *p, Py_ssize_t block) noexcept nogil:
-    """Channels in this block: p.lanes, or fewer in the last block of a group."""
-    cdef Py_ssize_t left = p.c // p.groups - block % (p.blocks // p.groups) * p.lanes
-    return left if left < p.lanes else p.lanes
 
 
 cdef inline Py_ssize_t plane_of_channel(const planes_t *p, Py_ssize_t channel, Py_ssize_t *lane) noexcept nogil:
@@ -201,18 +173,6 @@ cdef void reorder_chunk(const void *geometry, void *const *args, Py_ssize_t chun
                     if at < channels:
                         x = x0 + (n * g.x.sn + plane_of_channel(&g.x, c + at, &lane) * g.x.sp + xo) * item
                     lane_of(g, x + lane * item, y + (yo + at) * item, w, at < channels)
-
-
-cdef bint same_blocks(const planes_t *x, const planes_t *y) noexcept:
-    """Whether every channel has the same block and lane on both sides."""
-    if x.lanes != y.lanes:
-        return False
-    return x.groups == y.groups or ((x.groups == 1 or x.c // x.groups % x.lanes == 0) and (y.groups == 1 or y.c // y.groups % y.lanes == 0))
-
-
-cdef bint touching(const planes_t *p) noexcept:
-    """Whether the rows of a plane follow each other without gaps."""
-    return p.sh == p.w * p.lanes and (p.d == 1 or p.sd == p.h * p.sh)
 
 
 cdef inline Py_ssize_t chunk_bytes(Py_ssize_t total) noexcept nogil:

@@ -31,6 +31,47 @@ cdef inline planes_t planes_of(object view) except *:
     return p
 
 
+cdef inline planes_t planes_of_any(object view) except *:
+    """planes_t of a view in planes, or of a plain one: one lane, no halo."""
+    cdef planes_t p
+    if not view.is_plain:
+        return planes_of(view)
+    memset(&p, 0, sizeof(p))
+    p.n, p.c = view.shape[:2]
+    p.d, p.h, p.w = view.dhw
+    p.groups = p.lanes = 1
+    p.blocks = p.c
+    p.sh = p.w
+    p.sd = p.h * p.sh
+    p.sp = p.d * p.sd
+    p.sn = p.c * p.sp
+    return p
+
+
+cdef inline Py_ssize_t first_channel(const planes_t *p, Py_ssize_t block) noexcept nogil:
+    """The channel that lane 0 of this block is."""
+    cdef Py_ssize_t per_group = p.blocks // p.groups
+    return block // per_group * (p.c // p.groups) + block % per_group * p.lanes
+
+
+cdef inline Py_ssize_t channels_of(const planes_t *p, Py_ssize_t block) noexcept nogil:
+    """Channels in this block: p.lanes, or fewer in the last block of a group."""
+    cdef Py_ssize_t left = p.c // p.groups - block % (p.blocks // p.groups) * p.lanes
+    return left if left < p.lanes else p.lanes
+
+
+cdef inline bint same_blocks(const planes_t *x, const planes_t *y) noexcept nogil:
+    """Whether every channel has the same block and lane on both sides."""
+    if x.lanes != y.lanes:
+        return False
+    return x.groups == y.groups or ((x.groups == 1 or x.c // x.groups % x.lanes == 0) and (y.groups == 1 or y.c // y.groups % y.lanes == 0))
+
+
+cdef inline bint touching(const planes_t *p) noexcept nogil:
+    """Whether the rows of a plane follow each other without gaps."""
+    return p.sh == p.w * p.lanes and (p.d == 1 or p.sd == p.h * p.sh)
+
+
 cdef inline void fill_halo(const planes_t *y, float *base, Py_ssize_t n, Py_ssize_t block) noexcept nogil:
     """Write the zero halo of one plane of floats; `base` is the start of the buffer."""
     fill_halo_of(y, sizeof(float), <char *>base, n, block, 0)

@@ -1,7 +1,6 @@
-# Geometry that pools of floats and of bytes share: the windows of one axis, and the channels of a block.
+# Geometry that pools of floats and of bytes share: the windows of one axis.
 
 from cnnengine._kernels.ints cimport ceil_div, clamp
-from cnnengine._kernels.planes cimport planes_t
 
 cdef struct axis_t:
     Py_ssize_t k, s, d, begin           # kernel, stride, dilation, begin pad
@@ -25,14 +24,6 @@ cdef inline taps_t taps_of(const axis_t *a, Py_ssize_t o) noexcept nogil:
     t.at = start + first * a.d if t.count else 0
     t.padded = clamp(ceil_div(a.padded - start, a.d), 0, a.k)
     return t
-
-
-cdef inline Py_ssize_t block_channels(const planes_t *x, Py_ssize_t block, Py_ssize_t *first) noexcept nogil:
-    """Channels of this block, and the tensor's channel that is its first lane."""
-    cdef Py_ssize_t group_blocks = x.blocks // x.groups, group_c = x.c // x.groups
-    cdef Py_ssize_t inside = block % group_blocks * x.lanes
-    first[0] = block // group_blocks * group_c + inside
-    return group_c - inside if group_c - inside < x.lanes else x.lanes
 
 
 cdef int axes_of(axis_t *axes, object xv, object yv, object kernel, object stride, object dilation, object begins, object ends) except -1

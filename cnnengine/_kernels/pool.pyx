@@ -24,7 +24,7 @@ from cnnengine._kernels.chunks cimport CHUNK_NS, LARGE_PLANE, chunk_ns, per_chun
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, clamp, larger
 from cnnengine._kernels.launch cimport Launch, make_launch
-from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
+from cnnengine._kernels.planes cimport channels_of, fill_halo, first_channel, planes_of, planes_t
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.pool cimport POOL_AVG, POOL_L1, POOL_L2, POOL_LP, POOL_MAX, pool_tile_t
 
@@ -260,7 +260,8 @@ cdef void global_planes_chunk(const void *geometry, void *const *args, Py_ssize_
     else:
         t.y = <float *>scratch
         g.table.pool.box[g.kind](&t)
-        valid = block_channels(&g.x, block, &channel)
+        channel = first_channel(&g.x, block)
+        valid = channels_of(&g.x, block)
         store_lanes(t.y, <float *>args[1] + n * g.x.c + channel, 1, valid)
 
 
@@ -357,7 +358,8 @@ cdef void adaptive_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     for i in range(1, g.n_levels):
         if levels[i].first_part <= part:
             v = levels + i
-    valid = block_channels(&g.x, block, &channel)
+    channel = first_channel(&g.x, block)
+    valid = channels_of(&g.x, block)
     y = <float *>args[1] + n * g.out_n + v.base + channel * v.bins
     edges = edges + 2 * v.edges
     row = (part - v.first_part) * v.chunk_rows

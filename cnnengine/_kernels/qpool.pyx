@@ -22,8 +22,8 @@ from cnnengine._kernels.chunks cimport LARGE_PLANE, chunk_ns, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, clamp, larger, smaller
 from cnnengine._kernels.launch cimport make_launch
-from cnnengine._kernels.planes cimport fill_halo_bytes, planes_of, planes_t
-from cnnengine._kernels.pool cimport axes_of, axis_t, block_channels, taps_of, taps_t
+from cnnengine._kernels.planes cimport channels_of, fill_halo_bytes, first_channel, planes_of, planes_t
+from cnnengine._kernels.pool cimport axes_of, axis_t, taps_of, taps_t
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.qpool cimport qpool_tile_t
 
@@ -213,7 +213,8 @@ cdef void qglobal_planes_chunk(const void *geometry, void *const *args, Py_ssize
     else:
         g.table.qpool.max_box(&t)
     if not g.y_planes:
-        valid = block_channels(&g.x, block, &channel)
+        channel = first_channel(&g.x, block)
+        valid = channels_of(&g.x, block)
         y = <uint8_t *>args[1] + n * g.x.c + channel
         for i in range(valid):
             y[i] = t.y[i]

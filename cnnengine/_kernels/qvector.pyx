@@ -29,7 +29,7 @@ from cnnengine._kernels.chunks cimport BYTES_PER_NS, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, smaller
 from cnnengine._kernels.launch cimport Launch, make_launch
-from cnnengine._kernels.planes cimport fill_halo_of, planes_of, planes_t
+from cnnengine._kernels.planes cimport channels_of, fill_halo_of, first_channel, planes_of, planes_of_any, planes_t, same_blocks, touching
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.qvector cimport pairing_t, scaling_t
 
@@ -146,13 +146,6 @@ cdef void unpacked(const convert_t *g, void *const *args, const scaling_t *s, co
         unpack(g, buffer, y, g.y.sp, pixels, channels)
 
 
-cdef inline Py_ssize_t first_channel(const planes_t *p, Py_ssize_t block, Py_ssize_t *channels) noexcept nogil:
-    """The first channel of a block, and how many it has."""
-    cdef Py_ssize_t per_group = p.blocks // p.groups, left = p.c // p.groups - block % per_group * p.lanes
-    channels[0] = left if left < p.lanes else p.lanes
-    return block // per_group * (p.c // p.groups) + block % per_group * p.lanes
-
-
 cdef void planes_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     cdef const convert_t *g = <const convert_t *>geometry
     cdef int last = 3 if g.scales else 2 if g.op == OP_TABLE else 1, zero = 0
@@ -176,14 +169,16 @@ cdef void planes_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
         r1 = smaller(r + g.unit_rows, g.rows)
         unit = unit + 1
         if g.way == WAY_UNPACK:
-            c = first_channel(&g.x, block, &channels)
+            c = first_channel(&g.x, block)
+            channels = channels_of(&g.x, block)
             x = <const char *>args[0] + (g.x.offset + n * g.x.sn + block * g.x.sp) * g.xi
             y = y0 + (g.y.offset + n * g.y.sn + c * g.y.sp) * g.yi
             if r == 0:
                 for at in range(channels):
                     fill_halo_of(&g.y, g.yi, y0, n, c + at, g.y.fill)
         else:
-            c = first_channel(&g.y, block, &channels)
+            c = first_channel(&g.y, block)
+            channels = channels_of(&g.y, block)
             x = <const char *>args[0] + (g.x.offset + n * g.x.sn + (c if g.way == WAY_PACK else block) * g.x.sp) * g.xi
             y = y0 + (g.y.offset + n * g.y.sn + block * g.y.sp) * g.yi
             if r == 0:
@@ -232,35 +227,6 @@ cdef void flat_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
             s.scale = <const float *>args[g.scales] + row % g.count * g.scale_step
             s.zero = &zero
         convert(g, args, &s, <const char *>args[0] + (row * g.inner + at) * g.xi, <char *>args[last] + (row * g.inner + at) * g.yi, n)
-
-
-cdef planes_t planes_of_any(object view) except *:
-    """planes_t of a view in planes, or of a plain one: one lane, no halo."""
-    cdef planes_t p
-    if not view.is_plain:
-        return planes_of(view)
-    memset(&p, 0, sizeof(p))
-    p.n, p.c = view.shape[:2]
-    p.d, p.h, p.w = view.dhw
-    p.groups = p.lanes = 1
-    p.blocks = p.c
-    p.sh = p.w
-    p.sd = p.h * p.sh
-    p.sp = p.d * p.sd
-    p.sn = p.c * p.sp
-    return p
-
-
-cdef bint same_blocks(const planes_t *x, const planes_t *y) noexcept:
-    """Whether every channel has the same block and lane on both sides."""
-    if x.lanes != y.lanes:
-        return False
-    return x.groups == y.groups or ((x.groups == 1 or x.c // x.groups % x.lanes == 0) and (y.groups == 1 or y.c // y.groups % y.lanes == 0))
-
-
-cdef bint touching(const planes_t *p) noexcept:
-    """Whether the rows of a plane follow each other without gaps."""
-    return p.sh == p.w * p.lanes and (p.d == 1 or p.sd == p.h * p.sh)
 
 
 cdef int cut_rows(convert_t *g, double ns_per_byte) except -1:
@@ -488,12 +454,12 @@ cdef inline void widened(float *low, float *high, float least, float greatest) n
 cdef void qrange_plane(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
     """A plane of one image: its pixels alone, and of the last block of a group the channels that there are."""
     cdef const range_t *g = <const range_t *>geometry
-    cdef Py_ssize_t n = chunk // g.x.blocks, block = chunk % g.x.blocks, per_group = g.x.blocks // g.x.groups, row, p, channels, c
+    cdef Py_ssize_t n = chunk // g.x.blocks, block = chunk % g.x.blocks, row, p, channels, c
     cdef const float *plane = <const float *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
     cdef const float *x
     cdef float found[2]
     cdef float low = 0, high = 0
-    channels = smaller(g.x.c // g.x.groups - block % per_group * g.x.lanes, g.x.lanes)
+    channels = channels_of(&g.x, block)
     for row in range(g.x.d * g.x.h):
         x = plane + row // g.x.h * g.x.sd + row % g.x.h * g.x.sh
         if channels == g.x.lanes:
