@@ -23,7 +23,7 @@ FLOORS = [
     ["ops"],
     ["rewrites"],
     ["plan"],
-    ["functional", "importer", "onnx_functions", "config", "feeds", "files"],
+    ["functional", "importer", "onnx_functions", "config", "feeds", "files", "metadata"],
     ["loaded"],
     ["model"],
     ["report", "session", "capi", "backend", "bench", "quantization"],

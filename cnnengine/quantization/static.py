@@ -369,8 +369,7 @@ def _preprocess(model: Model) -> Preprocess:
     if len(model.inputs) != 1:
         names = ", ".join(info.name for info in model.inputs)
         raise InputError(f"the model has {len(model.inputs)} inputs: give .npz files with the arrays {names}", model=model.name)
-    info = model.inputs[0]
-    return Preprocess.of_model(model.metadata, info.shape, info.dtype)
+    return model.preparation().settings
 
 
 def _size_of(model: Any, loaded: Model) -> int:
