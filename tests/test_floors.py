@@ -26,7 +26,7 @@ FLOORS = [
     ["functional", "importer", "onnx_functions", "config", "feeds", "files", "metadata"],
     ["loaded"],
     ["model"],
-    ["report", "session", "capi", "backend", "bench", "quantization"],
+    ["report", "session", "capi", "backend", "bench", "quantization", "tasks"],
     ["cli", "__pyinstaller"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

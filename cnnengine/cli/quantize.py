@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CNNEngineError, InputError
-from ..preprocess import Preprocess
 from ._common import EXIT_OK, EXIT_SOME_FAILED, complain, positive, shortened, table
-from .predict import add_image_options, image_options
+from .pictures import add_image_options, image_options, option_name, preparation_of
 
 if TYPE_CHECKING:
     from ..quantization import LayerError, Quantization
@@ -137,13 +136,15 @@ def run(args: argparse.Namespace) -> int:
     if args.report is not None:
         _check_report(args)
     preprocess = None
-    given = {name: value for name, value in image_options(args).items() if value is not None}
-    if given:
+    given = [option_name(name) for name, value in image_options(args).items() if value is not None]
+    if given or args.assume:
         with Model(args.model) as model:
             if len(model.inputs) != 1:
-                raise InputError("the model has several inputs, none of them an image", tensor=f"--{next(iter(given))}")
-            image = model.inputs[0]
-            preprocess = Preprocess.of_model(model.metadata, image.shape, image.dtype, **given)
+                raise InputError("the model has several inputs, none of them an image", tensor=next(iter(given), "--assume"))
+            preparation = preparation_of(model, args)
+            preprocess = preparation.settings
+            if preparation.assumed:
+                complain(f"pictures: {preparation.describe()}", about=model.name)
     line = _Line()
 
     def refuse(path: str, error: CNNEngineError) -> None:

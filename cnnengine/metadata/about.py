@@ -253,8 +253,8 @@ def _unknown(info: TensorInfo, option: Callable[[str], str]) -> str:
     shape = "of any rank" if info.shape is None else "(" + ", ".join("?" if d is None else str(d) for d in info.shape) + ")"
     return (
         f"nothing in the file or beside it says how a picture becomes its input {info.name!r}, {info.dtype} {shape}: give "
-        f"{option('scale')}, {option('mean')}, {option('std')} (and {option('fit')}, {option('order')} where it is not stretched, "
-        f"in RGB), or take a usual way by {option('assume')}, one of {', '.join(PRESETS)}"
+        f"{option('scale')}, {option('mean')}, {option('std')} (and {option('fit')}, {option('order')} where it is not "
+        f"stretched, in RGB), or take a usual way by {option('assume')}, one of {', '.join(PRESETS)}"
     )
 
 

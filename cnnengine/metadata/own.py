@@ -10,6 +10,7 @@ from .statement import OUTPUT_KINDS, TASKS, Statement, Subject
 
 OUTPUT_KEY = "cnnengine.output"
 TASK_KEY = "cnnengine.task"
+SOURCE = "its cnnengine metadata"
 KEYS = (LABELS_KEY, OUTPUT_KEY, METADATA_KEY, TASK_KEY)
 
 
@@ -32,7 +33,7 @@ def read(subject: Subject) -> Statement | None:
         return None
     settings = stated_settings(subject.props)
     return Statement(
-        source="its cnnengine metadata",
+        source=SOURCE,
         settings=settings or {},
         complete=settings is not None,
         labels=labels_of_model(subject.props),
