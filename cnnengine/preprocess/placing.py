@@ -7,6 +7,7 @@ Every way to fit is one such pair, and the extents are those that the libraries 
   even). Where height and width to be covered differ, the ratio is the smaller of both, rounded to the nearest.
 - `letterbox`: rounded to the nearest, at least 1; what remains is halved, the smaller half above and on the left.
 - `shorter`: torchvision's Resize with max_size.
+- `line`: rounded up where there is room, down where the picture alone decides the width, as RapidOCR has it.
 """
 
 from __future__ import annotations
@@ -142,10 +143,11 @@ def _shorter(own: Extents, settings: Fitting) -> tuple[Extents, Extents]:
 def _line(own: Extents, settings: Fitting) -> tuple[Extents, Extents]:
     assert settings.size is not None
     height, least = settings.size
-    width = max(1, math.ceil(own[1] * height / own[0]))
+    width = own[1] * height / own[0]
+    room = max(least, int(width))
     if settings.longest is not None:
-        width = min(width, settings.longest)
-    return (height, width), (height, max(width, least))
+        room = max(least, min(room, settings.longest))
+    return (height, max(1, min(math.ceil(width), room))), (height, room)
 
 
 _FITS = {"stretch": _stretch, "crop": _crop, "letterbox": _letterbox, "pad": _pad, "shorter": _shorter, "line": _line}

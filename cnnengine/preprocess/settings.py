@@ -252,11 +252,11 @@ class Preprocess:
         return canvas
 
     def as_dict(self) -> dict[str, object]:
-        """The fields as JSON has them, without those that have their defaults; `layout`, `scale`, `mean` and `std` always."""
+        """The fields as JSON has them; some of those that have their defaults are left out."""
         found: dict[str, object] = {}
         for name, field in fields_of(Preprocess).items():
             value = getattr(self, name)
-            if value != field.default or name in ("layout", "scale", "mean", "std"):
+            if value != field.default or name in ("layout", "size", "scale", "mean", "std"):
                 found[name] = list(value) if isinstance(value, tuple) else value
         return found
 
