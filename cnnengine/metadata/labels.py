@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import importlib.util
 import os
 from typing import Any
@@ -45,7 +44,7 @@ def _of_torchvision(name: str) -> tuple[str, ...] | None:
     path = _file_of("torchvision", "models", "_meta.py")
     if path is None:
         return None
-    spec = importlib.util.spec_from_loader("_labels_of_torchvision", importlib.machinery.SourceFileLoader("_labels", path))
+    spec = importlib.util.spec_from_file_location("_labels_of_torchvision", path)
     if spec is None or spec.loader is None:
         return None
     try:

@@ -77,7 +77,7 @@ class Placement:
             Not cut off at the picture's edges.
         """
         pairs = np.asarray(points, np.float64)
-        found: np.ndarray = pairs.reshape(*pairs.shape[:-1], -1, 2) - (self.left, self.top)
+        found: np.ndarray = pairs.reshape(*pairs.shape[:-1], pairs.shape[-1] // 2, 2) - (self.left, self.top)
         found = found * (self.original[1] / self.resized[1], self.original[0] / self.resized[0])
         return found.reshape(pairs.shape)
 

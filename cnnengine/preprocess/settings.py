@@ -384,7 +384,7 @@ def normalised(settings: Mapping[str, object]) -> dict[str, object]:
     """
     result = dict(settings)
     for name in _NUMBERS:
-        if result.get(name) is not None:
+        if name in result and not (name == "background" and result[name] is None):
             value = result[name]
             result[name] = tuple([_finite(v, name) for v in (value if _several(value) else (value,))])  # type: ignore[attr-defined]
     if "scale" in result:
