@@ -105,8 +105,9 @@ def fitted(
     names = [value.name for value in inputs]
     for name in arrays:
         if name not in names and name not in beside:
-            near = difflib.get_close_matches(name, [n for n in names if n not in arrays], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            free = {n.lower(): n for n in names if n not in arrays}
+            near = difflib.get_close_matches(name.lower(), free, 1)
+            hint = f"; did you mean {free[near[0]]!r}?" if near else ""
             raise InputError(f"there is no input {name!r}{hint}", expected=", ".join(names), received=", ".join(arrays))
     missing = [name for name in names if name not in arrays]
     if missing:

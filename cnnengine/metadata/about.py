@@ -237,7 +237,7 @@ def _sources(said: Mapping[str, object], chosen: Statement | None, assume: str |
         found.append(f"assume {assume}")
     if chosen is not None:
         found.append(chosen.source)
-    return found or ["the input's shape"]
+    return found
 
 
 def _without_contradictions(merged: dict[str, object], said: Mapping[str, object]) -> dict[str, object]:

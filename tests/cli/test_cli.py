@@ -560,6 +560,18 @@ class TestUsage:
             ["predict", MODEL, "x.png", "--std", "nan"],
             ["predict", MODEL, "x.png", "--layout", "CHW"],
             ["predict", MODEL, sample(1), "--std", "0"],
+            ["predict", MODEL, sample(1), "--crop-pct", "2"],
+            ["predict", MODEL, sample(1), "--fit", "squash"],
+            ["predict", MODEL, sample(1), "--fit", "shorter"],
+            ["predict", MODEL, sample(1), "--resize", "3x4x5"],
+            ["predict", MODEL, sample(1), "--fill", "300"],
+            ["predict", MODEL, sample(1), "--assume", "imagnet"],
+            ["predict", MODEL, sample(1), "--labels", "imagnet"],
+            ["annotate", MODEL],
+            ["annotate", "none.onnx", "-o", "x.onnx"],
+            ["annotate", MODEL, "-o", "none/x.onnx"],
+            ["annotate", MODEL, "-o", "x.onnx", "--from", "none"],
+            ["annotate", MODEL, "-o", "x.onnx", "--task", "dream"],
             ["predict", MODEL, sample(1), "--no-gray", "--mean", "1,2"],
             ["info"],
             ["info", "none.onnx"],
@@ -597,7 +609,7 @@ class TestUsage:
         assert len(result.err) == 1
         assert result.err[0].startswith("cnnengine: ")
 
-    @pytest.mark.parametrize("command", ["predict", "info", "profile", "check", "quantize", "bench"])
+    @pytest.mark.parametrize("command", ["predict", "info", "annotate", "profile", "check", "quantize", "bench"])
     def test_every_argument_is_in_the_help_with_an_example(self, cnn, command: str) -> None:
         (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
         shown = " ".join(" ".join(cnn(command, "--help").out).split())
