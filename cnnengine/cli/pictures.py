@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ..files import labels_of_file
 from ..metadata import PRESETS, SETS, named_labels
 from ..preprocess import ALIGNMENTS, FITS, LAYOUTS, ORDERS, RESAMPLES
@@ -119,11 +121,13 @@ def preparation_of(model: Model, args: argparse.Namespace) -> Preparation:
 
 def labels_given(text: str, classes: int | None) -> tuple[str, ...]:
     """The labels that `--labels` names: a file's, or a well-known set's."""
-    import os
-
-    if text in SETS and not os.path.exists(text):
+    if os.path.exists(text):
+        return labels_of_file(text)
+    if text in SETS:
         return named_labels(text, classes)
-    return labels_of_file(text)
+    raise InputError(
+        "there are no such labels", tensor="--labels", expected=f"a file, or one of {', '.join(SETS)}", received=text
+    )
 
 
 def told(about: About, preparation: Preparation | None, labels: str | None, softmax: bool) -> list[str]:
