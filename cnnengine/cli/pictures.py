@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import CNNEngineError, InputError
 from ..files import labels_of_file
 from ..metadata import PRESETS, SETS, named_labels
 from ..preprocess import ALIGNMENTS, FITS, LAYOUTS, ORDERS, RESAMPLES
@@ -114,9 +114,13 @@ def image_options(args: argparse.Namespace) -> dict[str, object]:
     return {name: getattr(args, name) for name in FIELDS}
 
 
-def preparation_of(model: Model, args: argparse.Namespace) -> Preparation:
-    """How pictures become the model's input, by the options and what is known of the model."""
-    return model._preparation(image_options(args), args.assume, option_name)
+def preparation_of(model: Model, args: argparse.Namespace | None = None) -> Preparation:
+    """How pictures become the model's one input, by the options, where there are any, and what is known of the model."""
+    given, assume = ({}, None) if args is None else (image_options(args), args.assume)
+    try:
+        return model.about.preparation(model.inputs[0], given, assume, option_name)
+    except CNNEngineError as error:
+        raise error.locate(model=model.name) from None
 
 
 def labels_given(text: str, classes: int | None) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from ..metadata.own import SOURCE as OWN
 from ..preprocess import Placement, Preprocess, frames_of, read_image, require_pillow
 from ..tasks import Classify, Task
 from ._common import EXIT_OK, EXIT_SOME_FAILED, add_precision_option, add_winograd_option, complain, positive
-from .pictures import add_image_options, labels_given, preparation_of, told
+from .pictures import add_image_options, image_options, labels_given, option_name, preparation_of, told
 from .progress import Progress
 from .results import json_line, text_line
 
@@ -156,7 +156,7 @@ def _scaled(model: Model, args: argparse.Namespace) -> Scaled:
                 received=array.dtype,
             )
         if max(len(args.mean or ()), len(args.std or ())) > 1:
-            settings = preparation_of(model, args).settings
+            settings = model.about.preparation(info, image_options(args), args.assume, option_name).settings
             return settings.normalise(array, 1 if settings.layout == "NCHW" else 3)
         settings = Preprocess(gray=True, scale=args.scale, mean=args.mean or (0.0,), std=args.std or (1.0,))
         return settings.normalise(array)

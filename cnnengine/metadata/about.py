@@ -260,7 +260,7 @@ def _unknown(info: TensorInfo, option: Callable[[str], str]) -> str:
 
 def _in_gray(preset: Mapping[str, object]) -> dict[str, object]:
     """A preset for one channel: the mean of the three."""
-    found = {name: value for name, value in preset.items() if name != "order"}
+    found = dict(preset)
     for name in ("mean", "std"):
         value = found.get(name)
         if isinstance(value, tuple):

@@ -162,6 +162,12 @@ class TestArrays:
                 (line,) = cnn("predict", model, tmp_path / "x.npy", "--json", *options).out
                 assert scores(line) == pytest.approx([expected] * 3)
 
+    def test_means_of_other_channels(self, cnn, tmp_path: Path) -> None:
+        np.save(tmp_path / "x.npy", np.ones((1, 5, 4, 4), np.uint8))
+        result = cnn("predict", pooled(tmp_path / "m.onnx"), tmp_path / "x.npy", "--scale", 1, "--mean", "1,2,3")
+        assert (result.status, len(result.err)) == (1, 1)
+        assert "has other channels than mean and std; expected 3; received (1, 5, 4, 4)" in result.err[0]
+
     @pytest.mark.parametrize(
         ("arrays", "said"),
         [

@@ -420,6 +420,12 @@ class TestTorchvision:
         assert prepared(found).settings == Preprocess(size=224, fit="crop", resize=232, resample="bicubic", mean=MEAN, std=STD)
         assert found.labels == ("a", "b")
 
+    def test_a_model_of_another_size_keeps_the_part_that_is_cut(self, tmp_path: Path) -> None:
+        shape = ("N", 3, 448, 448)
+        settings = prepared(known(shape=shape, outputs=(("N", 2),), folder=tmp_path, transforms=self.PRESET), shape).settings
+        assert (settings.size, settings.resize) == ((448, 448), None)
+        assert settings.place(600, 900).resized == (464, 696)
+
     def test_those_of_another_model_are_not_taken(self, tmp_path: Path) -> None:
         assert known(folder=tmp_path, **{"other.transforms": self.PRESET}).statements == ()
 
