@@ -159,7 +159,7 @@ def told(about: About, preparation: Preparation | None, labels: str | None, soft
         parts.append(f"task {task[0]}, says {task[1]}")
     used = () if preparation is None else preparation.notes
     parts += [f"{s.source}: {note}" for s in about.statements for note in s.notes if note not in used]
-    return parts
+    return [*parts, *about.problems]
 
 
 def told_as_json(about: About, preparation: Preparation | None) -> dict[str, object]:
@@ -175,7 +175,7 @@ def told_as_json(about: About, preparation: Preparation | None) -> dict[str, obj
         stated = about.first(name)
         value = None if stated is None else list(stated[0]) if isinstance(stated[0], tuple) else stated[0]
         found[name] = None if stated is None else {"value": value, "source": stated[1]}
-    found["notes"] = [f"{s.source}: {note}" for s in about.statements for note in s.notes]
+    found["notes"] = [*(f"{s.source}: {note}" for s in about.statements for note in s.notes), *about.problems]
     return found
 
 

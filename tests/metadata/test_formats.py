@@ -483,6 +483,15 @@ class TestNothingKnown:
         with pytest.raises(InputError, match=r"nothing .* input 'x', float32 \(N, 3, 224, 224\): give scale=, .*assume="):
             prepared(known())
 
+    @pytest.mark.parametrize(
+        ("content", "said"), [(b"{", "is not JSON"), (b'{"a": "\xff"}', "is not UTF-8"), (b"[" * 10**5, "is not JSON")]
+    )
+    def test_a_broken_file_beside_it_is_told(self, tmp_path: Path, content: bytes, said: str) -> None:
+        (tmp_path / "preprocessor_config.json").write_bytes(content)
+        with pytest.raises(InputError, match=rf"nothing .*preprocessor_config\.json.* {said}"):
+            prepared(known(folder=tmp_path))
+        assert len(known(folder=tmp_path).problems) == 1
+
     def test_integers_are_pixels(self) -> None:
         found = prepared(known(), dtype=np.uint8)
         assert found.settings == Preprocess(size=224, scale=1)
