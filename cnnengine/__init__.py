@@ -16,7 +16,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .config import show_config
-from .errors import ClosedError, CNNEngineError, InputError, ModelError, ModelNotFoundError, ShapeError, UnsupportedOperatorError
+from .errors import ClosedError, CNNEngineError, InputError, ModelError, ModelNotFoundError, NotInstalledError, ShapeError
+from .errors import UnsupportedOperatorError
 from .model import Model, TensorInfo, load
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ __all__ = [
     "ModelMetadata",
     "ModelNotFoundError",
     "NodeArg",
+    "NotInstalledError",
     "OrtValue",
     "RunOptions",
     "SessionOptions",
