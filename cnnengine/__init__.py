@@ -16,8 +16,16 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .config import show_config
-from .errors import ClosedError, CNNEngineError, InputError, ModelError, ModelNotFoundError, NotInstalledError, ShapeError
-from .errors import UnsupportedOperatorError
+from .errors import (
+    ClosedError,
+    CNNEngineError,
+    InputError,
+    ModelError,
+    ModelNotFoundError,
+    NotInstalledError,
+    ShapeError,
+    UnsupportedOperatorError,
+)
 from .model import Model, TensorInfo, load
 
 if TYPE_CHECKING:

@@ -87,9 +87,11 @@ cdef Py_ssize_t skip_group(const unsigned char[::1] data, Py_ssize_t at, Py_ssiz
     cdef int level = 0, wire
     numbers[0] = number
     while True:
-        if depth + level >= DEPTH - 1:
+        if depth + level >= DEPTH:
             raise Malformed("too deep")
-        key_of(data, &at, end, &key)
+        varint(data, &at, end, 5, &key)  # of which protobuf takes the number 0 here
+        if key > 0xFFFFFFFF:
+            raise Malformed("a field of a number that is too large")
         wire = key & 7
         if wire == 0:
             varint(data, &at, end, 10, &value)

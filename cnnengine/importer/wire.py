@@ -91,6 +91,7 @@ class Tensor(Message):
     uint64_data: bytearray | bytes = b""
     """Numbers as the bytes of float32, float64 and, of integers, int64."""
     string_data: list[bytes] | tuple[()] = ()
+    segment = Segment()
     external_data: list[Entry] | tuple[()] = ()
     FIELDS: ClassVar = {
         8: ("dims", "ints", None),

@@ -1,4 +1,4 @@
-"""cnnengine where neither onnx nor protobuf, ml_dtypes or Pillow can be imported; `make bare` runs all of it where they are not."""
+"""cnnengine where neither onnx nor protobuf, ml_dtypes or Pillow can be imported: a share of what `make bare` runs."""
 
 from __future__ import annotations
 
