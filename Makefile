@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test peers zoo lint sanitize aarch64 bench heldout clean
+.PHONY: demo test bare peers zoo lint sanitize aarch64 bench heldout clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
@@ -14,6 +14,16 @@ test:
 	$(PYTHON) -m venv $(ENVS).venv-test
 	$(ENVS).venv-test/bin/pip install '.[test]'
 	$(ENVS).venv-test/bin/pytest $(PYTEST_ARGS)
+
+# cnnengine beside NumPy alone: the networks of models/ and tests/zoo and ONNX's conformance cases, which an environment that has
+# onnx writes down beforehand; what needs more must say so in a line.
+bare:
+	$(PYTHON) -m venv $(ENVS).venv-bare-record
+	$(ENVS).venv-bare-record/bin/pip install onnx Pillow
+	$(ENVS).venv-bare-record/bin/python tests/bare/record.py $(ENVS).bare
+	$(PYTHON) -m venv $(ENVS).venv-bare
+	$(ENVS).venv-bare/bin/pip install .
+	$(ENVS).venv-bare/bin/python tests/bare/run.py $(ENVS).bare --least 1650
 
 # The tests that need other engines, exporters and networks of other packages; nothing may be skipped for want of them.
 PEER_TESTS ?= tests/oracle/test_oracle.py tests/networks/test_real_models.py tests/networks/test_thirdparty.py tests/importer/test_exporters.py \
@@ -30,7 +40,7 @@ peers:
 # Every exported graph of tests/zoo, and of the folder CNNENGINE_ZOO: a table, and how many agree.
 zoo:
 	$(PYTHON) -m venv $(ENVS).venv-zoo
-	$(ENVS).venv-zoo/bin/pip install .
+	$(ENVS).venv-zoo/bin/pip install '.[onnx]'
 	$(ENVS).venv-zoo/bin/python tests/run_zoo.py $(ZOO_ARGS)
 
 lint:
@@ -74,4 +84,4 @@ heldout:
 	$(ENVS).venv-bench/bin/cnnengine bench $(MODELS) $(BENCH_ARGS)
 
 clean:
-	rm -rf build .venv-demo .venv-test .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-bench
+	rm -rf build .bare .venv-demo .venv-test .venv-bare .venv-bare-record .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-bench

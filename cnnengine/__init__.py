@@ -16,7 +16,16 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .config import show_config
-from .errors import ClosedError, CNNEngineError, InputError, ModelError, ModelNotFoundError, ShapeError, UnsupportedOperatorError
+from .errors import (
+    ClosedError,
+    CNNEngineError,
+    InputError,
+    ModelError,
+    ModelNotFoundError,
+    NotInstalledError,
+    ShapeError,
+    UnsupportedOperatorError,
+)
 from .model import Model, TensorInfo, load
 from .preprocess import Preprocess
 
@@ -73,6 +82,7 @@ __all__ = [
     "ModelMetadata",
     "ModelNotFoundError",
     "NodeArg",
+    "NotInstalledError",
     "OrtValue",
     "Preprocess",
     "RunOptions",
