@@ -57,6 +57,9 @@ def within_blocks(groups: int, channels: int, out_channels: int, lanes: int) -> 
     return groups > 1 and channels == out_channels and lanes % channels == 0 and channels < lanes
 
 
+PAIR_TIME = 0.5
+"""Time of products of bfloat16 numbers to that of those of float32: an instruction adds two, and takes as long."""
+
 LARGE_TRANSFORMED = 16 << 20
 """Bytes of transformed weights of 3-D and dilated kernels from which their memory counts."""
 
