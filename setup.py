@@ -40,19 +40,19 @@ X86 = {
 # What a family has beside them; `cpu_has` asks for it too.
 BESIDE = {("half", "avx2"): ["-mf16c"]}
 ARM = {"neon": []}
-# Families that have tiles where an instruction adds products of several numbers: of bytes, which the others have too, by other
-# instructions, and of pairs of bfloat16 numbers, which they lack.
-BYTES, PAIRS = ("qconv", "qdense"), ("bconv",)
-# What adds such products to one of these: tiles of its own in some families, all others are those of the other one.
+# What adds products of bytes to one of these: tiles of quantised products of its own, all others are those of the other one.
 DOT = {
-    "avxvnni": ("avx2", ["-mavxvnni"], BYTES),
-    "avx512vnni": ("avx512", ["-mavx512vnni"], BYTES),
-    "avx512bf16": ("avx512", ["-mavx512vnni", "-mavx512bf16"], PAIRS),
-    "neondot": ("neon", ["-march=armv8.2-a+dotprod"], BYTES),
-    "neonbf16": ("neon", ["-march=armv8.2-a+dotprod+bf16"], PAIRS),
+    "avxvnni": ("avx2", ["-mavxvnni"]),
+    "avx512vnni": ("avx512", ["-mavx512vnni"]),
+    "neondot": ("neon", ["-march=armv8.2-a+dotprod"]),
+}
+# What adds products of pairs of bfloat16 numbers to that (`dispatch.EXTENDS` says to which): tiles of its own for these alone.
+PAIRED = {
+    "avx512bf16": ("avx512", ["-mavx512bf16"]),
+    "neonbf16": ("neon", ["-march=armv8.2-a+dotprod+bf16"]),
 }
 # The same by ordinary instructions: for tests, built when CNNENGINE_ISAS or CNNENGINE_EMULATE=1 asks for them.
-EMULATED = {f"{base}dot": (base, ["-DCNNENGINE_EMULATE_DOT"], BYTES + PAIRS) for base in ("sse2", "avx2")}
+EMULATED = {f"{base}dot": (base, ["-DCNNENGINE_EMULATE_DOT"]) for base in ("sse2", "avx2")}
 ISAS = ARM if platform.machine().lower() in ("aarch64", "arm64") else X86
 
 # Modules compiled once, for the baseline: geometries, packers, the runtime.
@@ -92,6 +92,9 @@ MODULES = [
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
 TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent", "half"]
 TILES += ["qconv", "qvector", "qpool", "qdense", "bconv"]
+# Those of products of bytes, which have tiles of their own where an instruction adds such products; and those of pairs of bfloat16
+# numbers, which have tiles there alone.
+DOTTED, PAIRS = ("qconv", "qdense"), ("bconv",)
 HEADERS = ("simd.h", "half.h", "bsimd.h", "qsimd.h", "qbytes.h", "qdot_avx2.h", "activations.h", "winograd.h", "build_tag.h")
 # Quantised numbers are rounded at defined places, alike on every instruction set.
 QUANTISED = ("qconv", "qvector", "qpool", "qdense")
@@ -209,20 +212,19 @@ def extensions() -> list[Extension]:
     # instruction set that renames the module's init function.
     wanted = os.environ.get("CNNENGINE_ISAS")
     chosen = [i for i in ISAS if not wanted or i in wanted.split(",")]
-    dots = {
-        name: ([*ISAS[base], *flags], families) for name, (base, flags, families) in {**DOT, **EMULATED}.items() if base in chosen
-    }
-    named = set(wanted.split(",")) if wanted else set(DOT)
+    named = set(wanted.split(",")) if wanted else {*DOT, *PAIRED}
     named |= set(EMULATED) if EMULATE else set()
-    dots = {name: of for name, of in dots.items() if name in named and compiles(of[0])}
+    dots = {name: [*ISAS[base], *flags] for name, (base, flags) in {**DOT, **PAIRED, **EMULATED}.items() if base in chosen}
+    dots = {name: flags for name, flags in dots.items() if name in named and compiles(flags)}
     for tile in cythonize(tiles, **options):
         source = Path(tile.sources[0]).resolve()
         short = tile.name.rsplit(".", 1)[1]
-        plain = [] if short in PAIRS else chosen
-        for isa in [*plain, *(name for name, (_, families) in dots.items() if short in families)]:
+        isas = [] if short in PAIRS else list(chosen)
+        isas += [name for name in dots if short in (DOTTED if name in DOT else PAIRS if name in PAIRED else DOTTED + PAIRS)]
+        for isa in isas:
             few = one_region if short in ("conv", "winograd", "qconv") and isa in ("sse2", "avx2", "avxvnni") else []
             exact = EXACT_FLAGS if short in QUANTISED else []
-            flags = [*(ISAS[isa] if isa in ISAS else dots[isa][0]), *BESIDE.get((short, isa), [])]
+            flags = [*(ISAS[isa] if isa in ISAS else dots[isa]), *BESIDE.get((short, isa), [])]
             stub = build / "tiles" / f"_{short}_{isa}.c"
             stub.parent.mkdir(parents=True, exist_ok=True)
             text = f"#define PyInit_{short} PyInit__{short}_{isa}\n"

@@ -19,7 +19,8 @@ def paired_outputs(nodes: Nodes, names: Collection[str], lanes: int) -> set[str]
     """Outputs of the convolutions among these nodes, by name, that have a kernel of bfloat16 products and gain by it.
 
     Groups must be whole blocks of `lanes` channels, nothing scales the channels of x, and weights and bias are known. A kernel
-    whose taps meet padding alone for most of the output is faster without these.
+    whose taps meet padding alone for most of the output is faster without these. One that gives a single pixel is no faster with
+    them, and is mostly part of a gate: where that is next to closed, small errors of its sums are large ones of what passes.
     """
     return {node.outputs[0] for node in nodes.of("Conv") if node.name in names and _fits(node, nodes, lanes)}
 
@@ -31,7 +32,7 @@ def _fits(node: Node, nodes: Nodes, lanes: int) -> bool:
     if any(n and nodes.value(n) is None for n in node.inputs[1:3]) or not nodes.is_float32(node.inputs[0]):
         return False
     x, w, y = (nodes.shape(n) for n in (node.inputs[0], node.inputs[1], node.outputs[0]))
-    if not 3 <= len(x) <= 5 or 0 in (*x, *w, *y):
+    if not 3 <= len(x) <= 5 or 0 in (*x, *w, *y) or math.prod(y[2:]) == 1:
         return False
     if conv.group > 1 and (w[1] % lanes or w[0] // conv.group % lanes):
         return False

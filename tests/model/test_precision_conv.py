@@ -240,6 +240,9 @@ def test_near_misses(pairs_isa: str) -> None:
     # transposed
     turned = helper.make_node("ConvTranspose", ["a", "one.w"], ["b"], name="one")
     assert lowered(between([turned], w)) == ()
+    # of a single pixel, as gates are; of two
+    for width, expected in ((1, ()), (2, ("one",))):
+        assert lowered(between([one], w, shape=("n", 3, 1, width)), (1, 3, 1, width)) == expected
     # depthwise
     assert lowered(between([conv("a", "b", "one", group=C)], {"one.w": weights(C, 1, 3, 3)})) == ()
 

@@ -285,6 +285,8 @@ cdef double pair_loop(long n) noexcept nogil:
     cdef vi x = viset(0x01000100), y = viset(0x3f803f80)
     cdef int i
     cdef long r
+    # a constant of bfloat16 that it knows, GCC 12 loads as one of float16
+    y = vi_placed(y)
     for i in range(12):
         a[i] = vset(i)
     for r in range(n):
