@@ -46,7 +46,7 @@ DOT = {
     "avx512vnni": ("avx512", ["-mavx512vnni"]),
     "neondot": ("neon", ["-march=armv8.2-a+dotprod"]),
 }
-# What adds products of pairs of bfloat16 numbers to that (`dispatch.EXTENDS` says to which): tiles of its own for these alone.
+# What adds products of pairs of bfloat16 numbers to that: tiles of its own for these alone.
 PAIRED = {
     "avx512bf16": ("avx512", ["-mavx512bf16"]),
     "neonbf16": ("neon", ["-march=armv8.2-a+dotprod+bf16"]),
@@ -92,8 +92,8 @@ MODULES = [
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
 TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent", "half"]
 TILES += ["qconv", "qvector", "qpool", "qdense", "bconv"]
-# Those of products of bytes, which have tiles of their own where an instruction adds such products; and those of pairs of bfloat16
-# numbers, which have tiles there alone.
+# Those of products of bytes, which have tiles of their own where an instruction adds such products; and those of pairs of
+# bfloat16 numbers, which have tiles there alone.
 DOTTED, PAIRS = ("qconv", "qdense"), ("bconv",)
 HEADERS = ("simd.h", "half.h", "bsimd.h", "qsimd.h", "qbytes.h", "qdot_avx2.h", "activations.h", "winograd.h", "build_tag.h")
 # Quantised numbers are rounded at defined places, alike on every instruction set.
