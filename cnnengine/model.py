@@ -50,7 +50,8 @@ class Model:
     precision : str
         As `load` took it.
     lowered : tuple of str
-        Names of the layers that are in this precision, where that is not float32.
+        Names of the layers that are in this precision, where that is not float32: of convolutions those to which a plan made so
+        far gives it (the extents of an image decide that).
     """
 
     def __init__(
@@ -100,11 +101,12 @@ class Model:
             if outputs is not None:
                 graph = _with_outputs(graph, outputs)
             self._declared = dict(graph.outputs)
-            simple, self.lowered = lower_precision(simplify(graph), precision)
+            simple, rounded, pairs = lower_precision(simplify(graph), precision)
+            self._rounded = frozenset(rounded)
             source.release()
             given = {n: kept(simple.constants[n]) for n in simple.outputs if n in simple.constants}
             self._graph: Graph = simple.replace(constants={**simple.constants, **given})
-            self._program = Program(self._graph, winograd=winograd, store=source, threads=self._thread_count())
+            self._program = Program(self._graph, winograd=winograd, store=source, threads=self._thread_count(), pairs=pairs)
             self._short: tuple[Segment | None, Call | None] = None, None
             self._closed = False
             self.metadata = dict(graph.metadata)
@@ -117,6 +119,14 @@ class Model:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def lowered(self) -> tuple[str, ...]:
+        if self.precision == "float32":
+            return ()
+        program = self._opened()
+        names = self._rounded | program.paired
+        return tuple(node.name for node in program.graph.nodes if node.name in names)
 
     @property
     def threads(self) -> int:
