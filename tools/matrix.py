@@ -10,8 +10,8 @@ for in this order:
 3. folders named by --root (may be given several times): the root of another Debian suite, made by, say,
    `mmdebstrap --include=python3.14-venv,python3.14-dev,gcc,clang,libomp-dev,libc6-dev forky ROOT`; needs root and unshare.
 
-What is not found is a line of the table, too. The packages come from the index that pip is set up for. The exit status says whether
-something failed; what was not to be had is no failure, unless --all is given.
+What is not found is a line of the table, too. The packages come from the index that pip is set up for. The exit status says
+whether something failed; what was not to be had is no failure, unless --all is given.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ TESTS = (
     "tests/model/test_short_calls.py",
     "tests/session/test_session.py",
     "tests/embedding/test_processes.py",
-    "tests/embedding/test_free_threading.py",
 )
 NEEDED = (
     "pytest>=8",
@@ -107,7 +106,11 @@ def found_on_this_system(name: str) -> Iterator[str]:
         yield from sorted(map(str, home.glob(pattern)), key=lambda p: [int(n) for n in re.findall(r"\d+", p)], reverse=True)
 
 
-ASK = "import sys,sysconfig;print('%d.%d'%sys.version_info[:2]+('t' if sysconfig.get_config_var('Py_GIL_DISABLED') else ''),sys.version.split()[0])"
+ASK = """
+import sys, sysconfig
+free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+print("%d.%d" % sys.version_info[:2] + free, sys.version.split()[0])
+"""
 
 
 def asked(path: str, prefix: Sequence[str] = (), where: str = "") -> Interpreter | None:
@@ -122,18 +125,24 @@ def asked(path: str, prefix: Sequence[str] = (), where: str = "") -> Interpreter
     )
 
 
-def inside(root: Path, work: Path) -> tuple[str, ...]:
-    """The words before a command that run it in another root, with this machine's /proc, /dev, names, pip's certificates and `work`.
+# The mounts are those of a mount namespace of its own: they go with the command.
+ENTER = """
+set -e
+root=$1 work=$2 here=$PWD
+shift 2
+mkdir -p "$root$work"
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mount --bind "$work" "$root$work"
+for f in /etc/resolv.conf /etc/hosts; do [ ! -e $f ] || cp -L $f "$root$f"; done
+if [ -f "$PIP_CERT" ] && [ -f "$root$PIP_CERT" ]; then mount --bind "$PIP_CERT" "$root$PIP_CERT"; fi
+exec chroot "$root" /bin/sh -c 'cd "$0" 2>/dev/null || cd /; exec "$@"' "$here" "$@"
+"""
 
-    The mounts are those of a mount namespace of its own: they go with the command.
-    """
-    script = (
-        'set -e; root=$1; work=$2; here=$PWD; shift 2; mkdir -p "$root$work"; mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"; '
-        'mount --bind "$work" "$root$work"; for f in /etc/resolv.conf /etc/hosts; do [ -e $f ] && cp -L $f "$root$f"; done; '
-        'if [ -f "$PIP_CERT" ] && [ -f "$root$PIP_CERT" ]; then mount --bind "$PIP_CERT" "$root$PIP_CERT"; fi; '
-        'exec chroot "$root" /bin/sh -c \'cd "$0" 2>/dev/null || cd /; exec "$@"\' "$here" "$@"'
-    )
-    return ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "matrix", str(root), str(work))
+
+def inside(root: Path, work: Path) -> tuple[str, ...]:
+    """The words before a command that run it in another root, with /proc, /dev, names, pip's certificates and `work` of here."""
+    return ("unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "matrix", str(root), str(work))
 
 
 def interpreters(args: argparse.Namespace, work: Path) -> dict[str, Interpreter]:
@@ -204,16 +213,26 @@ def tree(target: Path) -> None:
             shutil.copy2(source, target / name)
 
 
-def tests_of(log: Log, python: str, source: Path, names: Sequence[str], with_onnx: bool) -> list[str]:
-    """Those that are there, and import nothing that is not."""
-    chosen = [name for name in names if (source / name.split("::")[0]).exists()]
-    return chosen if with_onnx else [name for name in chosen if "onnx" not in importers(source / name)]
+def with_flags(compiler: str, flags: str, work: Path) -> str:
+    """A compiler's command that gives these flags behind all others, where they win."""
+    if not flags:
+        return compiler
+    script = work / "compiler"
+    script.write_text(f'#!/bin/sh\nexec {compiler} "$@" {flags}\n')
+    script.chmod(0o755)
+    return str(script)
 
 
-def importers(path: Path) -> set[str]:
-    """The top names that a test file, or one in a folder, imports."""
-    files = sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
-    return {m.group(1) for f in files for m in re.finditer(r"^\s*(?:from|import) (\w+)", f.read_text(encoding="utf-8"), re.M)}
+def tests_of(source: Path, names: Sequence[str], with_onnx: bool) -> list[str]:
+    """Test files by their names and folders'; without onnx those that do not import it at their head."""
+    files: list[str] = []
+    for name in names:
+        path = source / name
+        files += sorted(str(p.relative_to(source)) for p in path.rglob("test_*.py")) if path.is_dir() else [name]
+    return files if with_onnx else [name for name in files if not re.search(IMPORTS_ONNX, (source / name).read_text(), re.M)]
+
+
+IMPORTS_ONNX = r"^(from|import) onnx\b"
 
 
 def numpies(name: str, wanted: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -243,7 +262,8 @@ def cells(one: Interpreter, compiler: str, args: argparse.Namespace, work: Path)
         return log.run([*one.prefix, *command], cwd=cwd, seconds=seconds, **variables)
 
     try:
-        shutil.rmtree(source / "build", ignore_errors=True)
+        for left in (p for p in (source / "build").glob("*") if p.name not in ("cython", "tiles")):  # C files serve every Python
+            shutil.rmtree(left)
         shutil.rmtree(place, ignore_errors=True)
         if not run("sh", "-c", f"command -v {shlex.quote(shlex.split(compiler)[0])}").strip():
             raise Failed("no such compiler")
@@ -254,9 +274,7 @@ def cells(one: Interpreter, compiler: str, args: argparse.Namespace, work: Path)
     try:
         run(one.path, "-m", "venv", str(build))
         run(str(build / "bin/python"), "-m", "pip", "install", "-q", "setuptools>=77", "cython>=3.3,<3.4", "wheel")
-        extra = {"CFLAGS": args.cflags} if args.cflags else {}
-        if args.isas:
-            extra["CNNENGINE_ISAS"] = args.isas
+        extra = {"CNNENGINE_ISAS": args.isas} if args.isas else {}
         run(
             *(
                 str(build / "bin/python"),
@@ -270,7 +288,7 @@ def cells(one: Interpreter, compiler: str, args: argparse.Namespace, work: Path)
                 str(place / "dist"),
                 ".",
             ),
-            CC=compiler,
+            CC=with_flags(compiler, args.flags, work),
             **extra,
         )
     except Failed as error:
@@ -294,7 +312,7 @@ def cells(one: Interpreter, compiler: str, args: argparse.Namespace, work: Path)
             with_onnx = False
         try:
             run(python, "-m", "pip", "install", "-q", "--no-deps", str(wheel))
-            names = tests_of(log, python, source, args.tests or TESTS, with_onnx)
+            names = tests_of(source, args.tests or TESTS, with_onnx)
             command = (
                 python,
                 "-P",
@@ -343,7 +361,7 @@ def main() -> int:
     words.add_argument("--clang", default="clang", help="that compiler's command")
     words.add_argument("--numpy", type=lambda s: s.split(","), default=["oldest", "newest"], help="oldest, newest or versions")
     words.add_argument("--isas", default=default_isas(), help="instruction sets that are compiled; '' for all")
-    words.add_argument("--cflags", default="", help="CFLAGS of the builds, as -Werror")
+    words.add_argument("--flags", default="", help="behind all others of the builds, as -Werror or -O1")
     words.add_argument("--tests", nargs="*", help="test files in the place of the core")
     words.add_argument("--pytest-args", default="")
     words.add_argument("--jobs", type=int, default=2, help="processes of pytest")

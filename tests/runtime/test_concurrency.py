@@ -1,7 +1,7 @@
 """Threads that use the engine at once, with and without a GIL: right results to the last bit, and nothing used by two.
 
-Where there is a GIL, threads take turns every few microseconds here. Each case that is about what is made when it is first asked for
-is a process of its own.
+Where there is a GIL, threads take turns every few microseconds here. What is about things that are made when they are first asked
+for has a process of its own.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def test_functions() -> None:
 
     def work(number: int) -> int:
         wrong = 0
-        for _ in range(60):
+        for _ in range(400):
             made = F.conv2d(x, weights[number], pads=1), F.max_pool2d(x, 2), F.softmax(x, axis=1)
             wrong += not all(map(np.array_equal, made, expected[number]))
         return wrong
@@ -135,7 +135,7 @@ def test_a_session() -> None:
 
 
 def test_a_workspace_is_one_callers() -> None:
-    """What `take` gives belongs to nobody else until it is given back: two runs in one arena would give wrong numbers silently."""
+    """What `take` gives is nobody else's until it is given back: two runs in one arena would give wrong numbers silently."""
     workspaces = Workspaces()
     held: set[int] = set()
     twice = []
@@ -285,7 +285,9 @@ def work(number):
     try:
         import cnnengine
         model = cnnengine.load(PATH, threads=2)
-        results[number] = model(x), cnnengine.functional.conv2d(small, w, pads=1), cnnengine.InferenceSession(PATH).run(None, {model.inputs[0].name: x})[0]
+        session = cnnengine.InferenceSession(PATH)
+        layer = cnnengine.functional.conv2d(small, w, pads=1)
+        results[number] = model(x), layer, session.run(None, {model.inputs[0].name: x})[0]
     except BaseException as error:
         errors.append(repr(error))
 
