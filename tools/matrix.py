@@ -202,7 +202,8 @@ class Log:
 
 
 def tree(target: Path) -> None:
-    """The files that git knows, as they are in this work tree."""
+    """The files that git knows, as they are in this work tree, and nothing of an earlier run."""
+    shutil.rmtree(target, ignore_errors=True)
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
     )
@@ -262,8 +263,9 @@ def cells(one: Interpreter, compiler: str, args: argparse.Namespace, work: Path)
         return log.run([*one.prefix, *command], cwd=cwd, seconds=seconds, **variables)
 
     try:
-        for left in (p for p in (source / "build").glob("*") if p.name not in ("cython", "tiles")):  # C files serve every Python
-            shutil.rmtree(left)
+        for left in (source / "build").glob("*"):
+            if left.name not in ("cython", "tiles"):  # C files serve every Python
+                shutil.rmtree(left)
         shutil.rmtree(place, ignore_errors=True)
         if not run("sh", "-c", f"command -v {shlex.quote(shlex.split(compiler)[0])}").strip():
             raise Failed("no such compiler")
@@ -274,6 +276,8 @@ def cells(one: Interpreter, compiler: str, args: argparse.Namespace, work: Path)
     try:
         run(one.path, "-m", "venv", str(build))
         run(str(build / "bin/python"), "-m", "pip", "install", "-q", "setuptools>=77", "cython>=3.3,<3.4", "wheel")
+        for made in (source / "build" / "cython").rglob("*.c"):  # they are not older than the declarations of this new Cython
+            made.touch()
         extra = {"CNNENGINE_ISAS": args.isas} if args.isas else {}
         run(
             *(
