@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .config import show_config
 from .errors import ClosedError, CNNEngineError, InputError, ModelError, ModelNotFoundError, ShapeError, UnsupportedOperatorError
 from .model import Model, TensorInfo, load
+from .preprocess import Preprocess
 
 if TYPE_CHECKING:
     from . import functional
@@ -73,6 +74,7 @@ __all__ = [
     "ModelNotFoundError",
     "NodeArg",
     "OrtValue",
+    "Preprocess",
     "RunOptions",
     "SessionOptions",
     "ShapeError",

@@ -72,22 +72,32 @@ Jobs = list[Callable[[Scratch], int]]
 """Each makes a part and tells its bytes; in any order, and side by side."""
 
 
-class Copy:
+class InParts:
+    """A `Build` that several threads may share; between its parts a file's pages are given back."""
+
+    def __call__(self, empty: Empty) -> np.ndarray:
+        raise NotImplementedError
+
+    def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:
+        """Memory for the constant, by `empty`, and what fills it; None where it is made as a whole."""
+        raise NotImplementedError
+
+
+class Copy(InParts):
     """Makes a constant as it is, in memory that a run may read: a copy of what lies in a file."""
 
     def __init__(self, source: np.ndarray) -> None:
         self.source = source
 
     def __call__(self, empty: Empty) -> np.ndarray:
-        found = self.parts()
+        found = self.parts(1, empty)
         if found is None:
             return self.source
         for job in found[1]:
             job(Scratch())
         return found[0]
 
-    def parts(self) -> tuple[np.ndarray, Jobs] | None:
-        """Memory for the values, flat, and what fills it; None where there is nothing to copy."""
+    def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:
         if not is_mapped(self.source):
             return None
         made = aligned_empty(self.source.size, self.source.dtype.newbyteorder("="))
@@ -101,7 +111,7 @@ class Copy:
         return made, [lambda _, start=start: fill(start) for start in range(0, flat.size, step)]  # type: ignore[misc]
 
 
-class Panels:
+class Panels(InParts):
     """Packs weights (O, C / groups, taps...) as `pack_conv` does; what the parts make has the bits of the whole.
 
     Parameters
@@ -138,7 +148,6 @@ class Panels:
         return packed
 
     def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:
-        """Memory for the panels, by `empty`, and what fills it; None for weights that one thread may pack."""
         if self.weights.nbytes <= PART or self.groups != 1:
             return None
         shape = self.weights.shape[::-1] if self.transposed else self.weights.shape

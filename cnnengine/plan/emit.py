@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import InputError, ShapeError
 from ..layout import ALIGNMENT, NO_HALO, Halo, KernelCall, aligned_copy, aligned_empty, is_mapped, kept, merge_halos
-from ..packing import Build, Copy, Empty, Panels, Scratch, Slab
+from ..packing import Build, Copy, Empty, InParts, Scratch, Slab
 from ..records import lazy
 from ..spec import TensorSpec
 from .buffers import WHOLE, Buffer, BufferRef
@@ -156,12 +156,7 @@ class Emitter:
         jobs: list[Callable[[int], None]] = []
         for one in pending:
             # in parts, a file's pages are given back before the whole is made, and threads share it
-            build = one.build
-            parts = None
-            if isinstance(build, Copy):
-                parts = build.parts()
-            elif isinstance(build, Panels):
-                parts = build.parts(self.lanes, self._memory(0))
+            parts = one.build.parts(self.lanes, self._memory(0)) if isinstance(one.build, InParts) else None
             if parts is not None:
                 _hold(one.buffer, parts[0])
                 jobs.extend(lambda thread, one=one, part=part: self._pack_part(one, part, scratch[thread]) for part in parts[1])  # type: ignore[misc]
