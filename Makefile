@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test peers zoo lint sanitize races matrix aarch64 bench heldout clean
+.PHONY: demo test peers zoo lint sanitize matrix aarch64 bench heldout clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
@@ -54,20 +54,6 @@ sanitize:
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
 	  $(ENVS).venv-sanitize/bin/pytest $(SANITIZE_TESTS) $(PYTEST_ARGS)
 
-# ThreadSanitizer over all compiled modules, without a GIL. RACES_PYTHON is an interpreter that was itself built for it
-# (./configure --disable-gil --with-thread-sanitizer), so that its locks are seen; what NumPy's own libraries do is not. OpenMP's
-# runtime is not built for it either, so that there is none.
-RACES_PYTHON ?= python3.14t
-RACES_TESTS ?= tests/tsan tests/runtime/test_concurrency.py tests/runtime/test_threads.py
-races:
-	rm -rf build
-	$(RACES_PYTHON) -m venv $(ENVS).venv-races
-	$(ENVS).venv-races/bin/pip install --only-binary numpy numpy pytest hypothesis threadpoolctl 'cython>=3.3,<3.4' 'setuptools>=77' wheel
-	CNNENGINE_SANITIZE=thread CNNENGINE_OPENMP=0 $(ENVS).venv-races/bin/pip install --no-deps --no-build-isolation .
-	rm -rf build
-	PYTHON_GIL=0 TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan/suppressions.txt ignore_noninstrumented_modules=1 exitcode=66" \
-	  $(ENVS).venv-races/bin/pytest $(RACES_TESTS) $(PYTEST_ARGS)
-
 # Every Python and NumPy that the package claims, by gcc and clang; MATRIX_ARGS=--help says where Pythons are looked for.
 matrix:
 	$(PYTHON) tools/matrix.py $(MATRIX_ARGS)
@@ -92,4 +78,4 @@ heldout:
 	$(ENVS).venv-bench/bin/cnnengine bench $(MODELS) $(BENCH_ARGS)
 
 clean:
-	rm -rf build .venv-demo .venv-test .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-races .venv-bench
+	rm -rf build .venv-demo .venv-test .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-bench

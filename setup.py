@@ -3,7 +3,7 @@
 Metadata stands in pyproject.toml. Environment variables read here:
 
 CNNENGINE_OPENMP=0      build without OpenMP (without this, a compiler that lacks OpenMP is an error)
-CNNENGINE_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer; "thread": ThreadSanitizer
+CNNENGINE_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer
 CNNENGINE_EMULATE=1     tiles of instructions that CPUs may lack, emulated, for tests
 CNNENGINE_STRICT=1      large frames on the stack are errors, not warnings
 CNNENGINE_ISAS=a,b      compile these instruction sets alone (for quick development builds)
@@ -27,8 +27,7 @@ from setuptools._distutils.ccompiler import new_compiler
 from setuptools._distutils.sysconfig import customize_compiler
 
 OPENMP = os.environ.get("CNNENGINE_OPENMP", "1") != "0"
-SANITIZERS = {"1": "address,undefined", "thread": "thread"}
-SANITIZE = SANITIZERS.get(os.environ.get("CNNENGINE_SANITIZE", "0"))
+SANITIZE = os.environ.get("CNNENGINE_SANITIZE", "0") == "1"
 EMULATE = os.environ.get("CNNENGINE_EMULATE", "0") == "1"
 STRICT = os.environ.get("CNNENGINE_STRICT", "0") == "1"
 
@@ -161,9 +160,9 @@ def extensions() -> list[Extension]:
         common += frame
     link = [*openmp]
     if SANITIZE:
-        common += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g", "-O1"]
-        common += ["-fno-sanitize-recover=undefined"] if "undefined" in SANITIZE else []
-        link += [f"-fsanitize={SANITIZE}"]
+        extra = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"]
+        common += extra
+        link += ["-fsanitize=address,undefined"]
     else:
         common += ["-g0"]
         link += ["-s"]

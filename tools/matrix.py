@@ -45,7 +45,7 @@ OTHERS = {"3.13t": "2.1.0"}
 TESTS = (
     "tests/test_records.py",
     "tests/test_window.py",
-    "tests/test_preprocess.py",
+    "tests/preprocess/test_preprocess.py",
     "tests/kernels/test_pool.py",
     "tests/kernels/test_half.py",
     "tests/kernels/test_front.py",

@@ -2,7 +2,6 @@
 
 These are C files of their own, so the sanitizer sees every access there is, and a run without a report says that each was ordered
 with all others in this run. That the run would show a missing order is shown by taking some away, one at a time.
-`tools/tsan.sh` looks at the rest, on an interpreter that is built with the sanitizer itself.
 """
 
 from __future__ import annotations
