@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test bare peers zoo lint sanitize aarch64 bench heldout clean
+.PHONY: demo test bare peers zoo lint sanitize matrix aarch64 bench heldout clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
@@ -63,6 +63,10 @@ sanitize:
 	CNNENGINE_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
 	  $(ENVS).venv-sanitize/bin/pytest $(SANITIZE_TESTS) $(PYTEST_ARGS)
+
+# Every Python and NumPy that the package claims, by gcc and clang; MATRIX_ARGS=--help says where Pythons are looked for.
+matrix:
+	$(PYTHON) tools/matrix.py $(MATRIX_ARGS)
 
 aarch64:
 	tests/aarch64/run.sh
