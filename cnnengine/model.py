@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +90,7 @@ class Model:
         with reading() as files, collector_paused(), limited(self._threads):
             source = files.open(model, base_dir)
             message = source.message
-            self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
+            self._name = _file_name(model) if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
             self._source: Source = source
             graph = import_model(message, name=self._name, fallback=fallback)
             if outputs is not None:
@@ -592,6 +591,11 @@ def named(name: str, source: Any, **options: Any) -> Model:
     model = Model(source, **options)
     model._name = name
     return model
+
+
+def _file_name(path: str | os.PathLike[str]) -> str:
+    """The last part of a path; `pathlib` would take longer to import than small files to load."""
+    return os.path.basename(os.fsdecode(path).rstrip(os.sep))
 
 
 def _restore(source: bytes, name: str, options: dict[str, Any]) -> Model:

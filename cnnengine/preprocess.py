@@ -6,12 +6,11 @@ The metadata key `cnnengine.preprocess` holds size, channels, layout and scaling
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -179,7 +178,7 @@ def labels_of_model(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
 
 def list_of_strings(text: str) -> tuple[str, ...]:
     """A JSON list of strings; raises ValueError for anything else."""
-    labels = json.loads(text)
+    labels = _from_json(text)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ValueError("it holds something else")
     return tuple(labels)
@@ -260,6 +259,12 @@ def _to_eight_bit(image: Image) -> Image:
     return image
 
 
+def _from_json(text: str) -> Any:
+    import json  # only here: a file may have neither labels nor settings
+
+    return json.loads(text)
+
+
 def _cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if not np.issubdtype(dtype, np.integer):
         return x.astype(dtype, copy=False)
@@ -279,7 +284,7 @@ def _from_metadata(metadata: Mapping[str, str]) -> dict[str, object]:
     if text is None:
         return {}
     try:
-        stated = json.loads(text)
+        stated = _from_json(text)
     except ValueError as error:
         raise ModelError(f"not valid JSON: {error}", tensor=METADATA_KEY) from None
     known = [f.name for f in fields(Preprocess)]
