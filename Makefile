@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test bare peers zoo lint sanitize aarch64 bench heldout clean
+.PHONY: demo test bare peers zoo lint sanitize matrix aarch64 bench heldout clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
@@ -30,7 +30,7 @@ PEER_TESTS ?= tests/oracle/test_oracle.py tests/networks/test_real_models.py tes
   tests/session/test_session.py tests/networks/test_models.py tests/report/test_check.py tests/test_docs.py tests/embedding/test_zero_copy.py \
   tests/embedding/test_processes.py tests/embedding/test_frozen.py tests/importer/test_onnxruntime_files.py \
   tests/ops/test_contrib.py tests/quantization/test_quantize.py tests/ops/test_contrib_quantized.py tests/ops/test_integers.py \
-  tests/networks/test_quantisers.py
+  tests/networks/test_quantisers.py tests/preprocess/test_recorded.py tests/metadata/test_real.py
 peers:
 	$(PYTHON) -m venv $(ENVS).venv-peers
 	$(ENVS).venv-peers/bin/pip install '.[peers]'
@@ -63,6 +63,10 @@ sanitize:
 	CNNENGINE_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
 	  $(ENVS).venv-sanitize/bin/pytest $(SANITIZE_TESTS) $(PYTEST_ARGS)
+
+# Every Python and NumPy that the package claims, by gcc and clang; MATRIX_ARGS=--help says where Pythons are looked for.
+matrix:
+	$(PYTHON) tools/matrix.py $(MATRIX_ARGS)
 
 aarch64:
 	tests/aarch64/run.sh

@@ -27,6 +27,7 @@ from .errors import (
     UnsupportedOperatorError,
 )
 from .model import Model, TensorInfo, load
+from .preprocess import Preprocess
 
 if TYPE_CHECKING:
     from . import functional
@@ -83,6 +84,7 @@ __all__ = [
     "NodeArg",
     "NotInstalledError",
     "OrtValue",
+    "Preprocess",
     "RunOptions",
     "SessionOptions",
     "ShapeError",

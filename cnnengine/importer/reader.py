@@ -359,6 +359,24 @@ def read(model: Any, base_dir: str | os.PathLike[str] | None = None) -> onnx.Mod
         return proto
 
 
+def external_files(model: str) -> tuple[str, ...]:
+    """Locations of the external data that a model's file refers to, as it writes them; they need not be there.
+
+    Raises
+    ------
+    ModelNotFoundError, ModelError
+        The file does not exist, or is not an ONNX model.
+    """
+    with reading() as opened:
+        _, data, name, _ = _content(model, opened)
+        try:
+            message = parse(data)
+        except Malformed:
+            raise _no_model(data, name) from None
+        external = [t for t in _all_tensors(message) if _is_external(t)]
+        return tuple(sorted({e.value for t in external for e in t.external_data if e.key == "location"}))
+
+
 @dataclass(frozen=True)
 class Folder:
     """Where external data may lie.
