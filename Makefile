@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test peers zoo lint sanitize aarch64 bench heldout clean
+.PHONY: demo test peers zoo lint sanitize portable aarch64 bench heldout clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
@@ -54,8 +54,17 @@ sanitize:
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
 	  $(ENVS).venv-sanitize/bin/pytest $(SANITIZE_TESTS) $(PYTEST_ARGS)
 
+# What stands in the place of Linux's own calls on other systems, the thread team above all, built and tested on this one.
+PORTABLE_TESTS ?= tests/runtime tests/importer/test_files.py tests/test_portable.py tests/networks/test_models.py
+portable:
+	$(PYTHON) -m venv $(ENVS).venv-portable
+	CNNENGINE_POSIX=1 $(ENVS).venv-portable/bin/pip install '.[test]'
+	CNNENGINE_POSIX=1 $(ENVS).venv-portable/bin/pytest $(PORTABLE_TESTS) $(PYTEST_ARGS)
+
+# The tiles alone, without a Python; then the package as a whole. Needs Debian's cross compiler, emulator and mmdebstrap.
 aarch64:
 	tests/aarch64/run.sh
+	tests/aarch64/package.sh
 
 # The tables of docs/performance.md in one full run, which goes on where it stopped: BENCH_ARGS=--fresh begins anew. Peers have
 # environments of their own in the user's cache folder; one that cannot be made is missing in the tables, which say why.
@@ -74,4 +83,4 @@ heldout:
 	$(ENVS).venv-bench/bin/cnnengine bench $(MODELS) $(BENCH_ARGS)
 
 clean:
-	rm -rf build .venv-demo .venv-test .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-bench
+	rm -rf build .venv-demo .venv-test .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-portable .venv-bench
