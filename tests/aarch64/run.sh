@@ -5,7 +5,7 @@
 #   tests/aarch64/run.sh native     every instruction set of this CPU, as a check of the driver itself
 #
 # Needs Python 3.11 or newer with its headers, and for aarch64 a cross compiler and an emulator (Debian: gcc-aarch64-linux-gnu
-# qemu-user or qemu-user-static). CC and RUN replace them. Without Cython in $PYTHON a virtual environment is made under build/.
+# qemu-user or qemu-user-static). CC and RUN replace them; FAMILIES="qconv qdense" is a part of the tiles. Without Cython in $PYTHON a virtual environment is made under build/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3}
@@ -67,7 +67,7 @@ if "multiarch" in config.read_text()[:2000].lower():
 shim = build / "include" / "aarch64-linux-gnu" / f"python{sysconfig.get_python_version()}"
 shim.mkdir(parents=True, exist_ok=True)
 shutil.copy(config, shim / "pyconfig.h")
-(build / "python.flags").write_text("\n".join(["-I" + sysconfig.get_path("include"), f"-I{build}/include", "-Icnnengine/_kernels"]))
+(build / "python.flags").write_text("\n".join(["-I" + sysconfig.get_path("include"), f"-I{build}/include", "-Icnnengine/_kernels", ""]))
 PY
 
 status=0
@@ -79,6 +79,9 @@ for name in $names; do
     fi
     for source in "$BUILD"/cython/cnnengine/_kernels/tiles/*.c; do
         family=$(basename "$source" .c)
+        if [ -n "${FAMILIES:-}" ] && [[ " $FAMILIES " != *" $family "* ]]; then
+            continue
+        fi
         # what adds products of bytes has tiles of its own in few families
         if [[ $name == *dot ]] && ! grep -qx "$family" "$BUILD/dotted"; then
             continue

@@ -9,7 +9,7 @@ A tile is P neighbouring output pixels x B output blocks, held in P * B register
 innermost, B weight registers meet P broadcast input values. One step is P * B FMAs, P broadcasts and B loads, so 14 x 2 on
 32 registers and 6 x 2 on 16 keep both FMA ports busy: the innermost loop runs at 0.98 of the FMA peak, a long reduction at 0.95.
 9 x 3 and 4 x 3 serve an odd number of blocks, 7 x 4 and 3 x 4 narrow rows. Where input values take registers on their way (NEON),
-tiles are narrower by one pixel, so that no sum is put on the stack. Kernel taps come as a table of offsets: dilation, 1-D,
+tiles are narrower by a pixel or two, so that no sum is put on the stack. Kernel taps come as a table of offsets: dilation, 1-D,
 2-D, 3-D and the phases of a transposed convolution are all the same tile. A second table passes over taps of the weights that
 this call does not use. There is no border code: planes carry a zero halo.
 
@@ -54,7 +54,7 @@ cdef extern from "simd.h" nogil:
     #endif
     /* widest tile of 1 to 4 output blocks */
     #define WIDTH1 (VREGISTERS < 32 ? 12 : 14)
-    #define WIDTH2 (VREGISTERS < 32 ? 6 : FROM_MEMORY ? 14 : 13)
+    #define WIDTH2 (VREGISTERS < 32 ? 6 : FROM_MEMORY ? 14 : 12)
     #define WIDTH3 (VREGISTERS < 32 ? 4 : FROM_MEMORY ? 9 : 8)
     #define WIDTH4 (VREGISTERS < 32 ? 3 : FROM_MEMORY ? 7 : 6)
     /* widest depthwise tile with kernels 3, 5 and 7 wide: its sums, a row of weights and a pixel are in registers */
@@ -713,7 +713,7 @@ cdef double fma_loop(long n) noexcept nogil:
     cdef int i
     cdef long r
     for i in range(12):
-        a[i] = vset(i)
+        a[i] = vset(i + 1)
     for r in range(n):
         for i in range(12):
             # what is added to is what is written: some processors know no other multiply-add, and would copy registers
