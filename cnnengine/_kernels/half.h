@@ -1,7 +1,8 @@
 /* Registers of float from numbers of half the size and back: float16 (IEEE binary16) and bfloat16, as uint16_t in memory.
  *
  * What instructions convert is converted by them; elsewhere by integer arithmetic on registers, which gives NumPy's bits for
- * everything, NaNs too. Instructions set the quiet bit of NaNs, so the runs of tiles/half.pyx take the integers where there is one. */
+ * everything, NaNs too. Instructions set the quiet bit of NaNs (so does NumPy where it has them, on aarch64), so the runs of
+ * tiles/half.pyx take the integers where there is one. */
 #ifndef CNNENGINE_HALF_H
 #define CNNENGINE_HALF_H
 #include "simd.h"
