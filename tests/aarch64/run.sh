@@ -15,11 +15,11 @@ mkdir -p "$BUILD"
 if [ "${1:-}" = native ]; then
     CC=${CC:-gcc}
     RUN=${RUN:-}
-    names=$("$PYTHON" -c "import platform; print('neon neondot' if platform.machine() in ('aarch64', 'arm64') else 'sse2 avx2 avx512')")
+    names=$("$PYTHON" -c "import platform; print('neon neondot neonbf16' if platform.machine() in ('aarch64', 'arm64') else 'sse2 avx2 avx512')")
 else
     CC=${CC:-aarch64-linux-gnu-gcc}
     RUN=${RUN-$(command -v qemu-aarch64-static || echo qemu-aarch64)}
-    names="neon neondot"
+    names="neon neondot neonbf16"
 fi
 for tool in $CC ${RUN:-true}; do
     if [[ $tool != -* ]] && ! command -v "$tool" >/dev/null; then
@@ -56,8 +56,11 @@ def taken(flag):
 
 common = [f for f in (*setup.COMMON, *setup.TILE_FLAGS) if taken(f)]
 (build / "quantised.flags").write_text("\n".join([*setup.EXACT_FLAGS, ""]))
-dots = {name: [*{**setup.X86, **setup.ARM}[base], *flags] for name, (base, flags) in setup.DOT.items()}
-(build / "dotted").write_text("\n".join(["", *setup.DOTTED, ""]))
+dots = {name: [*{**setup.X86, **setup.ARM}[base], *flags] for name, (base, flags) in {**setup.DOT, **setup.PAIRED}.items()}
+# the families that an instruction set has tiles of
+for name in (*setup.X86, *setup.ARM, *dots):
+    own = setup.PAIRS if name in setup.PAIRED else setup.DOTTED if name in setup.DOT else sorted({*setup.TILES} - {*setup.PAIRS})
+    (build / f"{name}.families").write_text("\n".join([*own, ""]))
 for name, flags in {**setup.X86, **setup.ARM, **dots}.items():
     (build / f"{name}.flags").write_text("\n".join([*common, *flags, ""]))
 # Debian's pyconfig.h looks for one of the target architecture
@@ -72,7 +75,12 @@ PY
 
 status=0
 for name in $names; do
-    needed=$([ "$name" = avx512 ] && echo avx512f || ([ "$name" = neondot ] && echo asimddp || echo "$name"))
+    case $name in
+        avx512) needed=avx512f ;;
+        neondot) needed=asimddp ;;
+        neonbf16) needed=bf16 ;;
+        *) needed=$name ;;
+    esac
     if [ "$name" != neon ] && [ -z "$RUN" ] && ! grep -qw "$needed" /proc/cpuinfo; then
         echo "$name: this CPU lacks it"
         continue
@@ -82,8 +90,7 @@ for name in $names; do
         if [ -n "${FAMILIES:-}" ] && [[ " $FAMILIES " != *" $family "* ]]; then
             continue
         fi
-        # what adds products of bytes has tiles of its own in few families
-        if [[ $name == *dot ]] && ! grep -qx "$family" "$BUILD/dotted"; then
+        if ! grep -qx "$family" "$BUILD/$name.families"; then
             continue
         fi
         if ! grep -q "FAMILY_$family" tests/aarch64/driver.c; then
