@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test bare peers zoo lint sanitize matrix aarch64 bench heldout clean
+.PHONY: demo test bare peers zoo lint sanitize portable matrix aarch64 bench heldout clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
@@ -64,12 +64,21 @@ sanitize:
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
 	  $(ENVS).venv-sanitize/bin/pytest $(SANITIZE_TESTS) $(PYTEST_ARGS)
 
+# What stands in the place of Linux's own calls on other systems, the thread team above all, built and tested on this one.
+PORTABLE_TESTS ?= tests/runtime tests/importer/test_files.py tests/test_portable.py tests/networks/test_models.py
+portable:
+	$(PYTHON) -m venv $(ENVS).venv-portable
+	CNNENGINE_POSIX=1 $(ENVS).venv-portable/bin/pip install '.[test]'
+	CNNENGINE_POSIX=1 $(ENVS).venv-portable/bin/pytest $(PORTABLE_TESTS) $(PYTEST_ARGS)
+
 # Every Python and NumPy that the package claims, by gcc and clang; MATRIX_ARGS=--help says where Pythons are looked for.
 matrix:
 	$(PYTHON) tools/matrix.py $(MATRIX_ARGS)
 
+# The tiles alone, without a Python; then the package as a whole. Needs Debian's cross compiler, emulator and mmdebstrap.
 aarch64:
 	tests/aarch64/run.sh
+	tests/aarch64/package.sh
 
 # The tables of docs/performance.md in one full run, which goes on where it stopped: BENCH_ARGS=--fresh begins anew. Peers have
 # environments of their own in the user's cache folder; one that cannot be made is missing in the tables, which say why.
@@ -88,4 +97,4 @@ heldout:
 	$(ENVS).venv-bench/bin/cnnengine bench $(MODELS) $(BENCH_ARGS)
 
 clean:
-	rm -rf build .bare .venv-demo .venv-test .venv-bare .venv-bare-record .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-bench
+	rm -rf build .bare .venv-demo .venv-test .venv-bare .venv-bare-record .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-portable .venv-bench

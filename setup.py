@@ -5,6 +5,7 @@ Metadata stands in pyproject.toml. Environment variables read here:
 CNNENGINE_OPENMP=0      build without OpenMP (without this, a compiler that lacks OpenMP is an error)
 CNNENGINE_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer
 CNNENGINE_EMULATE=1     tiles of instructions that CPUs may lack, emulated, for tests
+CNNENGINE_POSIX=1       leave out what the system has beyond POSIX (futexes, huge pages, getauxval), to test the fallbacks
 CNNENGINE_STRICT=1      large frames on the stack are errors, not warnings
 CNNENGINE_ISAS=a,b      compile these instruction sets alone (for quick development builds)
 """
@@ -17,6 +18,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +31,7 @@ from setuptools._distutils.sysconfig import customize_compiler
 OPENMP = os.environ.get("CNNENGINE_OPENMP", "1") != "0"
 SANITIZE = os.environ.get("CNNENGINE_SANITIZE", "0") == "1"
 EMULATE = os.environ.get("CNNENGINE_EMULATE", "0") == "1"
+POSIX = os.environ.get("CNNENGINE_POSIX", "0") == "1"
 STRICT = os.environ.get("CNNENGINE_STRICT", "0") == "1"
 
 # Flags are spelled out, because -march=... picks its own vector width; the name is what CNNENGINE_ISA takes. Best last.
@@ -53,7 +56,9 @@ PAIRED = {
 }
 # The same by ordinary instructions: for tests, built when CNNENGINE_ISAS or CNNENGINE_EMULATE=1 asks for them.
 EMULATED = {f"{base}dot": (base, ["-DCNNENGINE_EMULATE_DOT"]) for base in ("sse2", "avx2")}
-ISAS = ARM if platform.machine().lower() in ("aarch64", "arm64") else X86
+# Of the machine that is compiled for: a cross build's configuration names it (`python -m sysconfig`), as setuptools' folders do.
+TARGET = sysconfig.get_platform().lower().rpartition("-")[2]
+ISAS = ARM if TARGET in ("aarch64", "arm64") or (TARGET == "universal2" and platform.machine() == "arm64") else X86
 
 # Modules compiled once, for the baseline: geometries, packers, the runtime.
 MODULES = [
@@ -89,6 +94,8 @@ MODULES = [
     "cnnengine.runtime.runner",
     "cnnengine.capi",
 ]
+# Headers that use what systems have beyond POSIX.
+SYSTEM = ("cpu.h", "guard.h", "portable.h", "team.h")
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
 TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent", "half"]
 TILES += ["qconv", "qvector", "qpool", "qdense", "bconv"]
@@ -146,6 +153,14 @@ def openmp_flags() -> list[str]:
     sys.exit("cnnengine: the C compiler has no OpenMP (-fopenmp); install it, or build with CNNENGINE_OPENMP=0")
 
 
+def system_flags(module: str) -> list[str]:
+    """What a module whose source includes headers of SYSTEM is told of the system."""
+    if not POSIX:
+        return []
+    text = Path(module.replace(".", "/") + ".pyx").read_text(encoding="utf-8")
+    return ["-DCNNENGINE_POSIX"] if any(f'"{header}"' in text for header in SYSTEM) else []
+
+
 def tag(paths: Iterable[Path]) -> str:
     """A name for the declarations in these files, which tells modules of different builds apart; comments by # do not count."""
     digest = hashlib.sha256()
@@ -199,7 +214,7 @@ def extensions() -> list[Extension]:
             include_dirs=[*include, "cnnengine", "cnnengine/runtime", "cnnengine/importer", "cnnengine/include"],
             depends=depends,
             define_macros=module_macros,
-            extra_compile_args=[*MODULE_FLAGS, *common, *openmp],
+            extra_compile_args=[*MODULE_FLAGS, *common, *openmp, *system_flags(name)],
             extra_link_args=link,
         )
         for name in MODULES

@@ -20,7 +20,7 @@ static int cpu_has_f16c(void)
     unsigned a = 0, b = 0, c = 0, d = 0;
     return __get_cpuid(1, &a, &b, &c, &d) && c >> 29 & 1;
 }
-#elif defined(__aarch64__) && defined(__linux__)
+#elif defined(__aarch64__) && defined(__linux__) && !defined(CNNENGINE_POSIX)
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/types.h>
@@ -47,7 +47,9 @@ static int cpu_has(const char *isa)
 #elif defined(__aarch64__)
     if (!strcmp(isa, "neon"))
         return 1;
-#if defined(__linux__)
+#if defined(CNNENGINE_POSIX)
+    return 0; /* there is no asking */
+#elif defined(__linux__)
     if (!strcmp(isa, "neondot")) /* HWCAP_ASIMDDP */
         return (getauxval(AT_HWCAP) & (1ul << 20)) != 0;
     if (!strcmp(isa, "neonbf16")) /* HWCAP2_BF16 */

@@ -1,12 +1,15 @@
 /* Registers of float from numbers of half the size and back: float16 (IEEE binary16) and bfloat16, as uint16_t in memory.
  *
  * What instructions convert is converted by them; elsewhere by integer arithmetic on registers, which gives NumPy's bits for
- * everything, NaNs too. Instructions set the quiet bit of NaNs, so the runs of tiles/half.pyx take the integers where there is one. */
+ * everything, NaNs too. Instructions set the quiet bit of NaNs (so does NumPy where it has them, on aarch64), so the runs of
+ * tiles/half.pyx take the integers where there is one. */
 #ifndef CNNENGINE_HALF_H
 #define CNNENGINE_HALF_H
 #include "simd.h"
 #if defined(__x86_64__)
 #  include <immintrin.h>
+#elif defined(__aarch64__)
+#  include <arm_neon.h>
 #endif
 
 typedef uint16_t vhalf __attribute__((vector_size(VBYTES / 2), aligned(2), may_alias));
@@ -70,9 +73,9 @@ AI void vf16_store(uint16_t *p, vf a) { _mm256_storeu_si256((__m256i *)p, _mm512
 AI vf vf16_load(const uint16_t *p) { return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 AI void vf16_store(uint16_t *p, vf a) { _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)a, _MM_FROUND_TO_NEAREST_INT)); }
 #elif defined(__aarch64__)
-typedef __fp16 vfp16_ __attribute__((vector_size(VBYTES / 2)));
-AI vf vf16_load(const uint16_t *p) { vfp16_ h; memcpy(&h, p, VBYTES / 2); return (vf)__builtin_convertvector(h, vf); }
-AI void vf16_store(uint16_t *p, vf a) { vfp16_ h = __builtin_convertvector(a, vfp16_); memcpy(p, &h, VBYTES / 2); }
+/* by name: what gcc makes of a conversion of vectors goes lane by lane */
+AI vf vf16_load(const uint16_t *p) { return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+AI void vf16_store(uint16_t *p, vf a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)a))); }
 #else
 #  undef HALF_QUIETS
 #  define HALF_QUIETS 0

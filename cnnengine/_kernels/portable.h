@@ -1,10 +1,11 @@
-/* Small portable pieces for modules that are compiled once, for the baseline. */
+/* Small portable pieces for modules that are compiled once, for the baseline. CNNENGINE_POSIX leaves out what some systems have
+ * beyond POSIX, here, in cpu.h, team.h and guard.h, so that what stands in its place can be tested on any of them. */
 #ifndef CNNENGINE_PORTABLE_H
 #define CNNENGINE_PORTABLE_H
 #include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
-#if defined(__linux__)
+#if defined(__linux__) && !defined(CNNENGINE_POSIX)
 #include <sys/mman.h>
 #endif
 
@@ -19,7 +20,7 @@ static inline void *aligned_malloc(size_t size)
         return NULL;
     if (posix_memalign(&p, alignment, rounded))
         return NULL;
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
+#ifdef MADV_HUGEPAGE
     /* whole huge pages only; a refusal changes nothing but the time */
     if (rounded >= huge)
         (void)madvise(p, rounded & ~(huge - 1), MADV_HUGEPAGE);
@@ -42,7 +43,7 @@ static inline void aligned_release(void *p)
 /* bytes of the second-level cache of a core, or a usual size where the system does not say */
 static inline size_t second_level_cache(void)
 {
-#ifdef _SC_LEVEL2_CACHE_SIZE
+#if defined(_SC_LEVEL2_CACHE_SIZE) && !defined(CNNENGINE_POSIX)
     long size = sysconf(_SC_LEVEL2_CACHE_SIZE);
     if (size > 0)
         return (size_t)size;

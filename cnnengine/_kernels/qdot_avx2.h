@@ -4,6 +4,7 @@
  * and back between the steps; so what a tap does to a tile is one statement, and sums have registers of their own throughout. */
 #ifndef CNNENGINE_QDOT_AVX2_H
 #define CNNENGINE_QDOT_AVX2_H
+#include <stddef.h>
 #include "simd.h"
 
 /* weights of word k for two blocks, for one; a pixel's word k in every lane, its products with them added to sums a and b */

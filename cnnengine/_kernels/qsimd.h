@@ -5,6 +5,7 @@
  * that multiplies bytes and adds neighbours in 16 bits saturates: it is not used.) QFLIP is 1 where both must be signed. */
 #ifndef CNNENGINE_QSIMD_H
 #define CNNENGINE_QSIMD_H
+#include <stddef.h>
 #include "simd.h"
 #if defined(__x86_64__)
 #  include <immintrin.h>
@@ -32,7 +33,7 @@ AI vi vdot(vi acc, vi x, vi w) { return (vi)_mm256_dpbusd_avx_epi32((__m256i)acc
 #  define QSTEP 4
 #  undef QFLIP
 #  define QFLIP 1
-AI vi vdot(vi acc, vi x, vi w) { return (vi)vdotq_s32((int32x4_t)acc, (int8x16_t)x, (int8x16_t)w); }
+AI vi vdot(vi acc, vi x, vi w) { return (vi)vdotq_lane_s32((int32x4_t)acc, (int8x16_t)w, vget_low_s8((int8x16_t)x), 0); }
 #else
 #  define QSTEP 2
 #  if LANES == 16
@@ -41,17 +42,36 @@ AI vi vdot(vi acc, vi x, vi w) { return acc + (vi)_mm512_madd_epi16((__m512i)x, 
 AI vi vdot(vi acc, vi x, vi w) { return acc + (vi)_mm256_madd_epi16((__m256i)x, (__m256i)w); }
 #  elif defined(__SSE2__)
 AI vi vdot(vi acc, vi x, vi w) { return acc + (vi)_mm_madd_epi16((__m128i)x, (__m128i)w); }
+#  elif defined(__aarch64__)
+AI vi vdot(vi acc, vi x, vi w)
+{
+    const int16x8_t v = (int16x8_t)w; /* in two, once for all pixels */
+    const int16x4_t even = vget_low_s16(vuzp1q_s16(v, v)), odd = vget_low_s16(vuzp2q_s16(v, v)), t = vget_low_s16((int16x8_t)x);
+    return (vi)vmlal_lane_s16(vmlal_lane_s16((int32x4_t)acc, even, t, 0), odd, t, 1);
+}
 #  else
 AI vi vdot(vi acc, vi x, vi w) { return acc + ((x << 16) >> 16) * ((w << 16) >> 16) + (x >> 16) * (w >> 16); }
 #  endif
 #endif
 
-/* a word of x in every lane */
+/* a word of x in every lane; in the first alone, where instructions multiply by one lane */
 AI vi vword(const char *p)
 {
+#if defined(__aarch64__)
+    /* Written out: left to itself, gcc goes by way of other registers, and clears the lanes that nothing looks at. Lanes of 16 bits
+     * are multiplied by from the first sixteen registers ("x"). */
+    typedef struct { char bytes[4]; } four;
+    vi v;
+#  if QSTEP == 2
+    __asm__("ldr %s0, %1" : "=x"(v) : "m"(*(const four *)p));
+#  else
+    __asm__("ldr %s0, %1" : "=w"(v) : "m"(*(const four *)p));
+#  endif
+#else
     int32_t t;
     memcpy(&t, p, 4);
     vi v = viset(t);
+#endif
     if (QFLIP)
         v = v ^ viset((int32_t)0x80808080u);
     return v;

@@ -15,6 +15,7 @@
 #ifndef CNNENGINE_GUARD_H
 #define CNNENGINE_GUARD_H
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -22,11 +23,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+/* what POSIX of 2008 does not have, and systems do */
 #ifndef MAP_NORESERVE
 #define MAP_NORESERVE 0
 #endif
-#ifndef MAP_ANONYMOUS
+#if !defined(MAP_ANONYMOUS) && defined(MAP_ANON)
 #define MAP_ANONYMOUS MAP_ANON
+#endif
+#ifndef SA_ONSTACK
+#define SA_ONSTACK 0
 #endif
 
 typedef struct watched {
@@ -42,6 +47,20 @@ static uintptr_t guard_page;
 static int guard_depth, guard_chained;
 enum { GUARD_CHAIN = 32 }; /* handlers that hand on to each other in a circle end here */
 
+/* Zeros in the place of these pages; async-signal-safe. */
+static int guard_zeros(uintptr_t page, size_t size)
+{
+#if defined(MAP_ANONYMOUS) && !defined(CNNENGINE_POSIX)
+    return mmap((void *)page, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+#else
+    int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    void *put = zero < 0 ? MAP_FAILED : mmap((void *)page, size, PROT_READ, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, zero, 0);
+    if (zero >= 0)
+        close(zero);
+    return put != MAP_FAILED;
+#endif
+}
+
 static int guard_repair(uintptr_t address)
 {
     for (watched *w = __atomic_load_n(&guard_list, __ATOMIC_ACQUIRE); w; w = w->next) {
@@ -51,7 +70,7 @@ static int guard_repair(uintptr_t address)
         if (__atomic_load_n(&w->end, __ATOMIC_ACQUIRE) != end)
             continue; /* used again meanwhile, so it is not the mapping that is read */
         uintptr_t page = address & ~(guard_page - 1);
-        if (mmap((void *)page, end - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+        if (!guard_zeros(page, end - page))
             return 0;
         __atomic_store_n(&w->lost, 1, __ATOMIC_RELEASE);
         return 1;

@@ -37,7 +37,8 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#if defined(__linux__) && !defined(CNNENGINE_TEAM_PORTABLE)
+/* What POSIX lacks: sleeping on a word, and which CPU a thread is on. Python.h asks the C library for it (_GNU_SOURCE). */
+#if defined(__linux__) && defined(_GNU_SOURCE) && !defined(CNNENGINE_POSIX)
 #define TEAM_FUTEX 1
 #include <linux/futex.h>
 #include <sched.h>
@@ -326,6 +327,18 @@ static void team_follow(cpu_set_t *known)
 }
 #endif
 
+/* The name under which debuggers and `top -H` show the calling thread. */
+static void team_name(int t)
+{
+    char name[16];
+    snprintf(name, sizeof name, "cnnengine-%d", t);
+#if defined(__linux__) && defined(_GNU_SOURCE)
+    pthread_setname_np(pthread_self(), name);
+#elif defined(__APPLE__)
+    pthread_setname_np(name);
+#endif
+}
+
 static void *team_helper(void *arg)
 {
     int t = (int)(intptr_t)arg;
@@ -334,12 +347,10 @@ static void *team_helper(void *arg)
 #if TEAM_FUTEX
     uint64_t moved = idle - TEAM_NUDGE_GAP * team_us;
     cpu_set_t known;
-    char name[16];
     if (sched_getaffinity(0, sizeof known, &known))
         CPU_ZERO(&known);
-    snprintf(name, sizeof name, "cnnengine-%d", t);
-    pthread_setname_np(pthread_self(), name);
 #endif
+    team_name(t);
     for (;;) {
         for (;;) {
             uint64_t word = atomic_load_explicit(&team.share[t].word, memory_order_relaxed);

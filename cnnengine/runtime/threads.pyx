@@ -37,7 +37,7 @@ if team_init():
     raise MemoryError("no memory for a fork handler")
 
 
-if TEAM_HABIT_BYTES != HABIT_BYTES:
+if <int>TEAM_HABIT_BYTES != <int>HABIT_BYTES:
     raise ImportError("threads.pxd and team.h differ")
 
 

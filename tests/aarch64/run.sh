@@ -5,7 +5,7 @@
 #   tests/aarch64/run.sh native     every instruction set of this CPU, as a check of the driver itself
 #
 # Needs Python 3.11 or newer with its headers, and for aarch64 a cross compiler and an emulator (Debian: gcc-aarch64-linux-gnu
-# qemu-user). CC and RUN replace them. Without Cython in $PYTHON a virtual environment is made under build/.
+# qemu-user or qemu-user-static). CC and RUN replace them; FAMILIES="qconv qdense" is a part of the tiles. Without Cython in $PYTHON a virtual environment is made under build/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3}
@@ -15,11 +15,11 @@ mkdir -p "$BUILD"
 if [ "${1:-}" = native ]; then
     CC=${CC:-gcc}
     RUN=${RUN:-}
-    names=$("$PYTHON" -c "import platform; print('neon' if platform.machine() in ('aarch64', 'arm64') else 'sse2 avx2 avx512')")
+    names=$("$PYTHON" -c "import platform; print('neon neondot neonbf16' if platform.machine() in ('aarch64', 'arm64') else 'sse2 avx2 avx512')")
 else
     CC=${CC:-aarch64-linux-gnu-gcc}
-    RUN=${RUN-qemu-aarch64}
-    names=neon
+    RUN=${RUN-$(command -v qemu-aarch64-static || echo qemu-aarch64)}
+    names="neon neondot neonbf16"
 fi
 for tool in $CC ${RUN:-true}; do
     if [[ $tool != -* ]] && ! command -v "$tool" >/dev/null; then
@@ -56,7 +56,12 @@ def taken(flag):
 
 common = [f for f in (*setup.COMMON, *setup.TILE_FLAGS) if taken(f)]
 (build / "quantised.flags").write_text("\n".join([*setup.EXACT_FLAGS, ""]))
-for name, flags in {**setup.X86, **setup.ARM}.items():
+dots = {name: [*{**setup.X86, **setup.ARM}[base], *flags] for name, (base, flags) in {**setup.DOT, **setup.PAIRED}.items()}
+# the families that an instruction set has tiles of
+for name in (*setup.X86, *setup.ARM, *dots):
+    own = setup.PAIRS if name in setup.PAIRED else setup.DOTTED if name in setup.DOT else sorted({*setup.TILES} - {*setup.PAIRS})
+    (build / f"{name}.families").write_text("\n".join([*own, ""]))
+for name, flags in {**setup.X86, **setup.ARM, **dots}.items():
     (build / f"{name}.flags").write_text("\n".join([*common, *flags, ""]))
 # Debian's pyconfig.h looks for one of the target architecture
 config = pathlib.Path(sysconfig.get_config_h_filename())
@@ -65,18 +70,29 @@ if "multiarch" in config.read_text()[:2000].lower():
 shim = build / "include" / "aarch64-linux-gnu" / f"python{sysconfig.get_python_version()}"
 shim.mkdir(parents=True, exist_ok=True)
 shutil.copy(config, shim / "pyconfig.h")
-(build / "python.flags").write_text("\n".join(["-I" + sysconfig.get_path("include"), f"-I{build}/include", "-Icnnengine/_kernels"]))
+(build / "python.flags").write_text("\n".join(["-I" + sysconfig.get_path("include"), f"-I{build}/include", "-Icnnengine/_kernels", ""]))
 PY
 
 status=0
 for name in $names; do
-    needed=$([ "$name" = avx512 ] && echo avx512f || echo "$name")
-    if [ "$name" != neon ] && ! grep -qw "$needed" /proc/cpuinfo; then
+    case $name in
+        avx512) needed=avx512f ;;
+        neondot) needed=asimddp ;;
+        neonbf16) needed=bf16 ;;
+        *) needed=$name ;;
+    esac
+    if [ "$name" != neon ] && [ -z "$RUN" ] && ! grep -qw "$needed" /proc/cpuinfo; then
         echo "$name: this CPU lacks it"
         continue
     fi
     for source in "$BUILD"/cython/cnnengine/_kernels/tiles/*.c; do
         family=$(basename "$source" .c)
+        if [ -n "${FAMILIES:-}" ] && [[ " $FAMILIES " != *" $family "* ]]; then
+            continue
+        fi
+        if ! grep -qx "$family" "$BUILD/$name.families"; then
+            continue
+        fi
         if ! grep -q "FAMILY_$family" tests/aarch64/driver.c; then
             echo "$family: driver.c has no section for this family" >&2
             status=1

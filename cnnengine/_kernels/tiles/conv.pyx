@@ -8,7 +8,8 @@ Layout
 A tile is P neighbouring output pixels x B output blocks, held in P * B registers. Loops: input plane, kernel tap, channel;
 innermost, B weight registers meet P broadcast input values. One step is P * B FMAs, P broadcasts and B loads, so 14 x 2 on
 32 registers and 6 x 2 on 16 keep both FMA ports busy: the innermost loop runs at 0.98 of the FMA peak, a long reduction at 0.95.
-9 x 3 and 4 x 3 serve an odd number of blocks, 7 x 4 and 3 x 4 narrow rows. Kernel taps come as a table of offsets: dilation, 1-D,
+9 x 3 and 4 x 3 serve an odd number of blocks, 7 x 4 and 3 x 4 narrow rows. Where input values take registers on their way (NEON),
+tiles are narrower by a pixel or two, so that no sum is put on the stack. Kernel taps come as a table of offsets: dilation, 1-D,
 2-D, 3-D and the phases of a transposed convolution are all the same tile. A second table passes over taps of the weights that
 this call does not use. There is no border code: planes carry a zero halo.
 
@@ -45,11 +46,17 @@ from cnnengine._kernels.simd cimport *
 cdef extern from "simd.h" nogil:
     """
     #define UNROLL (VREGISTERS < 32)
+    /* whether a multiply-add takes x from memory, for all lanes; else x needs registers of its own */
+    #ifdef __AVX512F__
+    #define FROM_MEMORY 1
+    #else
+    #define FROM_MEMORY 0
+    #endif
     /* widest tile of 1 to 4 output blocks */
     #define WIDTH1 (VREGISTERS < 32 ? 12 : 14)
-    #define WIDTH2 (VREGISTERS < 32 ? 6 : 14)
-    #define WIDTH3 (VREGISTERS < 32 ? 4 : 9)
-    #define WIDTH4 (VREGISTERS < 32 ? 3 : 7)
+    #define WIDTH2 (VREGISTERS < 32 ? 6 : FROM_MEMORY ? 14 : 12)
+    #define WIDTH3 (VREGISTERS < 32 ? 4 : FROM_MEMORY ? 9 : 8)
+    #define WIDTH4 (VREGISTERS < 32 ? 3 : FROM_MEMORY ? 7 : 6)
     /* widest depthwise tile with kernels 3, 5 and 7 wide: its sums, a row of weights and a pixel are in registers */
     #define WIDTH_K3 (VREGISTERS < 32 ? 10 : 14)
     #define WIDTH_K5 (VREGISTERS < 32 ? 8 : 14)
@@ -702,14 +709,15 @@ cdef void dot(const float *x, const float *w, Py_ssize_t k, int n, const float *
 cdef double fma_loop(long n) noexcept nogil:
     """n steps of 12 independent multiply-adds in registers."""
     cdef vf a[12]
-    cdef vf x = vset(<float>0.999), y = vset(<float>1e-6), s = vset(0)
+    cdef vf x = vset(<float>1e-6), s = vset(0)
     cdef int i
     cdef long r
     for i in range(12):
-        a[i] = vset(i)
+        a[i] = vset(i + 1)
     for r in range(n):
         for i in range(12):
-            a[i] = a[i] * x + y
+            # what is added to is what is written: some processors know no other multiply-add, and would copy registers
+            a[i] = a[i] + a[i] * x
     for i in range(12):
         s = s + a[i]
     # the sum keeps the loop alive; it is finite, so the product is 0

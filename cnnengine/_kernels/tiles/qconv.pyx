@@ -33,9 +33,9 @@ from cnnengine._kernels.tiles.words cimport word_tile_t
 
 cdef extern from "qsimd.h" nogil:
     """
-    #define UNROLL (VREGISTERS < 32 || QSTEP == 2)
+    #define UNROLL (VREGISTERS < 32 || QSTEP == 2 || QFLIP)
     #define WIDTH1 (VREGISTERS < 32 ? 10 : 14)
-    #define WIDTH2 (VREGISTERS < 32 ? 6 : QSTEP == 2 ? 12 : 14)
+    #define WIDTH2 (VREGISTERS < 32 ? 6 : QSTEP == 2 || QFLIP ? 12 : 14)
     #define STEPS (LANES / QSTEP)
     AI const void *unread(const void *p) { __asm__("" : "+r"(p)); return p; }
     AI const char *unmoved(const char *p) { __asm__("" : "+r"(p)); return p; }
