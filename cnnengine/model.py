@@ -6,8 +6,6 @@ import copy
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from .loaded import Loaded
 from .plan import Binding, Program, Segment
 from .plan.budget import winograd_option
 from .preprocess import Preprocess, as_image, labels_of_model
+from .records import fields_of
 from .runtime.blas import limited
 from .runtime.quiet import collector_paused
 from .runtime.runner import Call
@@ -30,6 +29,7 @@ from .spec import TensorSpec, check_size
 
 if TYPE_CHECKING:
     from .importer import Source
+    from .metadata import About, Preparation
 
 __all__ = ["Model", "TensorInfo", "load"]
 
@@ -92,8 +92,10 @@ class Model:
         with reading() as files, collector_paused(), limited(self._threads):
             source = files.open(model, base_dir)
             message = source.message
-            self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
+            self._name = _file_name(model) if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
             self._source: Source = source
+            self._path = os.path.abspath(os.fsdecode(os.fspath(model))) if isinstance(model, (str, os.PathLike)) else None
+            self._about: tuple[dict[str, str], About] | None = None
             graph = import_model(message, name=self._name, fallback=fallback)
             if outputs is not None:
                 graph = _with_outputs(graph, outputs)
@@ -461,27 +463,81 @@ class Model:
     # ------------------------------------------------------------ what the file says of itself
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The classes' names in the file's metadata (docs/metadata.md), in the order of the output; None without them.
+        """The classes' names in the order of the output, as the file or one beside it has them; None where none does.
 
         Raises
         ------
         ModelError
-            The metadata are not a list of strings.
+            Our own metadata are not a list of strings.
         """
         try:
-            return labels_of_model(self.metadata)
+            own = labels_of_model(self.metadata)
+            return self.about.labels if own is None else own
         except CNNEngineError as error:
             raise error.locate(model=self._name) from None
 
-    def preprocess(self, image: Any, **settings: Any) -> np.ndarray:
-        """An image as the model's input: resized, scaled and normalised as the file's metadata say (docs/metadata.md).
+    @property
+    def about(self) -> About:
+        """What the file's metadata, and files beside it, say of pictures, classes and purpose (docs/metadata.md).
+
+        Raises
+        ------
+        ModelError
+            Our own metadata are not what docs/metadata.md says.
+        """
+        from .metadata import Subject, about
+
+        if self._about is None or self._about[0] != self.metadata:
+            shape = self.inputs[0].shape if len(self.inputs) == 1 else None
+            try:
+                found = about(Subject(dict(self.metadata), self._path, shape, tuple(o.shape for o in self.outputs)))
+            except CNNEngineError as error:
+                raise error.locate(model=self._name) from None
+            self._about = dict(self.metadata), found
+        return self._about[1]
+
+    def preparation(self, assume: str | None = None, **settings: Any) -> Preparation:
+        """How a picture becomes the model's input, and who says so.
 
         Parameters
         ----------
-        image : path, PIL.Image.Image, or uint8 ndarray (H, W) or (H, W, 3)
-            Needs Pillow (the extra ``image``). Channels of an array are red, green, blue.
+        assume : str, optional
+            A usual way for what nobody says: "imagenet", "unit", "signed", "pixels", "caffe", "yolo" (docs/metadata.md).
         **settings
-            Fields of `cnnengine.preprocess.Preprocess` that go before what the file says, as ``size=(224, 224)``.
+            Fields of `cnnengine.Preprocess` that go before what the file says, as ``size=(224, 224)``.
+
+        Returns
+        -------
+        Preparation
+            ``settings`` is the `Preprocess`, ``sources`` and ``assumed`` say where it comes from.
+
+        Raises
+        ------
+        InputError
+            Nobody says how pixels are scaled, a setting is invalid, or the model has several inputs or none for images.
+        ModelError
+            Our own metadata are not what docs/metadata.md says.
+        """
+        if len(self.inputs) != 1:
+            raise InputError("images go to models of one input", model=self._name, expected=1, received=len(self.inputs))
+        known = list(fields_of(Preprocess))
+        for name in settings:
+            if name not in known:
+                raise InputError("no such setting", model=self._name, tensor=name, expected=known)
+        try:
+            return self.about.preparation(self.inputs[0], settings, assume)
+        except CNNEngineError as error:
+            raise error.locate(model=self._name) from None
+
+    def preprocess(self, image: Any, assume: str | None = None, **settings: Any) -> np.ndarray:
+        """An image as the model's input: resized, scaled and normalised as `preparation` has it.
+
+        Parameters
+        ----------
+        image : path, bytes, binary file object, PIL.Image.Image, or uint8 ndarray (H, W) or (H, W, 3)
+            Needs Pillow (the extra ``image``). Channels of an array are red, green, blue.
+        assume, **settings
+            As for `preparation`.
 
         Returns
         -------
@@ -491,19 +547,13 @@ class Model:
         Raises
         ------
         InputError
-            The model has several inputs or none for images, the image cannot be read, or a setting is invalid.
+            As `preparation`; or the image cannot be read.
         ModelError
-            The metadata are not what docs/metadata.md says.
+            Our own metadata are not what docs/metadata.md says.
         """
-        if len(self.inputs) != 1:
-            raise InputError("images go to models of one input", model=self._name, expected=1, received=len(self.inputs))
-        (info,) = self.inputs
-        known = [f.name for f in fields(Preprocess)]
-        for name in settings:
-            if name not in known:
-                raise InputError("no such setting", model=self._name, tensor=name, expected=known)
+        found = self.preparation(assume, **settings)
         try:
-            return Preprocess.of_model(self.metadata, info.shape, info.dtype, **settings).apply(as_image(image), info.dtype)
+            return found.settings.apply(as_image(image), self.inputs[0].dtype)
         except CNNEngineError as error:
             raise error.locate(model=self._name) from None
 
@@ -548,11 +598,13 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
-        return (_restore, (self._bytes(), self._name, dict(self._options)))
+        return (_restore, (self._bytes(), self._name, dict(self._options)), {"_path": self._path})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         self._check_open()
-        return _restore(self._bytes(), self._name, copy.deepcopy(self._options, memo))
+        made = _restore(self._bytes(), self._name, copy.deepcopy(self._options, memo))
+        made._path = self._path
+        return made
 
     def _bytes(self) -> bytes:
         source: Source | None = self._source
@@ -602,6 +654,11 @@ def named(name: str, source: Any, **options: Any) -> Model:
     model = Model(source, **options)
     model._name = name
     return model
+
+
+def _file_name(path: str | os.PathLike[str]) -> str:
+    """The last part of a path; `pathlib` would take longer to import than small files to load."""
+    return os.path.basename(os.fsdecode(path).rstrip(os.sep))
 
 
 def _restore(source: bytes, name: str, options: dict[str, Any]) -> Model:
