@@ -20,10 +20,10 @@ import sys
 import warnings
 from pathlib import Path
 
-__all__ = ["install", "shadow", "uninstall"]
+__all__ = ["folder", "install", "uninstall"]
 
 
-def shadow() -> str:
+def folder() -> str:
     """The folder that holds the package `onnxruntime`.
 
     In front of the environment variable PYTHONPATH it makes the switch for each Python that is started with it.
@@ -34,7 +34,7 @@ def shadow() -> str:
 def install() -> None:
     """Let ``import onnxruntime`` find cnnengine: in this process, and in those that multiprocessing starts from it.
 
-    Other programs that this one starts are left as they are, unless `shadow` is put in front of their PYTHONPATH. A second call
+    Other programs that this one starts are left as they are, unless `folder()` is put in front of their PYTHONPATH. A second call
     changes nothing.
 
     Warns
@@ -42,32 +42,41 @@ def install() -> None:
     UserWarning
         The real onnxruntime is already imported: modules that hold its names keep them.
     """
-    folder = shadow()
-    if _forget(folder):
+    place = folder()
+    held = _imported()
+    if held and not _is_ours():
+        _forget(held)
         warnings.warn(
             "onnxruntime is already imported: modules that hold its names keep them, later imports find cnnengine",
             UserWarning,
             stacklevel=2,
         )
-    if folder in sys.path:
-        sys.path.remove(folder)
-    sys.path.insert(0, folder)
+    if place in sys.path:
+        sys.path.remove(place)
+    sys.path.insert(0, place)
     importlib.invalidate_caches()
 
 
 def uninstall() -> None:
     """Take `install` back: later imports find the real onnxruntime, or none; modules that hold cnnengine's names keep them."""
-    folder = shadow()
-    sys.path[:] = [place for place in sys.path if place != folder]
-    _forget("")
+    place = folder()
+    sys.path[:] = [other for other in sys.path if other != place]
+    if _is_ours():
+        _forget(_imported())
     importlib.invalidate_caches()
 
 
-def _forget(ours: str) -> bool:
-    """Take all modules of onnxruntime that do not lie in this folder from those that are imported; whether there were any."""
-    held = sys.modules.get("onnxruntime")
-    if held is None or (ours and str(getattr(held, "__file__", None) or "").startswith(os.path.join(ours, ""))):
-        return False
-    for name in [n for n in sys.modules if n == "onnxruntime" or n.startswith("onnxruntime.")]:
+def _imported() -> list[str]:
+    """The modules of onnxruntime, whosesoever, that are imported."""
+    return [name for name in sys.modules if name == "onnxruntime" or name.startswith("onnxruntime.")]
+
+
+def _is_ours() -> bool:
+    """Whether the onnxruntime that is imported lies in the folder."""
+    held = str(getattr(sys.modules.get("onnxruntime"), "__file__", None) or "")
+    return held.startswith(os.path.join(folder(), ""))
+
+
+def _forget(names: list[str]) -> None:
+    for name in names:
         del sys.modules[name]
-    return True

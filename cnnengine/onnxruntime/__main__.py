@@ -10,7 +10,7 @@ import sys
 import types
 from typing import NoReturn
 
-from . import install, shadow
+from . import folder, install
 
 USAGE = """usage: python -m cnnengine.onnxruntime PROGRAM ARGS...
        python -m cnnengine.onnxruntime -m MODULE ARGS...
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
         sys.path.insert(0, "" if flag else os.path.dirname(os.path.realpath(program)))
     install()
     inherited = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([shadow(), *([inherited] if inherited else [])])
+    os.environ["PYTHONPATH"] = os.pathsep.join([folder(), *([inherited] if inherited else [])])
     if flag == "-m":
         sys.argv[:] = [program, *options]
         runpy.run_module(program, run_name="__main__", alter_sys=True)
