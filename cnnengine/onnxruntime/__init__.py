@@ -15,10 +15,13 @@ that multiprocessing starts, which get their parent's path.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 import warnings
 from pathlib import Path
+
+from ..errors import InputError
 
 __all__ = ["folder", "install", "uninstall"]
 
@@ -41,6 +44,12 @@ def install() -> None:
     -----
     UserWarning
         The real onnxruntime is already imported: modules that hold its names keep them.
+
+    Raises
+    ------
+    InputError
+        Python finds another onnxruntime nevertheless: a frozen program has no such folder, and finders of editable installations
+        are asked before any folder.
     """
     place = folder()
     held = _imported()
@@ -55,6 +64,12 @@ def install() -> None:
         sys.path.remove(place)
     sys.path.insert(0, place)
     importlib.invalidate_caches()
+    if not _is_ours():
+        found = importlib.util.find_spec("onnxruntime")
+        origin = None if found is None else found.origin
+        if not str(origin or "").startswith(os.path.join(place, "")):
+            sys.path.remove(place)
+            raise InputError("onnxruntime is still another one", tensor="onnxruntime", expected=place, received=origin)
 
 
 def uninstall() -> None:

@@ -179,6 +179,27 @@ assert (before and before.origin) == (after and after.origin)
     python("-c", code)
 
 
+def test_a_finder_that_is_asked_before_any_folder(tmp_path: Path) -> None:
+    """As editable installations have: the switch must not seem to be made."""
+    (tmp_path / "elsewhere.py").write_text("")
+    code = """
+import importlib.util, sys
+import cnnengine, cnnengine.onnxruntime as switch
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        return importlib.util.spec_from_file_location(name, "elsewhere.py") if name == "onnxruntime" else None
+sys.meta_path.insert(0, Finder())
+try:
+    switch.install()
+except cnnengine.InputError as error:
+    assert "elsewhere.py" in str(error), error
+else:
+    raise AssertionError
+assert switch.folder() not in sys.path
+"""
+    python("-c", code, cwd=tmp_path, env=outside())
+
+
 @needs_ort
 def test_what_was_imported_before() -> None:
     code = """
