@@ -153,7 +153,9 @@ def shared(value: Any) -> np.ndarray | None:
         try:
             array = np.asarray(value) if hasattr(value, "__array_interface__") else np.from_dlpack(value)
             if not array.flags.writeable and hasattr(type(value), "__array__"):
-                array = np.asarray(value, copy=False)  # NumPy takes DLPack's memory as read-only where it is not told
+                # NumPy takes DLPack's memory as read-only where it is not told; the array of its own may be a copy
+                own = np.asarray(value)
+                array = own if np.may_share_memory(own, array) else array
         except MemoryError:
             raise
         except Exception:  # objects raise what they like

@@ -95,7 +95,7 @@ INTEGERS: dict[str, tuple[Callable[[Any], Any], int, int | None]] = {
     "check threads": (lambda v: check(relu(), threads=v), 1, 1),
     "profile threads": (lambda v: profile(model(), threads=v, seconds=0.0, min_rounds=1), 1, 1),
     "profile min_rounds": (lambda v: profile(model(), seconds=0.0, min_rounds=v), 1, 1),
-    "preprocess size": (lambda v: _pictures().preprocess(np.zeros((8, 8, 3), np.uint8), size=(v, 8)), 8, 1),
+    "preprocess size": (lambda v: _pictures().preprocess(np.zeros((8, 8, 3), np.uint8), size=(v, 8), scale=1), 8, 1),
     "run_node opset_version": (lambda v: backend.run_node(NODE, [X], opset_version=v), 17, 1),
     "intra_op_num_threads": (option("intra_op_num_threads"), 2, None),
     "inter_op_num_threads": (option("inter_op_num_threads"), 2, None),
@@ -241,7 +241,7 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "local_response_norm alpha": lambda v: F.local_response_norm(IMAGE, size=3, alpha=v),
     "check tolerance": lambda v: check(relu(), tolerance=v),
     "preprocess scale": lambda v: _pictures().preprocess(np.zeros((8, 8, 3), np.uint8), scale=v),
-    "preprocess mean": lambda v: _pictures().preprocess(np.zeros((8, 8, 3), np.uint8), mean=v),
+    "preprocess mean": lambda v: _pictures().preprocess(np.zeros((8, 8, 3), np.uint8), scale=1, mean=v),
 }
 
 
@@ -296,6 +296,15 @@ class Tensor:
         return self._array.__dlpack_device__()
 
 
+class Copied(Tensor):
+    """One whose array is a copy each time."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("no array without a copy")
+        return self._array.astype(self._array.dtype if dtype is None else dtype)
+
+
 class OnlyDLPack(Tensor):
     __array__ = None  # type: ignore[assignment]
 
@@ -312,6 +321,39 @@ class Unsupported(Tensor):
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         raise TypeError("Got unsupported ScalarType BFloat16")
+
+
+def test_results_are_written_into_tensors() -> None:
+    """NumPy sees DLPack's memory as read-only where a library does not say otherwise; `__array__` has it writeable, or a copy."""
+    model = cnnengine.load(relu("Identity"))
+    memory = np.full(X.shape, np.nan, np.float32)
+    target = Tensor(memory)
+    assert model.run(None, {model.inputs[0].name: X.astype(np.float32)}, out=[target])[0] is target
+    np.testing.assert_array_equal(memory, X.astype(np.float32))
+    memory[...] = np.nan
+    memory.flags.writeable = False
+    with pytest.raises(InputError):
+        model.run(None, {model.inputs[0].name: X.astype(np.float32)}, out=[target])
+    assert np.isnan(memory).all()
+
+
+def test_a_copy_is_no_place_for_results() -> None:
+    """Where DLPack gives memory that cannot be written to and `__array__` a copy, nothing is written into the copy and lost."""
+
+    class Elsewhere(Copied):
+        def __dlpack__(self, **options: Any) -> Any:
+            raise BufferError("not told to NumPy")
+
+    model = cnnengine.load(relu("Identity"))
+    for kind in (Copied, Elsewhere):
+        memory = np.full(X.shape, np.nan, np.float32)
+        target = kind(memory)
+        try:
+            model.run(None, {model.inputs[0].name: X.astype(np.float32)}, out=[target])
+        except InputError:
+            assert np.isnan(memory).all()
+        else:
+            np.testing.assert_array_equal(memory, X.astype(np.float32))
 
 
 DTYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "int64": TensorProto.INT64, "uint8": TensorProto.UINT8}

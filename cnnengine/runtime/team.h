@@ -174,7 +174,7 @@ static struct {
     team_share share[TEAM_MAX];         /* per thread, the caller's first */
 } team;
 
-static uint64_t team_us;                /* ticks in a microsecond; 0: not known yet */
+static _Atomic uint64_t team_us;        /* ticks in a microsecond; 0: not known yet. Set by a caller that has the team, read by all */
 static uint64_t team_loaded_ns, team_loaded_ticks;
 static atomic_int team_spoil_creation;  /* test hook: thread creation fails */
 
@@ -184,15 +184,14 @@ static void team_calibrate(void)
 #if defined(__aarch64__)
     uint64_t hertz;
     __asm__ volatile("mrs %0, cntfrq_el0" : "=r"(hertz));
-    team_us = hertz / 1000000u;
+    uint64_t us = hertz / 1000000u;
 #else
-    uint64_t ns;
+    uint64_t ns, us;
     while ((ns = team_nanoseconds() - team_loaded_ns) < 500000u)
         team_relax();
-    team_us = (uint64_t)((double)(team_ticks() - team_loaded_ticks) * 1000.0 / (double)ns);
+    us = (uint64_t)((double)(team_ticks() - team_loaded_ticks) * 1000.0 / (double)ns);
 #endif
-    if (team_us == 0)
-        team_us = 1;
+    atomic_store_explicit(&team_us, us ? us : 1, memory_order_relaxed);
 }
 
 static inline uint64_t team_number(uint64_t share) { return share >> 24; }
@@ -621,7 +620,7 @@ static int team_habit_way(team_habit *habit, int *timed)
 
 static void team_habit_note(team_habit *habit, int alone, uint64_t ticks)
 {
-    uint64_t known = TEAM_GET(habit->taken[alone]), other;
+    uint64_t known = TEAM_GET(habit->taken[alone]), other, us = TEAM_GET(team_us);
     unsigned at = TEAM_GET(habit->runs) - TEAM_GET(habit->at), retry = TEAM_GET(habit->retry);
     int way = TEAM_GET(habit->way), settled = TEAM_GET(habit->settled), best;
     if (!settled)
@@ -631,7 +630,7 @@ static void team_habit_note(team_habit *habit, int alone, uint64_t ticks)
     else
         known += ((ticks < 2 * known ? ticks : 2 * known) - known) / 8;
     TEAM_SET(habit->taken[alone], known);
-    if (!settled && !alone && known > TEAM_DUEL * team_us && team_us) {
+    if (!settled && !alone && us && known > TEAM_DUEL * us) {
         TEAM_SET(habit->longer, 1);
         return;
     }
