@@ -12,6 +12,7 @@ from ..errors import (
     InputError,
     ModelError,
     ModelNotFoundError,
+    NotInstalledError,
     ShapeError,
     UnsupportedOperatorError,
 )
@@ -89,6 +90,10 @@ class RefusedError(UnsupportedOperatorError, NotImplemented, InvalidGraph, Fail)
     """What cannot be run here."""
 
 
+class NeededPackageError(NotInstalledError, NotImplemented, Fail):
+    """What another package is needed for, which is not installed."""
+
+
 class BadModelError(ModelError, InvalidProtobuf, InvalidGraph, Fail):
     """No valid model: which of the three onnxruntime would call it is not told apart here."""
 
@@ -126,6 +131,7 @@ _KINDS: list[tuple[type[CNNEngineError], type[CNNEngineError], type[CNNEngineErr
     (ModelNotFoundError, MissingFileError, MissingFileError),
     (UnsupportedOperatorError, RefusedError, RefusedError),
     (ModelError, BadModelError, BadModelError),
+    (NotInstalledError, NeededPackageError, NeededPackageError),
     (ShapeError, BadShapeError, NodeShapeError),
     (InputError, BadInputError, NodeInputError),
     (ClosedError, ClosedModelError, ClosedModelError),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import CNNEngineError, NotInstalledError, needed
+from ..errors import CNNEngineError, InputError, NotInstalledError, needed
 from ..graph import Graph, Node
 from ..model import Model, inside
 from ..ops.quantized import DequantizeLinear

@@ -22,7 +22,9 @@ import pytest
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 import cnnengine
+from cnnengine import errors as errors_module
 from cnnengine.onnxruntime import refused
+from cnnengine.onnxruntime.errors import known
 from cnnengine.onnxruntime.shadow import onnxruntime as ort
 
 inside: Any = importlib.import_module("cnnengine.onnxruntime.shadow.onnxruntime.capi._pybind_state")
@@ -282,6 +284,17 @@ def test_errors_of_a_node() -> None:
     for kind in (cnnengine.InputError, *errors("InvalidArgument", "RuntimeException", "Fail")):
         with pytest.raises(kind, match="the node"):
             session.run(None, {"x": X[0], "i": np.array([7])})
+
+
+def test_every_error_has_a_kind() -> None:
+    """None that the package raises reaches a program for onnxruntime as something that it does not catch."""
+    for name in errors_module.__all__:
+        kind = getattr(errors_module, name)
+        if isinstance(kind, type) and issubclass(kind, cnnengine.CNNEngineError):
+            told = known(kind("text", tensor="t"))
+            assert isinstance(told, kind)
+            assert isinstance(told, errors("Fail", "InvalidArgument", "NoSuchFile"))
+            assert (told.message, told.tensor) == ("text", "t")
 
 
 def test_a_cancelled_load() -> None:
