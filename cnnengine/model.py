@@ -6,7 +6,6 @@ import copy
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +92,7 @@ class Model:
         with reading() as files, collector_paused(), limited(self._threads):
             source = files.open(model, base_dir)
             message = source.message
-            self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
+            self._name = _file_name(model) if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
             self._source: Source = source
             self._path = os.path.abspath(os.fsdecode(os.fspath(model))) if isinstance(model, (str, os.PathLike)) else None
             self._about: tuple[dict[str, str], About] | None = None
@@ -655,6 +654,11 @@ def named(name: str, source: Any, **options: Any) -> Model:
     model = Model(source, **options)
     model._name = name
     return model
+
+
+def _file_name(path: str | os.PathLike[str]) -> str:
+    """The last part of a path; `pathlib` would take longer to import than small files to load."""
+    return os.path.basename(os.fsdecode(path).rstrip(os.sep))
 
 
 def _restore(source: bytes, name: str, options: dict[str, Any]) -> Model:

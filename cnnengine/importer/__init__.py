@@ -1,7 +1,7 @@
 """From an ONNX file to a Graph: `open_model` gives a Source, `read` the protobuf, `import_model` the graph.
 
-Beside `ops/fallback.py` this folder alone knows ONNX protobufs. Most files are read by `wire`; onnx is imported when a model
-needs it (functions, fallbacks, element types that NumPy lacks), not before.
+Beside `ops/fallback.py` this folder alone knows ONNX protobufs. Files are read by `wire`, without the onnx package: that is
+needed for a ModelProto, for nodes that run through onnx.reference and for operators that ONNX writes by others.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ The functions of `cnnengine.onnx_functions` are recognised by name and body: the
 
 from __future__ import annotations
 
-from base64 import a85decode
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
@@ -63,6 +62,8 @@ def opsets_of(imports: Iterable[Any]) -> dict[str, int]:
 @cache
 def _definition(op_type: str, domain: str, opset: int) -> FunctionMessage | None:
     """The function by which ONNX defines an operator whatever the call, with the schema's defaults for attributes left out."""
+    from base64 import a85decode  # only here: few models have such an operator
+
     from .other_schemas import BODIES
 
     bodies = BODIES.get(domain, {}).get(op_type, ())

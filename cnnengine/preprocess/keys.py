@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from ..errors import ModelError
@@ -30,6 +29,8 @@ def labels_of_model(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
 
 def list_of_strings(text: str) -> tuple[str, ...]:
     """A JSON list of strings; raises ValueError for anything else."""
+    import json  # only here: few files have labels
+
     labels = json.loads(text)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ValueError("it holds something else")

@@ -6,7 +6,6 @@ The metadata key `cnnengine.preprocess` holds the same fields as JSON (docs/meta
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -352,6 +351,8 @@ def stated_settings(metadata: Mapping[str, str]) -> dict[str, object] | None:
     text = metadata.get(METADATA_KEY)
     if text is None:
         return None
+    import json  # only here: few files state anything
+
     try:
         stated = json.loads(text)
     except ValueError as error:

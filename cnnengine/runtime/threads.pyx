@@ -6,7 +6,6 @@ The team itself is C, since Cython has no atomic operations: ``team.h`` describe
 
 import functools
 import os
-from pathlib import Path
 
 from libc.stdint cimport uint64_t
 
@@ -159,49 +158,53 @@ def _count() -> tuple[int, str]:
         cpus = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):
         cpus = os.cpu_count() or 1
-    quota = _quota(Path("/"))
+    quota = _quota("/")
     if quota is not None and quota < cpus:
         return min(max(1, int(quota)), TEAM_MAX), "cgroup quota"
     return min(cpus, TEAM_MAX), "CPU affinity"
 
 
 @functools.cache
-def _quota(root: Path) -> float | None:
+def _quota(root: str | os.PathLike[str]) -> float | None:
     """The CPUs that the control groups of this process pay for, the least of all levels; None without a limit (cgroup v1 and v2)."""
     limits = []
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = _text(os.path.join(root, "proc/self/cgroup")).splitlines()
     except OSError:
         return None
     for line in lines:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers == "":
-            base = root / "sys/fs/cgroup"
+            base = os.path.join(root, "sys/fs/cgroup")
         elif "cpu" in controllers.split(","):
-            base = next((b for b in (root / "sys/fs/cgroup" / controllers, root / "sys/fs/cgroup/cpu") if b.is_dir()), None)
+            places = [os.path.join(root, "sys/fs/cgroup", name) for name in (controllers, "cpu")]
+            base = next(filter(os.path.isdir, places), None)
         else:
             continue
         if base is None:
             continue
         # Inside a container the path may be the host's; what is mounted then is the container's own group, at the base.
-        folder = base / path.strip("/")
-        for level in (folder, *folder.parents):
-            limit = _limit(level)
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        for count in range(len(parts), -1, -1):
+            limit = _limit(os.path.join(base, *parts[:count]))
             if limit is not None:
                 limits.append(limit)
-            if level == base:
-                break
     return min(limits, default=None)
 
 
-def _limit(folder: Path) -> float | None:
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _limit(folder: str) -> float | None:
     try:
-        if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
+        if os.path.exists(os.path.join(folder, "cpu.max")):
+            quota, period = _text(os.path.join(folder, "cpu.max")).split()
         else:
-            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
-            period = (folder / "cpu.cfs_period_us").read_text().strip()
+            quota = _text(os.path.join(folder, "cpu.cfs_quota_us")).strip()
+            period = _text(os.path.join(folder, "cpu.cfs_period_us")).strip()
         return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else None
     except (OSError, ValueError):       # "max" is no number
         return None

@@ -464,6 +464,19 @@ def test_functions_with_branches() -> None:
     np.testing.assert_array_equal(run(proto, x=X, flag=True)[0], np.concatenate([X, X]))
 
 
+def test_a_graph_that_a_call_gives_reads_the_values_of_its_caller() -> None:
+    """Whatever names the function has inside."""
+    own = branch([helper.make_node("Neg", ["t"], ["z"])], "z")
+    taken = with_reference(helper.make_node("If", ["c"], ["b"], else_branch=own), "then_branch", "body", 5)
+    f = function("F", ["a", "c"], ["b"], [helper.make_node("Exp", ["a"], ["t"]), taken], ["body"])
+    given = branch([helper.make_node("Abs", ["t"], ["z"])], "z")
+    call = helper.make_node("F", ["x", "flag"], ["y"], domain="local", body=given)
+    nodes = [helper.make_node("Concat", ["x", "x"], ["t"], axis=1), call]
+    proto = model(nodes, [value("x"), value("flag", [], TensorProto.BOOL)], functions=[f], opsets=LOCAL)
+    np.testing.assert_array_equal(run(proto, x=-X, flag=True)[0], np.concatenate([X, X], 1))
+    np.testing.assert_allclose(run(proto, x=-X, flag=False)[0], -np.exp(-X))
+
+
 def test_functions_that_call_themselves() -> None:
     f = function("F", ["a"], ["b"], [helper.make_node("F", ["a"], ["b"], domain="local")])
     with pytest.raises(ModelError, match="calls itself"):

@@ -20,12 +20,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.defs import OpSchema
+from onnx.reference import ReferenceEvaluator
 
 import cnnengine
 from cnnengine.errors import CNNEngineError, ModelError
 from cnnengine.graph import Graph
 from cnnengine.importer import import_model, open_model, read, wire
 from cnnengine.importer.graphs import _told
+from cnnengine.importer.other_schemas import BODIES, DEPENDENT, OTHER
 from cnnengine.importer.reader import MAPPED
 from cnnengine.importer.schemas import OPSET, SCHEMAS
 from cnnengine.layout import is_mapped
@@ -122,20 +124,24 @@ def outcome(message: Any) -> Any:
 
 
 def test_the_fields_are_those_of_onnx() -> None:
-    packed = {"packed ints", "packed floats", "packed"}
+    packed = {"packed ints", "packed floats", "packed numbers"}
     wires = {1: 1, 2: 5, 3: 0, 4: 0, 5: 0, 8: 0, 9: 2, 11: 2, 12: 2, 13: 0, 14: 0}  # FieldDescriptor.type -> wire type
     pairs = [
         (wire.ModelMessage, onnx.ModelProto), (wire.GraphMessage, onnx.GraphProto), (wire.NodeMessage, onnx.NodeProto),
         (wire.Attribute, onnx.AttributeProto), (wire.Tensor, onnx.TensorProto), (wire.SparseTensor, onnx.SparseTensorProto),
         (wire.ValueInfo, onnx.ValueInfoProto), (wire.Type, onnx.TypeProto), (wire.TensorType, onnx.TypeProto.Tensor),
         (wire.TensorShape, onnx.TensorShapeProto), (wire.Dimension, onnx.TensorShapeProto.Dimension),
+        (wire.ElementType, onnx.TypeProto.Sequence), (wire.ElementType, onnx.TypeProto.Optional),
+        (wire.MapType, onnx.TypeProto.Map), (wire.OpaqueType, onnx.TypeProto.Opaque),
+        (wire.TensorType, onnx.TypeProto.SparseTensor),
+        (wire.FunctionMessage, onnx.FunctionProto), (wire.Segment, onnx.TensorProto.Segment),
         (wire.Opset, onnx.OperatorSetIdProto), (wire.Entry, onnx.StringStringEntryProto),
     ]  # fmt: skip
     for own, theirs in pairs:
         numbers = theirs.DESCRIPTOR.fields_by_number
         for key, (name, kind, _) in own.FIELDS.items():
             field = numbers[key >> 3]
-            assert name in (field.name, "other"), (own, name)
+            assert name == field.name, (own, name)
             allowed = {wires[field.type]} | ({2} if field.is_repeated else set())
             assert key & 7 in allowed, (own, name)
             if kind in packed:
@@ -192,6 +198,33 @@ def test_there_are_schemas_of_every_operator_of_the_index() -> None:
     assert {*INDEX, "Constant"} == set(SCHEMAS)
 
 
+def test_every_other_operator_of_onnx_is_told_as_onnx_tells_it() -> None:
+    """Of the release that the table is of: schemas, functions, and which operators onnx alone can write by others."""
+    if onnx.defs.onnx_opset_version() != OPSET or onnx.__version__ != "1.23.2":
+        pytest.skip(f"the table is not of onnx {onnx.__version__}")
+    script = make_schemas()
+    others = script.others()
+    assert {domain: sorted(names) for domain, names in OTHER.items()} == others
+    for domain, names in others.items():
+        for name in names:
+            assert list(script.lines(name, OPSET, domain)) == list(OTHER[domain][name])
+            assert list(script.bodies(name, OPSET, domain)) == list(BODIES.get(domain, {}).get(name, ()))
+            assert script.depends(name, domain) == (name in DEPENDENT.get(domain, ()))
+
+
+@pytest.mark.parametrize("op_type", ["HannWindow", "HammingWindow", "BlackmanWindow"])
+def test_operators_that_onnx_defines_by_others_need_no_onnx(op_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = helper.make_node(op_type, ["n"], ["y"], periodic=0)
+    n, y = (
+        helper.make_tensor_value_info("n", TensorProto.INT32, []),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [None]),
+    )
+    proto = helper.make_model(helper.make_graph([node], "g", [n], [y]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    want = ReferenceEvaluator(proto).run(None, {"n": np.array(9, np.int32)})[0]
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    np.testing.assert_allclose(cnnengine.load(proto.SerializeToString())(np.array(9, np.int32)), want, atol=1e-6)
+
+
 @pytest.mark.parametrize("op_type", sorted(SCHEMAS))
 def test_schemas_are_those_of_onnx(op_type: str) -> None:
     newest = onnx.defs.onnx_opset_version()
@@ -216,6 +249,24 @@ def test_loading_imports_no_onnx(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_first_run_imports_little(tmp_path: Path) -> None:
+    """Of Python's library nothing that takes longer to import than a small file to load, unless NumPy has it already."""
+    model, _ = large()
+    onnx.save(model, tmp_path / "m.onnx")
+    code = (
+        "import sys, numpy as np; before = set(sys.modules)\n"
+        f"import cnnengine; cnnengine.load({str(tmp_path / 'm.onnx')!r})(np.zeros((2, 1024), np.float32))\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    slow = {"json", "pathlib", "urllib", "argparse", "logging", "subprocess", "tempfile", "asyncio", "decimal", "email", "ctypes"}
+    assert not slow & {name.partition(".")[0] for name in done.stdout.split()}
+    own = {name for name in done.stdout.split() if name.startswith("cnnengine.")}
+    assert "cnnengine.importer.wire" in own
+    parts = ("session", "report", "quantization", "bench", "cli", "backend", "functional", "importer.other_schemas")
+    assert not {name for name in own if name.startswith(tuple(f"cnnengine.{part}" for part in parts))}
 
 
 # ---------------------------------------------------------------- where weights lie
