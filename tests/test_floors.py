@@ -27,6 +27,7 @@ FLOORS = [
     ["loaded"],
     ["model"],
     ["report", "session", "capi", "backend", "bench", "quantization", "tasks"],
+    ["onnxruntime"],
     ["cli", "__pyinstaller"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

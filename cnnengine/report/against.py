@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import CNNEngineError, NotInstalledError, needed
+from ..errors import CNNEngineError, InputError, NotInstalledError, needed
 from ..graph import Graph, Node
 from ..model import Model, inside
 from ..ops.quantized import DequantizeLinear
@@ -61,6 +61,8 @@ class OnnxRuntime:
             raise NotInstalledError(
                 "onnxruntime is not installed: pip install onnxruntime, or pip install 'cnnengine[bench]'", tensor="against"
             ) from None
+        if onnxruntime.__author__ == "cnnengine":  # nothing would differ, whatever is wrong
+            raise InputError("onnxruntime is cnnengine itself in this process: compare without the switch", tensor="against")
         self.version = str(onnxruntime.__version__)
         self._module = onnxruntime
 

@@ -33,6 +33,9 @@ class NodeArg:
     def __str__(self) -> str:
         return repr(self)
 
+    def __hash__(self) -> int:
+        return hash((self.name, tuple(self.shape), self.type))
+
 
 @dataclass(frozen=True)
 class ModelMetadata:
@@ -45,6 +48,9 @@ class ModelMetadata:
     graph_name: str = ""
     producer_name: str = ""
     version: int = 0
+
+    def __hash__(self) -> int:
+        return hash((frozenset(self.custom_metadata_map.items()), self.graph_name, self.producer_name, self.version))
 
 
 def name_of(tensor: Any) -> str:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from .. import arguments
-from .options import checked_severity
-
-PROVIDER = "CPUExecutionProvider"
-"""The one execution provider."""
+from .options import PROVIDER, checked_severity
 
 
 def get_available_providers() -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
+from pathlib import PurePath
 from typing import Any, Generic, TypeVar, overload
 
 from .. import arguments
@@ -11,6 +12,12 @@ from ..errors import InputError, UnsupportedOperatorError, shortened
 from .values import OrtValue
 
 T = TypeVar("T")
+
+PROVIDER = "CPUExecutionProvider"
+"""The one execution provider."""
+
+NO_ADAPTERS = "LoRA adapters are not read"
+NO_COMPILED_MODELS = "models compiled for one provider, and the contexts beside them, are neither read nor written"
 
 
 class GraphOptimizationLevel(IntEnum):
@@ -79,6 +86,10 @@ class _Option(Generic[T]):
             ) from None
 
 
+class _NoEntryError(InputError, RuntimeError):
+    """An entry that was never added: programs that ask for it catch onnxruntime's RuntimeError."""
+
+
 class _Options:
     """What SessionOptions and RunOptions share: checked attributes and config entries."""
 
@@ -97,7 +108,7 @@ class _Options:
 
     def _get(self, key: str) -> str:
         if not isinstance(key, str) or key not in self._entries:
-            raise InputError("there is no such config entry", tensor=str(key), expected=sorted(self._entries))
+            raise _NoEntryError("there is no such config entry", tensor=str(key), expected=sorted(self._entries))
         return self._entries[key]
 
 
@@ -124,7 +135,7 @@ class SessionOptions(_Options):
     `session.model_external_initializers_file_folder_path`. All others are accepted, kept and have no effect.
     """
 
-    __slots__ = ("_dimensions", "_initializers")
+    __slots__ = ("_cancelled", "_dimensions", "_files", "_initializers", "_provided")
 
     enable_cpu_mem_arena = _Option(bool, True)
     enable_mem_pattern = _Option(bool, True)
@@ -147,6 +158,9 @@ class SessionOptions(_Options):
         super().__init__()
         self._dimensions: dict[str, int] = {}
         self._initializers: dict[str, OrtValue] = {}
+        self._files: dict[str, bytes] = {}
+        self._provided = False
+        self._cancelled = False
 
     def add_session_config_entry(self, key: str, value: str) -> None:
         """Keep an entry.
@@ -189,18 +203,72 @@ class SessionOptions(_Options):
         for name, value in zip(names, values, strict=True):
             self.add_initializer(name, value)
 
+    def add_external_initializers_from_files_in_memory(
+        self, file_names: Sequence[str], buffers: Sequence[Any], lengths: Sequence[int]
+    ) -> None:
+        """Files of external data that are read from these buffers (copied, up to each length) and not from a folder."""
+        names = arguments.names(file_names, "file_names")
+        if not all(isinstance(given, Sequence) and len(given) == len(names) for given in (buffers, lengths)):
+            raise InputError("one buffer and one length per file are needed", tensor="buffers", expected=f"{len(names)} of each")
+        for name, buffer, length in zip(names, buffers, lengths, strict=True):
+            parts = PurePath(name).parts
+            if not parts or PurePath(name).is_absolute() or ".." in parts:
+                raise InputError("is no file name inside of a folder", tensor="file_names", received=name)
+            try:
+                memory = memoryview(buffer).cast("B")
+            except TypeError:
+                raise InputError("has no bytes", tensor=name, expected="a buffer", received=type(buffer).__name__) from None
+            self._files[name] = bytes(memory[: arguments.integer(length, f"length of {name}", 0, len(memory))])
+
     def register_custom_ops_library(self, path: str) -> None:
         """Refused: code for another engine cannot be run here."""
         raise UnsupportedOperatorError("libraries of custom operators cannot be loaded", tensor=str(path))
 
+    def add_provider(self, name: str, options: Mapping[str, str]) -> None:
+        """The one provider, whose options have no effect; others are refused."""
+        if name != PROVIDER:
+            raise InputError("there is no such provider", tensor="name", expected=PROVIDER, received=name)
+        if not isinstance(options, Mapping):
+            raise InputError("must be a dict", tensor="options", received=type(options).__name__)
+        self._provided = True
+
+    def add_provider_for_devices(self, devices: Sequence[Any], options: Mapping[str, str]) -> None:
+        """The provider of these devices: what `get_ep_devices` gives."""
+        if not isinstance(devices, Sequence) or not devices:
+            raise InputError("no device is given", tensor="devices", expected="a list of what get_ep_devices gives")
+        for device in devices:
+            self.add_provider(getattr(device, "ep_name", type(device).__name__), options)
+
+    def set_provider_selection_policy(self, policy: Any) -> None:
+        """Accepted without effect: there is one provider."""
+        self._provided = True
+
+    def set_provider_selection_policy_delegate(self, delegate: Callable[..., Any]) -> None:
+        """Accepted without effect: there is one provider, and the function is not called."""
+        if not callable(delegate):
+            raise InputError("must be callable", tensor="delegate", expected="a function", received=type(delegate).__name__)
+        self._provided = True
+
     def has_providers(self) -> bool:
-        """False: providers are given to the session alone."""
-        return False
+        """Whether providers were given to these options; a session has the one that there is, anyway."""
+        return self._provided
+
+    def set_load_cancellation_flag(self, cancel: bool) -> None:
+        """A session that begins to load with the flag set raises ModelError; one that is being loaded is not interrupted."""
+        self._cancelled = arguments.boolean(cancel, "cancel")
+
+    def set_ep_context_data_read_func(self, read_func: Any, max_data_size: int) -> None:
+        """Refused: compiled models of other providers are not read."""
+        raise UnsupportedOperatorError(NO_COMPILED_MODELS, tensor="read_func")
+
+    def clear_ep_context_data_read_func(self) -> None:
+        """Accepted without effect: there is none."""
 
     def _copy(self) -> SessionOptions:
         other = SessionOptions()
         other._values, other._entries = dict(self._values), dict(self._entries)
         other._dimensions, other._initializers = dict(self._dimensions), dict(self._initializers)
+        other._files, other._provided, other._cancelled = dict(self._files), self._provided, self._cancelled
         return other
 
 
@@ -214,6 +282,10 @@ class RunOptions(_Options):
     logid = _Option(str, "")
     only_execute_path_to_fetches = _Option(bool, False)
     terminate = _Option(bool, False)
+
+    def add_active_adapter(self, adapter: Any) -> None:
+        """Refused: there are no LoRA adapters."""
+        raise UnsupportedOperatorError(NO_ADAPTERS, tensor="adapter")
 
     def add_run_config_entry(self, key: str, value: str) -> None:
         """Keep an entry; none has an effect."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import tempfile
 import threading
 import time
 import warnings
@@ -22,10 +23,10 @@ from ..plan.budget import winograd_words
 from ..runtime.locks import own_lock
 from .binding import IOBinding
 from .describe import ModelMetadata, NodeArg, complete_outputs, initializer_names, name_of, node_arg
-from .functions import PROVIDER
 from .options import (
     FOLDER_ENTRY,
     PRECISION_ENTRY,
+    PROVIDER,
     WINOGRAD_ENTRY,
     RunOptions,
     SessionOptions,
@@ -83,6 +84,8 @@ class InferenceSession:
             warnings.warn(
                 "optimized_model_filepath: no file is written, the lowered graph is not ONNX", UserWarning, stacklevel=2
             )
+        if options._cancelled:
+            raise ModelError("loading was cancelled by its options", tensor="sess_options.set_load_cancellation_flag")
         started = time.perf_counter_ns()
         self._options = options
         self._threads = options.intra_op_num_threads if options.intra_op_num_threads > 0 else None
@@ -364,19 +367,20 @@ class InferenceSession:
         state = dict(self.__dict__)
         for key in ("_lock", "_overriding", "_events"):
             del state[key]
-        state["_options"] = (self._options._values, self._options._entries, self._options._dimensions)
+        state["_options"] = (self._options._values, self._options._entries, self._options._dimensions, self._options._provided)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._options = SessionOptions()
-        self._options._values, self._options._entries, self._options._dimensions = map(dict, state["_options"])
+        self._options._values, self._options._entries, self._options._dimensions = map(dict, state["_options"][:3])
+        self._options._provided = state["_options"][3]
         self._lock = own_lock(self)
         self._overriding = {}
         self._events = [] if self._options.enable_profiling else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> InferenceSession:
-        other = InferenceSession.__new__(InferenceSession)
+        other = type(self).__new__(type(self))
         other.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return other
 
@@ -440,8 +444,20 @@ def _is_pair(provider: Any) -> bool:
 
 
 def _load(source: str | bytes | os.PathLike[str], options: SessionOptions, threads: int | None) -> Model:
-    """The Model, from a proto in which the options' dimensions and initializers are in place."""
+    """The Model; its external data come from the options' files, where there are any."""
     folder = options._entries.get(FOLDER_ENTRY) if isinstance(source, bytes) else None
+    if not options._files:
+        return _load_from(source, folder, options, threads)
+    with tempfile.TemporaryDirectory(prefix="cnnengine-") as place:  # a model outlives the files that it was read from
+        for name, content in options._files.items():
+            path = Path(place, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return _load_from(source, place, options, threads)
+
+
+def _load_from(source: str | bytes | os.PathLike[str], folder: str | None, options: SessionOptions, threads: int | None) -> Model:
+    """The Model, from a proto in which the options' dimensions and initializers are in place."""
     winograd = winograd_words(options._entries.get(WINOGRAD_ENTRY, "on"))
     precision = options._entries.get(PRECISION_ENTRY, "float32")
     if not options._dimensions and not options._initializers:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from .. import arguments
-from ..errors import InputError, ShapeError, shortened
+from ..errors import InputError, ShapeError, UnsupportedOperatorError, shortened
+
+NO_SPARSE_TENSORS = "there are no sparse tensors"
 
 TYPE_NAMES: dict[str, tuple[str, int]] = {
     "float32": ("float", 1),
@@ -35,7 +37,12 @@ class OrtValue:
 
     __slots__ = ("_array",)
 
-    def __init__(self, array: np.ndarray) -> None:
+    _array: np.ndarray
+
+    def __init__(self, array: np.ndarray | OrtValue, numpy_obj: np.ndarray | None = None) -> None:
+        if isinstance(array, OrtValue):  # what onnxruntime's class takes: a tensor, and the array to be kept alive
+            self._array = array._array
+            return
         if not isinstance(array, np.ndarray) or array.dtype.newbyteorder("=").name not in TYPE_NAMES:
             raise InputError(
                 "must be an array", expected=f"one of {', '.join(TYPE_NAMES)}", received=getattr(array, "dtype", type(array))
@@ -56,6 +63,71 @@ class OrtValue:
         check_device(device_type, device_id)
         return OrtValue(zeros(shape, dtype_of(element_type)))
 
+    @staticmethod
+    def ortvalue_from_numpy_with_onnx_type(data: np.ndarray, /, onnx_element_type: int) -> OrtValue:
+        """A tensor that shares the array's memory; the number must be that of the array's dtype."""
+        value = OrtValue(data)
+        if dtype_of(onnx_element_type) != value._array.dtype:
+            raise InputError(
+                "the number is not that of the array's dtype",
+                tensor="onnx_element_type",
+                expected=value.element_type(),
+                received=onnx_element_type,
+            )
+        return value
+
+    @staticmethod
+    def ortvalue_from_shape_and_onnx_type(shape: Sequence[int], onnx_element_type: int, device: Any = None) -> OrtValue:
+        """A tensor of this shape (zeros), by ONNX's number of its element type."""
+        return OrtValue(zeros(shape, dtype_of(onnx_element_type)))
+
+    @staticmethod
+    def ortvalue_from_shape_and_type_for_memory_info(shape: Sequence[int], element_type: Any, memory_info: Any) -> OrtValue:
+        """A tensor of this shape (zeros); there is one memory."""
+        return OrtValue(zeros(shape, dtype_of(element_type)))
+
+    @staticmethod
+    def ortvalue_from_shape_and_onnx_type_for_memory_info(shape: Sequence[int], element_type: int, memory_info: Any) -> OrtValue:
+        """A tensor of this shape (zeros); there is one memory."""
+        return OrtValue(zeros(shape, dtype_of(element_type)))
+
+    @staticmethod
+    def from_dlpack(data: Any, is_bool: bool | None = None) -> OrtValue:
+        """A tensor in the memory of another library's, on the CPU: what has `__dlpack__`, or a capsule of it.
+
+        DLPack tells booleans as bytes; `is_bool` says so where the tensor itself does not.
+        """
+        if is_bool is None:
+            is_bool = str(getattr(getattr(data, "dtype", None), "name", getattr(data, "dtype", ""))) in ("bool", "torch.bool")
+        try:
+            array = np.from_dlpack(data if hasattr(data, "__dlpack__") else _Capsule(data))
+        except (TypeError, ValueError, RuntimeError, BufferError, AttributeError) as error:
+            raise InputError(
+                f"is no tensor on the CPU ({error})", tensor="data", expected="__dlpack__", received=type(data).__name__
+            ) from None
+        return OrtValue(array.view(np.bool_) if is_bool and array.dtype == np.uint8 else array)
+
+    @staticmethod
+    def ort_value_from_sparse_tensor(sparse_tensor: Any) -> OrtValue:
+        """Refused: there are no sparse tensors."""
+        raise UnsupportedOperatorError(NO_SPARSE_TENSORS, tensor="sparse_tensor")
+
+    def as_sparse_tensor(self) -> Any:
+        """Refused: there are no sparse tensors."""
+        raise UnsupportedOperatorError(NO_SPARSE_TENSORS)
+
+    def to_dlpack(self) -> Any:
+        """A capsule for another library's `from_dlpack`."""
+        return self.__dlpack__()
+
+    @property
+    def _ortvalue(self) -> OrtValue:
+        """The tensor itself: onnxruntime's class has another one inside, which programs ask for."""
+        return self
+
+    def _get_c_value(self) -> OrtValue:
+        return self
+
     def numpy(self) -> np.ndarray:
         """The array itself, not a copy."""
         return self._array
@@ -70,9 +142,9 @@ class OrtValue:
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._array.__dlpack_device__()
 
-    def update_inplace(self, np_arr: np.ndarray) -> None:
+    def update_inplace(self, data: np.ndarray | OrtValue) -> None:
         """Overwrite the values; shape and dtype stay."""
-        array = arguments.array(np_arr, "np_arr")
+        array = data._array if isinstance(data, OrtValue) else arguments.array(data, "data")
         if array.shape != self._array.shape or array.dtype.newbyteorder("=") != self._array.dtype:
             raise ShapeError(
                 "the new values do not fit",
@@ -118,6 +190,19 @@ class OrtValue:
 
     def __repr__(self) -> str:
         return f"<cnnengine.OrtValue {self.data_type()} {self.shape()}>"
+
+
+class _Capsule:
+    """What NumPy asks for, around a bare capsule, which says nothing of its device."""
+
+    def __init__(self, capsule: Any) -> None:
+        self._capsule = capsule
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
 
 
 def dtype_of(element_type: Any) -> np.dtype:
