@@ -138,7 +138,7 @@ class OnnxRuntime(Engine):
 
     def load(self, job: Job, feeds: Feeds) -> Run:
         onnxruntime = importlib.import_module("onnxruntime")
-        if onnxruntime.__author__ == "cnnengine":
+        if getattr(onnxruntime, "__author__", "") == "cnnengine":
             raise RuntimeError("onnxruntime is cnnengine itself in this process: measure without the switch")
         onnxruntime.set_default_logger_severity(3)
         options = onnxruntime.SessionOptions()

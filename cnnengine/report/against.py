@@ -61,7 +61,7 @@ class OnnxRuntime:
             raise NotInstalledError(
                 "onnxruntime is not installed: pip install onnxruntime, or pip install 'cnnengine[bench]'", tensor="against"
             ) from None
-        if onnxruntime.__author__ == "cnnengine":  # nothing would differ, whatever is wrong
+        if getattr(onnxruntime, "__author__", "") == "cnnengine":  # nothing would differ, whatever is wrong
             raise InputError("onnxruntime is cnnengine itself in this process: compare without the switch", tensor="against")
         self.version = str(onnxruntime.__version__)
         self._module = onnxruntime
