@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -509,9 +509,6 @@ class Model:
         ModelError
             Our own metadata are not what docs/metadata.md says.
         """
-        return self._preparation(settings, assume, "{}=".format)
-
-    def _preparation(self, settings: Mapping[str, Any], assume: str | None, option: Callable[[str], str]) -> Preparation:
         if len(self.inputs) != 1:
             raise InputError("images go to models of one input", model=self._name, expected=1, received=len(self.inputs))
         known = list(fields_of(Preprocess))
@@ -519,7 +516,7 @@ class Model:
             if name not in known:
                 raise InputError("no such setting", model=self._name, tensor=name, expected=known)
         try:
-            return self.about.preparation(self.inputs[0], settings, assume, option)
+            return self.about.preparation(self.inputs[0], settings, assume)
         except CNNEngineError as error:
             raise error.locate(model=self._name) from None
 
@@ -545,7 +542,7 @@ class Model:
         ModelError
             Our own metadata are not what docs/metadata.md says.
         """
-        found = self._preparation(settings, assume, "{}=".format)
+        found = self.preparation(assume, **settings)
         try:
             return found.settings.apply(as_image(image), self.inputs[0].dtype)
         except CNNEngineError as error:

@@ -140,7 +140,7 @@ def _known(model: Model, args: argparse.Namespace) -> About:
     own = model.about.statements
     if found.chosen is not None:  # the preparation is replaced as a whole
         own = tuple(replace(statement, settings={}, complete=False, notes=()) for statement in own)
-    return About((*found.statements, *own), found.fixed)
+    return About((*found.statements, *own), found.fixed, found.problems)
 
 
 def _preparation(model: Model, found: About, args: argparse.Namespace) -> Preparation | None:

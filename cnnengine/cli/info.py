@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..metadata.own import KEYS
 from ._common import EXIT_OK, add_precision_option, add_shape_option, complain, shape_text, shapes_of, shortened, table
-from .pictures import option_name, told, told_as_json
+from .pictures import preparation_of, told, told_as_json
 
 if TYPE_CHECKING:
     from ..metadata import Preparation
@@ -78,7 +78,7 @@ def _preparation(model: Model) -> tuple[Preparation | None, str]:
     if len(model.inputs) != 1 or model.inputs[0].shape is None or len(model.inputs[0].shape) != 4:
         return None, ""
     try:
-        return model._preparation({}, None, option_name), ""
+        return preparation_of(model), ""
     except InputError as error:
         return None, error.message
 

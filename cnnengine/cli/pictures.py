@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import CNNEngineError, InputError
 from ..files import labels_of_file
 from ..metadata import PRESETS, SETS, named_labels
 from ..preprocess import ALIGNMENTS, FITS, LAYOUTS, ORDERS, RESAMPLES
@@ -112,18 +114,24 @@ def image_options(args: argparse.Namespace) -> dict[str, object]:
     return {name: getattr(args, name) for name in FIELDS}
 
 
-def preparation_of(model: Model, args: argparse.Namespace) -> Preparation:
-    """How pictures become the model's input, by the options and what is known of the model."""
-    return model._preparation(image_options(args), args.assume, option_name)
+def preparation_of(model: Model, args: argparse.Namespace | None = None) -> Preparation:
+    """How pictures become the model's one input, by the options, where there are any, and what is known of the model."""
+    given, assume = ({}, None) if args is None else (image_options(args), args.assume)
+    try:
+        return model.about.preparation(model.inputs[0], given, assume, option_name)
+    except CNNEngineError as error:
+        raise error.locate(model=model.name) from None
 
 
 def labels_given(text: str, classes: int | None) -> tuple[str, ...]:
     """The labels that `--labels` names: a file's, or a well-known set's."""
-    import os
-
-    if text in SETS and not os.path.exists(text):
+    if os.path.exists(text):
+        return labels_of_file(text)
+    if text in SETS:
         return named_labels(text, classes)
-    return labels_of_file(text)
+    raise InputError(
+        "there are no such labels", tensor="--labels", expected=f"a file, or one of {', '.join(SETS)}", received=text
+    )
 
 
 def told(about: About, preparation: Preparation | None, labels: str | None, softmax: bool) -> list[str]:
@@ -151,7 +159,7 @@ def told(about: About, preparation: Preparation | None, labels: str | None, soft
         parts.append(f"task {task[0]}, says {task[1]}")
     used = () if preparation is None else preparation.notes
     parts += [f"{s.source}: {note}" for s in about.statements for note in s.notes if note not in used]
-    return parts
+    return [*parts, *about.problems]
 
 
 def told_as_json(about: About, preparation: Preparation | None) -> dict[str, object]:
@@ -167,7 +175,7 @@ def told_as_json(about: About, preparation: Preparation | None) -> dict[str, obj
         stated = about.first(name)
         value = None if stated is None else list(stated[0]) if isinstance(stated[0], tuple) else stated[0]
         found[name] = None if stated is None else {"value": value, "source": stated[1]}
-    found["notes"] = [f"{s.source}: {note}" for s in about.statements for note in s.notes]
+    found["notes"] = [*(f"{s.source}: {note}" for s in about.statements for note in s.notes), *about.problems]
     return found
 
 

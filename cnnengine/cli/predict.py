@@ -197,7 +197,10 @@ def _preparation(model: Model, args: argparse.Namespace) -> Preparation:
         raise InputError(f"the model has {len(model.inputs)} inputs: give .npz files with the arrays {names}") from None
     if len(model.inputs) == 1 and not taken.bare:
         return preparation_of(model, args)
-    return model.about.preparation(taken.info, image_options(args), args.assume, option_name)
+    try:
+        return model.about.preparation(taken.info, image_options(args), args.assume, option_name)
+    except InputError as error:
+        raise error.locate(model=model.name) from None
 
 
 def _tell(model: Model, args: argparse.Namespace, preparation: Preparation | None, said: tuple[str, ...]) -> None:
@@ -222,7 +225,7 @@ def _scaled(model: Model, args: argparse.Namespace) -> Scaled:
                 received=array.dtype,
             )
         if max(len(args.mean or ()), len(args.std or ())) > 1:
-            settings = preparation_of(model, args).settings
+            settings = model.about.preparation(info, image_options(args), args.assume, option_name).settings
             return settings.normalise(array, 1 if settings.layout == "NCHW" else 3)
         settings = Preprocess(gray=True, scale=args.scale, mean=args.mean or (0.0,), std=args.std or (1.0,))
         return settings.normalise(array)

@@ -45,7 +45,7 @@ def about(subject: Subject) -> About:
         statement = read(subject)
         if statement is not None:
             found.append(_fitting(statement, subject) if read is not own.read else statement)
-    return About(tuple(found), subject.fixed)
+    return About(tuple(found), subject.fixed, tuple(subject.problems))
 
 
 def _fitting(statement: Statement, subject: Subject) -> Statement:
@@ -103,10 +103,13 @@ class About:
         In the order in which they count.
     fixed : (height, width) or None
         Of the input, where the file has them.
+    problems : tuple of str
+        What is there and could not be read.
     """
 
     statements: tuple[Statement, ...]
     fixed: tuple[int, int] | None = None
+    problems: tuple[str, ...] = ()
 
     def first(self, field: str) -> tuple[object, str] | None:
         """The first that is said of labels, output, task or characters, and by whom; None where nobody does."""
@@ -203,7 +206,7 @@ class About:
         assumed = []
         if not set(SCALING) & set(merged):
             if not np.issubdtype(info.dtype, np.integer):
-                raise InputError(_unknown(info, option))
+                raise InputError("; ".join([_unknown(info, option), *self.problems]))
             merged["scale"] = 1.0
             sources.append(f"the input's {info.dtype}, which takes pixels as they are")
         elif "scale" not in merged:
@@ -260,7 +263,7 @@ def _unknown(info: TensorInfo, option: Callable[[str], str]) -> str:
 
 def _in_gray(preset: Mapping[str, object]) -> dict[str, object]:
     """A preset for one channel: the mean of the three."""
-    found = {name: value for name, value in preset.items() if name != "order"}
+    found = dict(preset)
     for name in ("mean", "std"):
         value = found.get(name)
         if isinstance(value, tuple):

@@ -8,7 +8,6 @@ network takes red first; where it does not, the order depends on who called it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from xml.etree import ElementTree
 
 from .statement import Statement, Subject, numbers
 
@@ -33,6 +32,8 @@ def read(subject: Subject) -> Statement | None:
 
 
 def _of_xml(text: str) -> dict[str, str]:
+    from xml.etree import ElementTree
+
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError:

@@ -71,6 +71,8 @@ class Subject:
     outputs : tuple of shapes
     given : str or None
         The one file that is read in place of those beside the model.
+    problems : list of str
+        Files beside the model that are there and could not be read, and why.
     """
 
     props: Mapping[str, str]
@@ -78,6 +80,7 @@ class Subject:
     shape: Shape = None
     outputs: tuple[Shape, ...] = ()
     given: str | None = None
+    problems: list[str] = field(default_factory=list)
 
     @property
     def stem(self) -> str:
@@ -120,7 +123,8 @@ class Subject:
                     continue
                 try:
                     text = read_text(path)
-                except InputError:
+                except InputError as error:
+                    self._problem(error.message)
                     continue
                 yield name, text
                 break
@@ -133,9 +137,14 @@ class Subject:
             except (ValueError, RecursionError):
                 if self.given is not None:
                     raise InputError(f"{self.given}: is not JSON") from None
+                self._problem(f"{name} beside it is not JSON")
                 continue
             if isinstance(found, dict):
                 yield name, found
+
+    def _problem(self, text: str) -> None:
+        if text not in self.problems:
+            self.problems.append(text)
 
     def _folders(self) -> list[str]:
         """The model's own; that of the file which it is a link to; and, of a folder `onnx`, the one above it."""

@@ -227,10 +227,18 @@ class Preprocess:
         return _cast(np.ascontiguousarray(x[None]), np.dtype(dtype))
 
     def normalise(self, pixels: np.ndarray, axis: int = -1) -> np.ndarray:
-        """`(pixels * scale - mean) / std` in float32, with the channels along this axis in the input's order."""
+        """`(pixels * scale - mean) / std` in float32, with the channels along this axis in the input's order.
+
+        Raises
+        ------
+        InputError
+            There are as many mean values as channels, and the axis has another number.
+        """
         shape = [1] * pixels.ndim
         if pixels.ndim:
             shape[axis] = -1
+            if pixels.shape[axis] not in (1, self.channels) and max(len(self.mean), len(self.std)) > 1:
+                raise InputError("has other channels than mean and std", expected=self.channels, received=pixels.shape)
         scale, mean, std = (np.array(value, np.float32) for value in (self.scale, self.mean, self.std))
         found: np.ndarray = (np.asarray(pixels, np.float32) * scale - mean.reshape(shape)) / std.reshape(shape)
         return found

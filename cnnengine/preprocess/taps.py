@@ -45,8 +45,6 @@ def _along(x: np.ndarray, axis: int, count: int, resample: str) -> np.ndarray:
 def _taps(extent: int, count: int, resample: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The elements that are read for each of `count`, and what each is worth."""
     at = (np.arange(count) + 0.5) * (extent / count) - 0.5
-    if resample == "bilinear":
-        at = np.maximum(at, 0)
     first = np.floor(at).astype(np.intp)
     t = at - first
     if resample == "bilinear":

@@ -372,7 +372,7 @@ def _preprocess(model: Model) -> Preprocess:
         names = ", ".join(info.name for info in model.inputs)
         raise InputError(f"the model has {len(model.inputs)} inputs: give .npz files with the arrays {names}", model=model.name)
     try:
-        return model._preparation({}, None, lambda name: f"--{name}").settings
+        return model.about.preparation(model.inputs[0], {}, None, lambda name: f"--{name}").settings
     except InputError as error:
         raise InputError(f"{error.message} (in Python: preprocess=)", model=model.name, tensor=error.tensor) from None
 

@@ -158,6 +158,8 @@ def array_of(value: object, tensor: str) -> np.ndarray:
     InputError
         It is a sequence, or holds other things.
     """
+    if isinstance(value, np.generic):  # of an output without axes, but for that of samples
+        value = np.asarray(value)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
         received = str(value.dtype) if isinstance(value, np.ndarray) else type(value).__name__
         raise InputError("not an array of numbers", tensor=tensor, expected="an array of numbers", received=received)

@@ -502,7 +502,7 @@ def yolov4(seen: Seen, asked: bool) -> Match | None:
 def torchvision(seen: Seen, asked: bool) -> Match | None:
     """`boxes`, `labels`, `scores`, with or without an axis of samples: corners in pixels, or in parts where all are at most 2."""
     found = seen.named("boxes", "labels", "scores") or seen.named("bboxes", "labels", "scores")
-    found = found or (_by_kind(seen) if len(seen.outputs) in (3, 4) else None)
+    found = found or _by_kind(seen)
     if found is None:
         return None
     at, labelled, scored = found
@@ -545,6 +545,8 @@ def torchvision(seen: Seen, asked: bool) -> Match | None:
 
 def _by_kind(seen: Seen) -> list[int] | None:
     """Boxes, classes and scores by their shapes and types, where names say nothing: the exporter numbers them."""
+    if not (len(seen.outputs) == 3 or (len(seen.outputs) == 4 and any(y.ndim == 4 for y in seen.outputs))):
+        return None
     boxes = [i for i, y in enumerate(seen.outputs) if y.dtype.kind == "f" and y.ndim in (2, 3) and y.shape[-1:] == (4,)]
     if len(boxes) != 1:
         return None
@@ -560,12 +562,12 @@ def tensorflow(seen: Seen, asked: bool) -> Match | None:
     found = seen.named("detection_boxes", "detection_classes", "detection_scores", "num_detections")
     if found is None or seen.outputs[found[0]].ndim != 3 or seen.outputs[found[0]].shape[2] != 4:
         return None
-    at, labelled, scored, _ = found
+    at, labelled, scored, counted = found
     names = seen.names
 
     def read(sample: Sequence[object], canvas: Extents, threshold: float) -> Candidates:
         boxes, classes, scores, counts = (array_of(sample[i], names[i]) for i in found)
-        count = int(counts.reshape(-1)[0])
+        count = _counted(counts, names[counted], len(scores))
         check_scores(scores[:count], names[scored], "tensorflow")
         rows = np.flatnonzero(scores[:count] > threshold)
         check_classes(classes[rows], names[labelled], "tensorflow")
@@ -582,12 +584,12 @@ def efficientnms(seen: Seen, asked: bool) -> Match | None:
     found = seen.named("det_boxes", "det_classes", "det_scores", "num_dets")
     if found is None or seen.outputs[found[0]].ndim != 3 or seen.outputs[found[0]].shape[2] != 4:
         return None
-    at, labelled, scored, _ = found
+    at, labelled, scored, counted = found
     names = seen.names
 
     def read(sample: Sequence[object], canvas: Extents, threshold: float) -> Candidates:
         boxes, classes, scores, counts = (array_of(sample[i], names[i]) for i in found)
-        count = int(counts.reshape(-1)[0])
+        count = _counted(counts, names[counted], len(scores))
         check_scores(scores[:count], names[scored], "efficientnms")
         rows = np.flatnonzero(scores[:count] > threshold)
         check_classes(classes[rows], names[labelled], "efficientnms")
@@ -709,6 +711,14 @@ def _check_parts(boxes: np.ndarray, tensor: str, layout: str) -> None:
             expected="parts of the input, 0 to 1",
             received=f"{low:g} to {high:g}",
         )
+
+
+def _counted(counts: np.ndarray, tensor: str, most: int) -> int:
+    """How many of the rows are boxes."""
+    value = float(counts.reshape(-1)[0]) if counts.size else -1.0
+    if not (0 <= value <= most and value == int(value)):
+        raise InputError("is no number of boxes", tensor=tensor, expected=f"0 to {most}", received=value)
+    return int(value)
 
 
 def _another(tensor: str, expected: str, received: np.ndarray) -> InputError:

@@ -178,8 +178,8 @@ class Segment:
             return None
         if self._layout is not None:
             return self._layout == "NHWC"
-        ratio = canvas[0] / canvas[1]
-        fits = [bool(abs(h / w / ratio - 1) < 0.1 and h <= 2 * canvas[0]) for h, w in (y.shape[2:], y.shape[1:3]) if w]
+        most = max(canvas)  # what an element more or less, of rounding, makes
+        fits = [abs(h * canvas[1] - w * canvas[0]) <= most and 0 < h <= 2 * canvas[0] for h, w in (y.shape[2:], y.shape[1:3])]
         if fits == [True, False] or fits == [False, True]:
             return fits[1]
         if fits == [True, True] and self._known.labels is not None:

@@ -15,8 +15,9 @@ from ..errors import CNNEngineError, InputError
 from ..feeds import TensorInfo
 from ..metadata import Preparation
 from ..model import Model, load
-from ..preprocess import Placement, as_image
+from ..preprocess import Placement, Preprocess, as_image
 from ..preprocess.pictures import eight_bits
+from ..records import fields_of
 from .task import Task
 
 T = TypeVar("T")
@@ -198,6 +199,10 @@ def prepared(model: Model, taken: PictureInput, settings: Mapping[str, Any], ass
     """How a picture becomes the input, by settings that are given and what is known of the model."""
     if taken.info is model.inputs[0] and len(model.inputs) == 1:
         return model.preparation(assume, **settings)
+    known = list(fields_of(Preprocess))
+    for name in settings:
+        if name not in known:
+            raise InputError("no such setting", tensor=name, expected=known)
     return model.about.preparation(taken.info, settings, assume)
 
 

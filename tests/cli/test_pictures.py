@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import cnnengine
+from cnnengine.cli.pictures import FIELDS, option_name
+from cnnengine.metadata import PRESETS, SETS, TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = str(ROOT / "models" / "digits_lenet.onnx")
@@ -158,6 +162,12 @@ class TestArrays:
                 (line,) = cnn("predict", model, tmp_path / "x.npy", "--json", *options).out
                 assert scores(line) == pytest.approx([expected] * 3)
 
+    def test_means_of_other_channels(self, cnn, tmp_path: Path) -> None:
+        np.save(tmp_path / "x.npy", np.ones((1, 5, 4, 4), np.uint8))
+        result = cnn("predict", pooled(tmp_path / "m.onnx"), tmp_path / "x.npy", "--scale", 1, "--mean", "1,2,3")
+        assert (result.status, len(result.err)) == (1, 1)
+        assert "has other channels than mean and std; expected 3; received (1, 5, 4, 4)" in result.err[0]
+
     @pytest.mark.parametrize(
         ("arrays", "said"),
         [
@@ -246,6 +256,38 @@ class TestLabels:
         result = cnn("predict", pooled(tmp_path / "m.onnx"), tmp_path / "x.npy", "--labels", "imagenet")
         assert (result.status, len(result.err)) == (2, 1)
         assert "torchvision or timm" in result.err[0]
+
+
+class TestThePage:
+    PAGE = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
+
+    def test_its_python_prints_what_it_says(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.chdir(ROOT)
+        (code,) = re.findall(r"```python\n(.*?)```", self.PAGE, re.S)
+        exec(compile(code, "predict.md", "exec"), {})
+        assert capsys.readouterr().out.splitlines() == re.findall(r"^print\(.*\) +# (.*)$", code, re.M)
+
+    def test_its_command_prints_what_it_says(self, cnn, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(ROOT)
+        command, line, answer = re.search(r"^    \$ cnnengine (.*)\n    (.*)\n    (.*)$", self.PAGE, re.M).groups()  # type: ignore[union-attr]
+        result = cnn(*command.split())
+        assert (result.out, result.err) == ([answer], [line])
+
+    def test_every_option_for_pictures_is_on_it(self) -> None:
+        for name in FIELDS:
+            option = option_name(name)
+            assert option in self.PAGE or option.replace("--", "--no-") in self.PAGE, option
+        for name in (*PRESETS, *SETS):
+            assert f"`{name}`" in self.PAGE
+
+    def test_every_field_is_on_the_page_of_metadata(self) -> None:
+        page = (ROOT / "docs" / "metadata.md").read_text(encoding="utf-8")
+        table = page.split("| field |")[1].split("\n\n")[0]
+        assert set(FIELDS) == {f.name for f in dataclasses.fields(cnnengine.Preprocess)}
+        for name in FIELDS:
+            assert f"`{name}`" in table
+        for task in TASKS:
+            assert f"`{task}`" in page.split("`cnnengine.task`")[1].split("\n")[0]
 
 
 def test_in_python_as_in_the_command(tmp_path: Path, picture: Path) -> None:

@@ -420,6 +420,12 @@ class TestTorchvision:
         assert prepared(found).settings == Preprocess(size=224, fit="crop", resize=232, resample="bicubic", mean=MEAN, std=STD)
         assert found.labels == ("a", "b")
 
+    def test_a_model_of_another_size_keeps_the_part_that_is_cut(self, tmp_path: Path) -> None:
+        shape = ("N", 3, 448, 448)
+        settings = prepared(known(shape=shape, outputs=(("N", 2),), folder=tmp_path, transforms=self.PRESET), shape).settings
+        assert (settings.size, settings.resize) == ((448, 448), None)
+        assert settings.place(600, 900).resized == (464, 696)
+
     def test_those_of_another_model_are_not_taken(self, tmp_path: Path) -> None:
         assert known(folder=tmp_path, **{"other.transforms": self.PRESET}).statements == ()
 
@@ -476,6 +482,15 @@ class TestNothingKnown:
     def test_floats_are_asked_for(self) -> None:
         with pytest.raises(InputError, match=r"nothing .* input 'x', float32 \(N, 3, 224, 224\): give scale=, .*assume="):
             prepared(known())
+
+    @pytest.mark.parametrize(
+        ("content", "said"), [(b"{", "is not JSON"), (b'{"a": "\xff"}', "is not UTF-8"), (b"[" * 10**5, "is not JSON")]
+    )
+    def test_a_broken_file_beside_it_is_told(self, tmp_path: Path, content: bytes, said: str) -> None:
+        (tmp_path / "preprocessor_config.json").write_bytes(content)
+        with pytest.raises(InputError, match=rf"nothing .*preprocessor_config\.json.* {said}"):
+            prepared(known(folder=tmp_path))
+        assert len(known(folder=tmp_path).problems) == 1
 
     def test_integers_are_pixels(self) -> None:
         found = prepared(known(), dtype=np.uint8)
