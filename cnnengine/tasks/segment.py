@@ -180,9 +180,9 @@ class Segment:
             return self._layout == "NHWC"
         most = max(canvas)  # what an element more or less, of rounding, makes
         fits = [abs(h * canvas[1] - w * canvas[0]) <= most and 0 < h <= 2 * canvas[0] for h, w in (y.shape[2:], y.shape[1:3])]
-        if fits == [True, False] or fits == [False, True]:
-            return fits[1]
-        if fits == [True, True] and self._known.labels is not None:
+        if fits[0] != fits[1]:
+            return bool(fits[1])
+        if fits[0] and self._known.labels is not None:
             count = len(self._known.labels)
             if (y.shape[1] == count) != (y.shape[3] == count):
                 return bool(y.shape[3] == count)
