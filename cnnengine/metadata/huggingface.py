@@ -6,7 +6,10 @@ meaning are told by their name (`image_processor_type`, or `feature_extractor_ty
 - a plain number for `size` is the shorter side for some, height and width for the others;
 - ConvNext resizes the shorter side to size / crop_pct and cuts out the middle below 384, and stretches from there on;
 - LeViT resizes the shorter side to size * 256 / 224, PoolFormer to size / crop_pct;
-- EfficientNet divides by a second deviation where `include_top` is set, and MobileViT turns the channels around.
+- EfficientNet divides by the deviation twice where `include_top` is set; MobileViT turns the channels around, and normalises only
+  where it is told to.
+
+Padding to multiples is left open: its processors mirror the picture's edge.
 
 The second has the labels (`id2label`), and in the names of its classes what the network is for.
 """
@@ -27,7 +30,6 @@ BY_THE_SHORTER = frozenset(
 CROPS = frozenset({"CLIP", "ChineseCLIP", "Bit", "MobileNetV1", "MobileNetV2", "MobileViT", "Levit", "PoolFormer", "Deit"})
 """Processors that cut out the middle unless they are told not to."""
 RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-SECOND_DEVIATION = (0.47853944, 0.4732864, 0.47434163)
 HEADS = (
     ("ForImageClassification", "classify"),
     ("ForImageClassificationWithTeacher", "classify"),
@@ -88,7 +90,7 @@ def _values(found: dict[str, Any], kind: str, notes: list[str]) -> dict[str, obj
             notes.append("rescale_factor is no number")
             return {}
         scale = given[0]
-    if found.get("do_normalize", "image_mean" in found):
+    if found.get("do_normalize", kind != "MobileViT" and "image_mean" in found):
         known = numbers(found.get("image_mean")), numbers(found.get("image_std"))
         if known[0] is None or known[1] is None or 0 in known[1]:
             notes.append("image_mean and image_std are not numbers for each channel")
@@ -97,13 +99,13 @@ def _values(found: dict[str, Any], kind: str, notes: list[str]) -> dict[str, obj
     if found.get("rescale_offset"):
         mean = tuple(v + 1 for v in mean)
     if kind == "EfficientNet" and found.get("include_top", True):
-        std = tuple(v * w for v, w in zip(std * (3 // len(std)), SECOND_DEVIATION, strict=True))
+        std = tuple(v * v for v in std)
     turned = found.get("do_flip_channel_order", kind == "MobileViT")
     return {"scale": scale, "mean": mean, "std": std, "order": "BGR" if turned else "RGB"}
 
 
 def _fit(found: dict[str, Any], kind: str, notes: list[str]) -> dict[str, object]:
-    if not found.get("do_resize", True):
+    if not found.get("do_resize", "size" in found or "size_divisor" in found):
         return _not_resized(found, notes)
     size = found.get("size")
     short, long = None, None
@@ -158,10 +160,8 @@ def _crop(found: dict[str, Any], kind: str) -> tuple[int, int] | None:
 
 
 def _not_resized(found: dict[str, Any], notes: list[str]) -> dict[str, object]:
-    multiple = positive(found.get("pad_size")) or positive(found.get("size_divisor"))
-    if found.get("do_pad") and multiple:
-        return {"fit": "pad", "multiple": multiple, "align": "start"}
-    if found.get("do_center_crop"):
-        notes.append("do_center_crop without do_resize is not known")
-        return {}
+    for name in ("do_pad", "do_center_crop"):
+        if found.get(name):
+            notes.append(f"{name} without do_resize is not known")
+            return {}
     return {"fit": "stretch"}

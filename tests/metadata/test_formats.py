@@ -328,10 +328,18 @@ class TestHuggingFace:
         settings = prepared(known(shape=FREE, folder=tmp_path, preprocessor_config=config), FREE).settings
         assert (settings.fit, settings.size) == ("stretch", (384, 384))
 
-    def test_the_second_deviation_of_efficientnet(self, tmp_path: Path) -> None:
-        config = {**self.VIT, "image_processor_type": "EfficientNetImageProcessor", "include_top": True}
+    def test_efficientnet_divides_twice(self, tmp_path: Path) -> None:
+        config = {**self.VIT, "image_processor_type": "EfficientNetImageProcessor", "image_std": [0.5, 0.4, 0.25]}
         settings = prepared(known(folder=tmp_path, preprocessor_config=config)).settings
-        np.testing.assert_allclose(settings.std, 0.5 * np.array([0.47853944, 0.4732864, 0.47434163]))
+        np.testing.assert_allclose(settings.std, [0.25, 0.16, 0.0625])
+        settings = prepared(known(folder=tmp_path, preprocessor_config={**config, "include_top": False})).settings
+        np.testing.assert_allclose(settings.std, [0.5, 0.4, 0.25])
+
+    def test_mobilevit_normalises_only_where_it_is_told_to(self, tmp_path: Path) -> None:
+        config = {k: v for k, v in self.VIT.items() if k != "do_normalize"}
+        for kind, mean in (("MobileViTImageProcessor", (0.0,)), ("ViTImageProcessor", (0.5,) * 3)):
+            found = prepared(known(folder=tmp_path, preprocessor_config={**config, "image_processor_type": kind}))
+            assert found.settings.mean == mean
 
     def test_the_shorter_side_alone(self, tmp_path: Path) -> None:
         config = {**self.VIT, "image_processor_type": "DetrImageProcessor", "size": {"shortest_edge": 800, "longest_edge": 1333}}
@@ -339,11 +347,14 @@ class TestHuggingFace:
         assert settings.place(480, 640).canvas == (800, 1066)
         assert settings.place(1000, 4000).canvas[1] == 1333
 
-    def test_padding_to_multiples(self, tmp_path: Path) -> None:
-        config = {**self.VIT, "do_resize": False, "do_normalize": False, "do_pad": True, "pad_size": 8}
-        settings = prepared(known(shape=FREE, folder=tmp_path, preprocessor_config=config), FREE).settings
-        place = settings.place(13, 16)
-        assert (place.resized, place.canvas, place.top) == ((13, 16), (16, 16), 0)
+    @pytest.mark.parametrize("name", ["do_pad", "do_center_crop"])
+    def test_padding_and_cutting_without_resizing_are_left_open(self, tmp_path: Path, name: str) -> None:
+        config = {"do_rescale": True, "do_resize": False, name: True, "pad_size": 8}
+        found = prepared(known(shape=FREE, folder=tmp_path, preprocessor_config=config), FREE)
+        assert found.assumed == ("not resized",)
+        assert found.notes == (f"{name} without do_resize is not known",)
+        plain = prepared(known(shape=FREE, folder=tmp_path, preprocessor_config={"do_rescale": True}), FREE)
+        assert (plain.assumed, plain.notes, plain.settings.fit) == ((), (), "stretch")
 
     @pytest.mark.parametrize(
         "change",
