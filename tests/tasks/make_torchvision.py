@@ -1,7 +1,8 @@
 """Write a detector of torchvision as an ONNX file, and what torchvision finds in a picture: FILE.onnx PICTURE.png FILE.npz NAME.
 
-Weights are those of a seed; those of the classes are larger than they begin, so that scores differ. Where torchvision's compiled operators do not fit the
-torch that is installed, they are written here: a detector needs its non-maximum suppression alone.
+Weights are those of a seed; normalisations have the statistics of the picture, without which all numbers would vanish. Where
+torchvision's compiled operators do not fit the torch that is installed, they are written here: a detector needs its non-maximum
+suppression alone.
 """
 
 from __future__ import annotations
@@ -65,11 +66,15 @@ def main(path: str, picture: str, results: str, name: str) -> None:
     from PIL import Image
 
     torch.manual_seed(3)
-    model = MODELS[name]().eval()
-    with torch.no_grad():
-        for weight in model.head.classification_head.parameters():
-            weight.mul_(8)
+    model = MODELS[name]()
     x = torch.from_numpy(np.asarray(Image.open(picture).convert("RGB")).copy()).permute(2, 0, 1) / 255
+    turned = torch.stack([x, x.flip(1), x.flip(2), x.flip(1, 2)])
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.head(list(model.backbone(torch.nn.functional.interpolate(turned, (320, 320)) * 2 - 1).values()))
+    model.eval()
     with torch.inference_mode():
         (found,) = model([x])
     np.savez(results, **{key: value.numpy() for key, value in found.items()})
