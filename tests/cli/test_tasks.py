@@ -138,6 +138,23 @@ def test_segments(cnn, tmp_path: Path, photo: Path) -> None:
     assert not changed[:, :40].any()
 
 
+def test_a_mask_for_each_box_is_a_segment_too(cnn, tmp_path: Path, photo: Path) -> None:
+    """Ultralytics' networks for segmentation say so in their metadata: boxes with masks."""
+    cells = sum((64 // s) * (96 // s) for s in (8, 16, 32))
+    y = np.zeros((1, 4 + 2 + 32, cells))
+    y[0, :4, 7] = [48, 32, 60, 40]
+    y[0, 5, 7] = 0.9
+    y[0, 6, 7] = 1
+    protos = np.zeros((1, 32, 16, 24))
+    protos[0, 0] = np.where(np.arange(24) < 12, 1, -1)
+    model = constant(tmp_path / "m.onnx", {"y": y, "p": protos}, cnnengine__labels='["a", "b"]', cnnengine__task="segment")
+    result = cnn("predict", model, photo, *UNIT, "--json", "--draw", tmp_path / "out")
+    (found,) = json.loads(result.out[0])["outputs"]["detections"]["found"]
+    assert found["box"] == pytest.approx([15, 22.5, 65, 97.5])
+    assert found["pixels"] == (40 - 15) * (98 - 22)
+    assert "masks of 32 prototypes" in result.err[0]
+
+
 def test_pictures(cnn, tmp_path: Path, photo: Path) -> None:
     """An output of twice the input's extents can be nothing else."""
     result = cnn("predict", enlarging(tmp_path / "m.onnx"), photo, *UNIT, "--draw", tmp_path / "out")

