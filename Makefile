@@ -30,7 +30,8 @@ PEER_TESTS ?= tests/oracle/test_oracle.py tests/networks/test_real_models.py tes
   tests/session/test_session.py tests/networks/test_models.py tests/report/test_check.py tests/test_docs.py tests/embedding/test_zero_copy.py \
   tests/embedding/test_processes.py tests/embedding/test_frozen.py tests/importer/test_onnxruntime_files.py \
   tests/ops/test_contrib.py tests/quantization/test_quantize.py tests/ops/test_contrib_quantized.py tests/ops/test_integers.py \
-  tests/networks/test_quantisers.py tests/preprocess/test_recorded.py tests/metadata/test_real.py tests/session/test_switch.py
+  tests/networks/test_quantisers.py tests/preprocess/test_recorded.py tests/metadata/test_real.py tests/session/test_switch.py \
+  tests/tasks/test_real_networks.py
 peers:
 	$(PYTHON) -m venv $(ENVS).venv-peers
 	$(ENVS).venv-peers/bin/pip install '.[peers]'

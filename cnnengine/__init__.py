@@ -30,7 +30,7 @@ from .model import Model, TensorInfo, load
 from .preprocess import Preprocess
 
 if TYPE_CHECKING:
-    from . import functional
+    from . import functional, tasks
     from .quantization import quantize
     from .session import *
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """`functional`, `quantize`, `session`'s names and the version are found when first asked for: importing stays cheap."""
-    if name == "functional":
-        return importlib.import_module(".functional", __name__)
+    """What is listed here, and `session`'s names, are found when first asked for: importing stays cheap."""
+    if name in ("functional", "tasks"):
+        return importlib.import_module(f".{name}", __name__)
     value: Any
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
@@ -106,4 +106,5 @@ __all__ = [
     "set_default_logger_verbosity",
     "set_seed",
     "show_config",
+    "tasks",
 ]

@@ -42,6 +42,17 @@ def positive(text: str) -> int:
 positive.__name__ = "positive whole number"  # argparse shows it in its message
 
 
+def part(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
+part.__name__ = "number from 0 to 1"
+
+
 def seconds(text: str) -> float:
     """An argparse type: a time, 0 or more."""
     value = float(text)

@@ -15,13 +15,18 @@ from ..files import Scaled, expand, is_array, read_feeds
 from ..metadata import SETS
 from ..metadata.own import SOURCE as OWN
 from ..preprocess import Placement, Preprocess, frames_of, read_image, require_pillow
-from ..tasks import Classify, Task
-from ._common import EXIT_OK, EXIT_SOME_FAILED, add_precision_option, add_winograd_option, complain, positive
+from ..tasks import LAYOUTS, NAMES, VALUES, Chosen, Wishes, canvas_of, picture_input, unplaced, upright
+from ._common import EXIT_OK, EXIT_SOME_FAILED, add_precision_option, add_winograd_option, complain, part, positive
+from .drawings import Drawings
 from .pictures import add_image_options, image_options, labels_given, option_name, preparation_of, told
 from .progress import Progress
 from .results import json_line, text_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL.Image import Image
+
     from ..metadata import Preparation
     from ..model import Model
 
@@ -34,6 +39,7 @@ EXAMPLES = """examples:
   cnnengine predict model.onnx batch.npy --softmax --labels classes.txt
   cnnengine predict model.onnx cat.jpg --fit crop --resize 256 --scale 1/255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
   cnnengine predict model.onnx cat.jpg --assume imagenet --labels imagenet --softmax
+  cnnengine predict yolo11n.onnx photos/ --task detect --draw out/
 
 exit status: 0 all done, 1 some inputs failed (each in one line on standard error), 2 wrong usage or a model that cannot be used
 """
@@ -63,7 +69,7 @@ def add_to(subparsers: Subparsers) -> None:
         help=f"class labels: a file with one a line or a JSON list, or those of {', '.join(SETS)} from torchvision or timm, "
         "where one is installed (default: the model's; example: --labels classes.txt)",
     )
-    parser.add_argument("--top", metavar="N", type=positive, default=3, help="classes to print (default: 3; example: --top 5)")
+    _add_task_options(parser)
     parser.add_argument(
         "--softmax",
         action="store_true",
@@ -93,6 +99,63 @@ def add_to(subparsers: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+def _add_task_options(parser: argparse.ArgumentParser) -> None:
+    """What the outputs mean, and what of it is wanted."""
+    tasks = parser.add_argument_group("tasks", "What the outputs mean, where the file does not say it (docs/tasks.md).")
+    tasks.add_argument(
+        "--task",
+        choices=NAMES,
+        help="classes, boxes, a class for each pixel, a picture, a vector, or a line of text (default: what the file says, or "
+        "the outputs leave no doubt of; example: --task detect)",
+    )
+    tasks.add_argument(
+        "--top",
+        metavar="N",
+        type=positive,
+        help="classes to print, or boxes to keep (default: 3 classes, 100 boxes; example: --top 5)",
+    )
+    tasks.add_argument(
+        "--threshold",
+        metavar="X",
+        type=part,
+        help="boxes with scores above it count; of one score for each pixel, those above it (default: 0.25 for boxes, 0.5 for "
+        "pixels; example: --threshold 0.5)",
+    )
+    tasks.add_argument(
+        "--overlap",
+        metavar="X",
+        type=part,
+        help="boxes that overlap a better one of their class by more, as intersection over union, are dropped (default: 0.45; "
+        "example: --overlap 0.7)",
+    )
+    tasks.add_argument(
+        "--draw",
+        metavar="FOLDER",
+        help="write pictures there: with boxes or segments drawn, or those that the network makes (example: --draw out/)",
+    )
+    tasks.add_argument(
+        "--format",
+        metavar="NAME",
+        choices=LAYOUTS,
+        help=f"how outputs describe boxes: {', '.join(LAYOUTS)} (default: recognised; example: --format yolox)",
+    )
+    tasks.add_argument(
+        "--values",
+        choices=VALUES,
+        help="what the numbers of an output that is a picture are: "
+        + "; ".join(f"{name}: {text}" for name, text in VALUES.items())
+        + " (default: input; example: --values unit)",
+    )
+
+
+OPTIONS = {"layout": "--format"}
+"""Options that are called otherwise than what they say."""
+
+
+def _option(name: str) -> str:
+    return OPTIONS.get(name, option_name(name))
+
+
 def run(args: argparse.Namespace) -> int:
     """Predict for every input; returns 0, or 1 when some inputs failed."""
     from .. import load
@@ -108,7 +171,6 @@ def run(args: argparse.Namespace) -> int:
         preparation = _preparation(model, args) if has_images else None
         if has_images:
             _allow_large_pictures()
-        _tell(model, args, preparation)
         job = _Job(model, args, preparation, Progress(len(given), sys.stderr))
         for one in given:
             if one.error is None:
@@ -128,18 +190,25 @@ def _allow_large_pictures() -> None:
 
 
 def _preparation(model: Model, args: argparse.Namespace) -> Preparation:
-    if len(model.inputs) != 1:
+    try:
+        taken = picture_input(model)
+    except InputError:
         names = ", ".join(value.name for value in model.inputs)
-        raise InputError(f"the model has {len(model.inputs)} inputs: give .npz files with the arrays {names}")
-    return preparation_of(model, args)
+        raise InputError(f"the model has {len(model.inputs)} inputs: give .npz files with the arrays {names}") from None
+    if len(model.inputs) == 1 and not taken.bare:
+        return preparation_of(model, args)
+    try:
+        return model.about.preparation(taken.info, image_options(args), args.assume, option_name)
+    except InputError as error:
+        raise error.locate(model=model.name) from None
 
 
-def _tell(model: Model, args: argparse.Namespace, preparation: Preparation | None) -> None:
-    """One line on standard error: what was taken from where, and what was assumed."""
+def _tell(model: Model, args: argparse.Namespace, preparation: Preparation | None, said: tuple[str, ...]) -> None:
+    """One line on standard error: what was taken from where, what was assumed, and how the outputs are read."""
     about = model.about
-    if args.quiet or (preparation is None and all(s.source == OWN for s in about.statements)):
+    if args.quiet or (preparation is None and not said and all(s.source == OWN for s in about.statements)):
         return
-    parts = told(about, preparation, args.labels, args.softmax)
+    parts = [*told(about, preparation, args.labels, args.softmax), *said]
     if parts:
         complain("; ".join(parts), about=model.name)
 
@@ -175,15 +244,20 @@ def _batch_size(model: Model, wanted: int | None) -> int:
     return fixed
 
 
-def _task(model: Model, args: argparse.Namespace) -> Task:
+def _task(model: Model, args: argparse.Namespace, preparation: Preparation | None) -> Chosen:
     """What reads the outputs."""
     last = model.outputs[0].shape[-1] if len(model.outputs) == 1 and model.outputs[0].shape else None
-    return Classify(
-        [value.name for value in model.outputs],
-        labels_given(args.labels, last if isinstance(last, int) else None) if args.labels else model.labels,
-        "logits" if args.softmax else model.about.output,
-        args.top,
+    wishes = Wishes(
+        task=args.task,
+        layout=args.format,
+        values=args.values,
+        output="logits" if args.softmax else None,
+        threshold=args.threshold,
+        overlap=args.overlap,
+        top=args.top,
+        labels=labels_given(args.labels, last if isinstance(last, int) else None) if args.labels else None,
     )
+    return Chosen(model, wishes, None if preparation is None else preparation.settings, _option)
 
 
 class _Job:
@@ -198,8 +272,12 @@ class _Job:
         self._progress = progress
         self._batch_size = _batch_size(model, args.batch_size)
         self._line = json_line if args.json else text_line
-        self._task = _task(model, args)
-        self._waiting: list[tuple[str, np.ndarray, Placement | None]] = []
+        self._task = _task(model, args, preparation)
+        self._drawings = None if args.draw is None else Drawings(args.draw)
+        self._taken = None if preparation is None else picture_input(model)
+        self._untold: Callable[[], None] | None = lambda: _tell(model, args, preparation, self._task.said)
+        self._notes: list[tuple[str, str]] = []
+        self._waiting: list[tuple[str, np.ndarray, Placement | None, Image | None]] = []
 
     def add(self, path: str) -> None:
         """Take one file; its results are printed by this call or a later one."""
@@ -207,17 +285,18 @@ class _Job:
             if is_array(path):
                 feeds = read_feeds(path, self._model.inputs, [value.name for value in self._model.outputs], self._scaled)
             else:
-                x, place = self._picture(path)
+                x, place, image = self._picture(path)
         except CNNEngineError as error:
             self.refuse(path, error)
             return
         if is_array(path):
             self.flush()
-            self._run(feeds, [path], [None])
+            (canvas,) = {canvas_of(x.shape) for x in feeds.values()} if len(feeds) == 1 else (None,)
+            self._run(feeds, [path], [None if canvas is None else unplaced(canvas)], [None])
             return
         if self._waiting and self._waiting[0][1].shape != x.shape:
             self.flush()
-        self._waiting.append((path, x, place))
+        self._waiting.append((path, x, place, image))
         if len(self._waiting) == self._batch_size:
             self.flush()
 
@@ -230,26 +309,46 @@ class _Job:
         """Run the images that wait."""
         waiting, self._waiting = self._waiting, []
         if waiting:
-            x = np.concatenate([x for _, x, _ in waiting])
-            self._run({self._model.inputs[0].name: x}, [path for path, _, _ in waiting], [place for _, _, place in waiting])
+            assert self._taken is not None
+            paths, inputs, places, images = zip(*waiting, strict=True)
+            self._run(self._taken.feeds(np.concatenate(inputs)), list(paths), list(places), list(images))
 
     def finish(self) -> None:
-        """Leave the terminal as it was."""
+        """Say what was not said because nothing could be run, and leave the terminal as it was."""
+        self._say()
         self._progress.clear()
 
-    def _picture(self, path: str) -> tuple[np.ndarray, Placement]:
-        """The input that a picture becomes, and where the picture lies in it."""
-        assert self._preprocess is not None  # `run` made it: there is an image among the inputs
-        image = read_image(path)
-        x = self._preprocess.apply(image, self._model.inputs[0].dtype)
-        if frames_of(image) > 1 and not self._quiet:
+    def _say(self) -> None:
+        """The line about what was taken from where, once: when the first outputs have shown what they are."""
+        if self._untold is not None:
+            say, self._untold = self._untold, None
             self._progress.clear()
-            complain(f"the first of {frames_of(image)} pictures is taken", about=path)
-        return x, self._preprocess.place(image.height, image.width)
+            say()
+        notes, self._notes = self._notes, []
+        for note, path in notes:
+            self._progress.clear()
+            complain(note, about=path)
 
-    def _run(self, feeds: dict[str, np.ndarray], paths: list[str], places: list[Placement | None]) -> None:
+    def _picture(self, path: str) -> tuple[np.ndarray, Placement, Image | None]:
+        """The input that a picture becomes, where the picture lies in it, and what is drawn on."""
+        assert self._preprocess is not None  # `run` made it: there is an image among the inputs
+        assert self._taken is not None
+        image = read_image(path)
+        x = self._preprocess.apply(image, self._taken.info.dtype)
+        if frames_of(image) > 1 and not self._quiet:
+            self._notes.append((f"the first of {frames_of(image)} pictures is taken", path))
+        place = self._preprocess.place(image.height, image.width)
+        return x, place, None if self._drawings is None else upright(image)
+
+    def _run(
+        self,
+        feeds: dict[str, np.ndarray],
+        paths: list[str],
+        places: list[Placement | None],
+        images: list[Image | None],
+    ) -> None:
         try:
-            if len(feeds) == 1:
+            if len(feeds) == 1 and not (self._taken is not None and self._taken.bare):
                 (x,) = feeds.values()
                 result = self._model.predict(x, batch_size=self._batch_size)
                 results = list(result) if isinstance(result, tuple) else [result]
@@ -259,29 +358,44 @@ class _Job:
             for path in paths:
                 self._fail(path, error)
             return
-        self._show(paths, places, _common_extent(feeds), results)
+        n = 1 if self._taken is not None and self._taken.bare else _common_extent(feeds)
+        self._show(paths, places, images, n, results)
 
-    def _show(self, paths: list[str], places: list[Placement | None], n: int | None, results: list[object]) -> None:
+    def _show(
+        self,
+        paths: list[str],
+        places: list[Placement | None],
+        images: list[Image | None],
+        n: int | None,
+        results: list[object],
+    ) -> None:
         """Print a line per sample, or one for the file when the outputs are not one per sample."""
+        try:
+            samples = self._task.samples(results, n, None if places[0] is None else places[0].canvas)
+        finally:
+            self._say()
         self._progress.clear()
-        per_sample = n is not None and all(isinstance(y, np.ndarray) and y.shape[:1] == (n,) for y in results)
-        if not per_sample:
+        if samples is None:
             if len(paths) > 1:
                 raise InputError("the model's outputs are not one per sample: use --batch-size 1")
-            print(self._line(paths[0], self._task.read(results, places[0])))
-            self._progress.step(len(paths))
-            return
-        for i in range(n or 0):
+            samples, n = [list(results)], 1
+        for i, sample in enumerate(samples):
             name = paths[i] if len(paths) > 1 or n == 1 else f"{paths[0]}[{i}]"
-            place = places[i] if len(places) > 1 else places[0]
-            print(self._line(name, self._task.read([y[i] for y in results], place)))  # type: ignore[index]
+            at = i if len(places) > 1 else 0
+            try:
+                found = self._task.read(sample, places[at])
+                print(self._line(name, found))
+                if self._drawings is not None:
+                    self._drawings.write(paths[at], found.values(), images[at])
+            except CNNEngineError as error:
+                self._fail(name, error, steps=0)
         self._progress.step(len(paths))
 
-    def _fail(self, path: str, error: CNNEngineError) -> None:
+    def _fail(self, path: str, error: CNNEngineError, steps: int = 1) -> None:
         self.failures += 1
         self._progress.clear()
         complain(error, about=path)
-        self._progress.step()
+        self._progress.step(steps)
 
 
 def _common_extent(feeds: dict[str, np.ndarray]) -> int | None:

@@ -227,7 +227,7 @@ class TestLabels:
         (tmp_path / "voc").write_text("a\nb\nc\n")
         np.save(tmp_path / "x.npy", np.ones((1, 3, 4, 4), np.float32))
         result = cnn("predict", pooled(tmp_path / "m.onnx"), tmp_path / "x.npy", "--labels", "voc", "--top", 1)
-        assert result.out == [f"{tmp_path / 'x.npy'}\ta 1"]
+        assert result.out == [f"{tmp_path / 'x.npy'}\ta 0.3333"]
 
     def test_sets_come_from_packages_that_are_there(self, cnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         package = tmp_path / "torchvision"
