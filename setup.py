@@ -321,6 +321,11 @@ class Build(build_ext):
             self.ext_map[ext._full_name] = ext
             ext._file_name = self.get_ext_filename(ext._full_name)
         super().run()
+        # what an earlier build made and this one does not is no part of a wheel
+        outputs = {Path(self.build_lib, ext._file_name) for ext in self.extensions}
+        for path in Path(self.build_lib, "cnnengine").rglob("*.so"):
+            if path not in outputs:
+                path.unlink()
 
     def build_extensions(self) -> None:
         if sys.prefix != sys.base_prefix:  # a virtual environment has no headers, and its name would ask for objects of its own
@@ -340,7 +345,7 @@ class Build(build_ext):
         (made,) = compiler.object_filenames([source], output_dir=str(kept))
         rules = Path(made).with_suffix(".d")
         library = kept / Path(self.get_ext_filename(ext._full_name)).name
-        if not library.exists() or not newer(library, rules):
+        if self.force or not library.exists() or not newer(library, rules):
             library.unlink(missing_ok=True)
             compiler.compile(
                 [source],
@@ -419,6 +424,7 @@ class Sdist(sdist):
                 with path.open("rb") as file:
                     archive.addfile(entry, file)
         name = f"{base_name}.tar.gz"
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         with open(name, "wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=when) as packed:
             packed.write(data.getvalue())
         return name

@@ -36,6 +36,7 @@ cdef extern from "cpu.h" nogil:
     double cpu_seconds()
 
 cdef extern from "build_tag.h":
+    const char *CNNENGINE_COMPILER
     const char *CNNENGINE_FAMILIES
 
 cdef extern from "activations.h":
@@ -129,6 +130,11 @@ def float_isa(isa: str) -> str:
 def has_tiles(family: str, isa: str) -> bool:
     """Whether the tiles of a family were built for an instruction set."""
     return importlib.util.find_spec(f"cnnengine._kernels.tiles._{family}_{isa}") is not None
+
+
+def compiler() -> str:
+    """Name and version of the C compiler that this build is of."""
+    return CNNENGINE_COMPILER.decode().strip()
 
 
 def current_isa() -> str:
