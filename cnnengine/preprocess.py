@@ -217,11 +217,11 @@ def as_image(image: str | os.PathLike[str] | np.ndarray | Image) -> Image:
 
 
 def require_pillow() -> None:
-    """Raise InputError, naming the extra, unless Pillow can be imported."""
+    """Raise InputError, naming the package, unless Pillow can be imported."""
     try:
         import PIL.Image  # noqa: F401
     except ImportError:
-        raise InputError("reading images needs Pillow: pip install 'cnnengine[image]'") from None
+        raise InputError("reading images needs Pillow: pip install Pillow") from None
 
 
 def read_image(path: str | os.PathLike[str]) -> Image:

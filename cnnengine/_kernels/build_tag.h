@@ -8,13 +8,6 @@
 #ifndef CNNENGINE_FAMILIES
 #define CNNENGINE_FAMILIES ""           /* dispatch alone: the names that it expects of the tile modules' capsules */
 #endif
-#if defined(__clang__)
-#define CNNENGINE_COMPILER "clang " __clang_version__
-#elif defined(__GNUC__)
-#define CNNENGINE_COMPILER "gcc " __VERSION__
-#else
-#define CNNENGINE_COMPILER "unknown"
-#endif
 #ifndef CNNENGINE_CAPSULE
 #define CNNENGINE_CAPSULE "unknown"     /* tile modules alone: the name of the capsule */
 #endif

@@ -36,8 +36,19 @@ cdef extern from "cpu.h" nogil:
     double cpu_seconds()
 
 cdef extern from "build_tag.h":
-    const char *CNNENGINE_COMPILER
     const char *CNNENGINE_FAMILIES
+
+cdef extern from *:
+    """
+    #if defined(__clang__)
+    #define CNNENGINE_COMPILER "clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define CNNENGINE_COMPILER "gcc " __VERSION__
+    #else
+    #define CNNENGINE_COMPILER "unknown"
+    #endif
+    """
+    const char *CNNENGINE_COMPILER
 
 cdef extern from "activations.h":
     enum: ACT_END

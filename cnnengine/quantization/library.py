@@ -33,14 +33,14 @@ _KEYS = ("onnx.infer", "onnx.quant.pre_process")
 
 
 def required() -> Any:
-    """The quantiser; an InputError that names the extra where it is not installed."""
+    """The quantiser; an InputError that says how to get it where it is not installed."""
     try:
         found: Any = importlib.import_module("onnxruntime.quantization")
     except ImportError as error:
-        raise InputError(f"quantising needs onnxruntime: pip install 'cnnengine[quantize]' ({error})") from None
+        raise InputError(f"quantising needs onnxruntime: pip install 'onnxruntime>=1.31' ({error})") from None
     if "calibration_cache_path" not in inspect.signature(found.quantize_static).parameters:
         version = importlib.import_module("onnxruntime").__version__
-        raise InputError("onnxruntime is too old: pip install --upgrade 'cnnengine[quantize]'", received=version)
+        raise InputError("onnxruntime is too old: pip install --upgrade onnxruntime", received=version)
     return found
 
 

@@ -57,9 +57,7 @@ class OnnxRuntime:
         try:
             onnxruntime: Any = importlib.import_module("onnxruntime")
         except ImportError:
-            raise InputError(
-                "onnxruntime is not installed: pip install onnxruntime, or pip install 'cnnengine[bench]'", tensor="against"
-            ) from None
+            raise InputError("onnxruntime is not installed: pip install onnxruntime", tensor="against") from None
         self.version = str(onnxruntime.__version__)
         self._module = onnxruntime
 
