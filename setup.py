@@ -140,7 +140,7 @@ LIMITED = os.environ.get("CNNENGINE_LIMITED_API", "") if not sysconfig.get_confi
 if LIMITED:
     OPTIONS["bdist_wheel"] = {"py_limited_api": "cp311"}
 # Seconds that the slowest tiles take a compiler, which so get theirs first.
-SLOW = {"conv": 60, "winograd": 30, "vector": 25, "qconv": 30, "qdense": 25}
+SLOW = {"conv": 30, "qconv": 8, "winograd": 5, "vector": 5}
 # What modules need of a memoryview, once for all of them instead of in each.
 SHARED = "cnnengine._kernels._cyutility"
 
