@@ -105,6 +105,10 @@ EXACT_FLAGS = ["-ffp-contract=off"]
 
 COMMON = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 MODULE_FLAGS = ["-O2"]
+# Half of a wheel is what surrounds the kernels. It gets smaller by a sixth where Cython's helpers are called instead of repeated,
+# and without tables for exceptions of C++, which no C code here throws or lets through.
+SMALLER = ["--param=max-inline-insns-single=15"]
+NO_TABLES = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
 # Threads may have small stacks: no function takes more of one than this. (AddressSanitizer makes frames larger.)
 FRAME = "frame-larger-than=16384"
 # What keeps accumulators in registers with gcc; other compilers may not know these.
@@ -206,6 +210,7 @@ def tag(paths: Iterable[Path]) -> str:
 def extensions() -> list[Extension]:
     openmp = openmp_flags()
     common = [f for f in COMMON if compiles([f])]
+    smaller = [f for f in SMALLER if compiles([f])]
     tile_flags = [f for f in TILE_FLAGS if compiles([f])]
     one_region = [f for f in ONE_REGION if compiles([f])]
     frame = [f"-Werror={FRAME}" if STRICT else f"-W{FRAME}"]
@@ -217,7 +222,7 @@ def extensions() -> list[Extension]:
         common += extra
         link += ["-fsanitize=address,undefined"]
     else:
-        common += ["-g0"]
+        common += ["-g0", *(f for f in NO_TABLES if compiles([f]))]
         link += ["-s"]
     macros = [("CNNENGINE_SANITIZE", "1")] if SANITIZE else []
     # constant arguments of inline functions act as template parameters in tiles
@@ -227,8 +232,9 @@ def extensions() -> list[Extension]:
     activations = kernels / "activations.h"  # numbers that modules tell each other
     shared = {t: [kernels / "tiles" / f"{t}.pxd", *([activations] if t == "vector" else [])] for t in TILES}
     capsules = {t: f"cnnengine.tiles.{t}:{tag(paths)}" for t, paths in shared.items()}
+    macros_of_modules = [*macros, ("CYTHON_USE_PYLONG_INTERNALS", "0")]  # numbers of Python by calls
     module_macros = [
-        *macros,
+        *macros_of_modules,
         ("CNNENGINE_LAYOUT", f'"{tag([*kernels.rglob("*.pxd"), activations])}"'),
         ("CNNENGINE_FAMILIES", f'"{" ".join(capsules.values())}"'),
     ]
@@ -240,12 +246,20 @@ def extensions() -> list[Extension]:
             [name.replace(".", "/") + ".pyx"],
             include_dirs=[*include, "cnnengine", "cnnengine/runtime", "cnnengine/importer", "cnnengine/include"],
             define_macros=module_macros,
-            extra_compile_args=[*MODULE_FLAGS, *common, *openmp],
+            extra_compile_args=[*MODULE_FLAGS, *smaller, *common, *openmp],
             extra_link_args=link,
         )
         for name in MODULES
     ]
-    modules.append(Extension(SHARED, [], define_macros=macros, extra_compile_args=[*MODULE_FLAGS, *common], extra_link_args=link))
+    modules.append(
+        Extension(
+            SHARED,
+            [],
+            define_macros=macros_of_modules,
+            extra_compile_args=[*MODULE_FLAGS, *smaller, *common],
+            extra_link_args=link,
+        )
+    )
     tiles = [Extension(f"cnnengine._kernels.tiles.{t}", [f"cnnengine/_kernels/tiles/{t}.pyx"]) for t in TILES]
     result = translate([*modules, *tiles], build / "cython")
     tiles = [one for one in result if one.name.startswith("cnnengine._kernels.tiles.")]

@@ -146,7 +146,7 @@ def main() -> None:
             (source,) = place.glob("cnnengine-*")
             command = [sys.executable, "-m", "build", *bare, "--wheel", "--outdir"]
             raw = made([*command], folder / f"raw{len(wheels)}", "*.whl", source, env)
-            repair = [sys.executable, "-m", "auditwheel", "repair", raw, "--wheel-dir"]
+            repair = [sys.executable, "-m", "auditwheel", "repair", "--zip-compression-level", "9", raw, "--wheel-dir"]
             wheels.append(made([*repair], folder / f"repaired{len(wheels)}", "*.whl", folder, env))
         wheel = Path(shutil.copy(same(wheels, "the wheel"), into))
         look_inside(wheel)
