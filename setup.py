@@ -58,6 +58,11 @@ DOT = {
     "avx512vnni": ("avx512", ["-mavx512vnni"]),
     "neondot": ("neon", ["-march=armv8.2-a+dotprod"]),
 }
+# What adds products of pairs of bfloat16 numbers to that: tiles of its own for these alone.
+PAIRED = {
+    "avx512bf16": ("avx512", ["-mavx512bf16"]),
+    "neonbf16": ("neon", ["-march=armv8.2-a+dotprod+bf16"]),
+}
 # The same by ordinary instructions: for tests, built when CNNENGINE_ISAS or CNNENGINE_EMULATE=1 asks for them.
 EMULATED = {f"{base}dot": (base, ["-DCNNENGINE_EMULATE_DOT"]) for base in ("sse2", "avx2")}
 ISAS = ARM if platform.machine().lower() in ("aarch64", "arm64") else X86
@@ -69,7 +74,9 @@ MODULES = [
     "cnnengine._kernels.pack",
     "cnnengine._kernels.conv",
     "cnnengine._kernels.depthwise",
+    "cnnengine._kernels.words",
     "cnnengine._kernels.qconv",
+    "cnnengine._kernels.bconv",
     "cnnengine._kernels.dense",
     "cnnengine._kernels.chain",
     "cnnengine._kernels.matmul",
@@ -96,9 +103,10 @@ MODULES = [
 ]
 # Tile modules: pointers only, compiled once per instruction set as cnnengine._kernels.tiles._NAME_ISA.
 TILES = ["conv", "winograd", "pool", "vector", "move", "norm", "image", "recurrent", "half"]
-TILES += ["qconv", "qvector", "qpool", "qdense"]
-# Those of products of bytes, which have tiles of their own where an instruction adds such products.
-DOTTED = ("qconv", "qdense")
+TILES += ["qconv", "qvector", "qpool", "qdense", "bconv"]
+# Those of products of bytes, which have tiles of their own where an instruction adds such products; and those of pairs of
+# bfloat16 numbers, which have tiles there alone.
+DOTTED, PAIRS = ("qconv", "qdense"), ("bconv",)
 # Quantised numbers are rounded at defined places, alike on every instruction set.
 QUANTISED = ("qconv", "qvector", "qpool", "qdense")
 EXACT_FLAGS = ["-ffp-contract=off"]
@@ -230,7 +238,9 @@ def extensions() -> list[Extension]:
     include = ["cnnengine/_kernels"]
     kernels = Path("cnnengine/_kernels")
     activations = kernels / "activations.h"  # numbers that modules tell each other
-    shared = {t: [kernels / "tiles" / f"{t}.pxd", *([activations] if t == "vector" else [])] for t in TILES}
+    words = kernels / "tiles" / "words.pxd"
+    beside = {"vector": [activations], "qconv": [words], "bconv": [words]}
+    shared = {t: [kernels / "tiles" / f"{t}.pxd", *beside.get(t, [])] for t in TILES}
     capsules = {t: f"cnnengine.tiles.{t}:{tag(paths)}" for t, paths in shared.items()}
     macros_of_modules = [*macros, ("CYTHON_USE_PYLONG_INTERNALS", "0")]  # numbers of Python by calls
     module_macros = [
@@ -269,14 +279,16 @@ def extensions() -> list[Extension]:
     # instruction set that renames the module's init function.
     wanted = os.environ.get("CNNENGINE_ISAS")
     chosen = [i for i in ISAS if not wanted or i in wanted.split(",")]
-    dots = {name: [*ISAS[base], *flags] for name, (base, flags) in {**DOT, **EMULATED}.items() if base in chosen}
-    named = set(wanted.split(",")) if wanted else set(DOT)
+    named = set(wanted.split(",")) if wanted else {*DOT, *PAIRED}
     named |= set(EMULATED) if EMULATE else set()
+    dots = {name: [*ISAS[base], *flags] for name, (base, flags) in {**DOT, **PAIRED, **EMULATED}.items() if base in chosen}
     dots = {name: flags for name, flags in dots.items() if name in named and compiles(flags)}
     for tile in tiles:
         source = Path(os.path.relpath(tile.sources[0], build / "tiles"))  # the same text in any folder
         short = tile.name.rsplit(".", 1)[1]
-        for isa in [*chosen, *(dots if short in DOTTED else ())]:
+        isas = [] if short in PAIRS else list(chosen)
+        isas += [name for name in dots if short in (DOTTED if name in DOT else PAIRS if name in PAIRED else DOTTED + PAIRS)]
+        for isa in isas:
             few = one_region if short in ("conv", "winograd", "qconv") and isa in ("sse2", "avx2", "avxvnni") else []
             exact = EXACT_FLAGS if short in QUANTISED else []
             flags = [*(ISAS[isa] if isa in ISAS else dots[isa]), *BESIDE.get((short, isa), [])]

@@ -16,8 +16,18 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .config import show_config
-from .errors import ClosedError, CNNEngineError, InputError, ModelError, ModelNotFoundError, ShapeError, UnsupportedOperatorError
+from .errors import (
+    ClosedError,
+    CNNEngineError,
+    InputError,
+    ModelError,
+    ModelNotFoundError,
+    NotInstalledError,
+    ShapeError,
+    UnsupportedOperatorError,
+)
 from .model import Model, TensorInfo, load
+from .preprocess import Preprocess
 
 if TYPE_CHECKING:
     from . import functional
@@ -72,7 +82,9 @@ __all__ = [
     "ModelMetadata",
     "ModelNotFoundError",
     "NodeArg",
+    "NotInstalledError",
     "OrtValue",
+    "Preprocess",
     "RunOptions",
     "SessionOptions",
     "ShapeError",

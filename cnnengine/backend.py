@@ -10,15 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import helper
-from onnx.backend.base import Backend as _Backend
-from onnx.backend.base import BackendRep as _BackendRep
-from onnx.backend.base import Device, DeviceType, namedtupledict
 
 from .arguments import array, integer
-from .errors import InputError
+from .errors import InputError, needed
 from .model import Model, load
+
+needed("onnx", "cnnengine.backend")
+import onnx  # noqa: E402
+from onnx import helper  # noqa: E402
+from onnx.backend.base import Backend as _Backend  # noqa: E402
+from onnx.backend.base import BackendRep as _BackendRep  # noqa: E402
+from onnx.backend.base import Device, DeviceType, namedtupledict  # noqa: E402
 
 __all__ = ["Backend", "BackendRep", "is_compatible", "prepare", "run_model", "run_node", "supports_device"]
 

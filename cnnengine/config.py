@@ -18,8 +18,9 @@ def show_config() -> dict[str, object]:
     -------
     dict
         ``version``, ``python``, ``numpy``, ``machine``; the ``compiler`` that built it; ``isa`` in use, ``isas`` that were built
-        and run here, ``lanes`` (float32 values of a register); and what is known of threads: ``threads`` (the default count),
-        where that count comes from, and whether the build has OpenMP.
+        and run here, ``lanes`` (float32 values of a register), ``bfloat16`` (what ``precision="bfloat16"`` has of it here:
+        "products and weights", or "weights"); and what is known of threads: ``threads`` (the default count), where that count
+        comes from, and whether the build has OpenMP.
     """
     from . import __version__
 
@@ -32,5 +33,6 @@ def show_config() -> dict[str, object]:
         "isa": dispatch.current_isa(),
         "isas": dispatch.available_isas(),
         "lanes": dispatch.lanes(),
+        "bfloat16": "products and weights" if dispatch.has_pairs() else "weights",
         **thread_info(),
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from typing import Any
 
 __all__ = [
     "CNNEngineError",
@@ -10,6 +12,7 @@ __all__ = [
     "InputError",
     "ModelError",
     "ModelNotFoundError",
+    "NotInstalledError",
     "ShapeError",
     "UnsupportedOperatorError",
 ]
@@ -119,6 +122,44 @@ class ShapeError(CNNEngineError, ValueError):
 
 class InputError(CNNEngineError, ValueError):
     """An array or argument given by the caller has the wrong name, dtype, kind or number."""
+
+
+class NotInstalledError(InputError, ImportError):
+    """A package that few need is not installed, or cannot be imported; says what needs it and which command installs it."""
+
+
+def needed(package: str, what: str, *, extra: str = "onnx", **where: str | None) -> Any:
+    """A package that an extra brings, imported.
+
+    Parameters
+    ----------
+    package : str
+        Its module's name.
+    what : str
+        What needs it: the subject of the error's sentence.
+    extra : str
+        The extra of cnnengine that installs it.
+    **where
+        Model, node, operator and tensor, for the error.
+
+    Raises
+    ------
+    NotInstalledError
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        top = package.partition(".")[0]
+        state = f"cannot be imported ({error})"
+        if isinstance(error, ModuleNotFoundError) and error.name == top:
+            state = "is not installed"
+        raise NotInstalledError(f"{what} needs {top}, which {state}: {command(extra)}", **where) from None
+
+
+def command(extra: str = "onnx") -> str:
+    """What installs that which an extra brings, whether or not an index has a release of cnnengine."""
+    packages = {"onnx": "onnx", "quantize": "onnxruntime", "image": "Pillow"}
+    return f"pip install {packages[extra]}"
 
 
 class ClosedError(CNNEngineError, ValueError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,12 @@ from .feeds import TensorInfo
 from .preprocess import list_of_strings
 
 ARRAYS = (".npy", ".npz")
-IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+UNNAMED = ("", "arr_0")
+"""What an array without a name is called: that of a .npy, and the first that `np.savez` was given without one."""
+IMAGES = (
+    *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tga"),
+    *(".tif", ".tiff", ".webp"),
+)
 """Names that count as images in a folder; a file that is named itself may have any."""
 
 
@@ -61,32 +67,56 @@ def is_array(path: str) -> bool:
     return Path(path).suffix.lower() in ARRAYS
 
 
-def read_feeds(path: str, inputs: Sequence[TensorInfo]) -> dict[str, np.ndarray]:
+Scaled = Callable[[np.ndarray, TensorInfo], np.ndarray]
+"""What makes floats of an array of integers for an input."""
+
+
+def read_feeds(
+    path: str, inputs: Sequence[TensorInfo], beside: Collection[str] = (), scaled: Scaled | None = None
+) -> dict[str, np.ndarray]:
     """An array for every input of the model.
 
-    A .npy file, or a .npz with one array, is the only input of a model with one; otherwise arrays are found by the
-    inputs' names. A missing batch axis is added. Nothing is scaled or normalised.
+    A .npy file, or a .npz with one array that has no name of its own, is the only input of a model with one; otherwise arrays are
+    found by the inputs' names. A missing batch axis is added. Floats are neither scaled nor normalised.
+
+    Parameters
+    ----------
+    path : str
+    inputs : sequence of TensorInfo
+    beside : collection of str
+        Names that a .npz may have beside those of the inputs: of outputs, for what is expected of them.
+    scaled : function, optional
+        For integers where the input takes floats, which are refused without it.
 
     Raises
     ------
     InputError
-        The file cannot be read, an array is missing, or its dtype or number of axes does not fit.
+        The file cannot be read, an array is missing or is no input, or its dtype or number of axes does not fit.
     """
-    return fitted(read_arrays(path), inputs)
+    return fitted(read_arrays(path), inputs, beside, scaled)
 
 
-def fitted(arrays: dict[str, np.ndarray], inputs: Sequence[TensorInfo]) -> dict[str, np.ndarray]:
+def fitted(
+    arrays: dict[str, np.ndarray], inputs: Sequence[TensorInfo], beside: Collection[str] = (), scaled: Scaled | None = None
+) -> dict[str, np.ndarray]:
     """Arrays as `read_feeds` gives them; raises as it does."""
-    if len(inputs) == 1 and len(arrays) == 1:
+    if len(inputs) == 1 and len(arrays) == 1 and next(iter(arrays)) in UNNAMED:
         arrays = {inputs[0].name: next(iter(arrays.values()))}
-    missing = [value.name for value in inputs if value.name not in arrays]
+    names = [value.name for value in inputs]
+    for name in arrays:
+        if name not in names and name not in beside:
+            free = {n.lower(): n for n in names if n not in arrays}
+            near = difflib.get_close_matches(name.lower(), free, 1)
+            hint = f"; did you mean {free[near[0]]!r}?" if near else ""
+            raise InputError(f"there is no input {name!r}{hint}", expected=", ".join(names), received=", ".join(arrays))
+    missing = [name for name in names if name not in arrays]
     if missing:
         raise InputError("arrays are missing", expected=", ".join(missing), received=", ".join(arrays) or "none")
-    return {value.name: _fitted(arrays[value.name], value) for value in inputs}
+    return {value.name: _fitted(arrays[value.name], value, scaled) for value in inputs}
 
 
 def read_arrays(path: str) -> dict[str, np.ndarray]:
-    """The arrays of a file by name; that of a .npy has none. Raises InputError where the file cannot be read."""
+    """The arrays of a file by name; that of a .npy has "". Raises InputError where the file cannot be read."""
     try:
         with open(path, "rb") as file:
             loaded = np.load(file, allow_pickle=False)
@@ -99,14 +129,40 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
         raise InputError(f"not a NumPy file that can be read: {error}") from error
 
 
-def _fitted(array: np.ndarray, value: TensorInfo) -> np.ndarray:
+def _fitted(array: np.ndarray, value: TensorInfo, scaled: Scaled | None) -> np.ndarray:
     if value.shape is not None and array.ndim == len(value.shape) - 1:
         array = array[None]
     if value.shape is not None and array.ndim != len(value.shape):
         raise InputError("wrong number of axes", tensor=value.name, expected=value.shape, received=array.shape)
+    if array.dtype.kind in "iu" and value.dtype.kind == "f":
+        if scaled is None:
+            raise InputError(
+                "integers, and the input takes floats: how they are scaled is not known",
+                tensor=value.name,
+                expected=value.dtype,
+                received=f"{array.dtype}{_range(array)}",
+            )
+        array = scaled(array, value)
     if not np.can_cast(array.dtype, value.dtype, "same_kind"):
         raise InputError("wrong dtype", tensor=value.name, expected=value.dtype, received=array.dtype)
-    return array.astype(value.dtype, copy=False)
+    with np.errstate(over="ignore"):
+        made = array.astype(value.dtype, copy=False)
+    if made.dtype.itemsize < array.dtype.itemsize and not _kept(array, made):
+        raise InputError(
+            "values do not fit the dtype", tensor=value.name, expected=value.dtype, received=f"{array.dtype}{_range(array)}"
+        )
+    return made
+
+
+def _kept(array: np.ndarray, made: np.ndarray) -> bool:
+    """Whether a narrower dtype holds the values: of integers all, of floats none that became infinite."""
+    if array.dtype.kind in "iu":
+        return bool((array == made).all())
+    return array.dtype.kind not in "fc" or bool((np.isfinite(made) | ~np.isfinite(array)).all())
+
+
+def _range(array: np.ndarray) -> str:
+    return f", {array.min():g} to {array.max():g}" if array.size and array.dtype.kind in "iuf" else ""
 
 
 def labels_of_file(path: str) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ import copy
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from .loaded import Loaded
 from .plan import Binding, Program, Segment
 from .plan.budget import winograd_option
 from .preprocess import Preprocess, as_image, labels_of_model
+from .records import fields_of
 from .runtime.blas import limited
 from .runtime.quiet import collector_paused
 from .runtime.runner import Call
@@ -30,6 +30,7 @@ from .spec import TensorSpec, check_size
 
 if TYPE_CHECKING:
     from .importer import Source
+    from .metadata import About, Preparation
 
 __all__ = ["Model", "TensorInfo", "load"]
 
@@ -49,7 +50,8 @@ class Model:
     precision : str
         As `load` took it.
     lowered : tuple of str
-        Names of the layers that are in this precision, where that is not float32.
+        Names of the layers that are in this precision, where that is not float32: of convolutions those to which a plan made so
+        far gives it (the extents of an image decide that).
     """
 
     def __init__(
@@ -93,15 +95,18 @@ class Model:
             message = source.message
             self._name = Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
             self._source: Source = source
+            self._path = os.path.abspath(os.fsdecode(os.fspath(model))) if isinstance(model, (str, os.PathLike)) else None
+            self._about: tuple[dict[str, str], About] | None = None
             graph = import_model(message, name=self._name, fallback=fallback)
             if outputs is not None:
                 graph = _with_outputs(graph, outputs)
             self._declared = dict(graph.outputs)
-            simple, self.lowered = lower_precision(simplify(graph), precision)
+            simple, rounded, pairs = lower_precision(simplify(graph), precision)
+            self._rounded = frozenset(rounded)
             source.release()
             given = {n: kept(simple.constants[n]) for n in simple.outputs if n in simple.constants}
             self._graph: Graph = simple.replace(constants={**simple.constants, **given})
-            self._program = Program(self._graph, winograd=winograd, store=source, threads=self._thread_count())
+            self._program = Program(self._graph, winograd=winograd, store=source, threads=self._thread_count(), pairs=pairs)
             self._short: tuple[Segment | None, Call | None] = None, None
             self._closed = False
             self.metadata = dict(graph.metadata)
@@ -114,6 +119,14 @@ class Model:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def lowered(self) -> tuple[str, ...]:
+        if self.precision == "float32":
+            return ()
+        program = self._opened()
+        names = self._rounded | program.paired
+        return tuple(node.name for node in program.graph.nodes if node.name in names)
 
     @property
     def threads(self) -> int:
@@ -451,27 +464,81 @@ class Model:
     # ------------------------------------------------------------ what the file says of itself
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The classes' names in the file's metadata (docs/metadata.md), in the order of the output; None without them.
+        """The classes' names in the order of the output, as the file or one beside it has them; None where none does.
 
         Raises
         ------
         ModelError
-            The metadata are not a list of strings.
+            Our own metadata are not a list of strings.
         """
         try:
-            return labels_of_model(self.metadata)
+            own = labels_of_model(self.metadata)
+            return self.about.labels if own is None else own
         except CNNEngineError as error:
             raise error.locate(model=self._name) from None
 
-    def preprocess(self, image: Any, **settings: Any) -> np.ndarray:
-        """An image as the model's input: resized, scaled and normalised as the file's metadata say (docs/metadata.md).
+    @property
+    def about(self) -> About:
+        """What the file's metadata, and files beside it, say of pictures, classes and purpose (docs/metadata.md).
+
+        Raises
+        ------
+        ModelError
+            Our own metadata are not what docs/metadata.md says.
+        """
+        from .metadata import Subject, about
+
+        if self._about is None or self._about[0] != self.metadata:
+            shape = self.inputs[0].shape if len(self.inputs) == 1 else None
+            try:
+                found = about(Subject(dict(self.metadata), self._path, shape, tuple(o.shape for o in self.outputs)))
+            except CNNEngineError as error:
+                raise error.locate(model=self._name) from None
+            self._about = dict(self.metadata), found
+        return self._about[1]
+
+    def preparation(self, assume: str | None = None, **settings: Any) -> Preparation:
+        """How a picture becomes the model's input, and who says so.
 
         Parameters
         ----------
-        image : path, PIL.Image.Image, or uint8 ndarray (H, W) or (H, W, 3)
-            Needs Pillow (the extra ``image``). Channels of an array are red, green, blue.
+        assume : str, optional
+            A usual way for what nobody says: "imagenet", "unit", "signed", "pixels", "caffe", "yolo" (docs/metadata.md).
         **settings
-            Fields of `cnnengine.preprocess.Preprocess` that go before what the file says, as ``size=(224, 224)``.
+            Fields of `cnnengine.Preprocess` that go before what the file says, as ``size=(224, 224)``.
+
+        Returns
+        -------
+        Preparation
+            ``settings`` is the `Preprocess`, ``sources`` and ``assumed`` say where it comes from.
+
+        Raises
+        ------
+        InputError
+            Nobody says how pixels are scaled, a setting is invalid, or the model has several inputs or none for images.
+        ModelError
+            Our own metadata are not what docs/metadata.md says.
+        """
+        if len(self.inputs) != 1:
+            raise InputError("images go to models of one input", model=self._name, expected=1, received=len(self.inputs))
+        known = list(fields_of(Preprocess))
+        for name in settings:
+            if name not in known:
+                raise InputError("no such setting", model=self._name, tensor=name, expected=known)
+        try:
+            return self.about.preparation(self.inputs[0], settings, assume)
+        except CNNEngineError as error:
+            raise error.locate(model=self._name) from None
+
+    def preprocess(self, image: Any, assume: str | None = None, **settings: Any) -> np.ndarray:
+        """An image as the model's input: resized, scaled and normalised as `preparation` has it.
+
+        Parameters
+        ----------
+        image : path, bytes, binary file object, PIL.Image.Image, or uint8 ndarray (H, W) or (H, W, 3)
+            Needs Pillow (the extra ``image``). Channels of an array are red, green, blue.
+        assume, **settings
+            As for `preparation`.
 
         Returns
         -------
@@ -481,19 +548,13 @@ class Model:
         Raises
         ------
         InputError
-            The model has several inputs or none for images, the image cannot be read, or a setting is invalid.
+            As `preparation`; or the image cannot be read.
         ModelError
-            The metadata are not what docs/metadata.md says.
+            Our own metadata are not what docs/metadata.md says.
         """
-        if len(self.inputs) != 1:
-            raise InputError("images go to models of one input", model=self._name, expected=1, received=len(self.inputs))
-        (info,) = self.inputs
-        known = [f.name for f in fields(Preprocess)]
-        for name in settings:
-            if name not in known:
-                raise InputError("no such setting", model=self._name, tensor=name, expected=known)
+        found = self.preparation(assume, **settings)
         try:
-            return Preprocess.of_model(self.metadata, info.shape, info.dtype, **settings).apply(as_image(image), info.dtype)
+            return found.settings.apply(as_image(image), self.inputs[0].dtype)
         except CNNEngineError as error:
             raise error.locate(model=self._name) from None
 
@@ -538,11 +599,13 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
-        return (_restore, (self._bytes(), self._name, dict(self._options)))
+        return (_restore, (self._bytes(), self._name, dict(self._options)), {"_path": self._path})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         self._check_open()
-        return _restore(self._bytes(), self._name, copy.deepcopy(self._options, memo))
+        made = _restore(self._bytes(), self._name, copy.deepcopy(self._options, memo))
+        made._path = self._path
+        return made
 
     def _bytes(self) -> bytes:
         source: Source | None = self._source

@@ -4,16 +4,17 @@ A function's body consists of standard operators, so that a file that holds one 
 functions, by name and by body, and runs each as one kernel. docs/export.md shows how to export a PyTorch model with them.
 
 A function's name says everything that its body depends on: ``SpatialPyramidPool2d_max_4_2_1`` has the levels 4, 2 and 1,
-``AdaptivePool2d_avg_7_7`` gives 7 x 7. onnx is imported when a function is made.
+``AdaptivePool2d_avg_7_7`` gives 7 x 7. Functions are made with the onnx package; it is not needed to recognise them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
+from .errors import InputError, needed
 from .operator import Operator
 from .ops.pool import AdaptivePool, SpatialPyramidPool
 
@@ -58,17 +59,21 @@ def spatial_pyramid_pool(
     Raises
     ------
     InputError
-        A parameter is out of its range.
+        A parameter is out of its range, or the onnx package is not installed (a NotInstalledError).
     """
-    levels = tuple(levels)
+    return _pyramid(tuple(levels), mode, rank, opset).function()
+
+
+def _pyramid(levels: tuple[int, ...], mode: str, rank: int, opset: int) -> _Body:
     _check(levels, mode, rank, opset)
     body = _Body(f"SpatialPyramidPool{rank}d", mode, levels, opset)
     parts = []
     for level in levels:
         pooled = body.pool("x", (level,) * rank, mode)
-        parts.append(body.node("Flatten", [pooled], axis=1))
-    body.node("Concat", parts, "y", axis=1)
-    return body.function(f"Spatial pyramid pooling: levels {', '.join(map(str, levels))} of {mode} pooling.")
+        parts.append(body.add("Flatten", [pooled], axis=1))
+    body.add("Concat", parts, "y", axis=1)
+    body.doc = f"Spatial pyramid pooling: levels {', '.join(map(str, levels))} of {mode} pooling."
+    return body
 
 
 def adaptive_pool(output_size: Sequence[int], *, mode: str = "max", opset: int = 18) -> onnx.FunctionProto:
@@ -91,14 +96,18 @@ def adaptive_pool(output_size: Sequence[int], *, mode: str = "max", opset: int =
     Raises
     ------
     InputError
-        A parameter is out of its range.
+        A parameter is out of its range, or the onnx package is not installed (a NotInstalledError).
     """
-    output_size = tuple(output_size)
+    return _adaptive(tuple(output_size), mode, opset).function()
+
+
+def _adaptive(output_size: tuple[int, ...], mode: str, opset: int) -> _Body:
     rank = len(output_size)
     _check(output_size, mode, rank, opset)
     body = _Body(f"AdaptivePool{rank}d", mode, output_size, opset)
-    body.node("Identity", [body.pool("x", output_size, mode)], "y")
-    return body.function(f"Adaptive {mode} pooling to {' x '.join(map(str, output_size))}.")
+    body.add("Identity", [body.pool("x", output_size, mode)], "y")
+    body.doc = f"Adaptive {mode} pooling to {' x '.join(map(str, output_size))}."
+    return body
 
 
 def attach(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -131,15 +140,15 @@ def attach(model: onnx.ModelProto) -> onnx.ModelProto:
                 stack.extend(list(g.node) for g in ([attribute.g] if attribute.HasField("g") else attribute.graphs))
             if node.domain != DOMAIN or node.op_type in present or node.op_type in missing:
                 continue
-            function = _function_of(node.op_type, int(opsets.get("", 0)))
-            if function is None:
+            body = _body_of(node.op_type, int(opsets.get("", 0)))
+            if body is None:
                 raise InputError(
                     "no such function in cnnengine.onnx_functions",
                     node=node.name,
                     operator=node.op_type,
                     expected="a name such as SpatialPyramidPool2d_max_4_2_1 or AdaptivePool2d_avg_7_7",
                 )
-            missing[node.op_type] = function
+            missing[node.op_type] = body.function()
     if missing and model.ir_version < 8:
         raise InputError("the model is too old for functions", tensor="ir_version", expected=">= 8", received=model.ir_version)
     model.functions.extend(missing.values())
@@ -148,8 +157,13 @@ def attach(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def operator_of(function: onnx.FunctionProto) -> Operator | None:
+def operator_of(function: Any) -> Operator | None:
     """The operator that computes what this function computes, or None for a function that is not one of this module's.
+
+    Parameters
+    ----------
+    function : onnx.FunctionProto
+        Or what has its fields.
 
     Name and body must both agree; names of inner values and of nodes, and doc strings, do not count.
     """
@@ -162,7 +176,7 @@ def operator_of(function: onnx.FunctionProto) -> Operator | None:
     # every bin takes a node: names that promise more than the body has cost nothing here
     if len(function.node) < sum(sizes) or not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         return None
-    canonical = _function_of(function.name, opset)
+    canonical = _body_of(function.name, opset)
     if canonical is None or _essence(function) != _essence(canonical):
         return None
     if kind == "AdaptivePool":
@@ -170,7 +184,7 @@ def operator_of(function: onnx.FunctionProto) -> Operator | None:
     return SpatialPyramidPool(sizes, mode, int(rank))
 
 
-def _function_of(name: str, opset: int) -> onnx.FunctionProto | None:
+def _body_of(name: str, opset: int) -> _Body | None:
     """The function of this name, or None where the name is not one that this module gives."""
     found = _NAME.fullmatch(name)
     if found is None:
@@ -178,8 +192,8 @@ def _function_of(name: str, opset: int) -> onnx.FunctionProto | None:
     kind, rank, mode, numbers = found.groups()
     sizes = tuple(int(n) for n in numbers[1:].split("_"))
     if kind == "AdaptivePool":
-        return adaptive_pool(sizes, mode=mode, opset=opset) if len(sizes) == int(rank) else None
-    return spatial_pyramid_pool(sizes, mode=mode, rank=int(rank), opset=opset)
+        return _adaptive(sizes, mode, opset) if len(sizes) == int(rank) else None
+    return _pyramid(sizes, mode, int(rank), opset)
 
 
 def _check(sizes: tuple[int, ...], mode: str, rank: int, opset: int) -> None:
@@ -195,51 +209,89 @@ def _check(sizes: tuple[int, ...], mode: str, rank: int, opset: int) -> None:
     require(OLDEST_OPSET <= opset <= NEWEST_OPSET, "opset", f"{OLDEST_OPSET} to {NEWEST_OPSET}", opset)
 
 
-def _essence(function: onnx.FunctionProto) -> object:
+def _essence(function: Any) -> object:
     """What a function computes, as comparable data: values are numbered in the order in which they appear."""
     numbers: dict[str, int] = {"": -1}
 
     def number(name: str) -> int:
         return numbers.setdefault(name, len(numbers))
 
-    def attributes(node: onnx.NodeProto) -> list[bytes]:
-        result = []
-        for attribute in node.attribute:
-            bare = type(attribute)()
-            bare.CopyFrom(attribute)
-            bare.doc_string = ""
-            result.append(bare.SerializeToString(deterministic=True))
-        return sorted(result)
-
     inputs = [number(n) for n in function.input]
     nodes = []
     for node in function.node:
         operator = (node.op_type, "" if node.domain == "ai.onnx" else node.domain)
-        nodes.append((operator, [number(i) for i in node.input], [number(o) for o in node.output], attributes(node)))
+        attributes = sorted((_attribute(a) for a in node.attribute), key=repr)
+        nodes.append((operator, [number(i) for i in node.input], [number(o) for o in node.output], attributes))
     defaults = (list(function.attribute), len(function.attribute_proto))
     return (inputs, nodes, [number(n) for n in function.output], defaults)
 
 
+_OTHER_FIELDS = ("f", "s", "t", "g", "sparse_tensor", "tp"), ("floats", "strings", "tensors", "graphs", "sparse_tensors")
+
+
+def _attribute(attribute: Any) -> object:
+    """An integer or a list of them, with all that it has; of an attribute that has anything else only that it has it."""
+    if isinstance(attribute, _Attribute):
+        return (attribute.name, attribute.type, attribute.value)
+    single, several = _OTHER_FIELDS
+    odd = [n for n in single if attribute.HasField(n)] + [n for n in several if len(getattr(attribute, n))]
+    if odd or attribute.ref_attr_name:
+        return (attribute.name, attribute.ref_attr_name, odd)
+    i = int(attribute.i) if attribute.HasField("i") else None
+    ints = tuple(int(n) for n in attribute.ints)
+    if i is not None and ints:
+        return (attribute.name, i, ints)
+    return (attribute.name, int(attribute.type), ints if i is None else i)
+
+
+_INT, _INTS = 2, 7
+"""AttributeProto.AttributeType."""
+
+
+@dataclass(frozen=True)
+class _Attribute:
+    name: str
+    value: int | tuple[int, ...]
+
+    @property
+    def type(self) -> int:
+        return _INT if isinstance(self.value, int) else _INTS
+
+
+@dataclass(frozen=True)
+class _Node:
+    op_type: str
+    input: list[str]
+    output: list[str]
+    attribute: list[_Attribute]
+    domain: str = ""
+
+
 class _Body:
-    """A function under construction; what it writes is a format: files in the world are recognised by it."""
+    """A function under construction; what it writes is a format: files in the world are recognised by it.
+
+    It has the fields of a FunctionProto that `_essence` reads.
+    """
+
+    attribute = attribute_proto = ()
 
     def __init__(self, kind: str, mode: str, sizes: tuple[int, ...], opset: int) -> None:
         self._name = "_".join([kind, mode, *map(str, sizes)])
         self._opset = opset
-        self._nodes: list[onnx.NodeProto] = []
         self._known: dict[object, str] = {}
+        self.node: list[_Node] = []
+        self.input, self.output = ["x"], ["y"]
+        self.doc = ""
 
-    def node(self, op_type: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
-        import onnx
-
-        output = output or f"{op_type.lower()}_{len(self._nodes)}"
-        self._nodes.append(onnx.helper.make_node(op_type, inputs, [output], **attributes))
+    def add(self, op_type: str, inputs: list[str], output: str = "", **attributes: int | tuple[int, ...]) -> str:
+        output = output or f"{op_type.lower()}_{len(self.node)}"
+        self.node.append(_Node(op_type, inputs, [output], [_Attribute(n, v) for n, v in attributes.items()]))
         return output
 
     def ints(self, *values: int) -> str:
         """An int64 vector; one Constant for all that are equal."""
         if values not in self._known:
-            self._known[values] = self.node("Constant", [], value_ints=list(values))
+            self._known[values] = self.add("Constant", [], value_ints=values)
         return self._known[values]
 
     def bins(self, axis: int, count: int) -> tuple[str, str]:
@@ -247,12 +299,12 @@ class _Body:
         key = ("bins", axis, count)
         if key not in self._known:
             if "shape" not in self._known:
-                self._known["shape"] = self.node("Shape", ["x"])
-            extent = self.node("Gather", [self._known["shape"], self.ints(axis)], axis=0)
-            starts = self.node("Mul", [extent, self.ints(*range(count))])
-            starts = self.node("Div", [starts, self.ints(count)])
-            ends = self.node("Mul", [extent, self.ints(*range(1, count + 1))])
-            ends = self.node("Div", [self.node("Add", [ends, self.ints(count - 1)]), self.ints(count)])
+                self._known["shape"] = self.add("Shape", ["x"])
+            extent = self.add("Gather", [self._known["shape"], self.ints(axis)], axis=0)
+            starts = self.add("Mul", [extent, self.ints(*range(count))])
+            starts = self.add("Div", [starts, self.ints(count)])
+            ends = self.add("Mul", [extent, self.ints(*range(1, count + 1))])
+            ends = self.add("Div", [self.add("Add", [ends, self.ints(count - 1)]), self.ints(count)])
             self._known[key] = f"{starts} {ends}"
         starts, ends = self._known[key].split()
         return starts, ends
@@ -266,19 +318,22 @@ class _Body:
             starts, ends = self.bins(axis, count)
             parts = []
             for i in range(count):
-                start, end = (self.node("Gather", [v, self.ints(i)], axis=0) for v in (starts, ends))
-                parts.append(self.reduce(self.node("Slice", [x, start, end, self.ints(axis)]), axis, mode))
-            x = self.node("Concat", parts, axis=axis)
+                start, end = (self.add("Gather", [v, self.ints(i)], axis=0) for v in (starts, ends))
+                parts.append(self.reduce(self.add("Slice", [x, start, end, self.ints(axis)]), axis, mode))
+            x = self.add("Concat", parts, axis=axis)
         return x
 
     def reduce(self, x: str, axis: int, mode: str) -> str:
         op_type = "ReduceMax" if mode == "max" else "ReduceMean"
         if self._opset < 18:
-            return self.node(op_type, [x], axes=[axis], keepdims=1)
-        return self.node(op_type, [x, self.ints(axis)], keepdims=1)
+            return self.add(op_type, [x], axes=(axis,), keepdims=1)
+        return self.add(op_type, [x, self.ints(axis)], keepdims=1)
 
-    def function(self, doc: str) -> onnx.FunctionProto:
-        import onnx
-
-        imports = [onnx.helper.make_opsetid("", self._opset)]
-        return onnx.helper.make_function(DOMAIN, self._name, ["x"], ["y"], self._nodes, imports, doc_string=doc)
+    def function(self) -> onnx.FunctionProto:
+        helper = needed("onnx.helper", "a function for models")
+        nodes = [helper.make_node(n.op_type, n.input, n.output, **{a.name: a.value for a in n.attribute}) for n in self.node]
+        imports = [helper.make_opsetid("", self._opset)]
+        made: onnx.FunctionProto = helper.make_function(
+            DOMAIN, self._name, self.input, self.output, nodes, imports, doc_string=self.doc
+        )
+        return made

@@ -219,10 +219,17 @@ class Lowering(Protocol):
         ...
 
     def planes(
-        self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1, fill: int | None = None
+        self,
+        index: int,
+        *,
+        halo: Halo = NO_HALO,
+        lanes: int | None = None,
+        groups: int = 1,
+        fill: int | None = None,
+        halves: bool = False,
     ) -> Operand:
         """Input `index` (rank 2 to 5) in planes: float32, with at least this halo of zeros; or, where `fill` is a number, uint8,
-        with this halo of that number."""
+        with this halo of that number. With `halves`, of bfloat16 where its maker rounded it to that."""
         ...
 
     def wants(self, index: int = 0) -> bool:
@@ -241,8 +248,9 @@ class Lowering(Protocol):
         """
         ...
 
-    def out_planes(self, index: int = 0, *, groups: int = 1) -> Operand:
-        """Output `index`, to be written in planes of `lanes` channels; its writer must write the halo."""
+    def out_planes(self, index: int = 0, *, groups: int = 1, halves: bool = False) -> Operand:
+        """Output `index`, to be written in planes of `lanes` channels; its writer must write the halo. With `halves`, of
+        bfloat16, told as uint16: all who read it must read such planes."""
         ...
 
     def alias(self, output: int = 0, input: int = 0) -> None:

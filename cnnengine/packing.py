@@ -72,22 +72,32 @@ Jobs = list[Callable[[Scratch], int]]
 """Each makes a part and tells its bytes; in any order, and side by side."""
 
 
-class Copy:
+class InParts:
+    """A `Build` that several threads may share; between its parts a file's pages are given back."""
+
+    def __call__(self, empty: Empty) -> np.ndarray:
+        raise NotImplementedError
+
+    def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:
+        """Memory for the constant, by `empty`, and what fills it; None where it is made as a whole."""
+        raise NotImplementedError
+
+
+class Copy(InParts):
     """Makes a constant as it is, in memory that a run may read: a copy of what lies in a file."""
 
     def __init__(self, source: np.ndarray) -> None:
         self.source = source
 
     def __call__(self, empty: Empty) -> np.ndarray:
-        found = self.parts()
+        found = self.parts(1, empty)
         if found is None:
             return self.source
         for job in found[1]:
             job(Scratch())
         return found[0]
 
-    def parts(self) -> tuple[np.ndarray, Jobs] | None:
-        """Memory for the values, flat, and what fills it; None where there is nothing to copy."""
+    def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:
         if not is_mapped(self.source):
             return None
         made = aligned_empty(self.source.size, self.source.dtype.newbyteorder("="))
@@ -101,7 +111,7 @@ class Copy:
         return made, [lambda _, start=start: fill(start) for start in range(0, flat.size, step)]  # type: ignore[misc]
 
 
-class Panels:
+class Panels(InParts):
     """Packs weights (O, C / groups, taps...) as `pack_conv` does; what the parts make has the bits of the whole.
 
     Parameters
@@ -138,7 +148,6 @@ class Panels:
         return packed
 
     def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:
-        """Memory for the panels, by `empty`, and what fills it; None for weights that one thread may pack."""
         if self.weights.nbytes <= PART or self.groups != 1:
             return None
         shape = self.weights.shape[::-1] if self.transposed else self.weights.shape
@@ -205,6 +214,89 @@ class HalfPanels(Panels):
 
         def fill(start: int, scratch: Scratch) -> int:
             return self._fill(start, min(start + step, o), made, scratch)
+
+        return made, [lambda scratch, start=start: fill(start, scratch) for start in range(0, o, step)]  # type: ignore[misc]
+
+
+class NarrowPanels(Panels):
+    """Packs weights (O, C / groups, taps...) as `Panels` does and keeps them in half the size, told as uint16.
+
+    Parameters
+    ----------
+    weights : Half
+    channels : int
+    groups : int
+    """
+
+    def __init__(self, weights: Half, channels: int, groups: int = 1) -> None:
+        super().__init__(weights, channels, groups)
+        self.kind = weights.kind
+
+    def __call__(self, empty: Empty) -> np.ndarray:
+        packed = super().__call__(lambda n: np.empty(n, np.float32))
+        made = _halves(empty, packed.size)
+        narrow(packed, made, self.kind)
+        return made
+
+    def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:
+        if self.weights.nbytes <= PART or self.groups != 1:
+            return None
+        o, row = self.weights.shape[0], math.prod(self.weights.shape[1:])
+        made = _halves(empty, -(-o // lanes) * lanes * row)
+        step = max(PART // 4 // row // (2 * lanes), 1) * 2 * lanes
+
+        def fill(start: int, scratch: Scratch) -> int:
+            end = min(start + step, o)
+            size = -(-(end - start) // lanes) * lanes * row
+            room = scratch.floats(size + (end - start) * row)
+            part = cut(self.weights, 0, start, end)
+            assert isinstance(part, Half)
+            rows = part.made(lambda n: room[size : size + n])
+            pack_panels(rows.reshape(end - start, *rows.shape[1:], *(1,) * (rows.ndim == 2)), self.channels, room[:size], 0)
+            narrow(room[:size], made[start * row : start * row + size], self.kind)
+            return rows.nbytes // 2
+
+        return made, [lambda scratch, start=start: fill(start, scratch) for start in range(0, o, step)]  # type: ignore[misc]
+
+
+class PairPanels(Panels):
+    """Packs weights (O, C / groups, taps...) rounded to bfloat16, in pairs of channels, told as uint16: as `bconv` reads them.
+
+    Parameters
+    ----------
+    weights : ndarray of float32 or Computed
+    lanes : int
+        Of a register: the outputs of a block.
+    groups : int
+    """
+
+    def __init__(self, weights: np.ndarray | Computed, lanes: int, groups: int = 1) -> None:
+        super().__init__(weights, lanes, groups)
+        o, c, *kernel = weights.shape
+        self._taps = math.prod(kernel)
+        self._row = -(-c // 2) * 2 * self._taps  # packed numbers of an output
+        self._group = -(-(o // groups) // lanes) * lanes * self._row
+
+    def _fill(self, start: int, end: int, scratch: Scratch, made: np.ndarray) -> int:
+        from ._kernels.bconv import pack_pairs  # with the first plan that asks for them
+
+        rows = np.ascontiguousarray(self._rows(start, end, scratch), np.float32)
+        pack_pairs(rows.reshape(len(rows), -1, self._taps), self.groups, made)
+        return rows.nbytes // 2
+
+    def __call__(self, empty: Empty) -> np.ndarray:
+        made = _halves(empty, self.groups * self._group)
+        self._fill(0, self.weights.shape[0], Scratch(), made)
+        return made
+
+    def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:
+        if self.weights.nbytes <= PART or self.groups != 1:
+            return None
+        o, step = self.weights.shape[0], max(PART // 4 // self._row // (2 * lanes), 1) * 2 * lanes
+        made = _halves(empty, self._group)
+
+        def fill(start: int, scratch: Scratch) -> int:
+            return self._fill(start, min(start + step, o), scratch, made[start * self._row :])
 
         return made, [lambda scratch, start=start: fill(start, scratch) for start in range(0, o, step)]  # type: ignore[misc]
 

@@ -47,6 +47,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if metafunc.definition.get_closest_marker("products_of_bytes") is None:
             isas = tuple(isa for isa in isas if dispatch.float_isa(isa) == isa)  # the others have the same tiles
         metafunc.parametrize("isa", isas, indirect=True)
+    if "pairs_isa" in metafunc.fixturenames:
+        from cnnengine._kernels import dispatch
+
+        isas = tuple(isa for isa in dispatch.available_isas() if "bconv" in dispatch.OWN.get(isa, ()))
+        metafunc.parametrize("pairs_isa", isas, indirect=True)
 
 
 @pytest.fixture
@@ -56,6 +61,15 @@ def isa(request: pytest.FixtureRequest):
 
     with dispatch.use_isa(request.param):
         assert dispatch.current_isa() == request.param
+        yield request.param
+
+
+@pytest.fixture
+def pairs_isa(request: pytest.FixtureRequest):
+    """The same, of those that multiply pairs of bfloat16 numbers."""
+    from cnnengine._kernels import dispatch
+
+    with dispatch.use_isa(request.param):
         yield request.param
 
 

@@ -95,7 +95,7 @@ INTEGERS: dict[str, tuple[Callable[[Any], Any], int, int | None]] = {
     "check threads": (lambda v: check(relu(), threads=v), 1, 1),
     "profile threads": (lambda v: profile(model(), threads=v, seconds=0.0, min_rounds=1), 1, 1),
     "profile min_rounds": (lambda v: profile(model(), seconds=0.0, min_rounds=v), 1, 1),
-    "preprocess size": (lambda v: _pictures().preprocess(np.zeros((8, 8, 3), np.uint8), size=(v, 8)), 8, 1),
+    "preprocess size": (lambda v: _pictures().preprocess(np.zeros((8, 8, 3), np.uint8), size=(v, 8), scale=1), 8, 1),
     "run_node opset_version": (lambda v: backend.run_node(NODE, [X], opset_version=v), 17, 1),
     "intra_op_num_threads": (option("intra_op_num_threads"), 2, None),
     "inter_op_num_threads": (option("inter_op_num_threads"), 2, None),
@@ -241,7 +241,7 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "local_response_norm alpha": lambda v: F.local_response_norm(IMAGE, size=3, alpha=v),
     "check tolerance": lambda v: check(relu(), tolerance=v),
     "preprocess scale": lambda v: _pictures().preprocess(np.zeros((8, 8, 3), np.uint8), scale=v),
-    "preprocess mean": lambda v: _pictures().preprocess(np.zeros((8, 8, 3), np.uint8), mean=v),
+    "preprocess mean": lambda v: _pictures().preprocess(np.zeros((8, 8, 3), np.uint8), scale=1, mean=v),
 }
 
 

@@ -23,10 +23,10 @@ FLOORS = [
     ["ops"],
     ["rewrites"],
     ["plan"],
-    ["functional", "importer", "onnx_functions", "config", "feeds", "files"],
+    ["functional", "importer", "onnx_functions", "config", "feeds", "files", "metadata"],
     ["loaded"],
     ["model"],
-    ["report", "session", "capi", "backend", "bench", "quantization"],
+    ["report", "session", "capi", "backend", "bench", "quantization", "tasks"],
     ["cli", "__pyinstaller"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -47,6 +47,7 @@ KERNELS: dict[str, str] = {
     "depthwise": "depthwise",
     "qconv": "qconv",
     "surround": "qconv",
+    "bconv": "bconv",
     "chain": "chain",
     "gate_weights": "chain",
     "dense": "dense",

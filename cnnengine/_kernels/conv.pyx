@@ -6,7 +6,8 @@ Layout
                      copies some of its rows between zeros, so that the whole image is neither copied nor read twice from afar.
                      An image (N, H, W, C) is one channel of rows of W * C pixels, its kernel's rows C times as long.
     weights          panels of two output blocks (the last one of an odd number: one), one after another, group by group:
-                     [panel][plane][tap][channel of the plane][B * lanes]; only the last plane of a group may have fewer channels
+                     [panel][plane][tap][channel of the plane][B * lanes]; only the last plane of a group may have fewer channels.
+                     Of half the size (float16, bfloat16) they lie likewise, and a chunk widens a K block at a time, in its scratch
 
 Loop order of a chunk
     A chunk is one image, one unit of 1 to 4 output blocks and a run of output rows. Inside: K block of input planes, row, tile.
@@ -20,6 +21,7 @@ Taps are a table of pixel offsets, and the output grid has a start and a step: d
 transposed convolution are the same kernel: ``y[start + i * step] = act(sum_t w[t] . x[i * stride + tap_t] + bias + residual)``.
 """
 
+from libc.stdint cimport uint16_t
 from libc.string cimport memcpy, memset
 
 from cnnengine._kernels.activation cimport activation_of, activation_t
@@ -30,6 +32,9 @@ from cnnengine._kernels.launch cimport Launch, make_launch
 from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.conv cimport LINE, conv_tile_fn, conv_tile_t, start_ahead, tile_row
+from cnnengine._kernels.tiles.half cimport widen_fn
+
+from cnnengine._kernels.cast import HALVES
 
 cdef extern from "portable.h" nogil:
     size_t second_level_cache() noexcept
@@ -57,6 +62,7 @@ cdef struct conv_t:
     # of a plain input: output rows whose input is copied at a time, the input rows above and below that a row of pixels reads
     Py_ssize_t stage_rows, stage_top, stage_bottom, stride_h
     int units_outside, stride_index, has_residual, write_halo
+    widen_fn widen                                  # of weights of half the size; NULL of float32
     activation_t act
     # Py_ssize_t taps[n_taps] follows; those that start a run come first; then, where w_taps != n_taps, skips[n_taps + 1]
 
@@ -79,7 +85,7 @@ cdef void conv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
     group = chunk % g.groups
     n = chunk // g.groups
     x = <const float *>args[0] + g.x0 + n * g.x.sn + group * g.x_blocks * g.x.sp
-    conv_unit(g, args, x, n, group, unit, part * g.chunk_rows, smaller((part + 1) * g.chunk_rows, g.rows), NULL, 0)
+    conv_unit(g, args, x, n, group, unit, part * g.chunk_rows, smaller((part + 1) * g.chunk_rows, g.rows), NULL, 0, <float *>scratch)
 
 
 cdef void staged_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
@@ -110,14 +116,14 @@ cdef void staged_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
         count = smaller((last + g.stage_rows - 1) * g.stride_h + g.stage_bottom + 1, g.x.h) - next
         for unit in range(units):
             conv_unit(g, args, x, n, 0, unit, row, last, <const float *>args[0] + (n * g.x.c * g.x.h + next) * g.x.w,
-                      count * g.x.w if unit == 0 else 0)
+                      count * g.x.w if unit == 0 else 0, NULL)
         row = last
 
 
 cdef void conv_unit(const conv_t *g, void *const *args, const float *x, Py_ssize_t n, Py_ssize_t group, Py_ssize_t unit,
-                    Py_ssize_t row0, Py_ssize_t row1, const float *coming, Py_ssize_t floats) noexcept nogil:
+                    Py_ssize_t row0, Py_ssize_t row1, const float *coming, Py_ssize_t floats, float *room) noexcept nogil:
     """These rows of one unit; x is the first pixel of the group's first plane. Fetches `floats` of every plane of a plain input, from
-    `coming` on, besides."""
+    `coming` on, besides. Weights of half the size are widened in `room`."""
     cdef const KernelTable *table = g.table
     cdef const float *w = <const float *>args[1]
     cdef const float *bias = <const float *>args[2]
@@ -125,8 +131,8 @@ cdef void conv_unit(const conv_t *g, void *const *args, const float *x, Py_ssize
     cdef float *y = <float *>args[4]
     cdef Py_ssize_t lanes = table.lanes
     cdef Py_ssize_t block, blocks, row, k0, kn, at, left, pieces, width, k_channels
-    cdef Py_ssize_t panel, b, size, tiles, width_max, row_d, row_h, steps = 0, share = 0, turn = 0
-    cdef const float *ahead
+    cdef Py_ssize_t panel, b, size, tiles, width_max, row_d, row_h, steps = 0, share = 0, turn = 0, start, first, second, depth
+    cdef const uint16_t *halves = <const uint16_t *>args[1]
     cdef conv_tile_t t
     cdef conv_tile_fn tile
     cdef float *yp
@@ -143,7 +149,7 @@ cdef void conv_unit(const conv_t *g, void *const *args, const float *x, Py_ssize
     # weights of one panel of two blocks: every channel of the group once per tap
     k_channels = g.whole * g.channels + g.partial
     panel = k_channels * g.w_taps * 2 * lanes
-    w = w + n * g.image_weights + group * k_channels * g.w_taps * g.y_blocks * lanes + (block // 2) * panel
+    start = n * g.image_weights + group * k_channels * g.w_taps * g.y_blocks * lanes + (block // 2) * panel
     bias = bias + (group * g.y_blocks + block) * lanes
     y = y + g.y0 + n * g.y.sn + (group * g.y_blocks + block) * g.y.sp
     if residual != NULL:
@@ -172,14 +178,25 @@ cdef void conv_unit(const conv_t *g, void *const *args, const float *x, Py_ssize
         t.last = k0 + kn == g.whole
         t.planes = kn
         t.partial = g.partial if t.last else 0
-        t.w = w + k0 * g.channels * g.w_taps * (2 if blocks > 1 else 1) * lanes
-        t.w2 = w + panel + k0 * g.channels * g.w_taps * (1 if blocks == 3 else 2) * lanes
+        first = start + k0 * g.channels * g.w_taps * (2 if blocks > 1 else 1) * lanes
+        second = start + panel + k0 * g.channels * g.w_taps * (1 if blocks == 3 else 2) * lanes
         # meanwhile the next K block, or the next unit's first
         size = kn * g.channels * g.w_taps * (2 if blocks > 1 else 1) * lanes
         width_max = table.conv.width[blocks]
         tiles = (row1 - row0) * ceil_div(g.width, width_max)
-        ahead = t.w + size + (panel if blocks == 4 and t.last else 0)
-        start_ahead(&t, ahead, size, tiles)
+        at = first + size + (panel if blocks == 4 and t.last else 0)
+        if g.widen == NULL:
+            t.w = w + first
+            t.w2 = w + second
+            start_ahead(&t, w + at, size, tiles)
+        else:
+            depth = (kn * g.channels + t.partial) * g.w_taps * lanes
+            t.w = room
+            t.w2 = room + 2 * depth
+            g.widen(halves + first, room, (2 if blocks > 1 else 1) * depth)
+            if blocks > 2:
+                g.widen(halves + second, room + 2 * depth, (blocks - 2) * depth)
+            start_ahead(&t, <const float *>(halves + at), size // 2, tiles)
         if floats > 0:
             # a plane's share of a tile, each tile one plane's
             steps = t.n_taps * kn
@@ -244,7 +261,7 @@ cdef object staged_view(object x, object out, object taps, object stride):
 
 
 def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step=(1, 1, 1), extent=None, groups=1,
-               activation=None, write_halo=True, weight_taps=None, weights_per_image=False):
+               activation=None, write_halo=True, weight_taps=None, weights_per_image=False, kind="float32"):
     """Direct convolution of planes.
 
     Parameters
@@ -267,10 +284,13 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         For weights that have more taps than this call uses: which of theirs each of `taps` is, ascending, and how many they have.
     weights_per_image : bool
         Whether every image has weights of its own, one packed set after another.
+    kind : {"float32", "float16", "bfloat16"}
+        What the weights are; of half the size (`packing.NarrowPanels`) they are told as uint16, for x in planes of `lanes` channels.
     """
     xv, wv, bv, rv = inputs
     yv, = outputs
     cdef conv_t g
+    cdef Py_ssize_t item = 4, room = 0
     cdef const KernelTable *table = current_table()
     cdef Py_ssize_t lanes = table.lanes, i, n_taps = len(taps), lowest = 0, highest = 0, offset, first, last
     cdef Py_ssize_t od, oh, ow, cg, og, units, work, widest, staged = 0
@@ -357,6 +377,12 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         g.k_block = larger(g.whole, 1)
     else:
         g.k_block = ceil_div(g.whole, ceil_div(g.whole, g.k_block))
+    if kind != "float32":
+        if g.channels == 1 or staged or weights_per_image:
+            raise ValueError(f"conv: weights of {kind} for {xv}")
+        g.widen = table.half.widen[<int>HALVES[kind]]
+        item = 2
+        room = (smaller(g.k_block, g.whole) * g.channels + g.partial) * g.w_taps * 4 * lanes
     # narrow rows leave registers idle: four blocks at once; two and a last one are computed as three
     widest = table.conv.width[2]
     if g.channels > 1 and g.width <= table.conv.width[4] and lanes * 4 <= og:
@@ -402,21 +428,21 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         g.x.sp = ((g.stage_rows - 1) * g.stride_h + g.stage_bottom - g.stage_top + 1) * g.x.sh
     launch = make_launch(
         f"conv {'x'.join(str(n) for n in (table.conv.width[4 if g.units4 else 2], 4 if g.units4 else 2))}"
-        + (" rows" if staged else " plain" if g.channels == 1 else ""),
+        + (" rows" if staged else " plain" if g.channels == 1 else " half" if item == 2 else ""),
         staged_chunk if staged else conv_chunk,
         &g,
         sizeof(g),
         xv.n * g.row_chunks if staged else xv.n * groups * units * g.row_chunks,
-        4 * xv.c * g.x.sp if staged else 0,
+        4 * (xv.c * g.x.sp if staged else room),
         (
             plain_bytes,
-            4 * groups * cg * g.w_taps * g.y_blocks * lanes * (xv.n if weights_per_image else 1),
+            item * groups * cg * g.w_taps * g.y_blocks * lanes * (xv.n if weights_per_image else 1),
             4 * groups * g.y_blocks * lanes,
             rv.nbytes if rv is not None else 0,
             yv.nbytes,
         ),
         2.0 * xv.n * yv.c * od * oh * ow * cg * n_taps,
-        plain_bytes + yv.nbytes + 4.0 * groups * cg * n_taps * og + (rv.nbytes if rv is not None else 0),
+        plain_bytes + yv.nbytes + <double>item * groups * cg * n_taps * og + (rv.nbytes if rv is not None else 0),
     )
     offsets = <Py_ssize_t *>launch.tail((n_taps if g.w_taps == n_taps else 2 * n_taps + 1) * sizeof(Py_ssize_t))
     for i in range(0, n_taps, g.run):
@@ -426,4 +452,4 @@ def build_conv(inputs, outputs, *, taps, stride=(1, 1, 1), start=(0, 0, 0), step
         ends = [-1, *used, g.w_taps]
         for i in range(n_taps + 1):
             offsets[n_taps + i] = ends[i + 1] - ends[i] - 1
-    return launch
+    return launch if item == 4 else launch.typed(inputs, outputs)

@@ -22,6 +22,9 @@ static int cpu_has_f16c(void)
 }
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/types.h>
+#include <sys/sysctl.h>
 #endif
 
 static int cpu_has(const char *isa)
@@ -36,6 +39,8 @@ static int cpu_has(const char *isa)
         return cpu_has("avx2") && cpu_bit(1, 'a', 4);
     if (!strcmp(isa, "avx512vnni"))
         return cpu_has("avx512") && __builtin_cpu_supports("avx512vnni");
+    if (!strcmp(isa, "avx512bf16"))
+        return cpu_has("avx512vnni") && cpu_bit(1, 'a', 5);
     if (!strcmp(isa, "avx512"))
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
@@ -45,9 +50,16 @@ static int cpu_has(const char *isa)
 #if defined(__linux__)
     if (!strcmp(isa, "neondot")) /* HWCAP_ASIMDDP */
         return (getauxval(AT_HWCAP) & (1ul << 20)) != 0;
+    if (!strcmp(isa, "neonbf16")) /* HWCAP2_BF16 */
+        return cpu_has("neondot") && (getauxval(AT_HWCAP2) & (1ul << 14)) != 0;
 #elif defined(__APPLE__)
     if (!strcmp(isa, "neondot"))
         return 1;
+    if (!strcmp(isa, "neonbf16")) {
+        int has = 0;
+        size_t size = sizeof has;
+        return !sysctlbyname("hw.optional.arm.FEAT_BF16", &has, &size, NULL, 0) && has;
+    }
 #endif
 #endif
     return 0;

@@ -17,6 +17,7 @@ import threading
 
 from cnnengine.errors import CNNEngineError
 from cnnengine._kernels.table cimport KernelTable
+from cnnengine._kernels.tiles.bconv cimport BConvTiles
 from cnnengine._kernels.tiles.conv cimport ConvTiles
 from cnnengine._kernels.tiles.half cimport HalfTiles
 from cnnengine._kernels.tiles.image cimport ImageTiles
@@ -57,9 +58,19 @@ cdef extern from "activations.h":
 REBUILD = "install it anew, or build it with `python setup.py build_ext --inplace --force`"
 ACTIVATIONS: dict[str, int] = {activation_name(number).decode(): number for number in range(1, ACT_END)}
 """Names of the activations that kernels fuse, as an `Activation` has them, to their numbers (activations.h)."""
-# Best last; the first ones are emulated, for tests, and mostly not built. Those that add products of bytes alone to another one have its tiles in all families but those of quantised numbers.
-KNOWN = ("sse2dot", "avx2dot", "sse2", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "neondot")
-EXTENDS = {"sse2dot": "sse2", "avx2dot": "avx2", "avxvnni": "avx2", "avx512vnni": "avx512", "neondot": "neon"}
+# Best last; the first ones are emulated, for tests, and mostly not built.
+KNOWN = ("sse2dot", "avx2dot", "sse2", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "neon", "neondot", "neonbf16")
+# Those that add products of several numbers to another one: they have its tiles but in the families of these products.
+EXTENDS = {
+    "sse2dot": "sse2", "avx2dot": "avx2", "avxvnni": "avx2", "avx512vnni": "avx512", "avx512bf16": "avx512vnni",
+    "neondot": "neon", "neonbf16": "neondot",
+}
+BYTES, PAIRS = ("qconv", "qdense"), ("bconv",)
+OWN = {
+    "sse2dot": BYTES + PAIRS, "avx2dot": BYTES + PAIRS, "avxvnni": BYTES, "avx512vnni": BYTES, "avx512bf16": PAIRS,
+    "neondot": BYTES, "neonbf16": PAIRS,
+}
+"""Families that an instruction set of EXTENDS has tiles of its own in: of bytes, or of pairs of bfloat16 numbers, which others lack."""
 
 cdef const KernelTable *_table = NULL
 _tables: dict[str, int] = {}            # name -> address of its KernelTable; tables live as long as the process
@@ -115,9 +126,11 @@ cdef int fill_table(KernelTable *table, str isa) except -1:
     table.half = (<const HalfTiles *>tiles_of("half", base))[0]
     table.qvector = (<const QVectorTiles *>tiles_of("qvector", base))[0]
     table.qpool = (<const QPoolTiles *>tiles_of("qpool", base))[0]
-    table.qconv = (<const QConvTiles *>tiles_of("qconv", isa))[0]
-    table.qdense = (<const QDenseTiles *>tiles_of("qdense", isa))[0]
-    if table.qconv.lanes != table.conv.lanes:
+    table.qconv = (<const QConvTiles *>tiles_of("qconv", provider("qconv", isa)))[0]
+    table.qdense = (<const QDenseTiles *>tiles_of("qdense", provider("qdense", isa)))[0]
+    if "bconv" in OWN.get(isa, ()):
+        table.bconv = (<const BConvTiles *>tiles_of("bconv", isa))[0]
+    if table.qconv.lanes != table.conv.lanes or table.bconv.lanes not in (0, table.conv.lanes):
         raise ImportError(f"the tiles of {isa} and of {base} have registers of different widths: {REBUILD}")
     table.lanes = table.conv.lanes
     name = isa.encode()
@@ -129,13 +142,22 @@ def available_isas() -> tuple[str, ...]:
     """Names of the instruction sets that were built and that this CPU has, the best last."""
     return tuple(
         isa for isa in KNOWN
-        if cpu_has(isa.encode()) and has_tiles("conv", float_isa(isa)) and has_tiles("qconv", isa) and has_tiles("qdense", isa)
+        if cpu_has(isa.encode()) and all(has_tiles(family, provider(family, isa)) for family in ("conv", *BYTES, *OWN.get(isa, ())))
     )
 
 
 def float_isa(isa: str) -> str:
-    """The instruction set whose tiles this one has for everything but products of bytes: mostly itself."""
-    return EXTENDS.get(isa, isa)
+    """The instruction set whose tiles this one has for all but products of bytes and of bfloat16 numbers: mostly itself."""
+    while isa in EXTENDS:
+        isa = EXTENDS[isa]
+    return isa
+
+
+def provider(family: str, isa: str) -> str:
+    """The instruction set whose tiles of a family this one has: its own, or those of the nearest one that it extends."""
+    while isa in EXTENDS and family not in OWN[isa]:
+        isa = EXTENDS[isa]
+    return isa
 
 
 def has_tiles(family: str, isa: str) -> bool:
@@ -207,6 +229,22 @@ def dot_peak(double seconds=0.1) -> float:
         As for `fma_peak`.
     """
     return fastest(_table.qconv.dot_loop, seconds)
+
+
+def pair_peak(double seconds=0.1) -> float:
+    """Products of pairs of bfloat16 numbers and their sums of one thread in registers, in GFLOP/s; 0 where there are none.
+
+    Parameters
+    ----------
+    seconds : float
+        As for `fma_peak`.
+    """
+    return fastest(_table.bconv.pair_loop, seconds) if _table.bconv.lanes else 0.0
+
+
+def has_pairs() -> bool:
+    """Whether the instruction set in use multiplies pairs of bfloat16 numbers."""
+    return _table.bconv.lanes != 0
 
 
 cdef double fastest(double (*loop)(long) noexcept nogil, double seconds):

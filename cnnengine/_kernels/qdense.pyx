@@ -334,7 +334,7 @@ def pack_columns(values, Py_ssize_t n, dtype, empty):
     return out
 
 
-def pack_qdense_bias(w, bias, int x_zero, empty):
+def pack_qdense_bias(w, bias, int x_zero, empty, totals=None):
     """The bias of `build_qdense` without sums of columns, int32: it takes x's zero point into account.
 
     Parameters
@@ -343,10 +343,12 @@ def pack_qdense_bias(w, bias, int x_zero, empty):
     bias : ndarray of int32 (N,), or None
     x_zero : int
     empty : callable
+    totals : ndarray of int64 (N,), optional
+        The sums of w's columns, where they are known.
     """
     cdef int shift = (128 if current_table().qdense.flip else 0) - x_zero
     flip = 128 if w.dtype.kind == "u" else 0
     k, n = w.shape
-    sums = w.sum(axis=0, dtype=np.int64) - flip * k
+    sums = (w.sum(axis=0, dtype=np.int64) if totals is None else totals) - flip * k
     whole = sums * shift + (0 if bias is None else bias)
     return pack_columns(whole.astype(np.int32), n, np.int32, empty)

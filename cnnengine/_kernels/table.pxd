@@ -2,6 +2,7 @@
 # dispatcher fills a table per instruction set from the capsules of its tile modules. Geometry structs hold the table
 # that they were built for, so that a plan keeps working on the instruction set that it was made for.
 
+from cnnengine._kernels.tiles.bconv cimport BConvTiles
 from cnnengine._kernels.tiles.conv cimport ConvTiles
 from cnnengine._kernels.tiles.half cimport HalfTiles
 from cnnengine._kernels.tiles.image cimport ImageTiles
@@ -33,5 +34,6 @@ cdef struct KernelTable:
     HalfTiles half
     QVectorTiles qvector
     QConvTiles qconv
+    BConvTiles bconv                    # of zeros where the instruction set has no such products
     QPoolTiles qpool
     QDenseTiles qdense

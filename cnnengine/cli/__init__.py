@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ..errors import CNNEngineError
-from . import bench, check, config, info, predict, profile, quantize
+from . import annotate, bench, check, config, info, predict, profile, quantize
 from ._common import EXIT_UNUSABLE, complain
 
 __all__ = ["main"]
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="cnnengine", description="Run convolutional networks from ONNX files on the CPU.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (predict, info, profile, check, quantize, bench, config):
+    for command in (predict, info, annotate, profile, check, quantize, bench, config):
         command.add_to(subparsers)
     return parser
 

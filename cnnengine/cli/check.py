@@ -126,7 +126,9 @@ def run(args: argparse.Namespace) -> int:
     found = check(
         args.model,
         lambda model: shapes_of(model, args.shape),
-        feeds=None if args.input is None else lambda model: read_feeds(args.input, model.inputs),
+        feeds=None
+        if args.input is None
+        else lambda model: read_feeds(args.input, model.inputs, [info.name for info in model.outputs]),
         against=args.against,
         tolerance=args.tolerance,
         steps=args.steps,

@@ -8,11 +8,13 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..preprocess import LABELS_KEY, METADATA_KEY
+from ..errors import InputError
+from ..metadata.own import KEYS
 from ._common import EXIT_OK, add_precision_option, add_shape_option, complain, shape_text, shapes_of, shortened, table
-from .results import OUTPUT_KEY
+from .pictures import preparation_of, told, told_as_json
 
 if TYPE_CHECKING:
+    from ..metadata import Preparation
     from ..model import Model, TensorInfo
     from ..report import LayerSummary, Summary
 
@@ -59,15 +61,33 @@ def run(args: argparse.Namespace) -> int:
             print(f"{title}:")
             for line in _describe(values):
                 print(f"  {line}")
+        for line in _about(model):
+            print(line)
         _print_layers(summary)
         if model.metadata:
             print("metadata:")
             for key, text in model.metadata.items():
-                known = key in (METADATA_KEY, LABELS_KEY, OUTPUT_KEY)
-                print(f"  {key}: {text if known or len(text) <= 100 else text[:97] + '...'}")
+                print(f"  {key}: {text if key in KEYS or len(text) <= 100 else text[:97] + '...'}")
         if summary.shapes is None:
             complain("more than the batch is dynamic: --shape NAME=N,N,... gives shapes, multiply-adds and kernels")
     return EXIT_OK
+
+
+def _preparation(model: Model) -> tuple[Preparation | None, str]:
+    """How pictures become the input, or why that is not known; nothing of models that take none."""
+    if len(model.inputs) != 1 or model.inputs[0].shape is None or len(model.inputs[0].shape) != 4:
+        return None, ""
+    try:
+        return preparation_of(model), ""
+    except InputError as error:
+        return None, error.message
+
+
+def _about(model: Model) -> list[str]:
+    """What is known of pictures, classes and purpose, and from where."""
+    preparation, reason = _preparation(model)
+    parts = told(model.about, preparation, None, False)
+    return [*([f"pictures: {reason}"] if reason else []), *parts]
 
 
 def _print_layers(summary: Summary) -> None:
@@ -125,6 +145,7 @@ def _as_json(model: Model, summary: Summary) -> dict[str, Any]:
         "layers": layers,
         "totals": totals,
         "metadata": model.metadata,
+        "about": told_as_json(model.about, _preparation(model)[0]),
     }
 
 

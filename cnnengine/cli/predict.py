@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import CNNEngineError, InputError
-from ..files import expand, is_array, labels_of_file, read_feeds
-from ..preprocess import LAYOUTS, Preprocess, labels_of_model, read_image, require_pillow
+from ..feeds import TensorInfo
+from ..files import Scaled, expand, is_array, read_feeds
+from ..metadata import SETS
+from ..metadata.own import SOURCE as OWN
+from ..preprocess import Placement, Preprocess, frames_of, read_image, require_pillow
+from ..tasks import Classify, Task
 from ._common import EXIT_OK, EXIT_SOME_FAILED, add_precision_option, add_winograd_option, complain, positive
+from .pictures import add_image_options, image_options, labels_given, option_name, preparation_of, told
 from .progress import Progress
-from .results import Reader, json_line, output_kind, text_line
+from .results import json_line, text_line
 
 if TYPE_CHECKING:
+    from ..metadata import Preparation
     from ..model import Model
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -26,7 +32,8 @@ EXAMPLES = """examples:
   cnnengine predict model.onnx cat.jpg dog.jpg
   cnnengine predict model.onnx photos/ 'more/**/*.png' --top 1 --batch-size 8
   cnnengine predict model.onnx batch.npy --softmax --labels classes.txt
-  cnnengine predict model.onnx cat.jpg --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+  cnnengine predict model.onnx cat.jpg --fit crop --resize 256 --scale 1/255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+  cnnengine predict model.onnx cat.jpg --assume imagenet --labels imagenet --softmax
 
 exit status: 0 all done, 1 some inputs failed (each in one line on standard error), 2 wrong usage or a model that cannot be used
 """
@@ -36,8 +43,9 @@ def add_to(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "predict",
         help="run a model on images or NumPy arrays",
-        description="Run a model on images (resized, scaled and normalised as the model's metadata or the options say) and on "
-        ".npy and .npz arrays (fed as they are). Prints a line per sample: the path, then the best classes.",
+        description="Run a model on images (resized, scaled and normalised as the model's file, one beside it, or the options "
+        "say) and on .npy and .npz arrays (floats are fed as they are). Prints a line per sample: the path, then the best "
+        "classes; and on standard error one line that says where all of this was found and what was assumed.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -50,13 +58,21 @@ def add_to(subparsers: Subparsers) -> None:
         "(example: cat.jpg photos/ 'x/*.png')",
     )
     parser.add_argument(
-        "--labels", metavar="FILE", help="class labels: one a line, or a JSON list (example: --labels classes.txt)"
+        "--labels",
+        metavar="FILE|NAME",
+        help=f"class labels: a file with one a line or a JSON list, or those of {', '.join(SETS)} from torchvision or timm, "
+        "where one is installed (default: the model's; example: --labels classes.txt)",
     )
     parser.add_argument("--top", metavar="N", type=positive, default=3, help="classes to print (default: 3; example: --top 5)")
     parser.add_argument(
         "--softmax",
         action="store_true",
         help="the output holds logits: print probabilities (example: predict m.onnx x.png --softmax)",
+    )
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="do not say where preparation and labels come from (example: predict m.onnx x.png --quiet)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line (example: --json > results.jsonl)")
     parser.add_argument(
@@ -77,38 +93,6 @@ def add_to(subparsers: Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
-def add_image_options(parser: argparse.ArgumentParser) -> None:
-    """Options that say how an image becomes the input."""
-    images = parser.add_argument_group("images", "Each replaces what the model's metadata say: (pixel * scale - mean) / std.")
-    images.add_argument(
-        "--size", metavar="HxW", type=_size, help="resize to height x width (example: --size 224x320, or --size 224)"
-    )
-    images.add_argument("--scale", metavar="X", type=_number, help="factor for pixels 0..255 (example: --scale 1/255)")
-    images.add_argument(
-        "--mean",
-        metavar="X[,X,X]",
-        type=_numbers,
-        help="subtracted after scaling: one, or one per channel (example: --mean 0.5,0.4,0.4)",
-    )
-    images.add_argument(
-        "--std",
-        metavar="X[,X,X]",
-        type=_numbers,
-        help="divided by: one, or one per channel (example: --std 0.2; negative: --std=-1)",
-    )
-    images.add_argument("--layout", choices=LAYOUTS, help="order of the input's axes (example: --layout NHWC)")
-    images.add_argument(
-        "--gray",
-        action=argparse.BooleanOptionalAction,
-        help="one gray channel instead of red, green, blue (example: --gray, or --no-gray against the metadata)",
-    )
-
-
-def image_options(args: argparse.Namespace) -> dict[str, object]:
-    """What they were given, by the names of `Preprocess`' fields; None where not."""
-    return {name: getattr(args, name) for name in ("size", "scale", "mean", "std", "layout", "gray")}
-
-
 def run(args: argparse.Namespace) -> int:
     """Predict for every input; returns 0, or 1 when some inputs failed."""
     from .. import load
@@ -117,8 +101,15 @@ def run(args: argparse.Namespace) -> int:
     has_images = any(one.error is None and not is_array(one.path) for one in given)
     if has_images:
         require_pillow()
-    with load(args.model, threads=args.threads, winograd=args.winograd, precision=args.precision) as model:
-        job = _Job(model, args, _preprocess(model, args) if has_images else None, Progress(len(given), sys.stderr))
+    with (
+        warnings.catch_warnings(),
+        load(args.model, threads=args.threads, winograd=args.winograd, precision=args.precision) as model,
+    ):
+        preparation = _preparation(model, args) if has_images else None
+        if has_images:
+            _allow_large_pictures()
+        _tell(model, args, preparation)
+        job = _Job(model, args, preparation, Progress(len(given), sys.stderr))
         for one in given:
             if one.error is None:
                 job.add(one.path)
@@ -129,12 +120,48 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if job.failures else EXIT_OK
 
 
-def _preprocess(model: Model, args: argparse.Namespace) -> Preprocess:
+def _allow_large_pictures() -> None:
+    """Pillow refuses what is twice its limit, and warns from its limit on: that is a large photo."""
+    from PIL import Image
+
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def _preparation(model: Model, args: argparse.Namespace) -> Preparation:
     if len(model.inputs) != 1:
         names = ", ".join(value.name for value in model.inputs)
         raise InputError(f"the model has {len(model.inputs)} inputs: give .npz files with the arrays {names}")
-    image = model.inputs[0]
-    return Preprocess.of_model(model.metadata, image.shape, image.dtype, **image_options(args))
+    return preparation_of(model, args)
+
+
+def _tell(model: Model, args: argparse.Namespace, preparation: Preparation | None) -> None:
+    """One line on standard error: what was taken from where, and what was assumed."""
+    about = model.about
+    if args.quiet or (preparation is None and all(s.source == OWN for s in about.statements)):
+        return
+    parts = told(about, preparation, args.labels, args.softmax)
+    if parts:
+        complain("; ".join(parts), about=model.name)
+
+
+def _scaled(model: Model, args: argparse.Namespace) -> Scaled:
+    """What makes floats of integers in arrays, where --scale says how."""
+
+    def scaled(array: np.ndarray, info: TensorInfo) -> np.ndarray:
+        if args.scale is None:
+            raise InputError(
+                "integers, and the input takes floats: --scale 1 feeds them as they are, --scale X scales them",
+                tensor=info.name,
+                expected=info.dtype,
+                received=array.dtype,
+            )
+        if max(len(args.mean or ()), len(args.std or ())) > 1:
+            settings = model.about.preparation(info, image_options(args), args.assume, option_name).settings
+            return settings.normalise(array, 1 if settings.layout == "NCHW" else 3)
+        settings = Preprocess(gray=True, scale=args.scale, mean=args.mean or (0.0,), std=args.std or (1.0,))
+        return settings.normalise(array)
+
+    return scaled
 
 
 def _batch_size(model: Model, wanted: int | None) -> int:
@@ -148,39 +175,49 @@ def _batch_size(model: Model, wanted: int | None) -> int:
     return fixed
 
 
+def _task(model: Model, args: argparse.Namespace) -> Task:
+    """What reads the outputs."""
+    last = model.outputs[0].shape[-1] if len(model.outputs) == 1 and model.outputs[0].shape else None
+    return Classify(
+        [value.name for value in model.outputs],
+        labels_given(args.labels, last if isinstance(last, int) else None) if args.labels else model.labels,
+        "logits" if args.softmax else model.about.output,
+        args.top,
+    )
+
+
 class _Job:
     """Files in the order given: images wait until a batch is full; what cannot be read or run is reported and counted."""
 
-    def __init__(self, model: Model, args: argparse.Namespace, preprocess: Preprocess | None, progress: Progress) -> None:
+    def __init__(self, model: Model, args: argparse.Namespace, preparation: Preparation | None, progress: Progress) -> None:
         self.failures = 0
         self._model = model
-        self._preprocess = preprocess
+        self._preprocess = None if preparation is None else preparation.settings
+        self._scaled = _scaled(model, args)
+        self._quiet = args.quiet
         self._progress = progress
         self._batch_size = _batch_size(model, args.batch_size)
         self._line = json_line if args.json else text_line
-        self._reader = Reader(
-            [value.name for value in model.outputs],
-            labels_of_file(args.labels) if args.labels else labels_of_model(model.metadata),
-            "logits" if args.softmax else output_kind(model.metadata),
-            args.top,
-        )
-        self._waiting: list[tuple[str, np.ndarray]] = []
+        self._task = _task(model, args)
+        self._waiting: list[tuple[str, np.ndarray, Placement | None]] = []
 
     def add(self, path: str) -> None:
         """Take one file; its results are printed by this call or a later one."""
         try:
-            feeds = self._read(path)
+            if is_array(path):
+                feeds = read_feeds(path, self._model.inputs, [value.name for value in self._model.outputs], self._scaled)
+            else:
+                x, place = self._picture(path)
         except CNNEngineError as error:
             self.refuse(path, error)
             return
         if is_array(path):
             self.flush()
-            self._run(feeds, [path])
+            self._run(feeds, [path], [None])
             return
-        (x,) = feeds.values()
         if self._waiting and self._waiting[0][1].shape != x.shape:
             self.flush()
-        self._waiting.append((path, x))
+        self._waiting.append((path, x, place))
         if len(self._waiting) == self._batch_size:
             self.flush()
 
@@ -193,21 +230,24 @@ class _Job:
         """Run the images that wait."""
         waiting, self._waiting = self._waiting, []
         if waiting:
-            x = np.concatenate([x for _, x in waiting])
-            self._run({self._model.inputs[0].name: x}, [path for path, _ in waiting])
+            x = np.concatenate([x for _, x, _ in waiting])
+            self._run({self._model.inputs[0].name: x}, [path for path, _, _ in waiting], [place for _, _, place in waiting])
 
     def finish(self) -> None:
         """Leave the terminal as it was."""
         self._progress.clear()
 
-    def _read(self, path: str) -> dict[str, np.ndarray]:
-        if is_array(path):
-            return read_feeds(path, self._model.inputs)
+    def _picture(self, path: str) -> tuple[np.ndarray, Placement]:
+        """The input that a picture becomes, and where the picture lies in it."""
         assert self._preprocess is not None  # `run` made it: there is an image among the inputs
-        image = self._model.inputs[0]
-        return {image.name: self._preprocess.apply(read_image(path), image.dtype)}
+        image = read_image(path)
+        x = self._preprocess.apply(image, self._model.inputs[0].dtype)
+        if frames_of(image) > 1 and not self._quiet:
+            self._progress.clear()
+            complain(f"the first of {frames_of(image)} pictures is taken", about=path)
+        return x, self._preprocess.place(image.height, image.width)
 
-    def _run(self, feeds: dict[str, np.ndarray], paths: list[str]) -> None:
+    def _run(self, feeds: dict[str, np.ndarray], paths: list[str], places: list[Placement | None]) -> None:
         try:
             if len(feeds) == 1:
                 (x,) = feeds.values()
@@ -219,21 +259,22 @@ class _Job:
             for path in paths:
                 self._fail(path, error)
             return
-        self._show(paths, _common_extent(feeds), results)
+        self._show(paths, places, _common_extent(feeds), results)
 
-    def _show(self, paths: list[str], n: int | None, results: list[object]) -> None:
+    def _show(self, paths: list[str], places: list[Placement | None], n: int | None, results: list[object]) -> None:
         """Print a line per sample, or one for the file when the outputs are not one per sample."""
         self._progress.clear()
         per_sample = n is not None and all(isinstance(y, np.ndarray) and y.shape[:1] == (n,) for y in results)
         if not per_sample:
             if len(paths) > 1:
                 raise InputError("the model's outputs are not one per sample: use --batch-size 1")
-            print(self._line(paths[0], self._reader.read(results)))
+            print(self._line(paths[0], self._task.read(results, places[0])))
             self._progress.step(len(paths))
             return
         for i in range(n or 0):
             name = paths[i] if len(paths) > 1 or n == 1 else f"{paths[0]}[{i}]"
-            print(self._line(name, self._reader.read([y[i] for y in results])))  # type: ignore[index]
+            place = places[i] if len(places) > 1 else places[0]
+            print(self._line(name, self._task.read([y[i] for y in results], place)))  # type: ignore[index]
         self._progress.step(len(paths))
 
     def _fail(self, path: str, error: CNNEngineError) -> None:
@@ -247,29 +288,3 @@ def _common_extent(feeds: dict[str, np.ndarray]) -> int | None:
     """The number of samples: axis 0 of all feeds, or None when they differ."""
     extents = {x.shape[0] if x.ndim else None for x in feeds.values()}
     return extents.pop() if len(extents) == 1 else None
-
-
-def _number(text: str) -> float:
-    """A number or a fraction such as 1/255."""
-    top, _, bottom = text.partition("/")
-    value = float(top) / (float(bottom) or math.nan) if bottom else float(text)
-    if not math.isfinite(value):
-        raise ValueError
-    return value
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(_number(part) for part in text.split(","))
-
-
-def _size(text: str) -> tuple[int, int]:
-    extents = [positive(part) for part in text.lower().split("x")]
-    if len(extents) > 2:
-        raise ValueError
-    return extents[0], extents[-1]
-
-
-# argparse names these in its messages: "invalid height and width value: 'x'".
-_number.__name__ = "number"
-_numbers.__name__ = "numbers"
-_size.__name__ = "height and width"

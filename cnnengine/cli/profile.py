@@ -102,7 +102,8 @@ def _print(report: Profile, sort: str, top: int | None) -> None:
     print(f"{report.model} at {shapes}: {report.isa}, {report.precision}, {report.threads} threads, {report.rounds} rounds")
     rates = ", ".join(f"{rate:.0f} GB/s at {_size(size)}" for size, rate in report.bandwidths)
     integers = f", {report.peak_gops:.0f} GOP/s of products of bytes" if report.peak_gops else ""
-    print(f"this machine now: {report.peak_gflops:.0f} GFLOP/s of multiply-adds{integers}; copies {rates}")
+    pairs = f", {report.peak_pairs:.0f} GFLOP/s of pairs of bfloat16 numbers" if report.peak_pairs else ""
+    print(f"this machine now: {report.peak_gflops:.0f} GFLOP/s of multiply-adds{integers}{pairs}; copies {rates}")
     steps = sorted(report.steps, key=lambda s: -s.seconds_min) if sort == "time" else list(report.steps)
     rows = [["layer", "operator", "kernel", "min us", "median us", "share", "GFLOP/s", "MB", "op/byte", "roofline"]]
     rows += [_row(step, report.steps_min) for step in steps[:top]]

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CNNEngineError, InputError
+from ..files import is_array
+from ..model import Model
 from ..preprocess import Preprocess
 from ._common import EXIT_OK, EXIT_SOME_FAILED, complain, positive, shortened, table
-from .predict import add_image_options, image_options
+from .pictures import add_image_options, image_options, option_name, preparation_of
 
 if TYPE_CHECKING:
     from ..quantization import LayerError, Quantization
@@ -129,21 +131,13 @@ def add_to(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Quantise, and print what was found."""
-    from ..model import Model
     from ..quantization import quantize
 
     if args.percentile is not None and args.calibration != "percentile":
         raise InputError("says nothing without --calibration percentile", tensor="--percentile", received=args.percentile)
     if args.report is not None:
         _check_report(args)
-    preprocess = None
-    given = {name: value for name, value in image_options(args).items() if value is not None}
-    if given:
-        with Model(args.model) as model:
-            if len(model.inputs) != 1:
-                raise InputError("the model has several inputs, none of them an image", tensor=f"--{next(iter(given))}")
-            image = model.inputs[0]
-            preprocess = Preprocess.of_model(model.metadata, image.shape, image.dtype, **given)
+    preprocess = _preprocess(args)
     line = _Line()
 
     def refuse(path: str, error: CNNEngineError) -> None:
@@ -183,6 +177,26 @@ def run(args: argparse.Namespace) -> int:
     if not found.kept:
         complain(f"no set of layers keeps the accuracy; {args.out} is the best that was tried")
     return EXIT_OK if found.kept and not found.refused else EXIT_SOME_FAILED
+
+
+def _preprocess(args: argparse.Namespace) -> Preprocess | None:
+    """How pictures are prepared, where that is known; what is assumed is told."""
+    given = [option_name(name) for name, value in image_options(args).items() if value is not None]
+    asked = bool(given) or args.assume is not None
+    with Model(args.model) as model:
+        if len(model.inputs) != 1:
+            if asked:
+                raise InputError("the model has several inputs, none of them an image", tensor=next(iter(given), "--assume"))
+            return None
+        try:
+            preparation = preparation_of(model, args)
+        except InputError:
+            if asked:
+                raise
+            return None  # asked for where there is a picture among the samples
+        if preparation.assumed and not all(is_array(path) for path in args.data):
+            complain(f"pictures: {preparation.describe()}", about=model.name)
+        return preparation.settings
 
 
 def _check_report(args: argparse.Namespace) -> None:

@@ -7,6 +7,6 @@ needs it (functions, fallbacks, element types that NumPy lacks), not before.
 from __future__ import annotations
 
 from .graphs import import_model
-from .reader import Source, open_model, read, reading
+from .reader import Source, external_files, open_model, read, reading
 
-__all__ = ["Source", "import_model", "open_model", "read", "reading"]
+__all__ = ["Source", "external_files", "import_model", "open_model", "read", "reading"]

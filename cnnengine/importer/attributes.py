@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ModelError
-from .reader import EXTERNAL, check_rank, tensor_bytes
-from .wire import PLAIN, Attribute, NodeMessage, SparseTensor, Tensor, array
+from ..errors import ModelError, NotInstalledError
+from ..ops.common import known_dtype
+from .reader import BITS, EXTERNAL, check_rank, tensor_bytes
+from .wire import Attribute, NodeMessage, SparseTensor, Tensor
 
 if TYPE_CHECKING:
     import onnx
@@ -20,8 +21,32 @@ LARGEST = 2**33
 
 FLOAT, INT, STRING, TENSOR, GRAPH, FLOATS, INTS, STRINGS, TENSORS, GRAPHS, SPARSE_TENSOR = range(1, 12)
 """AttributeProto.AttributeType."""
-STRING_TENSOR = 8
-"""TensorProto.STRING."""
+STRING_TENSOR, BOOL_TENSOR = 8, 9
+"""TensorProto.STRING, TensorProto.BOOL."""
+PLAIN: dict[int, str] = {
+    1: "<f4",
+    2: "|u1",
+    3: "|i1",
+    4: "<u2",
+    5: "<i2",
+    6: "<i4",
+    7: "<i8",
+    9: "|b1",
+    10: "<f2",
+    11: "<f8",
+    12: "<u4",
+    13: "<u8",
+    14: "<c8",
+    15: "<c16",
+}
+"""TensorProto.DataType -> the NumPy dtype whose bytes raw_data has."""
+FIELDS: dict[int, str] = {1: "float_data", 14: "float_data", 11: "double_data", 15: "double_data", 7: "int64_data"}
+FIELDS |= {12: "uint64_data", 13: "uint64_data"}
+"""TensorProto.DataType -> the field that has its numbers where raw_data has not; of the others int32_data, as bits or numbers."""
+COMPLEX = (14, 15)
+"""Types with two numbers an element."""
+AS_NUMBERS = (2, 3, 6)
+"""Types of int32_data whose numbers are meant, not their bits."""
 VIEWED = 1 << 16
 """Bytes from which `array_of` gives views where it may: smaller arrays are copied, which aligns them too."""
 
@@ -44,41 +69,114 @@ def array_of(tensor: onnx.TensorProto | Tensor, *, views: bool = False) -> np.nd
             expected=f"{size} bytes for {tuple(tensor.dims)}",
             received=len(raw),
         )
-    found = array(tensor) if isinstance(tensor, Tensor) else None
-    if found is not None and found.size == math.prod(tensor.dims):
-        whole = found.reshape(tuple(tensor.dims))
-        if not views or whole.nbytes < VIEWED:
-            whole = np.array(whole)
-            whole.flags.writeable = False
-        return whole
-    if raw is not None and isinstance(raw, bytes) and size is not None and tensor.data_type in PLAIN:
-        return np.frombuffer(raw, PLAIN[tensor.data_type]).reshape(tuple(tensor.dims))
-    import onnx
-    from onnx import numpy_helper
-
-    own: Any = tensor
-    if isinstance(tensor, Tensor):
-        own = onnx.TensorProto.FromString(tensor.SerializeToString())
-        if tensor.loaded:
-            own.raw_data, own.data_location = bytes(tensor.raw_data), 0
-            own.ClearField("external_data")
-    try:
-        values = np.asarray(numpy_helper.to_array(own))
-    except Exception as error:
-        # the helper raises TypeError, ValueError, KeyError or NotImplementedError, as the damage may be
+    values = _strings(tensor) if tensor.data_type == STRING_TENSOR else _numbers(tensor, raw)
+    if values.size != math.prod(tensor.dims):
         raise ModelError(
-            f"a tensor cannot be read ({error})", tensor=tensor.name, expected=f"data for {tuple(tensor.dims)}"
-        ) from None
-    if values.shape != tuple(tensor.dims):
-        raise ModelError(
-            "a tensor's data do not fit its dims", tensor=tensor.name, expected=tuple(tensor.dims), received=values.shape
+            "a tensor's data do not fit its dims",
+            tensor=tensor.name,
+            expected=f"{math.prod(tensor.dims)} elements for {tuple(tensor.dims)}",
+            received=values.size,
         )
-    if tensor.data_type == STRING_TENSOR:
-        texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values.reshape(-1)]
-        values = np.empty(len(texts), object)
-        values[:] = texts
-        values = values.reshape(tuple(tensor.dims))
+    whole = values.reshape(tuple(tensor.dims))
+    if whole.base is not None and (not views or whole.nbytes < VIEWED):
+        whole = np.array(whole)
+    whole.flags.writeable = False
+    return whole
+
+
+def _strings(tensor: onnx.TensorProto | Tensor) -> np.ndarray:
+    texts = [_text(v) for v in tensor.string_data]
+    values = np.empty(len(texts), object)
+    values[:] = texts
     return values
+
+
+def _numbers(tensor: Any, raw: Any) -> np.ndarray:
+    """A tensor's elements in one row, which may be a view of the file, of whichever field has them; raw_data comes first."""
+    code = tensor.data_type
+    if tensor.HasField("segment"):
+        raise ModelError("a tensor is given in segments, which ONNX does not define", tensor=tensor.name)
+    try:
+        dtype = known_dtype(code)
+    except NotInstalledError as error:
+        raise error.locate(tensor=tensor.name) from None
+    if dtype is None:
+        raise ModelError("a tensor has an unknown element type", tensor=tensor.name, expected="1 to 28", received=code)
+    bits = BITS[code]
+    if raw is not None:
+        if code in PLAIN:
+            return np.frombuffer(raw, PLAIN[code])
+        data: np.ndarray = np.frombuffer(raw, np.uint8)
+        return data.view(dtype) if bits >= 8 else _unpacked(data, bits, math.prod(tensor.dims)).view(dtype)
+    if code in FIELDS:
+        name = FIELDS[code]
+        given = {"float_data": "<f4", "double_data": "<f8", "int64_data": "<i8", "uint64_data": "<u8"}[name]
+        numbers = _field(tensor, name, given)
+        if code not in COMPLEX:
+            return numbers.astype(PLAIN[code], copy=False)
+        if numbers.size % 2:
+            raise ModelError("a tensor's data do not fit its dims", tensor=tensor.name, expected="pairs", received=numbers.size)
+        return numbers.view(PLAIN[code])
+    integers: np.ndarray = _field(tensor, "int32_data", "<i4")
+    if code in AS_NUMBERS:
+        return integers.astype(PLAIN[code], copy=False)
+    if code == BOOL_TENSOR:
+        return np.not_equal(integers.astype(np.uint8), 0)
+    if bits == 16:
+        return integers.astype(np.uint16).view(dtype)
+    data = integers.astype(np.uint8)
+    if bits < 8 and bits != 6:
+        data = _unpacked(data, bits, math.prod(tensor.dims))
+    return (data & 63 if bits == 6 else data).view(dtype)
+
+
+def _field(tensor: onnx.TensorProto | Tensor, name: str, dtype: str) -> np.ndarray:
+    """The numbers of a field: wire has them as bytes, integers as int64."""
+    held = getattr(tensor, name)
+    if not isinstance(tensor, Tensor):
+        return np.array(held, dtype)
+    if name in ("float_data", "double_data"):
+        return np.frombuffer(held, dtype)
+    return np.frombuffer(held, "<i8" if name != "uint64_data" else "<u8").astype(dtype)
+
+
+def _unpacked(data: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """Elements of less than a byte, the first in the lowest bits; at most so many, since a last byte may be filled up."""
+    if bits == 6:
+        few = np.zeros(-(-len(data) // 3) * 3, np.uint8)
+        few[: len(data)] = data
+        a, b, c = few.reshape(-1, 3).T
+        parts = [a & 63, a >> 6 | (b & 15) << 2, b >> 4 | (c & 3) << 4, c >> 2]
+        fitting = len(data) * 8 // 6
+    else:
+        parts = [data >> shift & (1 << bits) - 1 for shift in range(0, 8, bits)]
+        fitting = len(data) * (8 // bits)
+    return np.stack(parts, 1).reshape(-1)[: min(count, fitting)] if len(data) else np.empty(0, np.uint8)
+
+
+def tensor_of(name: str, values: np.ndarray, code: int) -> Tensor:
+    """An array as a TensorProto of this element type."""
+    fields: dict[str, Any] = {"name": name, "dims": list(values.shape), "data_type": code}
+    if code == STRING_TENSOR:
+        fields["string_data"] = [str(v).encode() for v in values.reshape(-1)]
+    elif BITS[code] < 8:  # one to a byte
+        fields["int32_data"] = _packed(values.reshape(-1).view(np.uint8), BITS[code]).astype("<i8").tobytes()
+    else:
+        little = values.astype(values.dtype.newbyteorder("<"), copy=False) if values.dtype.isbuiltin == 1 else values
+        fields["raw_data"] = little.tobytes()
+    return Tensor().changed(**fields)
+
+
+def _packed(data: np.ndarray, bits: int) -> np.ndarray:
+    """The inverse of `_unpacked` in the form that int32_data has: elements of 6 bits lie there in a number each."""
+    if bits == 6:
+        return data & 63
+    several = 8 // bits
+    filled = np.zeros(-(-len(data) // several) * several, np.uint8)
+    filled[: len(data)] = data & (1 << bits) - 1
+    parts = filled.reshape(-1, several) << np.arange(0, 8, bits, dtype=np.uint8)
+    packed: np.ndarray = np.bitwise_or.reduce(parts, axis=1)
+    return packed
 
 
 def dense(sparse: onnx.SparseTensorProto | SparseTensor) -> np.ndarray:

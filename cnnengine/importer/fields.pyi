@@ -1,6 +1,6 @@
 class Malformed(Exception): ...
 
 DEPTH: int
-KINDS: int
+ENUMS: dict[str, int]
 
 def fill(message: object, view: memoryview, at: int, end: int) -> None: ...

@@ -6,6 +6,7 @@ The functions of `cnnengine.onnx_functions` are recognised by name and body: the
 
 from __future__ import annotations
 
+from base64 import a85decode
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ModelError
 from ..operator import Operator
 from ..ops import lookup
+from .wire import Attribute, FunctionMessage, GraphMessage, ModelMessage, NodeMessage, as_message, parse_as
 
 if TYPE_CHECKING:
     import onnx
@@ -25,7 +27,7 @@ Opsets = Mapping[str, int]
 EXPANDED = 1 << 16
 """Nodes and calls that calls may expand to: functions that call each other twice double with each, out of a few bytes."""
 EXPANDED_BYTES = 1 << 28
-"""Bytes that they may have, as protobuf writes them: a function's constants are in each of its calls."""
+"""Bytes that they may have as the file writes them: a function's constants are in each of its calls."""
 PREFIX = 120
 """Characters of a call's name that begin the names of what it expands to; of longer ones the end, so that calls inside calls have
 names of bounded length."""
@@ -53,44 +55,33 @@ def key_of(node: Any) -> Key:
     return (node.domain, name, getattr(node, "overload", ""))
 
 
-def opsets_of(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+def opsets_of(imports: Iterable[Any]) -> dict[str, int]:
     """Domain -> version; "ai.onnx" is another name of the default domain. Of two imports the last counts, as in onnxruntime."""
     return {"" if o.domain == "ai.onnx" else o.domain: int(o.version) for o in imports}
 
 
 @cache
-def _definition(op_type: str, domain: str, opset: int) -> tuple[onnx.FunctionProto | None, bool, int]:
-    """The function by which ONNX defines an operator, whether that depends on the call, and its input count.
+def _definition(op_type: str, domain: str, opset: int) -> FunctionMessage | None:
+    """The function by which ONNX defines an operator whatever the call, with the schema's defaults for attributes left out."""
+    from .other_schemas import BODIES
 
-    A function that does not depend on the call has the schema's defaults for attributes that a call leaves out.
-    """
-    import onnx
-
-    try:
-        schema: Any = onnx.defs.get_schema(op_type, opset, domain)
-    except Exception:
-        return None, False, 0  # onnx.defs.SchemaError, whose base differs between releases
-    if schema.has_context_dependent_function:
-        return None, True, schema.max_input
-    if not schema.has_function:
-        return None, False, 0
-    function = onnx.FunctionProto()
-    function.ParseFromString(_serialized(schema.get_function_with_opset_version(opset)))
-    _fill_defaults(function, schema)
-    return (function if function.node else None), False, schema.max_input
+    bodies = BODIES.get(domain, {}).get(op_type, ())
+    text = next((text for since, text in reversed(bodies) if since <= opset), None)
+    return None if text is None else parse_as(FunctionMessage, a85decode(text))
 
 
-def _protobuf(message: Any, kind: str) -> Any:
+def depends(op_type: str, domain: str) -> bool:
+    """Whether ONNX defines an operator by a function that depends on the call, which the onnx package alone can make."""
+    from .other_schemas import DEPENDENT
+
+    return op_type in DEPENDENT.get(domain, ())
+
+
+def _protobuf(message: Any, kind: str, onnx: Any) -> Any:
     """A message of `wire` as protobuf has it."""
-    import onnx
-
     if isinstance(message, getattr(onnx, kind)):
         return message
     return getattr(onnx, kind).FromString(message.SerializeToString())
-
-
-def _serialized(function: Any) -> bytes:
-    return function if isinstance(function, bytes) else bytes(function.SerializeToString())
 
 
 def _fill_defaults(function: onnx.FunctionProto, schema: Any) -> None:
@@ -103,8 +94,8 @@ def _fill_defaults(function: onnx.FunctionProto, schema: Any) -> None:
 class Inliner:
     """Expands calls of model-local functions, nested ones too; names that it makes are unique in the model."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.functions: dict[Key, onnx.FunctionProto] = {key_of(f): f for f in model.functions}
+    def __init__(self, model: onnx.ModelProto | ModelMessage) -> None:
+        self.functions: dict[Key, FunctionMessage] = {key_of(f): as_message(FunctionMessage, f) for f in model.functions}
         self.operators: dict[Key, Operator] = {}
         if self.functions:
             from ..onnx_functions import operator_of  # only here: it imports what most models do not need
@@ -115,10 +106,10 @@ class Inliner:
         self._taken: set[str] | None = None
         self._counts: dict[str, int] = {}
         self._types: dict[str, onnx.TypeProto] | None = None
-        self._model = model
+        self._model: Any = model
         self._expanded = self._bytes = 0
 
-    def expand(self, nodes: Iterable[onnx.NodeProto], opsets: Opsets) -> Iterator[tuple[onnx.NodeProto, Opsets]]:
+    def expand(self, nodes: Iterable[Any], opsets: Opsets) -> Iterator[tuple[Any, Opsets]]:
         """The nodes with calls replaced, each with the opset versions that it was written for; calls of `operators` stay.
 
         Raises
@@ -127,7 +118,7 @@ class Inliner:
             A function calls itself, a call does not fit its function, or there are more nodes than `EXPANDED`.
         """
         # the calls that are being expanded, innermost last: nodes that are left of each, their versions, its function
-        stack: list[tuple[Iterator[onnx.NodeProto], Opsets, Key | None]] = [(iter(nodes), opsets, None)]
+        stack: list[tuple[Iterator[Any], Opsets, Key | None]] = [(iter(nodes), opsets, None)]
         open_calls: set[Key | None] = set()
         while stack:
             left, opsets, key = stack[-1]
@@ -152,9 +143,9 @@ class Inliner:
                 raise ModelError("a function calls itself", node=node.name, operator=node.op_type)
             open_calls.add(key)
             inner = opsets_of(function.opset_import) or dict(opsets)
-            stack.append((self._body(_protobuf(node, "NodeProto"), function), inner, key))
+            stack.append((self._body(node, function), inner, key))
 
-    def _count(self, node: onnx.NodeProto) -> None:
+    def _count(self, node: Any) -> None:
         self._expanded += 1
         self._bytes += node.ByteSize()
         if self._expanded > EXPANDED or self._bytes > EXPANDED_BYTES:
@@ -166,23 +157,25 @@ class Inliner:
                 received="more",
             )
 
-    def _defined(self, node: onnx.NodeProto, opsets: Opsets) -> onnx.FunctionProto | None:
+    def _defined(self, node: Any, opsets: Opsets) -> FunctionMessage | None:
         """The function by which ONNX defines this node's operator, None where there is none or types are missing for it."""
         domain = "" if node.domain == "ai.onnx" else node.domain
         opset = opsets.get(domain)
         if opset is None:
             return None
-        function, depends, inputs = _definition(node.op_type, domain, opset)
-        if not depends or len(node.input) > inputs:
-            return function
-        import onnx
-
-        types = [self._type(name) for name in node.input]
-        if any(t is None for t in types):
-            return None
-        schema: Any = onnx.defs.get_schema(node.op_type, opset, domain)
+        if not depends(node.op_type, domain):
+            return _definition(node.op_type, domain, opset)
+        try:
+            import onnx
+        except ImportError:
+            return None  # what judges the node says so
+        try:
+            schema: Any = onnx.defs.get_schema(node.op_type, opset, domain)
+        except Exception:
+            return None  # onnx.defs.SchemaError, whose base differs between releases
         versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
-        if not versions:
+        types = [self._type(name, onnx) for name in node.input]
+        if not versions or len(node.input) > schema.max_input or any(t is None for t in types):
             return None
         try:
             body = schema.get_context_dependent_function_with_opset_version(
@@ -191,18 +184,16 @@ class Inliner:
         except Exception:  # the builder refuses the call; what judges the node says why
             return None
         function = onnx.FunctionProto()
-        function.ParseFromString(_serialized(body))
+        function.ParseFromString(body if isinstance(body, bytes) else bytes(body.SerializeToString()))
         _fill_defaults(function, schema)
-        return function if function.node else None
+        return as_message(FunctionMessage, function) if function.node else None
 
-    def _type(self, name: str) -> onnx.TypeProto | None:
+    def _type(self, name: str, onnx: Any) -> Any:
         """The type of a value of the main graph by ONNX's shape inference, which runs when it is first asked."""
-        import onnx
-
         if not name:
             return onnx.TypeProto()
         if self._types is None:
-            model = _protobuf(self._model, "ModelProto")
+            model = _protobuf(self._model, "ModelProto", onnx)
             graph = model.graph
             bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
             bare.functions.extend(model.functions)
@@ -237,9 +228,7 @@ class Inliner:
         """The name, or one made of it that no value of the model has; none but the first to ask gets it."""
         return unique(name, self._names(), self._counts)
 
-    def _body(self, call: onnx.NodeProto, function: onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
-        import onnx
-
+    def _body(self, call: Any, function: FunctionMessage) -> Iterator[NodeMessage]:
         if len(call.input) > len(function.input) or len(call.output) > len(function.output):
             raise ModelError(
                 "a call does not fit its function",
@@ -250,17 +239,12 @@ class Inliner:
             )
         prefix = (call.name or call.op_type)[-PREFIX:]
         names = {formal: call.input[i] if i < len(call.input) else "" for i, formal in enumerate(function.input)}
-        passed = set(names)
         tail = []
         for i, formal in enumerate(function.output):
             actual = call.output[i] if i < len(call.output) else ""
-            if formal in passed:
+            if formal in names:
                 if actual:
-                    tail.append(
-                        onnx.NodeProto(op_type="Identity", name=f"{prefix}/{formal}", input=[names[formal]], output=[actual])
-                    )
-            elif formal in names and actual:
-                tail.append(onnx.NodeProto(op_type="Identity", name=f"{prefix}/{formal}", input=[names[formal]], output=[actual]))
+                    tail.append(_identity(f"{prefix}/{formal}", names[formal], actual))
             else:
                 names[formal] = actual or self.unique(f"{prefix}/{formal}")
         given = {a.name: a for a in call.attribute}
@@ -270,53 +254,54 @@ class Inliner:
             yield self._renamed(node, names, given, prefix)
         yield from tail
 
-    def _renamed(
-        self, node: onnx.NodeProto, names: MutableMapping[str, str], given: Mapping[str, onnx.AttributeProto], prefix: str
-    ) -> onnx.NodeProto:
-        """A copy of a function's node under the caller's names; `names` grows by the values that it makes."""
-        import onnx
+    def _renamed(self, node: NodeMessage, names: MutableMapping[str, str], given: Mapping[str, Any], prefix: str) -> NodeMessage:
+        """A function's node under the caller's names; `names` grows by the values that it makes.
 
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copy.name = f"{prefix}/{node.name or node.op_type}"
+        What is not renamed, tensors above all, is the function's own.
+        """
         for name in node.output:
             if name and name not in names:
                 names[name] = self.unique(f"{prefix}/{name}")
-        copy.input[:] = [names.get(n, n) for n in node.input]
-        copy.output[:] = [names[n] if n else "" for n in node.output]
         kept = []
-        for attribute in copy.attribute:
+        size = node.ByteSize()
+        for attribute in node.attribute:
+            scope, values = names, given
             if attribute.ref_attr_name:
                 value = given.get(attribute.ref_attr_name)
                 if value is None:
                     continue  # an attribute that the caller left out and that has no default is absent
-                name = attribute.name
-                attribute = onnx.AttributeProto()
-                attribute.CopyFrom(value)
-                attribute.name = name
-            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                self._rename_graph(graph, ChainMap({}, names), given, prefix)
+                size += value.ByteSize()
+                attribute = as_message(Attribute, value).changed(name=attribute.name)
+                scope, values = {}, {}  # names in a graph that the caller gives are the caller's
+            if attribute.HasField("g"):
+                attribute = attribute.changed(g=self._graph(attribute.g, ChainMap({}, scope), values, prefix))
+            elif attribute.graphs:
+                graphs = [self._graph(g, ChainMap({}, scope), values, prefix) for g in attribute.graphs]
+                attribute = attribute.changed(graphs=graphs)
             kept.append(attribute)
-        kept = [_copied(a) for a in kept]
-        del copy.attribute[:]
-        copy.attribute.extend(kept)
+        copy = node.changed(
+            name=f"{prefix}/{node.name or node.op_type}",
+            input=[names.get(n, n) for n in node.input],
+            output=[names[n] if n else "" for n in node.output],
+            attribute=kept,
+        )
+        copy.size = size
         return copy
 
-    def _rename_graph(
-        self, graph: onnx.GraphProto, names: MutableMapping[str, str], given: Mapping[str, onnx.AttributeProto], prefix: str
-    ) -> None:
+    def _graph(self, graph: GraphMessage, names: MutableMapping[str, str], given: Mapping[str, Any], prefix: str) -> GraphMessage:
+        """A subgraph of a function's node under the caller's names."""
         for value in (*graph.input, *graph.initializer):
-            names[value.name] = value.name = names[value.name] if value.name in names else self.unique(f"{prefix}/{value.name}")
+            names[value.name] = names[value.name] if value.name in names else self.unique(f"{prefix}/{value.name}")
         nodes = [self._renamed(n, names, given, prefix) for n in graph.node]
-        del graph.node[:]
-        graph.node.extend(nodes)
-        for value in graph.output:
-            value.name = names.get(value.name, value.name)
+        return graph.changed(
+            node=nodes,
+            input=[v.changed(name=names[v.name]) for v in graph.input],
+            initializer=[t.changed(name=names[t.name]) for t in graph.initializer],
+            output=[v.changed(name=names.get(v.name, v.name)) for v in graph.output],
+        )
 
 
-def _copied(attribute: onnx.AttributeProto) -> onnx.AttributeProto:
-    import onnx
-
-    copy = onnx.AttributeProto()
-    copy.CopyFrom(attribute)
-    return copy
+def _identity(name: str, source: str, target: str) -> NodeMessage:
+    node = NodeMessage()
+    node.op_type, node.name, node.input, node.output = "Identity", name, [source], [target]
+    return node

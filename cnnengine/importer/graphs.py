@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CNNEngineError, ModelError, UnsupportedOperatorError
+from ..errors import CNNEngineError, ModelError, NotInstalledError, UnsupportedOperatorError, command, needed
 from ..graph import Graph, Node
 from ..operator import Expansion, NodeRecord, Operator
 from ..ops import lookup
@@ -19,10 +19,10 @@ from ..ops.fallback import Fallback, refusal
 from ..ops.shape import Identity
 from ..spec import UNKNOWN, Dim, TensorSpec
 from .attributes import GRAPH, GRAPHS, array_of, constant_value, dense, kind_of, value_of
-from .functions import Inliner, Opsets, key_of, opsets_of, unique
+from .functions import Inliner, Opsets, depends, key_of, opsets_of, unique
 from .more_schemas import EXPERIMENTAL, FIRST_OUTPUTS, MORE, OPTIONAL
-from .schemas import OPSET, SCHEMAS
-from .wire import NodeMessage
+from .schemas import SCHEMAS
+from .wire import ModelMessage, NodeMessage, as_message, encode
 
 if TYPE_CHECKING:
     import onnx
@@ -66,27 +66,15 @@ def schema_of(op_type: str, domain: str, version: int) -> Schema | None:
     more, told = MORE.get(domain, {}).get(op_type), SCHEMAS.get(op_type) if domain == "" else None
     if more is not None and (told is None or version < int(told[0].split()[0])):
         return _told(more, version)
-    if told is not None and version <= OPSET:
-        return _told(told, version)
-    import onnx
+    if told is None:
+        from .other_schemas import OTHER  # only here: most models have none of these
 
-    try:
-        schema = onnx.defs.get_schema(op_type, version, domain)
-    except Exception:
-        return None  # onnx.defs.SchemaError, whose base differs between releases
-    attributes = schema.attributes
-    return Schema(
-        int(schema.since_version),
-        {name: int(a.type.value) for name, a in attributes.items()},  # type: ignore[attr-defined]
-        frozenset(name for name, a in attributes.items() if a.required),
-        (schema.min_input, schema.max_input),
-        (schema.min_output, schema.max_output),
-        bool(schema.deprecated),
-    )
+        told = OTHER.get(domain, {}).get(op_type)
+    return None if told is None else _told(told, version)
 
 
 def _told(lines: Sequence[str], version: int) -> Schema | None:
-    """The schema by lines of `schemas` or `more_schemas`."""
+    """The schema by lines of `schemas`, `more_schemas` or `other_schemas`."""
     for line in reversed(lines):
         since, *limits = line.split()
         if int(since) <= version:
@@ -106,7 +94,7 @@ def _told(lines: Sequence[str], version: int) -> Schema | None:
     )
 
 
-def import_model(proto: onnx.ModelProto, *, name: str = "", fallback: str = "checked") -> Graph:
+def import_model(proto: onnx.ModelProto | ModelMessage, *, name: str = "", fallback: str = "checked") -> Graph:
     """Turn a model into a Graph.
 
     Parameters
@@ -162,7 +150,7 @@ def _unsupported(problems: list[Problem], name: str) -> UnsupportedOperatorError
 
 
 class _Importer:
-    def __init__(self, proto: onnx.ModelProto, fallback: bool) -> None:
+    def __init__(self, proto: onnx.ModelProto | ModelMessage, fallback: bool) -> None:
         self.proto = proto
         self.fallback = fallback
         self.opsets = opsets_of(proto.opset_import)
@@ -175,7 +163,7 @@ class _Importer:
         self.counts: dict[str, int] = {}
         self.counter = 0
 
-    def graph(self, proto: onnx.GraphProto, opsets: Opsets, name: str, inner: bool = False) -> Graph:
+    def graph(self, proto: Any, opsets: Opsets, name: str, inner: bool = False) -> Graph:
         """A graph or subgraph; `inner` ones get the outer values that they read as further inputs."""
         constants: dict[str, np.ndarray] = {}
         for tensor in proto.initializer:
@@ -242,7 +230,10 @@ class _Importer:
         return TensorSpec(spec.dtype, spec.shape if form == ["optional"] else None, kind=" ".join(form))
 
     def _tensor_spec(self, name: str, tensor: onnx.TypeProto.Tensor, lenient: bool) -> TensorSpec:
-        dtype = known_dtype(tensor.elem_type)
+        try:
+            dtype = known_dtype(tensor.elem_type)
+        except NotInstalledError as error:
+            raise error.locate(tensor=name) from None
         if dtype is None:
             if not lenient:
                 raise UnsupportedOperatorError(
@@ -262,14 +253,14 @@ class _Importer:
                 node, reason = self.dropped[name]
                 raise ModelError(reason, node=node, tensor=name, expected="a model that does not read it")
 
-    def _unique(self, node: onnx.NodeProto) -> str:
+    def _unique(self, node: Any) -> str:
         name = node.name
         if not name:
             name = f"{node.op_type}_{self.counter}"
         self.counter += 1
         return unique(name, self.names, self.counts)
 
-    def _node(self, node: onnx.NodeProto, opsets: Opsets, constants: dict[str, np.ndarray]) -> list[Node]:
+    def _node(self, node: Any, opsets: Opsets, constants: dict[str, np.ndarray]) -> list[Node]:
         """The node, or those that stand for it, whose constants are added; none when it is noted as a problem."""
         name, domain = self._unique(node), "" if node.domain == "ai.onnx" else node.domain
         own = self.inliner.operators.get(key_of(node)) if self.inliner.operators else None
@@ -337,14 +328,19 @@ class _Importer:
             reason = f"versions before {cls.min_version} are not supported"
         unchecked = refusal(node.op_type, domain, schema.version, attributes, len(node.input), len(node.output))
         if unchecked is None:
-            if self.fallback:
+            if not self.fallback:
+                unchecked = "it has no kernel, and fallback is 'error'"
+            elif not has_onnx():
+                unchecked = f"it runs through onnx.reference, which is not installed: {command()}"
+            else:
                 return [Node(Fallback.of(_protobuf(node), schema.version), inputs, outputs, name)]
-            unchecked = "it has no kernel, and fallback is 'error'"
+        elif cls is None and depends(node.op_type, domain) and not has_onnx():
+            unchecked = f"the onnx package, which is not installed, may write it by other operators: {command()}"
         reason = unchecked or reason
         self.problems.append(Problem(name, node.op_type, domain, schema.version, reason))
         return []
 
-    def _reason(self, node: onnx.NodeProto, domain: str, opset: int | None, schema: Schema | None) -> str:
+    def _reason(self, node: Any, domain: str, opset: int | None, schema: Schema | None) -> str:
         if schema is not None:
             return f"deprecated since version {schema.version}"
         if opset is None:
@@ -356,7 +352,7 @@ class _Importer:
         newest = schema_of(node.op_type, domain, 2**31 - 1)
         return "no such operator" if newest is None else "not in this opset"
 
-    def _check(self, node: onnx.NodeProto, name: str, schema: Schema, kinds: Sequence[int]) -> None:
+    def _check(self, node: Any, name: str, schema: Schema, kinds: Sequence[int]) -> None:
         """Attributes, of these kinds, and numbers of inputs and outputs against ONNX's schema."""
         where = {"node": name, "operator": node.op_type}
         if not schema.inputs[0] <= len(node.input) <= schema.inputs[1]:
@@ -416,34 +412,41 @@ def _detail(error: CNNEngineError) -> str:
     return text + (f"; received {error.received}" if error.received is not None else "")
 
 
+_KINDS = ["UNDEFINED", "FLOAT", "INT", "STRING", "TENSOR", "GRAPH", "FLOATS", "INTS", "STRINGS", "TENSORS", "GRAPHS"]
+_KINDS += ["SPARSE_TENSOR", "SPARSE_TENSORS", "TYPE_PROTO", "TYPE_PROTOS"]
+"""Names of AttributeProto.AttributeType."""
+
+
 def _kind_name(kind: int) -> str:
-    import onnx
+    return _KINDS[kind] if 0 <= kind < len(_KINDS) else str(kind)
 
+
+@cache
+def has_onnx() -> bool:
+    """Whether the onnx package can be imported."""
     try:
-        return str(onnx.AttributeProto.AttributeType.Name(kind))
-    except ValueError:
-        return str(kind)
+        needed("onnx", "")
+    except NotInstalledError:
+        return False
+    return True
 
 
-def _trimmed(node: Any) -> Any:
+def _trimmed(node: Any) -> NodeMessage:
     """The node without its last inputs, which are absent; the file's node stays as it is."""
-    copy: Any = node.copy() if isinstance(node, NodeMessage) else type(node).FromString(node.SerializeToString())
-    count = len(copy.input)
-    while count and not copy.input[count - 1]:
+    count = len(node.input)
+    while count and not node.input[count - 1]:
         count -= 1
-    del copy.input[count:]
-    return copy
+    return as_message(NodeMessage, node).changed(input=list(node.input)[:count])
 
 
 def _protobuf(node: Any) -> onnx.NodeProto:
-    """The node as protobuf has it."""
+    """The node as protobuf has it, with the data of tensors that lie in other files."""
     import onnx
 
     if not isinstance(node, NodeMessage):
         given: onnx.NodeProto = node
         return given
-    proto: onnx.NodeProto = onnx.NodeProto.FromString(node.SerializeToString())
-    del proto.input[len(node.input) :]
+    proto: onnx.NodeProto = onnx.NodeProto.FromString(encode(node))
     return proto
 
 
@@ -462,7 +465,7 @@ def _outer(nodes: list[Node], known: set[str], outputs: Iterable[str]) -> list[s
     return list(dict.fromkeys(n for n in read if n and n not in made))
 
 
-def _formal(graph: Graph, proto: onnx.GraphProto) -> int:
+def _formal(graph: Graph, proto: Any) -> int:
     """How many of a subgraph's inputs are its own; the captured ones follow."""
     constants = graph.constants
     return sum(v.name not in constants for v in proto.input)

@@ -1,6 +1,7 @@
-"""read: path, bytes, file object or ModelProto -> a ModelProto whose tensors are all inside it; open_model: the same as a Source.
+"""open_model: path, bytes, file object or ModelProto -> a Source, whose message has all tensors inside; read: a ModelProto so.
 
-A Source reads by `wire`, whose tensors are views on the mapped file, and by protobuf where that declines.
+Files are read by `wire`, whose tensors are views on the mapped file; a ModelProto stays what it is. The onnx package is needed
+for what is given or asked for as a ModelProto, and for nothing else.
 
 A model file is untrusted input. Bytes that are no model, tensors whose data lie outside the model's folder or do not
 have the size that their dims ask for, and versions that nothing here knows end in a ModelError or a warning, never in
@@ -19,12 +20,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CNNEngineError, ModelError, ModelNotFoundError
-from ..ops import lookup
+from ..errors import CNNEngineError, ModelError, ModelNotFoundError, needed
 from ..spec import MAX_RANK
 from .guard import Guard, Watch
 from .schemas import IR_VERSION, OPSET
-from .wire import Malformed, ModelMessage, parse
+from .wire import GraphMessage, Malformed, ModelMessage, ValueInfo, as_message, encode, parse
 
 if TYPE_CHECKING:
     import onnx
@@ -184,7 +184,9 @@ class Source:
     file, external : the mapped file, and those of external data by location
     """
 
-    def __init__(self, message: Any, name: str, data: Any = None, folder: Folder | None = None) -> None:
+    def __init__(
+        self, message: onnx.ModelProto | ModelMessage, name: str, data: Any = None, folder: Folder | None = None
+    ) -> None:
         self.message = message
         self.name = name
         self.file: MappedFile | None = None
@@ -200,33 +202,65 @@ class Source:
         ------
         ModelError
             A file that it lies in was written to.
+        NotInstalledError
+            The model is a file, and onnx is not installed.
         """
         if not isinstance(self.message, ModelMessage):
-            given: onnx.ModelProto = self.message
-            return given
+            return self.message
         self.check()
-        with reading(self.files()):
+        with self.reading():
+            if self._data is None:
+                return _parse(encode(self.message), self.name)
             proto = _parse(self._data, self.name)
             _load_external(proto, self._folder, self.name, self.external)
         return proto
 
     def serialized(self) -> bytes:
-        """The model as one file's bytes; raises as `proto`."""
-        if isinstance(self.message, ModelMessage) and not any(t.loaded for t in _all_tensors(self.message)):
+        """The model as one file's bytes.
+
+        Raises
+        ------
+        ModelError
+            A file that it lies in was written to, or it is too large for one message.
+        """
+        if isinstance(self.message, ModelMessage):
             self.check()
+            whole = self._data is not None and not any(t.loaded for t in _all_tensors(self.message))
+            size = 0 if whole else sum(len(t.raw_data) for t in _all_tensors(self.message))
+            if size > PROTOBUF_LIMIT:
+                raise self._too_large(f"{size} bytes of tensors")
             with self.reading():
-                return bytes(self._data)
+                data = bytes(self._data) if whole else encode(self.message)
+            if len(data) > PROTOBUF_LIMIT:
+                raise self._too_large(f"{len(data)} bytes")
+            return data
         try:
-            data: bytes = self.proto().SerializeToString()
-        except CNNEngineError:
-            raise
+            whole_file: bytes = self.message.SerializeToString()
         except Exception as error:  # EncodeError or ValueError, as the release of protobuf may be
-            raise ModelError(
-                f"the model with its external data is too large for one message ({error})",
-                model=self.name,
-                expected=f"at most {PROTOBUF_LIMIT} bytes",
-            ) from None
-        return data
+            raise self._too_large(error) from None
+        return whole_file
+
+    def _too_large(self, received: object) -> ModelError:
+        return ModelError(
+            "the model with its external data is too large for one message",
+            model=self.name,
+            expected=f"at most {PROTOBUF_LIMIT} bytes",
+            received=received,
+        )
+
+    def with_graph(self, **fields: Any) -> Source:
+        """The same with other values of these fields of its graph, which may refer to what it has."""
+        message = as_message(ModelMessage, self.message)
+        source = Source(message.changed(graph=message.graph.changed(**fields)), self.name)
+        source.file, source.external = self.file, dict(self.external)
+        return source
+
+    def with_outputs(self, names: Iterable[str]) -> bytes:
+        """`serialized`, with these values as outputs too, whose types are left to the reader."""
+        known = {value.name for value in self.message.graph.output}
+        added = [ValueInfo().changed(name=name) for name in names if name not in known]
+        # of a message that is given in pieces a reader takes the fields together
+        return self.serialized() + encode(ModelMessage().changed(graph=GraphMessage().changed(output=added)))
 
     def reading(self) -> reading:
         """Context in which tensors may be read that are views of files."""
@@ -256,7 +290,9 @@ class Source:
 
 
 def open_model(model: Any, base_dir: str | os.PathLike[str] | None = None) -> Source:
-    """Open a model; arguments and errors are those of `read`."""
+    """Open a model; arguments and errors are those of `read`, and a Source is one already."""
+    if isinstance(model, Source):
+        return model
     if type(model).__name__ == "ModelProto" and hasattr(model, "graph"):
         return Source(read(model, base_dir), "ModelProto")
     with reading() as opened:
@@ -266,17 +302,10 @@ def open_model(model: Any, base_dir: str | os.PathLike[str] | None = None) -> So
         external: dict[str, MappedFile] = {}
         try:
             message = parse(data)
-            graph = message.__dict__.get("graph")
-            if graph is None or not (graph.node or graph.output or graph.initializer):
-                raise Malformed("no graph")
-            if not _all_known(graph):
-                raise Malformed("operators that ONNX may define as functions, of protobufs")
         except Malformed:
-            proto = _parse(data, name)
-            _check_versions(proto, name)
-            _load_external(proto, folder, name, external)
-            opened.files.extend(external.values())
-            return Source(proto, name)
+            raise _no_model(data, name) from None
+        if not message.HasField("graph") or not (message.graph.node or message.graph.output or message.graph.initializer):
+            raise _no_model(data, name)
         source = Source(message, name, data, folder)
         source.file = file
         _check_versions(message, name)
@@ -307,11 +336,13 @@ def read(model: Any, base_dir: str | os.PathLike[str] | None = None) -> onnx.Mod
         The file, or one that holds its tensors, does not exist.
     ModelError
         Not an ONNX model, damaged, or with external data outside the folder or of the wrong size.
+    NotInstalledError
+        onnx is not installed.
     """
-    import onnx
-
+    package = _onnx()
     with reading() as opened:
-        if isinstance(model, onnx.ModelProto):
+        proto: onnx.ModelProto
+        if isinstance(model, package.ModelProto):
             proto, name, folder = model, "ModelProto", None
         else:
             _, data, name, folder = _content(model, opened)
@@ -319,7 +350,7 @@ def read(model: Any, base_dir: str | os.PathLike[str] | None = None) -> onnx.Mod
         _check_versions(proto, name)
         if any(_is_external(t) for t in _all_tensors(proto)):
             if proto is model:
-                copy = onnx.ModelProto()
+                copy = package.ModelProto()
                 copy.CopyFrom(proto)
                 proto = copy
             external: dict[str, MappedFile] = {}
@@ -328,17 +359,22 @@ def read(model: Any, base_dir: str | os.PathLike[str] | None = None) -> onnx.Mod
         return proto
 
 
-def _all_known(graph: Any) -> bool:
-    """Whether every node, of subgraphs too, has an operator here."""
-    for node in graph.node:
-        constant = node.op_type == "Constant" and node.domain in ("", "ai.onnx")
-        if not constant and lookup(node.op_type, node.domain) is None:
-            return False
-        for attribute in node.attribute:
-            inner = [*attribute.graphs, *((attribute.g,) if attribute.HasField("g") else ())]
-            if not all(_all_known(g) for g in inner):
-                return False
-    return True
+def external_files(model: str) -> tuple[str, ...]:
+    """Locations of the external data that a model's file refers to, as it writes them; they need not be there.
+
+    Raises
+    ------
+    ModelNotFoundError, ModelError
+        The file does not exist, or is not an ONNX model.
+    """
+    with reading() as opened:
+        _, data, name, _ = _content(model, opened)
+        try:
+            message = parse(data)
+        except Malformed:
+            raise _no_model(data, name) from None
+        external = [t for t in _all_tensors(message) if _is_external(t)]
+        return tuple(sorted({e.value for t in external for e in t.external_data if e.key == "location"}))
 
 
 @dataclass(frozen=True)
@@ -426,20 +462,25 @@ def _content(model: Any, opened: reading) -> tuple[MappedFile | None, bytes | mm
         raise ModelError(f"the file cannot be read ({getattr(error, 'strerror', None) or error})", model=path) from None
 
 
+def _onnx() -> Any:
+    return needed("onnx", "a model as onnx.ModelProto")
+
+
 def _parse(data: Any, name: str) -> onnx.ModelProto:
-    import onnx
+    proto: onnx.ModelProto = _onnx().ModelProto()
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
-    proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data if isinstance(data, bytes) else memoryview(data))
     except (DecodeError, UnicodeDecodeError, RuntimeError):
-        raise ModelError(
-            "not an ONNX model, or a damaged one", model=name, expected="an ONNX protobuf", received=_first(data)
-        ) from None
+        raise _no_model(data, name) from None
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output or proto.graph.initializer):
-        raise ModelError("not an ONNX model: it has no graph", model=name, expected="an ONNX protobuf", received=_first(data))
+        raise _no_model(data, name)
     return proto
+
+
+def _no_model(data: bytes | mmap.mmap, name: str) -> ModelError:
+    return ModelError("not an ONNX model, or a damaged one", model=name, expected="an ONNX protobuf", received=_first(data))
 
 
 def _first(data: bytes | mmap.mmap) -> str:
@@ -449,24 +490,15 @@ def _first(data: bytes | mmap.mmap) -> str:
 def _check_versions(proto: Any, name: str) -> None:
     if not proto.HasField("graph"):
         raise ModelError("the model has no graph", model=name)
-    newest, newest_ir = OPSET, IR_VERSION
-    opsets = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
-    if proto.ir_version > newest_ir or any(v > newest for v in opsets):
-        import onnx
-
-        newest, newest_ir = onnx.defs.onnx_opset_version(), onnx.IR_VERSION
-    if proto.ir_version > newest_ir:
+    if proto.ir_version > IR_VERSION:
         warnings.warn(
-            f"{name}: IR version {proto.ir_version} is newer than {newest_ir}, the newest that this onnx package knows",
-            stacklevel=4,
+            f"{name}: IR version {proto.ir_version} is newer than {IR_VERSION}, the newest that is known here", stacklevel=4
         )
     elif proto.ir_version < 1:
-        raise ModelError("the model names no IR version", model=name, expected=f"1..{newest_ir}", received=proto.ir_version)
-    for version in opsets:
-        if version > newest:
-            warnings.warn(
-                f"{name}: opset {version} is newer than {newest}, the newest that this onnx package knows", stacklevel=4
-            )
+        raise ModelError("the model names no IR version", model=name, expected=f"1..{IR_VERSION}", received=proto.ir_version)
+    for opset in proto.opset_import:
+        if opset.domain in ("", "ai.onnx") and opset.version > OPSET:
+            warnings.warn(f"{name}: opset {opset.version} is newer than {OPSET}, the newest that is known here", stacklevel=4)
 
 
 def _is_external(tensor: Any) -> bool:
@@ -517,6 +549,10 @@ BITS: dict[int, int] = {
     14: 64,
     15: 128,
     16: 16,
+    **dict.fromkeys((17, 18, 19, 20, 24), 8),
+    **dict.fromkeys((21, 22, 23), 4),
+    **dict.fromkeys((25, 26), 2),
+    **dict.fromkeys((27, 28), 6),
 }
 """TensorProto.DataType -> bits of an element of raw data."""
 
@@ -533,9 +569,9 @@ def check_rank(tensor: Any, name: str | None = None) -> None:
 
 
 def tensor_bytes(tensor: Any) -> int | None:
-    """Bytes that the raw data of a tensor has by its dims, or None for types whose size is not known."""
+    """Bytes that the raw data of a tensor has by its dims, the last one filled up, or None for types whose size is not known."""
     bits = BITS.get(tensor.data_type)
-    return None if bits is None else math.prod(tensor.dims) * bits // 8
+    return None if bits is None else -(-math.prod(tensor.dims) * bits // 8)
 
 
 def _number(text: str) -> int:
@@ -601,8 +637,6 @@ def _load_external(proto: Any, folder: Folder | None, name: str, files: dict[str
         if isinstance(proto, ModelMessage):
             tensor.load(view)
         else:
-            import onnx
-
             tensor.raw_data = bytes(view)
             tensor.ClearField("external_data")
-            tensor.data_location = onnx.TensorProto.DEFAULT
+            tensor.data_location = 0

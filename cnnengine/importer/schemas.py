@@ -1,4 +1,4 @@
-"""What ONNX says of the operators of `cnnengine.ops.INDEX` at their versions: reading a model need not import onnx.
+"""What ONNX says of the operators of `cnnengine.ops.INDEX` at their versions: reading a model needs no onnx.
 
 Made by tools/make_schemas.py; the tests compare it with the onnx package. A line is: version, fewest and most inputs,
 fewest and most outputs (* for any number), "deprecated" where it is, then the attributes as name:type (AttributeProto's numbers),
@@ -8,7 +8,7 @@ required ones with a !.
 from __future__ import annotations
 
 OPSET = 28
-"""The newest opset that is told here; models of newer ones are judged by the onnx package."""
+"""The newest opset that is told here."""
 IR_VERSION = 14
 
 SCHEMAS: dict[str, tuple[str, ...]] = {

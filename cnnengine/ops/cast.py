@@ -53,9 +53,7 @@ def convert(x: np.ndarray, dtype: np.dtype, saturate: bool = True, round_mode: s
             values = [_parse(v) for v in x.reshape(-1)]  # type: ignore[misc]
         return np.array(values).astype(dtype).reshape(x.shape)
     if dtype.name == "float8_e8m0fnu":
-        from onnx import numpy_helper
-
-        return np.asarray(numpy_helper.to_float8e8m0(x.astype(np.float32), saturate, round_mode)).astype(dtype)
+        return _exponents(x.astype(np.float32), saturate, round_mode).view(dtype)
     if is_small(x.dtype) and dtype.kind in "iub":
         x = x.astype(np.float32)  # of which NumPy has all conversions
     if saturate and dtype.name in SATURATING:
@@ -66,6 +64,20 @@ def convert(x: np.ndarray, dtype: np.dtype, saturate: bool = True, round_mode: s
         return np.clip(wide, float(limits.min), float(limits.max)).astype(np.float32).astype(dtype)
     with np.errstate(invalid="ignore", over="ignore"):  # out of range is undefined in ONNX, NaN to integer too
         return x.astype(dtype)
+
+
+def _exponents(x: np.ndarray, saturate: bool, round_mode: str) -> np.ndarray:
+    """The bits of float8e8m0 of float32: the exponent, rounded by the significand; 255 is NaN. The sign is dropped."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    exponent, rest = bits >> 23 & 0xFF, bits & 0x7FFFFF
+    if round_mode == "up":
+        more = rest > 0
+    elif round_mode == "nearest":  # a half goes to the even one, which ONNX takes any exponent but 0 to be
+        more = (rest > 0x400000) | ((rest == 0x400000) & (exponent > 0))
+    else:
+        more = np.zeros(x.shape, bool)
+    most = 0xFE if saturate else 0xFF
+    return np.where(exponent == 0xFF, 0xFF, np.minimum(exponent + more, most)).astype(np.uint8)
 
 
 CASTABLE = tuple(np.dtype(t) for t in ("float32", "float64", "int32", "int64", "int8", "uint8", "bool"))

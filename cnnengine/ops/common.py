@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
+from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError, needed
 from ..spec import TensorSpec
 
 Specs = Sequence[TensorSpec | None]
@@ -54,7 +54,7 @@ SMALL_TYPES: dict[int, str] = {
     27: "float6_e2m3fn",
     28: "float6_e3m2fn",
 }
-"""ONNX TensorProto.DataType -> name in ml_dtypes (which onnx depends on), one byte or two per element."""
+"""ONNX TensorProto.DataType -> name in ml_dtypes, one byte or two per element."""
 
 DTYPE_NAMES: dict[str, int] = {
     "FLOAT": 1,
@@ -78,14 +78,19 @@ DTYPE_NAMES: dict[str, int] = {
 
 @cache
 def known_dtype(code: int) -> np.dtype | None:
-    """The dtype of an ONNX type number, None where there is none."""
+    """The dtype of an ONNX type number, None where there is none.
+
+    Raises
+    ------
+    NotInstalledError
+        One that NumPy does not have by itself, and ml_dtypes is not installed.
+    """
     if code in DTYPES:
         return DTYPES[code]
     if code not in SMALL_TYPES:
         return None
-    import ml_dtypes
-
-    dtype: np.dtype = np.dtype(getattr(ml_dtypes, SMALL_TYPES[code]))
+    name = SMALL_TYPES[code]
+    dtype: np.dtype = np.dtype(getattr(needed("ml_dtypes", f"the element type {name}"), name))
     return dtype
 
 

@@ -15,11 +15,12 @@ from .._kernels.winograd import depth_as_channels, pack_winograd
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..layout import NO_HALO, Halo, merge_halos
 from ..operator import EVERY, READ_PACKED, Activation, Extents, Gives, Giving, Lowering, NodeRecord, Operator
-from ..packing import Empty, Panels
+from ..packing import Empty, NarrowPanels, Panels
 from ..records import dataclass
 from ..spec import TensorSpec
+from ..weights import Half
 from ..window import Window
-from .conv_choice import Transform, transforms, useful_regions, winograd_tile, within_blocks
+from .conv_choice import HALF_KEPT, Transform, transforms, useful_regions, winograd_tile, within_blocks
 from .elements import activate
 from .taps import Offsets, Pair, halo_for, plane, tap_ranges, three
 
@@ -342,7 +343,8 @@ def _lower_winograd(ctx: Lowering, layer: _Layer, tile: Pair) -> None:
 
 def _lower_direct(ctx: Lowering, layer: _Layer) -> None:
     """By the taps as they are: all of them for all of the output, or those that each of its regions meets."""
-    w, bias, names, g = layer.w, layer.bias, layer.names, layer.groups
+    bias, names, g = layer.bias, layer.names, layer.groups
+    w: Any = layer.w
     o, cg = w.shape[:2]
     ranges = tap_ranges(layer.window, layer.begins)
     regions = useful_regions(layer.window, layer.spatial, layer.out, ranges, math.prod(layer.out) * w.size)
@@ -353,18 +355,22 @@ def _lower_direct(ctx: Lowering, layer: _Layer) -> None:
         halo, calls = _calls_by_region(layer, ranges, regions)
     few = g == 1 and cg < ctx.lanes and cg <= 4 and not ctx.is_planes(0)
     lanes = 1 if few else ctx.lanes
-    packed = ctx.pack(("conv", *names, g, lanes), Panels(w, lanes, g))
+    form: dict[str, Any] = {}
+    if isinstance(w, Half) and w.nbytes >= HALF_KEPT and lanes > 1 and layer.gate is None:
+        packed = ctx.pack(("conv half", *names, g, lanes), NarrowPanels(w, lanes, g))
+        form = {"kind": w.kind}
+    else:
+        packed = ctx.pack(("conv", *names, g, lanes), Panels(w, lanes, g))
     bias_packed = ctx.pack(("bias", *names, g), lambda empty: pack_bias(bias, o, empty, g))
     # for one unit of outputs the kernel itself lays the rows of few plain channels between zeros; else that takes as long
     as_it_lies = few and regions is None and len(layer.out) < 3 and min(layer.out) > 0 and o <= 2 * ctx.lanes
     x = ctx.plain(0) if as_it_lies else ctx.planes(0, halo=halo, lanes=lanes, groups=g)
     residual = None if layer.residual is None else ctx.planes(layer.residual, groups=g)
-    images: dict[str, Any] = {}
     if layer.gate is not None:
         # weights are laid out in blocks of `lanes` outputs, and every image has its own
         scaled = ctx.temp((ctx.outputs[0].concrete[0] * -(-o // lanes) * lanes * cg * g,))
         ctx.call("gate_weights", [packed, ctx.planes(layer.gate)], [scaled], out_channels=o)
-        packed, images = scaled, {"weights_per_image": True}
+        packed, form = scaled, {"weights_per_image": True}
     y = ctx.out_planes(groups=g)
     for index, call in enumerate(calls):
         ctx.call(
@@ -376,7 +382,7 @@ def _lower_direct(ctx: Lowering, layer: _Layer) -> None:
             activation=layer.op.activation,
             write_halo=index + 1 == len(calls),
             **call,
-            **images,
+            **form,
         )
 
 

@@ -57,6 +57,13 @@ def within_blocks(groups: int, channels: int, out_channels: int, lanes: int) -> 
     return groups > 1 and channels == out_channels and lanes % channels == 0 and channels < lanes
 
 
+PAIR_TIME = 0.5
+"""Time of products of bfloat16 numbers to that of those of float32: an instruction adds two, and takes as long."""
+
+HALF_KEPT = 512 << 10
+"""Bytes of float32 weights from which a convolution keeps numbers of half the size as they are. Each chunk widens them anew,
+which takes up to a twentieth of a layer's time where they stay in a cache; smaller ones save little memory."""
+
 LARGE_TRANSFORMED = 16 << 20
 """Bytes of transformed weights of 3-D and dilated kernels from which their memory counts."""
 

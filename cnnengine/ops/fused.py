@@ -15,9 +15,10 @@ import numpy as np
 from .._kernels.pack import pack_bias, pack_conv, pack_depthwise
 from ..layout import NO_HALO
 from ..operator import EVERY, EXACT, READ_PACKED, SAME, Activation, Extents, Gives, Giving, Lowering, Operator
-from ..packing import Panels
+from ..packing import PairPanels, Panels
 from ..records import dataclass
 from ..spec import TensorSpec
+from ..weights import Rounded
 from .common import FLOAT32, required
 from .conv import Conv, known_weights, lower_conv, names_of
 from .copies import in_planes
@@ -96,6 +97,63 @@ def convolution(op: Operator) -> Conv | None:
     if isinstance(op, FusedConv):
         return op.conv
     return op if isinstance(op, Conv) else None
+
+
+@dataclass(frozen=True)
+class RoundedConv(_Fused):
+    """A convolution of x by weights that are rounded to bfloat16, both of them, with sums of float32.
+
+    Inputs: x, w and the bias (or ""); then the residual, where there is one. Groups are whole blocks of channels.
+
+    Attributes
+    ----------
+    rounds : bool
+        Whether the result is rounded too: all who read it are of this class.
+    """
+
+    rounds: bool = False
+
+    def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
+        return self.conv.infer(inputs[:3])
+
+    def reference(self, *inputs: Any) -> list[Any]:
+        y = self.conv.sums(_to_bfloat16(inputs[0]), _to_bfloat16(inputs[1]), inputs[2])
+        if self.residual:
+            y += inputs[3]
+        y = activate(y.astype(inputs[0].dtype), self.activation)
+        return [_to_bfloat16(y) if self.rounds else y]
+
+    def lower(self, ctx: Lowering) -> bool:
+        known, x = known_weights(ctx), ctx.inputs[0]
+        assert x is not None
+        if known is None:
+            return False
+        (w, bias), g = known, self.conv.group
+        window = self.conv.window(w.shape)
+        out, begins, _ = window.resolve(x.concrete[2:])
+        taps = [three(t, 0) for t in itertools.product(*tap_ranges(window, begins))]
+        stride, names = three(window.strides, 1), names_of(ctx, bias)
+        halo = halo_for(taps, three(out, 1), stride, three(x.concrete[2:], 1))
+        ctx.call(
+            "bconv",
+            [
+                ctx.planes(0, halo=halo, groups=g, halves=True),
+                ctx.pack(("bconv", *names, g), PairPanels(w, ctx.lanes, g)),
+                ctx.pack(("bias", *names, g), lambda empty: pack_bias(bias, w.shape[0], empty, g)),
+                ctx.planes(3, groups=g, halves=True) if self.residual else None,
+            ],
+            [ctx.out_planes(groups=g, halves=self.rounds)],
+            taps=taps,
+            stride=stride,
+            groups=g,
+            activation=self.activation,
+        )
+        return True
+
+
+def _to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """To the nearest numbers of bfloat16, as float32."""
+    return np.asarray(Rounded(values, "bfloat16"))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ Rewrites make it of QLinearMatMul, MatMulInteger, QGemm, and of a MatMul or Gemm
 from __future__ import annotations
 
 import math
-from functools import partial
+import threading
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from .._kernels.qdense import pack_columns, pack_qdense, pack_qdense_bias, pack_qdense_part, packed_sizes
 from ..errors import InputError
 from ..operator import Activation, Extents, Lowering, Operand, Operator
-from ..packing import PART, Empty, Jobs, Panels
+from ..packing import PART, Empty, InParts, Jobs, Panels, Scratch
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import FLOAT32, Specs, required, spec_at
@@ -28,6 +29,48 @@ X, W, W_ZERO, RATIO, BIAS, OFFSET, TABLE, X_SCALE, X_ZERO, W_SCALE = range(10)
 MOST = (1 << 31) - 1
 BYTES, FLOATS, SUMS = "bytes", "floats", "sums"
 """`QuantizedDense.gives_what`: results quantised again, as floats, or the sums in int32."""
+
+
+class OfColumns(InParts):
+    """Makes what follows from the sums of the columns of weights (K, N), of large ones in parts, as `BytePanels`.
+
+    Parameters
+    ----------
+    weights : ndarray of int8 or uint8
+    finish : callable
+        Makes the constant, flat, of the sums (int64), in memory by its second argument; its size depends on N alone.
+    """
+
+    def __init__(self, weights: np.ndarray, finish: Callable[[np.ndarray, Empty], np.ndarray]) -> None:
+        self.weights, self.finish = weights, finish
+
+    def __call__(self, empty: Empty) -> np.ndarray:
+        return self.finish(self.weights.sum(axis=0, dtype=np.int64), empty)
+
+    def parts(self, lanes: int, empty: Empty) -> tuple[np.ndarray, Jobs] | None:
+        w = self.weights
+        if w.nbytes <= PART:
+            return None
+        totals, lock = np.zeros(w.shape[1], np.int64), threading.Lock()
+        made = self.finish(totals, empty)
+        by_rows = w.strides[0] >= w.strides[1]
+        step = max(PART // w.shape[1 if by_rows else 0], 1)
+        starts = range(0, w.shape[0 if by_rows else 1], step)
+        left = len(starts)
+
+        def add(start: int) -> int:
+            nonlocal left
+            part = slice(start, start + step)
+            read = w[part] if by_rows else w[:, part]
+            found = read.sum(axis=0, dtype=np.int64)
+            with lock:
+                totals[slice(None) if by_rows else part] += found
+                left -= 1
+                if not left:
+                    made[...] = self.finish(totals, Scratch().floats)
+            return read.size
+
+        return made, [lambda _, start=start: add(start) for start in starts]  # type: ignore[misc]
 
 
 class BytePanels(Panels):
@@ -218,18 +261,21 @@ class QuantizedDense(Operator):
         """Weights, the sums of their columns where x's zero point comes while running, and else a bias that knows it."""
         k, n = w.shape
         flip = 128 if w.dtype == UINT8 else 0
-        # what reads all of the file at once comes before the panels take memory
         if x_zero_comes:
 
-            def totals(empty: Empty) -> np.ndarray:
-                array: np.ndarray = pack_columns((w.sum(axis=0, dtype=np.int64) - flip * k).astype(np.int32), n, np.int32, empty)
+            def of_columns(totals: np.ndarray, empty: Empty) -> np.ndarray:
+                array: np.ndarray = pack_columns((totals - flip * k).astype(np.int32), n, np.int32, empty)
                 return array
 
-            sums = ctx.pack(self._key(ctx, "sums", W), totals)
+            sums = ctx.pack(self._key(ctx, "sums", W), OfColumns(w, of_columns))
             bias = self._columns(ctx, BIAS, given[BIAS], np.int32)
         else:
-            sums, build = None, partial(pack_qdense_bias, w, given[BIAS], self.x_zero)
-            bias = ctx.pack((*self._key(ctx, "bias", W, BIAS), self.x_zero), build)
+
+            def biased(totals: np.ndarray, empty: Empty) -> np.ndarray:
+                array: np.ndarray = pack_qdense_bias(w, given[BIAS], self.x_zero, empty, totals)
+                return array
+
+            sums, bias = None, ctx.pack((*self._key(ctx, "bias", W, BIAS), self.x_zero), OfColumns(w, biased))
         return ctx.pack(self._key(ctx, "weights", W), BytePanels(w)), sums, bias
 
     def _pack_running(self, ctx: Lowering, shape: tuple[int, ...], batch: tuple[int, ...]) -> tuple[Operand, Operand]:

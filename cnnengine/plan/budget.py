@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..graph import Node
-from ..ops.conv_choice import Transform
+from ..ops.conv_choice import PAIR_TIME, Transform
 from ..ops.fused import convolution
 from ..ops.taps import Pair
 from ..spec import TensorSpec
@@ -65,7 +65,12 @@ def allowed(winograd: bool | float, plain: int, apart: bool) -> float:
 
 
 def choose_transforms(
-    nodes: Sequence[Node], specs: Mapping[str, TensorSpec], lanes: int, limit: float, direct: Collection[str] = ()
+    nodes: Sequence[Node],
+    specs: Mapping[str, TensorSpec],
+    lanes: int,
+    limit: float,
+    direct: Collection[str] = (),
+    paired: Collection[str] = (),
 ) -> dict[str, Pair]:
     """The tiles of the convolutions that are transformed, by the name of their output.
 
@@ -79,6 +84,7 @@ def choose_transforms(
     limit : float
         Bytes beyond those of the plain weights.
     direct : names of weights that are not transformed
+    paired : outputs of convolutions that are products of bfloat16 numbers if they are not transformed, which saves less then
     """
     found: list[tuple[str, Hashable, list[Transform]]] = []
     for node in nodes:
@@ -86,6 +92,9 @@ def choose_transforms(
         if conv is not None and len(node.inputs) > 1 and node.inputs[1] not in direct:
             x, w = specs[node.inputs[0]], specs[node.inputs[1]]
             options = conv.transforms(x.concrete, w, lanes)
+            if node.outputs[0] in paired:
+                saved = _products(node, specs) * (1 - PAIR_TIME)
+                options = [Transform(o.tile, o.extra, o.saved - saved) for o in options if o.saved > saved]
             if options:
                 found.append((node.outputs[0], (tuple(node.inputs[1:3]), conv.group, tuple(conv.strides)), options))
     best = {(key, options[0].tile): options[0].extra for _, key, options in found}
@@ -121,6 +130,13 @@ def choose_transforms(
             taken[index] = option
             left -= extra
     return {name: option.tile for index, option in taken.items() for name in listed[index][0]}
+
+
+def _products(node: Node, specs: Mapping[str, TensorSpec]) -> int:
+    """Multiply-adds of a convolution for one image."""
+    inputs, outputs = ([specs[name].concrete if name else None for name in names] for names in (node.inputs, node.outputs))
+    y = outputs[0]
+    return 0 if y is None or not y[0] else (node.op.multiply_adds(inputs, outputs) or 0) // y[0]
 
 
 def _rate(option: Transform, before: Transform | None) -> float:

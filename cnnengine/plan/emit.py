@@ -15,13 +15,16 @@ import numpy as np
 
 from ..errors import InputError, ShapeError
 from ..layout import ALIGNMENT, NO_HALO, Halo, KernelCall, aligned_copy, aligned_empty, is_mapped, kept, merge_halos
-from ..packing import Build, Copy, Empty, Panels, Scratch, Slab
+from ..packing import Build, Copy, Empty, InParts, Scratch, Slab
 from ..records import lazy
 from ..spec import TensorSpec
 from .buffers import WHOLE, Buffer, BufferRef
 from .share import share
 
-FLOAT32, UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
+FLOAT32, UINT8, UINT16 = np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.uint16)
+
+HALVES = -1
+"""In the place of a halo's fill: planes of bfloat16, in which a value of float32 is held."""
 
 ALONE = 4 << 20
 """Bytes of constants that one thread packs sooner than others are started."""
@@ -29,7 +32,7 @@ ALONE = 4 << 20
 
 @dataclass(eq=False)
 class Value:
-    """A tensor and the buffers that hold it, one per layout: (lanes, groups), or (lanes, groups, fill of another halo)."""
+    """A tensor and the buffers that hold it, by layout: (lanes, groups), or (lanes, groups, fill of another halo or HALVES)."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -120,7 +123,8 @@ class Emitter:
         return self._new(value, (0, 1))
 
     def _new(self, value: Value, key: tuple[int, ...]) -> BufferRef:
-        ref = BufferRef(Buffer("arena", value.shape, value.dtype, key[0], key[1]), value.shape)
+        dtype = UINT16 if key[2:] == (HALVES,) else value.dtype
+        ref = BufferRef(Buffer("arena", value.shape, dtype, key[0], key[1]), value.shape)
         value.refs[key] = ref
         return ref
 
@@ -156,12 +160,7 @@ class Emitter:
         jobs: list[Callable[[int], None]] = []
         for one in pending:
             # in parts, a file's pages are given back before the whole is made, and threads share it
-            build = one.build
-            parts = None
-            if isinstance(build, Copy):
-                parts = build.parts()
-            elif isinstance(build, Panels):
-                parts = build.parts(self.lanes, self._memory(0))
+            parts = one.build.parts(self.lanes, self._memory(0)) if isinstance(one.build, InParts) else None
             if parts is not None:
                 _hold(one.buffer, parts[0])
                 jobs.extend(lambda thread, one=one, part=part: self._pack_part(one, part, scratch[thread]) for part in parts[1])  # type: ignore[misc]
@@ -226,6 +225,8 @@ class Emitter:
         if ref is None and value.constant is not None and lanes == 0:
             ref = value.refs[key] = BufferRef(self.plain_constant(name, value.constant), value.shape)
         if ref is None:
+            if value.refs and all(held[2:] == (HALVES,) for held in value.refs):
+                raise AssertionError(f"{node} reads {name}, which is held in bfloat16 alone, as something else")
             source = value.refs.get((self.lanes, 1)) or (
                 next(iter(value.refs.values())) if value.refs else self.operand(name, 0, 1, NO_HALO, node)
             )
@@ -306,7 +307,14 @@ class NodeContext:
         return self._emitter.operand(self._names[index], 0, 1, NO_HALO, self._node)
 
     def planes(
-        self, index: int, *, halo: Halo = NO_HALO, lanes: int | None = None, groups: int = 1, fill: int | None = None
+        self,
+        index: int,
+        *,
+        halo: Halo = NO_HALO,
+        lanes: int | None = None,
+        groups: int = 1,
+        fill: int | None = None,
+        halves: bool = False,
     ) -> BufferRef:
         value = self._emitter.values[self._names[index]]
         expected = FLOAT32 if fill is None else UINT8
@@ -315,9 +323,13 @@ class NodeContext:
         if not 2 <= len(value.shape) <= 5:
             raise ShapeError("the rank is not supported", operator=self._operator, expected="2 to 5 axes", received=value.shape)
         lanes = self.lanes if lanes is None else lanes
+        held = value.refs.get((lanes, 1, HALVES)) if halves else None
+        if held is not None:
+            held.buffer.halo = merge_halos(held.buffer.halo, halo)
+            return held
         return self._emitter.operand(self._names[index], lanes, groups, halo, self._node, fill or 0)
 
-    def _output(self, index: int, key: tuple[int, int]) -> BufferRef:
+    def _output(self, index: int, key: tuple[int, ...]) -> BufferRef:
         spec = self.outputs[index]
         value = self._emitter.values.get(self._output_names[index]) if self._output_names[index] else None
         if value is None:
@@ -339,11 +351,11 @@ class NodeContext:
             self._emitter.undecided.add(ref.buffer)
         return ref
 
-    def out_planes(self, index: int = 0, *, groups: int = 1) -> BufferRef:
+    def out_planes(self, index: int = 0, *, groups: int = 1, halves: bool = False) -> BufferRef:
         shape = self.outputs[index].shape
         if groups > 1 and shape[1] // groups % self.lanes == 0:
             groups = 1
-        return self._output(index, (self.lanes, groups))
+        return self._output(index, (self.lanes, 1, HALVES) if halves else (self.lanes, groups))
 
     def alias(self, output: int = 0, input: int = 0) -> None:
         if not self.wants(output):

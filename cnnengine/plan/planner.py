@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
@@ -68,11 +68,15 @@ class Planner:
         Of the file that constants are views of.
     threads : int
         Threads that pack constants.
+    pairs : collection of str
+        Names of convolutions that are computed by products of bfloat16 numbers where that is the fastest.
 
     Attributes
     ----------
     packed : dict
         Packed constants by key.
+    paired : set of str
+        Names of those that are, in a plan that was made.
     """
 
     def __init__(
@@ -85,8 +89,11 @@ class Planner:
         winograd: bool | float,
         store: Store | None,
         threads: int,
+        pairs: Collection[str] = (),
     ) -> None:
         self.packed: dict[tuple[Hashable, ...], np.ndarray] = {}
+        self.paired: set[str] = set()
+        self._pairs = pairs
         self._graph = graph
         self._lanes = lanes
         self._last_read = last_read
@@ -134,8 +141,9 @@ class Planner:
             wanted.update(n for n in tail_node.inputs if n in made)
             tail = Tail(tail_node, tail_node.inputs)
         nodes = specialize(nodes, specs, graph.constants, wanted)
+        nodes, tiles = self._transforms(nodes, specs, wanted)
         try:
-            draft = self._lower(nodes, specs, live)
+            draft = self._lower(nodes, specs, live, tiles)
             outputs, constants = draft.give(wanted)
             draft.emitter.pack(self._threads)
         except NotTransformable as error:
@@ -168,9 +176,15 @@ class Planner:
             draft.by_numpy,
         )
 
-    def _lower(self, nodes: Sequence[Node], specs: Mapping[str, TensorSpec], live: Mapping[str, TensorSpec]) -> Draft:
+    def _lower(
+        self,
+        nodes: Sequence[Node],
+        specs: Mapping[str, TensorSpec],
+        live: Mapping[str, TensorSpec],
+        tiles: Mapping[str, tuple[int, int]] | bool,
+    ) -> Draft:
         release = None if self._store is None else self._store.release
-        emitter = Emitter(self._lanes, self.packed, self._transforms(nodes, specs), release, self._slabs)
+        emitter = Emitter(self._lanes, self.packed, tiles, release, self._slabs)
         draft = Draft(emitter, specs, self._run_node, self._graph.name)
         for node in nodes:
             for name in node.inputs:
@@ -179,13 +193,28 @@ class Planner:
             draft.lower(node)
         return draft
 
-    def _transforms(self, nodes: Sequence[Node], specs: Mapping[str, TensorSpec]) -> Mapping[str, tuple[int, int]] | bool:
-        """The tiles of the convolutions of a plan that are computed by Winograd's algorithm."""
-        if self._winograd is False:
-            return False
-        plain = sum(value.nbytes for value in self._graph.constants.values() if value.dtype == np.float32)
-        limit = allowed(self._winograd, plain, self._store is not None and self._store.apart)
-        return choose_transforms(nodes, specs, self._lanes, limit, self._untransformed)
+    def _transforms(
+        self, nodes: list[Node], specs: dict[str, TensorSpec], wanted: Collection[str]
+    ) -> tuple[list[Node], Mapping[str, tuple[int, int]] | bool]:
+        """The nodes with the convolutions that multiply numbers of bfloat16; and the tiles of those by Winograd's algorithm."""
+        paired: set[str] = set()
+        if self._pairs:
+            from ..rewrites.lower_convolutions import lower_convolutions, paired_outputs
+            from ..rewrites.nodes import Nodes
+
+            view = Nodes(nodes, self._graph.constants, wanted, specs=specs)
+            paired = paired_outputs(view, self._pairs, self._lanes)
+        tiles: Mapping[str, tuple[int, int]] | bool = False
+        if self._winograd is not False:
+            plain = sum(value.nbytes for value in self._graph.constants.values() if value.dtype == np.float32)
+            limit = allowed(self._winograd, plain, self._store is not None and self._store.apart)
+            tiles = choose_transforms(nodes, specs, self._lanes, limit, self._untransformed, paired)
+            paired = paired.difference(tiles)
+        if paired:
+            lower_convolutions(view, paired)
+            nodes = view.nodes()
+            self.paired.update(node.name for node in nodes if not paired.isdisjoint(node.outputs))
+        return nodes, tiles
 
 
 class Draft:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from functools import partial
 from typing import Any
 
@@ -42,6 +42,8 @@ class Program:
         Of the file that constants are views of.
     threads : int
         Threads that pack constants.
+    pairs : collection of str
+        Names of convolutions that are computed by products of bfloat16 numbers where that is the fastest.
 
     Attributes
     ----------
@@ -51,7 +53,15 @@ class Program:
         Memory of its runs.
     """
 
-    def __init__(self, graph: Graph, *, winograd: bool | float = False, store: Store | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        winograd: bool | float = False,
+        store: Store | None = None,
+        threads: int = 1,
+        pairs: Collection[str] = (),
+    ) -> None:
         self.graph = graph
         self.isa = dispatch.current_isa()
         self.workspaces = Workspaces()
@@ -65,13 +75,19 @@ class Program:
         run_node = self._bodies.run_node
         self._stepper = Stepper(graph, run_node)
         self._planner = Planner(
-            graph, dispatch.lanes(), self._last_read, run_node, winograd=winograd, store=store, threads=threads
+            graph, dispatch.lanes(), self._last_read, run_node, winograd=winograd, store=store, threads=threads, pairs=pairs
         )
 
     @property
     def packed(self) -> Mapping[tuple[Hashable, ...], np.ndarray]:
         """Packed constants by key."""
         return self._planner.packed
+
+    @property
+    def paired(self) -> frozenset[str]:
+        """Names of the convolutions that plans made so far compute by products of bfloat16 numbers."""
+        with self._lock:
+            return frozenset(self._planner.paired)
 
     def segment(self, start: int, values: Mapping[str, Any]) -> Segment:
         """The segment from node `start` on for values of these shapes, planned or from the cache.

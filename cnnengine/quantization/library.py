@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, ModelError
+from ..errors import InputError, ModelError, needed
 from .samples import Samples
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ _KEYS = ("onnx.infer", "onnx.quant.pre_process")
 
 def required() -> Any:
     """The quantiser; an InputError that says how to get it where it is not installed."""
-    try:
-        found: Any = importlib.import_module("onnxruntime.quantization")
-    except ImportError as error:
-        raise InputError(f"quantising needs onnxruntime: pip install 'onnxruntime>=1.31' ({error})") from None
+    found = needed("onnxruntime.quantization", "quantising", extra="quantize")
     if "calibration_cache_path" not in inspect.signature(found.quantize_static).parameters:
         version = importlib.import_module("onnxruntime").__version__
         raise InputError("onnxruntime is too old: pip install --upgrade onnxruntime", received=version)

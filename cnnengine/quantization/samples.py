@@ -146,12 +146,15 @@ class Reading:
     names : tuple of str, or None
         The classes' labels.
     refuse : function
+    beside : sequence of str
+        Names that a .npz may have beside those of the inputs.
     """
 
     inputs: Sequence[TensorInfo]
     preprocess: Callable[[], Preprocess]
     names: tuple[str, ...] | None
     refuse: Refuse
+    beside: Sequence[str] = ()
 
     @property
     def batch(self) -> int:
@@ -248,7 +251,7 @@ class Reading:
     # ------------------------------------------------------------ arrays, classes
     def _rows(self, path: str, arrays: Mapping[str, np.ndarray], labels: np.ndarray | None, label: int | None) -> list[Sample]:
         """A sample for each index of axis 0; the whole of it where the inputs have no common axis of samples."""
-        whole = fitted(dict(arrays), self.inputs)
+        whole = fitted(dict(arrays), self.inputs, self.beside)
         extents = {value.shape[0] if value.ndim else None for value in whole.values()}
         fixed = [info.shape[0] for info in self.inputs if info.shape and isinstance(info.shape[0], int)]
         count = extents.pop() if len(extents) == 1 else None

@@ -23,7 +23,7 @@ from .._kernels import dispatch
 from ..errors import CNNEngineError, InputError
 from ..files import labels_of_file
 from ..model import Model, inside
-from ..preprocess import Preprocess, labels_of_model
+from ..preprocess import Preprocess
 from . import library
 from .judge import Answers, Network, answers, sums, timed
 from .layers import Layers
@@ -327,8 +327,10 @@ def quantize(
         refuse(path, error)
 
     with Model(model, threads=threads) as loaded, tempfile.TemporaryDirectory(prefix="cnnengine.") as folder:
-        names = labels if labels is not None else labels_of_model(loaded.metadata)
-        reading = Reading(loaded.inputs, lambda: preprocess or _preprocess(loaded), names, note)
+        names = labels if labels is not None else loaded.labels
+        reading = Reading(
+            loaded.inputs, lambda: preprocess or _preprocess(loaded), names, note, [info.name for info in loaded.outputs]
+        )
         original, size = inside(loaded).source.proto(), _size_of(model, loaded)
         given = library.quantised_already(original)
         if given is not None:
@@ -369,8 +371,10 @@ def _preprocess(model: Model) -> Preprocess:
     if len(model.inputs) != 1:
         names = ", ".join(info.name for info in model.inputs)
         raise InputError(f"the model has {len(model.inputs)} inputs: give .npz files with the arrays {names}", model=model.name)
-    info = model.inputs[0]
-    return Preprocess.of_model(model.metadata, info.shape, info.dtype)
+    try:
+        return model.about.preparation(model.inputs[0], {}, None, lambda name: f"--{name}").settings
+    except InputError as error:
+        raise InputError(f"{error.message} (in Python: preprocess=)", model=model.name, tensor=error.tensor) from None
 
 
 def _size_of(model: Any, loaded: Model) -> int:

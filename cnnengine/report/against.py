@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import CNNEngineError, InputError
+from ..errors import CNNEngineError, NotInstalledError, needed
 from ..graph import Graph, Node
 from ..model import Model, inside
 from ..ops.quantized import DequantizeLinear
@@ -43,8 +43,8 @@ class Peer(Protocol):
     name: str
     version: str
 
-    def run(self, proto: onnx.ModelProto, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
-        """These outputs of the model; may raise any exception."""
+    def run(self, model: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+        """These outputs of the model, an onnx.ModelProto (a file's bytes where `takes_bytes`); may raise any exception."""
         ...
 
 
@@ -52,39 +52,38 @@ class OnnxRuntime:
     """onnxruntime on the CPU, its graph rewrites off."""
 
     name = "onnxruntime"
+    takes_bytes = True
 
     def __init__(self) -> None:
         try:
             onnxruntime: Any = importlib.import_module("onnxruntime")
         except ImportError:
-            raise InputError("onnxruntime is not installed: pip install onnxruntime", tensor="against") from None
+            raise NotInstalledError("onnxruntime is not installed: pip install onnxruntime", tensor="against") from None
         self.version = str(onnxruntime.__version__)
         self._module = onnxruntime
 
-    def run(self, proto: onnx.ModelProto, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+    def run(self, model: bytes, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         options = self._module.SessionOptions()
         options.graph_optimization_level = self._module.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4  # errors are raised and reported
-        session = self._module.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = self._module.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         results: list[Any] = session.run(list(outputs), dict(feeds))
         return results
 
 
 class Reference:
-    """onnx.reference: slow, installed with cnnengine; wrong for some older versions of operators."""
+    """onnx.reference: slow; wrong for some older versions of operators."""
 
     name = "reference"
 
     def __init__(self) -> None:
-        import onnx
+        self.version = str(needed("onnx", "onnx.reference", tensor="against").__version__)
 
-        self.version = str(onnx.__version__)
-
-    def run(self, proto: onnx.ModelProto, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+    def run(self, model: onnx.ModelProto, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         from onnx.reference import ReferenceEvaluator
 
         with np.errstate(all="ignore"):
-            return list(ReferenceEvaluator(proto).run(list(outputs), dict(feeds)))
+            return list(ReferenceEvaluator(model).run(list(outputs), dict(feeds)))
 
 
 MOVES = frozenset(
@@ -364,25 +363,24 @@ def compare(model: Model, feeds: Mapping[str, Any], peer: Peer, tolerance: float
 
     try:
         source = inside(model).source
-        proto = source.proto()
         graph = import_model(source.message, name=model.name)
     except CNNEngineError as error:
         return Comparison(peer.name, peer.version, tolerance, error=f"the model cannot be read again: {error}")
     makers = {name: node for node in graph.nodes for name in node.outputs if name}
-    theirs_too = {name for node in proto.graph.node for name in node.output if name}
+    theirs_too = {name for node in source.message.graph.node for name in node.output if name}
     names = [name for name in makers if name in theirs_too]
     left_out = tuple(name for name in makers if name not in theirs_too)
     own = [info.name for info in model.outputs if info.name not in names]  # outputs that are inputs or constants
     wanted = [*names, *own]
     try:
-        theirs = dict(zip(wanted, peer.run(_with_outputs(proto, wanted), wanted, feeds), strict=True))
+        theirs = dict(zip(wanted, peer.run(_model_for(peer, source.with_outputs(wanted)), wanted, feeds), strict=True))
     except Exception as error:  # another engine raises what it likes
         said = (str(error).strip().splitlines() or [""])[0][:300]
         return Comparison(
             peer.name, peer.version, tolerance, error=f"{peer.name} cannot run it: {type(error).__name__}: {said}".rstrip(": ")
         )
     try:
-        with Model(proto, threads=model.threads, outputs=wanted, precision=model.precision) as open_model:
+        with Model(source, threads=model.threads, outputs=wanted, precision=model.precision) as open_model:
             ours = dict(zip(wanted, open_model.run(None, feeds), strict=True))
         fused = dict(zip((i.name for i in model.outputs), model.run(None, feeds), strict=True))
     except CNNEngineError as error:
@@ -533,12 +531,7 @@ def _difference(name: str, node: Node | None, ours: Any, theirs: Any, limits: _L
     return Difference(name, *where, difference, scale, elements, size, differs, cause, note, most, step)
 
 
-def _with_outputs(proto: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """A copy that gives these tensors too; their types are left to the engine."""
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    known = {value.name for value in copy.graph.output}
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    return copy
+def _model_for(peer: Peer, data: bytes) -> Any:
+    if getattr(peer, "takes_bytes", False):
+        return data
+    return needed("onnx", f"a comparison with {peer.name}", tensor="against").load_from_string(data)

@@ -74,10 +74,10 @@ def precision_errors(model: Model, feeds: Mapping[str, Any]) -> PrecisionErrors:
     names = [node.outputs[0] for node in view.graph.nodes if node.name in lowered]
     own = [info.name for info in model.outputs]
     wanted = list(dict.fromkeys([*names, *own]))
-    proto = view.source.proto()
-    with Model(proto, threads=model.threads, outputs=wanted) as full:
+    source = view.source
+    with Model(source, threads=model.threads, outputs=wanted) as full:
         theirs = dict(zip(wanted, full.run(None, feeds), strict=True))
-    with Model(proto, threads=model.threads, outputs=wanted, precision=model.precision) as low:
+    with Model(source, threads=model.threads, outputs=wanted, precision=model.precision) as low:
         ours = dict(zip(wanted, low.run(None, feeds), strict=True))
     ran = dict(zip(own, model.run(None, feeds), strict=True))
 

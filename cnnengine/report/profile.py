@@ -44,6 +44,7 @@ UNSTEADY = 1.2
 STEP_COST = 5e-6
 """Seconds that a step run alone may take longer than within a run: it wakes the threads, and finds other things in the cache."""
 FULL_SHARE = 0.9
+FLOATS, BYTES, PAIRS = "floats", "bytes", "pairs of bfloat16 numbers"
 
 _clock = time.perf_counter_ns
 
@@ -117,6 +118,8 @@ class Profile:
         Multiply-adds of floats in registers, all threads together.
     peak_gops : float
         Products of bytes and their sums, likewise; 0 where no layer has any.
+    peak_pairs : float
+        Products of pairs of bfloat16 numbers in GFLOP/s, likewise; 0 where no layer has any.
     bandwidths : tuple of (bytes, GB/s)
         Copies that move this many bytes.
     run_min, run_median : float
@@ -141,6 +144,7 @@ class Profile:
     steps: tuple[StepProfile, ...]
     disturbed: tuple[str, ...] = ()
     precision: str = "float32"
+    peak_pairs: float = 0.0
 
     @property
     def steps_min(self) -> float:
@@ -261,8 +265,11 @@ def profile(
         whole.append(_clock() - start)
     elapsed, worked = time.perf_counter() - began, time.process_time() - worked
     cost = _call_cost(workspace, threads)
-    integers = dot_peak(threads) if any(step.counts_integers for step in steps) else 0.0
-    results = tuple(step.result(cost, integers if step.counts_integers else peak, bandwidths) for step in steps)
+    counted = {step.counts for step in steps}
+    integers = dot_peak(threads) if BYTES in counted else 0.0
+    pairs = pair_peak(threads) if PAIRS in counted else 0.0
+    peaks = {FLOATS: peak, BYTES: integers, PAIRS: pairs}
+    results = tuple(step.result(cost, peaks[step.counts], bandwidths) for step in steps)
     signs = disturbances(
         threads,
         results,
@@ -285,6 +292,7 @@ def profile(
         results,
         signs,
         model.precision,
+        pairs,
     )
 
 
@@ -340,9 +348,11 @@ class _Step:
         self.taken: list[int] = []
 
     @property
-    def counts_integers(self) -> bool:
-        """Whether its operations are products of bytes."""
-        return self.kernel.startswith(("qconv", "qdense"))
+    def counts(self) -> str:
+        """What its operations are products of."""
+        if self.kernel.startswith(("qconv", "qdense")):
+            return BYTES
+        return PAIRS if self.kernel.startswith("bconv") else FLOATS
 
     def result(self, cost: int, peak: float, bandwidths: tuple[tuple[int, float], ...]) -> StepProfile:
         least, median = (max(int(n) - cost, RESOLUTION) * 1e-9 for n in (min(self.taken), statistics.median(self.taken)))
@@ -393,6 +403,11 @@ def fma_peak(threads: int, seconds: float = 0.1) -> float:
 def dot_peak(threads: int, seconds: float = 0.1) -> float:
     """GOP/s of products of bytes and their sums, likewise."""
     return _peak(dispatch.dot_peak, threads, seconds)
+
+
+def pair_peak(threads: int, seconds: float = 0.1) -> float:
+    """GFLOP/s of products of pairs of bfloat16 numbers and their sums, likewise."""
+    return _peak(dispatch.pair_peak, threads, seconds)
 
 
 def _peak(of: Callable[[float], float], threads: int, seconds: float) -> float:

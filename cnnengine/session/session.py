@@ -10,17 +10,18 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .. import arguments
 from ..errors import CNNEngineError, InputError, ModelError, ShapeError
 from ..model import Model, inside, named
+from ..plan import Segment
 from ..plan.budget import winograd_words
 from ..runtime.locks import own_lock
 from .binding import IOBinding
-from .describe import ModelMetadata, NodeArg, complete_outputs, initializer_names, is_known, name_of, node_arg
+from .describe import ModelMetadata, NodeArg, complete_outputs, initializer_names, name_of, node_arg
 from .functions import PROVIDER
 from .options import (
     FOLDER_ENTRY,
@@ -32,9 +33,6 @@ from .options import (
     checked_severity,
 )
 from .values import OrtValue
-
-if TYPE_CHECKING:
-    import onnx
 
 
 class InferenceSession:
@@ -98,15 +96,13 @@ class InferenceSession:
         self._event("model_loading_uri" if not isinstance(path_or_bytes, bytes) else "model_loading_array", started)
 
     def _describe(self) -> None:
-        source = inside(self._model).source
-        proto = source.message
-        if not all(is_known(v) and v.type.HasField("tensor_type") for v in (*proto.graph.input, *proto.graph.output)):
-            proto = source.proto()  # protobuf tells of sequences, and ONNX infers what the file leaves out
+        view = inside(self._model)
+        proto = view.source.message
         constants = initializer_names(proto)
         self._inputs = [node_arg(v) for v in proto.graph.input if v.name not in constants]
         overridable = [v for v in proto.graph.input if v.name in constants] if proto.ir_version >= 4 else []
         self._overridable = [node_arg(v) for v in overridable]
-        self._outputs = [node_arg(v) for v in complete_outputs(proto)]
+        self._outputs = complete_outputs(view.source, _plan_of(self._model))
         self._output_names = {a.name for a in self._outputs}
         self._dtypes = _dtypes(self._model)
         self._meta = ModelMetadata(
@@ -312,18 +308,16 @@ class InferenceSession:
 
     def _override(self, names: frozenset[str]) -> Model:
         """The model with these initializers as plain inputs: made at the first run that feeds them, and kept."""
-        import onnx
-
         with self._lock:
             found = self._overriding.get(names)
             if found is None:
-                proto = onnx.ModelProto()
-                proto.CopyFrom(inside(self._model).source.proto())
-                for tensors in (proto.graph.initializer, proto.graph.sparse_initializer):
-                    for index in reversed(range(len(tensors))):
-                        if name_of(tensors[index]) in names:
-                            del tensors[index]
-                found = named(self._model.name, proto, threads=self._threads)
+                source = inside(self._model).source
+                graph = source.message.graph
+                kept = {
+                    field: [t for t in getattr(graph, field) if name_of(t) not in names]
+                    for field in ("initializer", "sparse_initializer")
+                }
+                found = named(self._model.name, source.with_graph(**kept), threads=self._threads)
                 self._overriding[names] = found
             return found
 
@@ -452,18 +446,15 @@ def _load(source: str | bytes | os.PathLike[str], options: SessionOptions, threa
     precision = options._entries.get(PRECISION_ENTRY, "float32")
     if not options._dimensions and not options._initializers:
         return Model(source, threads=threads, base_dir=folder or None, winograd=winograd, precision=precision)
-    from onnx import numpy_helper
+    from ..importer import open_model
+    from ..importer.attributes import tensor_of
 
-    from ..importer import read
-
-    proto = read(source, folder or None)
-    name = proto.graph.name or "model" if isinstance(source, bytes) else Path(os.fspath(source)).name
-    for value in (*proto.graph.input, *proto.graph.output):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in options._dimensions:
-                dim.dim_value = options._dimensions[dim.dim_param]
+    source_of = open_model(source, folder or None)
+    graph = source_of.message.graph
+    name = graph.name or "model" if isinstance(source, bytes) else Path(os.fspath(source)).name
+    tensors = {t.name: t for t in graph.initializer}
     for key, tensor in options._initializers.items():
-        own: onnx.TensorProto | None = next((t for t in proto.graph.initializer if t.name == key), None)
+        own = tensors.get(key)
         if own is None:
             raise ModelError("the model has no initializer of this name", model=name, tensor=key)
         if tuple(own.dims) != tuple(tensor.shape()) or own.data_type != tensor.element_type():
@@ -474,5 +465,30 @@ def _load(source: str | bytes | os.PathLike[str], options: SessionOptions, threa
                 expected=f"element type {own.data_type}, shape {tuple(own.dims)}",
                 received=f"element type {tensor.element_type()}, shape {tuple(tensor.shape())}",
             )
-        own.CopyFrom(numpy_helper.from_array(tensor.numpy(), key))
-    return named(name, proto, threads=threads, winograd=winograd, precision=precision)
+        tensors[key] = tensor_of(key, tensor.numpy(), tensor.element_type())
+    changed = source_of.with_graph(
+        initializer=[tensors[t.name] for t in graph.initializer],
+        input=[_with_extents(v, options._dimensions) for v in graph.input],
+        output=[_with_extents(v, options._dimensions) for v in graph.output],
+    )
+    return named(name, changed, threads=threads, winograd=winograd, precision=precision)
+
+
+def _with_extents(value: Any, extents: Mapping[str, int]) -> Any:
+    """A tensor's type with numbers in the place of these names."""
+    if not any(dim.dim_param in extents for dim in value.type.tensor_type.shape.dim):
+        return value
+    tensor = value.type.tensor_type
+    dims = []
+    for dim in tensor.shape.dim:
+        if dim.dim_param in extents:
+            dim = dim.changed(dim_value=extents[dim.dim_param])
+            del dim.dim_param
+        dims.append(dim)
+    shape = tensor.shape.changed(dim=dims)
+    return value.changed(type=value.type.changed(tensor_type=tensor.changed(shape=shape)))
+
+
+def _plan_of(model: Model) -> Segment | None:
+    """The plan of all of the model that was made when it was loaded."""
+    return next((s for s in inside(model).program.segments() if s.end == len(inside(model).graph.nodes)), None)

@@ -1425,7 +1425,7 @@ static void run(void)
 
 #ifdef FAMILY_qconv
 #define TILE(name) JOIN(MODULE, 5qconv_##name)
-typedef struct JOIN(TYPES, 5qconv_qconv_tile_t) qconv_tile;
+typedef struct JOIN(TYPES, 5words_word_tile_t) qconv_tile;
 #if QSTEP == 4
 typedef unsigned char qx;
 typedef signed char qw;
@@ -1465,7 +1465,7 @@ static void product(void (*tile)(int, Py_ssize_t, const qconv_tile *), int B, in
     qconv_tile t;
     memset(&t, 0, sizeof t);
     t.x = (const char *)x, t.w = (const char *)w, t.bias = bias, t.ratio = ratio, t.offset = mode == 1 ? offset : NULL, t.y = (char *)y;
-    t.residual = adds ? residual : NULL, t.taps = taps, t.n_taps = n_taps, t.planes = planes, t.steps = steps, t.partial = partial;
+    t.residual = adds ? (const char *)residual : NULL, t.taps = taps, t.n_taps = n_taps, t.planes = planes, t.steps = steps, t.partial = partial;
     t.xplane = (Py_ssize_t)sizeof(qx) * x_plane, t.xstep = (Py_ssize_t)sizeof(qx) * width * stride, t.yplane = plane, t.ystep = LANES * item;
     t.rplane = all * LANES, t.rstep = LANES, t.mode = mode, t.low = -50, t.high = 60, t.zeros = 131 | 131 << 16;
     t.lows = 9 * 0x01010101, t.highs = (int)(240u * 0x01010101u), t.first_low = -90, t.first_high = 100, t.scale = 0.7f, t.r_scale = 1.3f;
@@ -1527,6 +1527,102 @@ static void run(void)
         TILE(widen)(bytes_, wide, n, 200);
         for (int i = 0; i <= n; i++)
             check("widen", wide[i], i < n ? (int)bytes_[i] - 200 : 77, 0, 0);
+    }
+}
+#endif
+
+#ifdef FAMILY_bconv
+#define TILE(name) JOIN(MODULE, 5bconv_##name)
+typedef struct JOIN(TYPES, 5words_word_tile_t) bconv_tile;
+
+static float wide(uint16_t h) { uint32_t bits = (uint32_t)h << 16; float f; memcpy(&f, &bits, 4); return f; }
+static uint16_t narrow(float f) { uint32_t bits; memcpy(&bits, &f, 4); return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16); }
+
+/* `count` tiles of `pixels` x B blocks at a stride, over planes of LANES channels, the last one of `rest`; y and the residual (1: float32, 2:
+ * bfloat16) lie in blocks */
+static void product(void (*tile)(int, Py_ssize_t, const bconv_tile *), int B, int pixels, int count, int planes, int rest, int n_taps, int stride,
+                    int floats, int adds, int bounds)
+{
+    char what[120];
+    const int all = pixels * count, xp = (all - 1) * stride + 1 + n_taps, channels = planes * LANES + rest, words = planes * LANES / 2 + (rest + 1) / 2;
+    const int x_plane = xp * LANES, item = floats ? 4 : 2, plane = all * LANES * item + 64, r_item = adds == 2 ? 2 : 4;
+    uint16_t *x = malloc(2 * (size_t)(planes + 1) * x_plane + 64), *w = malloc(4 * ((size_t)words * n_taps * B * LANES + 1));
+    unsigned char *y = malloc((size_t)B * plane), *residual = malloc((size_t)B * all * LANES * 4 + 1);
+    float bias[2 * LANES];
+    Py_ssize_t taps[8];
+    for (int i = 0; i < (planes + 1) * x_plane; i++) /* what no channel has is NaN, but for a zero that completes a pair */
+        x[i] = i / x_plane < planes || i % LANES < rest ? narrow((below(2001) - 1000) * 0.01f) : i % LANES == rest && rest % 2 ? 0 : 0x7fff;
+    for (int i = 0; i < 2 * words * n_taps * B * LANES; i++)
+        w[i] = rest % 2 && i / (2 * B * LANES) % words == words - 1 && i % 2 ? 0 : narrow((below(2001) - 1000) * 0.003f);
+    for (int i = 0; i < B * all * LANES; i++) {
+        const float value = (below(2001) - 1000) * 0.1f;
+        const uint16_t half = narrow(value);
+        memcpy(residual + (size_t)i * r_item, r_item == 2 ? (const void *)&half : (const void *)&value, r_item);
+    }
+    for (int i = 0; i < B * LANES; i++)
+        bias[i] = (below(2001) - 1000) * 0.02f;
+    for (int i = 0; i < n_taps; i++)
+        taps[i] = 2 * i * LANES;
+    memset(y, 77, (size_t)B * plane);
+    bconv_tile t;
+    memset(&t, 0, sizeof t);
+    t.x = (const char *)x, t.w = (const char *)w, t.bias = bias, t.y = (char *)y, t.residual = adds ? (const char *)residual : NULL, t.taps = taps;
+    t.n_taps = n_taps, t.planes = planes, t.steps = LANES / 2, t.partial = (rest + 1) / 2, t.xplane = 2 * x_plane, t.xstep = 2 * LANES * stride;
+    t.yplane = plane, t.ystep = LANES * item, t.rplane = all * LANES * r_item, t.rstep = LANES * r_item, t.r_half = adds == 2, t.mode = floats;
+    t.low = bounds ? -20 : -INFINITY, t.high = bounds ? 30 : INFINITY;
+    tile(pixels, count, &t);
+    snprintf(what, sizeof what, "%d tiles of %d x %d, %d planes and %d channels, %d taps, stride %d, floats %d, residual %d", count, pixels, B, planes, rest,
+             n_taps, stride, floats, adds);
+    for (int b = 0; b < B; b++) {
+        for (int p = 0; p < all; p++)
+            for (int l = 0; l < LANES; l++) {
+                const int o = b * LANES + l, at = o % LANES + (b * all + p) * LANES;
+                double sum = bias[o], size = fabs(bias[o]);
+                for (int k = 0; k < n_taps; k++)
+                    for (int c = 0; c < channels; c++) {
+                        const float value = wide(x[c / LANES * x_plane + (p * stride + k) * LANES + c % LANES]);
+                        const double term = (double)value * wide(w[((k * words + c / 2) * B * LANES + o) * 2 + c % 2]);
+                        sum += term, size += fabs(term);
+                    }
+                if (adds) {
+                    float value;
+                    uint16_t half;
+                    memcpy(&value, residual + (size_t)at * 4, 4), memcpy(&half, residual + (size_t)at * 2, 2);
+                    const double term = adds == 2 ? wide(half) : value;
+                    sum += term, size += fabs(term);
+                }
+                if (bounds)
+                    sum = sum < -20 ? -20 : sum > 30 ? 30 : sum;
+                const unsigned char *to = y + (size_t)b * plane + (size_t)(p * LANES + l) * item;
+                float got;
+                uint16_t half;
+                memcpy(&got, to, 4), memcpy(&half, to, 2);
+                const double error = 1.2e-7 * (4 + sqrt((double)channels * n_taps)) * size;
+                check(what, floats ? got : wide(half), sum, 1, error + (floats ? 0 : fabs(sum) * 0x1p-8));
+            }
+        check(what, y[(size_t)b * plane + (size_t)all * LANES * item], 77, 0, 0);
+    }
+    free(x), free(w), free(y), free(residual);
+}
+
+static void run(void)
+{
+    for (int B = 1; B <= 2; B++)
+        for (int pixels = 1; pixels <= (B == 1 ? WIDTH1 : WIDTH2); pixels++)
+            for (int round = 0; round < 12; round++) {
+                void (*tile)(int, Py_ssize_t, const bconv_tile *) = B == 1 ? TILE(tile_1) : TILE(tile_2);
+                product(tile, B, pixels, 1 + round % 3, round % 5, round % 5 ? round % LANES : 1 + round % LANES, 1 + round % 4, 1 + round % 2, round % 2,
+                        round % 3, round % 4 < 2);
+            }
+    float x[4 * LANES];
+    uint16_t y[4 * LANES + 1];
+    for (int n = 0; n <= 4; n++) {
+        for (int i = 0; i < n * LANES; i++)
+            x[i] = (below(200001) - 100000) * 0.0137f;
+        y[n * LANES] = 77;
+        TILE(narrow)(x, y, n * LANES);
+        for (int i = 0; i <= n * LANES; i++)
+            check("narrow", y[i], i < n * LANES ? narrow(x[i]) : 77, 0, 0);
     }
 }
 #endif

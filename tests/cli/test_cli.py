@@ -32,8 +32,11 @@ SAMPLES = ROOT / "models" / "samples"
 
 @pytest.fixture
 def cnn(capsys: pytest.CaptureFixture[str]):
-    """Run the command in this process."""
-    return runner(capsys)
+    """Run the command in this process; `predict` without the line that says where preparation and labels come from."""
+    run = runner(capsys)
+    return lambda *arguments: run(
+        *arguments, *(["--quiet"] if arguments[:1] == ("predict",) and "--help" not in arguments else [])
+    )
 
 
 def sample(digit: int) -> str:
@@ -135,11 +138,17 @@ class TestPredict:
         Image.fromarray(np.full((4, 6, 3), [50, 100, 200], np.uint8)).save(tmp_path / "flat.png")
         model = pooled(tmp_path / "m.onnx")
         for options, scores in (
-            ([], [50 / 255, 100 / 255, 200 / 255]),
+            (["--scale", "1/255"], [50 / 255, 100 / 255, 200 / 255]),
+            (["--assume", "unit"], [50 / 255, 100 / 255, 200 / 255]),
+            (["--assume", "pixels", "--order", "BGR"], [200, 100, 50]),
             (["--scale", "1"], [50, 100, 200]),
             (["--scale", "1", "--mean", "10", "--std", "2"], [20, 45, 95]),
             (["--scale", "1", "--mean", "50,100,200", "--size", "3x5"], [0, 0, 0]),
             (["--scale", "1/50", "--std=-1,-2,-4", "--size", "8"], [-1, -1, -1]),
+            (
+                ["--scale", "1", "--size", "8", "--fit", "letterbox", "--fill", "0,255,0"],
+                [50 * 5 / 8, 100 * 5 / 8 + 255 * 3 / 8, 125],
+            ),
         ):
             (line,) = cnn("predict", model, tmp_path / "flat.png", "--json", *options).out
             top = json.loads(line)["outputs"]["y"]["top"]
@@ -184,7 +193,7 @@ class TestPredict:
         stored = np.load(SAMPLES / "expected.npz")
         np.save(tmp_path / "all.npy", stored["image"])
         np.save(tmp_path / "one.npy", stored["image"][3].astype(np.float64))
-        np.savez(tmp_path / "other_name.npz", whatever=stored["image"][:2])
+        np.savez(tmp_path / "no_name.npz", stored["image"][:2])
         all_ten = cnn("predict", MODEL, tmp_path / "all.npy", "--batch-size", 4)
         assert [line.split("\t")[0] for line in all_ten.out] == [f"{tmp_path / 'all.npy'}[{i}]" for i in range(10)]
         assert [line.split("\t")[1].split()[0] for line in all_ten.out] == [str(i) for i in range(10)]
@@ -192,7 +201,7 @@ class TestPredict:
             line.split("\t")[1:] for line in all_ten.out
         ]
         assert cnn("predict", MODEL, tmp_path / "one.npy", "--top", 1).out[0].split()[1] == "3"
-        assert len(cnn("predict", MODEL, tmp_path / "other_name.npz").out) == 2
+        assert len(cnn("predict", MODEL, tmp_path / "no_name.npz").out) == 2
 
     def test_images_and_arrays_keep_their_order(self, cnn) -> None:
         result = cnn("predict", MODEL, sample(1), SAMPLES / "expected.npz", sample(2), sample(3), "--batch-size", 8)
@@ -407,7 +416,7 @@ class TestProgress:
         monkeypatch.setattr(sys, "stderr", screen)
         monkeypatch.setattr(sys, "stdout", screen)
         paths = [sample(digit) for digit in range(10)]
-        assert main(["predict", MODEL, *paths[:5], str(tmp_path / "none.png"), *paths[5:], "--top", "1"]) == 1
+        assert main(["predict", MODEL, *paths[:5], str(tmp_path / "none.png"), *paths[5:], "--top", "1", "--quiet"]) == 1
         written = screen.getvalue()
         assert "\r10/11 inputs, " in written
         assert written.endswith("\r\x1b[K")
@@ -551,6 +560,18 @@ class TestUsage:
             ["predict", MODEL, "x.png", "--std", "nan"],
             ["predict", MODEL, "x.png", "--layout", "CHW"],
             ["predict", MODEL, sample(1), "--std", "0"],
+            ["predict", MODEL, sample(1), "--crop-pct", "2"],
+            ["predict", MODEL, sample(1), "--fit", "squash"],
+            ["predict", MODEL, sample(1), "--fit", "shorter"],
+            ["predict", MODEL, sample(1), "--resize", "3x4x5"],
+            ["predict", MODEL, sample(1), "--fill", "300"],
+            ["predict", MODEL, sample(1), "--assume", "imagnet"],
+            ["predict", MODEL, sample(1), "--labels", "imagnet"],
+            ["annotate", MODEL],
+            ["annotate", "none.onnx", "-o", "x.onnx"],
+            ["annotate", MODEL, "-o", "none/x.onnx"],
+            ["annotate", MODEL, "-o", "x.onnx", "--from", "none"],
+            ["annotate", MODEL, "-o", "x.onnx", "--task", "dream"],
             ["predict", MODEL, sample(1), "--no-gray", "--mean", "1,2"],
             ["info"],
             ["info", "none.onnx"],
@@ -588,7 +609,7 @@ class TestUsage:
         assert len(result.err) == 1
         assert result.err[0].startswith("cnnengine: ")
 
-    @pytest.mark.parametrize("command", ["predict", "info", "profile", "check", "quantize", "bench"])
+    @pytest.mark.parametrize("command", ["predict", "info", "annotate", "profile", "check", "quantize", "bench"])
     def test_every_argument_is_in_the_help_with_an_example(self, cnn, command: str) -> None:
         (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
         shown = " ".join(" ".join(cnn(command, "--help").out).split())
@@ -645,7 +666,7 @@ class TestProcess:
     def test_a_reader_that_leaves_is_no_traceback(self) -> None:
         read, write = os.pipe()
         os.close(read)
-        command = [sys.executable, "-m", "cnnengine", "predict", MODEL, sample(8)]
+        command = [sys.executable, "-m", "cnnengine", "predict", MODEL, sample(8), "--quiet"]
         done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120)
         os.close(write)
         assert done.stderr == ""

@@ -452,13 +452,17 @@ Graphs = dict[str, tuple[str, Callable[[], onnx.ModelProto], Mapping[str, Any] |
 GRAPHS: Graphs = {
     "raw data too short": ("'w': a tensor's data do not fit its dims", lambda: changed(nothing, tensor(raw_data=b"\0" * 11)), X3),
     "raw data too long": ("'w': a tensor's data do not fit its dims", lambda: changed(nothing, tensor(raw_data=b"\0" * 13)), X3),
-    "float data too short": ("'w': a tensor cannot be read", lambda: changed(nothing, tensor(float_data=[1.0, 2.0])), X3),
+    "float data too short": (
+        "'w': a tensor's data do not fit its dims",
+        lambda: changed(nothing, tensor(float_data=[1.0, 2.0])),
+        X3,
+    ),
     "data in the field of another type": (
-        "'w': a tensor cannot be read",
+        "'w': a tensor's data do not fit its dims",
         lambda: changed(nothing, tensor(int64_data=[1, 2, 3])),
         X3,
     ),
-    "no data": ("'w': a tensor cannot be read", lambda: changed(nothing, tensor()), X3),
+    "no data": ("'w': a tensor's data do not fit its dims", lambda: changed(nothing, tensor()), X3),
     "negative extents": (
         "'w': a tensor has a negative extent",
         lambda: changed(nothing, tensor(dims=[-3], raw_data=b"\0" * 12)),
@@ -475,12 +479,12 @@ GRAPHS: Graphs = {
         X3,
     ),
     "an element type that is not there": (
-        "'w': a tensor cannot be read",
+        "'w': a tensor has an unknown element type",
         lambda: changed(nothing, tensor(data_type=0, raw_data=b"\0" * 12)),
         X3,
     ),
     "an element type from nowhere": (
-        "'w': a tensor cannot be read",
+        "'w': a tensor has an unknown element type",
         lambda: changed(nothing, tensor(data_type=99, raw_data=b"\0" * 12)),
         X3,
     ),
@@ -490,7 +494,7 @@ GRAPHS: Graphs = {
         X3,
     ),
     "a weight of strings as raw data": (
-        "'w': a tensor cannot be read",
+        "'w': a tensor's data do not fit its dims",
         lambda: changed(nothing, tensor(data_type=8, raw_data=b"abc")),
         X3,
     ),

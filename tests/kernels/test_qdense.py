@@ -13,8 +13,9 @@ from cnnengine._kernels import kernel
 from cnnengine._kernels.dispatch import available_isas, use_isa
 from cnnengine._kernels.qdense import pack_columns, pack_qdense, pack_qdense_bias, pack_qdense_part, packed_sizes
 from cnnengine.layout import View, aligned_empty
-from cnnengine.ops.quantized_dense import BytePanels
+from cnnengine.ops.quantized_dense import BytePanels, OfColumns
 from cnnengine.packing import Scratch
+from cnnengine.plan.share import share
 
 from .bytes_planes import plain, run
 
@@ -185,6 +186,23 @@ def test_parts_are_the_whole(shape: tuple[int, int], turned: bool, isa: str) -> 
     for job in found[1][::-1]:
         job(Scratch())
     np.testing.assert_array_equal(found[0], pack_qdense(w, aligned_empty))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("shape", [(4000, 700), (700, 4001), (64, 1 << 16)])
+def test_sums_of_columns_in_parts_are_those_of_the_whole(shape: tuple[int, int], dtype: type, turned: bool, isa: str) -> None:
+    """By several threads, in any order."""
+    w = np.random.default_rng(0).integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape, dtype)
+    w = np.ascontiguousarray(w.T).T if turned else w
+    bias = np.random.default_rng(1).integers(-(1 << 20), 1 << 20, shape[1], np.int32)
+    build = OfColumns(w, lambda totals, empty: pack_qdense_bias(w, bias, 7, empty, totals))
+    found = build.parts(0, aligned_empty)
+    assert found is not None and len(found[1]) > 1
+    share([lambda thread, job=job: job(Scratch()) for job in found[1][::-1]], 4)
+    np.testing.assert_array_equal(found[0], pack_qdense_bias(w, bias, 7, aligned_empty))
+    np.testing.assert_array_equal(build(aligned_empty), found[0])
+    assert OfColumns(w[:8, :100], build.finish).parts(0, aligned_empty) is None
 
 
 def test_parts_that_are_none() -> None:

@@ -14,8 +14,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
+from cnnengine import packing
+from cnnengine._kernels import dispatch
+from cnnengine._kernels import kernel as kernel_of
 from cnnengine.cli import main
 from cnnengine.errors import InputError
+from cnnengine.layout import View, aligned_empty
 from cnnengine.model import inside
 from cnnengine.report import check, profile, summarize
 from cnnengine.session import InferenceSession, SessionOptions
@@ -142,6 +146,99 @@ def test_convolutions_of_half_precision(threads: int, dtype: np.dtype) -> None:
         )
         (got,), (want,) = half.run(None, {"x": x}), full.run(None, {"x": x.astype(np.float32)})
     np.testing.assert_array_equal(got, want.astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=lambda d: d.name)
+@pytest.mark.parametrize(
+    ("o", "c", "kernel", "attributes", "size"),
+    [
+        (512, 256, (1, 1), {}, (9, 11)),
+        (512, 260, (1, 1), {"strides": [2, 2]}, (14, 15)),
+        (130, 130, (3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}, (9, 8)),
+        (256, 128, (3, 3), {"group": 2, "pads": [1, 1, 1, 1], "dilations": [2, 2]}, (8, 8)),
+        (132, 128, (3, 3), {"pads": [12, 12, 12, 12], "dilations": [12, 12]}, (14, 14)),
+        (128, 1030, (1, 1), {}, (1, 1)),
+        (1024, 132, (1,), {}, (5,)),
+        (128, 96, (3, 2, 2), {"strides": [1, 1, 2]}, (5, 4, 9)),
+    ],
+)
+def test_large_weights_of_direct_convolutions_stay_in_half_the_size(
+    isa: str, threads: int, dtype: np.dtype, o: int, c: int, kernel: tuple, attributes: dict, size: tuple
+) -> None:
+    """Widened a block at a time, with the bits of the float32 network of the same weights."""
+    rng = np.random.default_rng(o)
+    w = (rng.standard_normal((o, c, *kernel), np.float32) / 16).astype(dtype)
+    channels = c * attributes.get("group", 1)
+    node = helper.make_node("Conv", ["x", "w", "b"], ["a"], name="conv", **attributes)
+    nodes = [node, helper.make_node("Relu", ["a"], ["y"], name="relu")]
+    constants = {"w": w, "b": np.float32(rng.standard_normal(o)).astype(dtype)}
+    rank = 2 + len(size)
+    x = rng.standard_normal((2, channels, *size), np.float32).astype(dtype)
+    proto = model(nodes, constants, dtype, ("n", channels, *size), rank)
+    wide = {n: v.astype(np.float32) for n, v in constants.items()}
+    full_proto = model(nodes, wide, F32, ("n", channels, *size), rank)
+    with (
+        cnnengine.load(proto, threads=threads, winograd=False) as half,
+        cnnengine.load(full_proto, threads=threads, winograd=False) as full,
+    ):
+        (got,), (want,) = half.run(None, {"x": x}), full.run(None, {"x": x.astype(np.float32)})
+        made = [summarize(m, {"x": x.shape}) for m in (half, full)]
+        ran = [[k for layer in m.layers for k in layer.kernels if k.startswith("conv ")] for m in made]
+        assert ran[0] == [f"{k} half" for k in ran[1]] != []
+        sizes = [m.weight_bytes for m in made]
+        assert sizes[0] is not None and sizes[1] is not None and sizes[0] < 0.52 * sizes[1]
+    np.testing.assert_array_equal(got, want.astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=lambda d: d.name)
+def test_small_weights_and_those_of_other_kernels_are_float32(dtype: np.dtype) -> None:
+    """Near misses: few weights, a transform, a first layer, groups within a block, a transposed convolution."""
+    for o, c, kernel, group, kind, winograd in (
+        (256, 511, (1, 1), 1, "Conv", False),
+        (256, 64, (3, 3), 1, "Conv", True),
+        (16384, 3, (2, 2), 1, "Conv", False),
+        (4096, 1, (6, 6), 4096, "Conv", False),
+        (256, 64, (3, 3), 1, "ConvTranspose", False),
+    ):
+        w = np.ones((o, c, *kernel), dtype)
+        channels = o if kind == "ConvTranspose" else c * group
+        proto = model(
+            [helper.make_node(kind, ["x", "w"], ["y"], name="conv", group=group)], {"w": w}, dtype, (1, channels, 16, 16), 4
+        )
+        with cnnengine.load(proto, winograd=winograd) as half:
+            assert not any(k.endswith("half") for layer in summarize(half).layers for k in layer.kernels), (o, c, kernel, kind)
+    proto = model(
+        [helper.make_node("Conv", ["x", "w"], ["y"])], {"w": np.ones((256, 512, 1, 1), dtype)}, dtype, (1, 512, 4, 4), 4
+    )
+    with cnnengine.load(proto) as half:
+        assert any(k.endswith("half") for layer in summarize(half).layers for k in layer.kernels)
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=lambda d: d.name)
+def test_large_weights_in_half_the_size_are_packed_in_parts(isa: str, dtype: np.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "PART", 1 << 14)
+    lanes = dispatch.lanes()
+    for kernel in ((), (1, 1), (3, 2)):
+        w = Widened(RNG.standard_normal((75, 37, *kernel), np.float32).astype(dtype))
+        panels = packing.NarrowPanels(w, lanes)
+        parts = panels.parts(lanes, aligned_empty)
+        assert parts is not None or w.nbytes <= 1 << 14
+        if parts is not None:
+            made, jobs = parts
+            assert len(jobs) > 1
+            made[:] = 0xFFFF
+            for job in jobs[::-1]:
+                job(packing.Scratch())
+            np.testing.assert_array_equal(made, panels(aligned_empty))
+
+
+def test_weights_of_half_the_size_that_a_kernel_cannot_have_are_refused() -> None:
+    lanes = dispatch.lanes()
+    plain = View.planes((1, 2, 4, 4), 1)
+    y, bias = View.planes((1, lanes, 4, 4), lanes), View.plain((lanes,))
+    with pytest.raises(ValueError, match="float16"):
+        w = View.plain((2 * lanes,), np.uint16)
+        kernel_of("conv").build([plain, w, bias, None], [y], taps=[(0, 0, 0)], kind="float16")
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=lambda d: d.name)

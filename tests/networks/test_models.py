@@ -194,7 +194,10 @@ class TestWhatTheFileSays:
         del proto.metadata_props[:]
         with cnnengine.load(proto) as bare:
             assert bare.labels is None
-            plain = bare.preprocess(SAMPLES / "3.png")  # size and channels from the input, 0 to 1
+            with pytest.raises(cnnengine.InputError, match=r"nothing .* says how a picture becomes its input 'image'.*scale="):
+                bare.preprocess(SAMPLES / "3.png")
+            plain = bare.preprocess(SAMPLES / "3.png", scale=1 / 255)  # size and channels from the input
+            np.testing.assert_array_equal(bare.preprocess(SAMPLES / "3.png", assume="unit"), plain)
         assert plain.shape == (1, 1, 32, 32)
         pixels = np.asarray(Image.open(SAMPLES / "3.png"), np.float32)
         np.testing.assert_allclose(plain[0, 0], pixels / 255, rtol=1e-6)

@@ -22,12 +22,14 @@ Storing
 """
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.stdint cimport int32_t
 
 cdef extern from "build_tag.h":
     const char *CNNENGINE_CAPSULE
 
 from cnnengine._kernels.qsimd cimport *
 from cnnengine._kernels.simd cimport *
+from cnnengine._kernels.tiles.words cimport word_tile_t
 
 cdef extern from "qsimd.h" nogil:
     """
@@ -76,16 +78,16 @@ cdef inline void pixels(const int SET, const int P, const int B, vi *acc, const 
     if P > 13: pixel(SET, B, acc + 13 * B, wv, x + 13 * step)
 
 
-cdef inline void scaled(const int ADDS, const int b, vi *sums, const qconv_tile_t *t, const uint8_t *residual) noexcept nogil:
+cdef inline void scaled(const int ADDS, const int b, vi *sums, const word_tile_t *t, const char *residual) noexcept nogil:
     """A sum becomes a number of steps of y."""
     cdef vf v = vi_to_vf(sums[0]) * vload(t.ratio + b * LANES)
     if ADDS:
         v = vi_to_vf(vround(vbounded(v, t.first_low, t.first_high)))
-        v = v * vset(t.scale) + (vbytes(residual + b * t.rplane) - vset(t.r_zero)) * vset(t.r_scale)
+        v = v * vset(t.scale) + (vbytes(<const uint8_t *>residual + b * t.rplane) - vset(t.r_zero)) * vset(t.r_scale)
     sums[0] = vround(vconvertible(v))
 
 
-cdef inline void quantised(const int ADDS, const int P, const int B, vi *acc, const qconv_tile_t *t, char *y, const uint8_t *residual) noexcept nogil:
+cdef inline void quantised(const int ADDS, const int P, const int B, vi *acc, const word_tile_t *t, char *y, const char *residual) noexcept nogil:
     """One or two pixels are stored as bytes."""
     scaled(ADDS, 0, acc, t, residual)
     if B > 1: scaled(ADDS, 1, acc + 1, t, residual)
@@ -95,7 +97,7 @@ cdef inline void quantised(const int ADDS, const int P, const int B, vi *acc, co
     vstore_pixels(P, B, acc, <uint8_t *>y, t.ystep, t.yplane, viset(t.zeros), viset(t.lows), viset(t.highs))
 
 
-cdef inline void wide(const int B, vi *acc, const qconv_tile_t *t, char *y) noexcept nogil:
+cdef inline void wide(const int B, vi *acc, const word_tile_t *t, char *y) noexcept nogil:
     """A pixel is stored as floats, or as sums."""
     cdef vf v
     cdef int b
@@ -109,7 +111,7 @@ cdef inline void wide(const int B, vi *acc, const qconv_tile_t *t, char *y) noex
         vstore(<float *>(y + b * t.yplane), vbounded(v, t.low, t.high))
 
 
-cdef inline void stored(const int KIND, const int P, const int B, vi *acc, const qconv_tile_t *t, char *y, const uint8_t *residual) noexcept nogil:
+cdef inline void stored(const int KIND, const int P, const int B, vi *acc, const word_tile_t *t, char *y, const char *residual) noexcept nogil:
     """P pixels of a tile, P being 1 or 2."""
     if KIND < 2:
         quantised(KIND, P, B, acc, t, y, residual)
@@ -118,7 +120,7 @@ cdef inline void stored(const int KIND, const int P, const int B, vi *acc, const
         if P > 1: wide(B, acc + B, t, y + t.ystep)
 
 
-cdef inline void all_stored(const int KIND, const int P, const int B, vi *acc, const qconv_tile_t *t, char *y, const uint8_t *residual) noexcept nogil:
+cdef inline void all_stored(const int KIND, const int P, const int B, vi *acc, const word_tile_t *t, char *y, const char *residual) noexcept nogil:
     """`KIND`: 0 for bytes, 1 with a residual, 2 for what has 32 bits."""
     cdef Py_ssize_t ystep = 2 * t.ystep, rstep = 2 * t.rstep if KIND == 1 else 0
     stored(KIND, 2 if P > 1 else 1, B, acc, t, y, residual)
@@ -151,7 +153,7 @@ cdef inline void words(const int P, const int B, const int N, vi *acc, const cha
         pixels(0, P, B, acc, wv, x + 4 * k, step)
 
 
-cdef inline void tile(const int P, const int B, Py_ssize_t count, const qconv_tile_t *t) noexcept nogil:
+cdef inline void tile(const int P, const int B, Py_ssize_t count, const word_tile_t *t) noexcept nogil:
     """`count` tiles of P pixels x B blocks, side by side."""
     cdef vi acc[28]
     cdef vi wv[2]
@@ -160,10 +162,10 @@ cdef inline void tile(const int P, const int B, Py_ssize_t count, const qconv_ti
     cdef const char *xi
     cdef const char *w
     cdef const char *ahead = t.ahead
-    cdef const uint8_t *residual = t.residual
+    cdef const char *residual = t.residual
     cdef char *y = t.y
     while True:
-        t = <const qconv_tile_t *>unread(t)
+        t = <const word_tile_t *>unread(t)
         w = t.w
         load_weights(B, wv, <const char *>t.bias)
         pixels(1, P, B, acc, wv, NULL, 0)
@@ -186,7 +188,7 @@ cdef inline void tile(const int P, const int B, Py_ssize_t count, const qconv_ti
             for k in range(t.partial):
                 words(P, B, 1, acc, xi + 4 * k, w, step)
                 w = w + B * 4 * LANES
-        t = <const qconv_tile_t *>unread(t)
+        t = <const word_tile_t *>unread(t)
         if t.mode != Q_BYTES:
             all_stored(2, P, B, acc, t, y, NULL)
         elif residual != NULL:
@@ -202,7 +204,7 @@ cdef inline void tile(const int P, const int B, Py_ssize_t count, const qconv_ti
             residual = residual + P * t.rstep
 
 
-cdef inline void widths(const int B, const int widest, int P, Py_ssize_t count, const qconv_tile_t *t) noexcept nogil:
+cdef inline void widths(const int B, const int widest, int P, Py_ssize_t count, const word_tile_t *t) noexcept nogil:
     """The instance for P pixels, found as in tiles/conv.pyx; `widest` keeps those that would spill from being compiled."""
     if P <= 7 or widest <= 7:
         if P <= 4 or widest <= 4:
@@ -246,8 +248,8 @@ cdef inline void widths(const int B, const int widest, int P, Py_ssize_t count, 
                 tile(14, B, count, t)
 
 
-cdef void tile_1(int P, Py_ssize_t count, const qconv_tile_t *t) noexcept nogil: widths(1, WIDTH1, P, count, t)
-cdef void tile_2(int P, Py_ssize_t count, const qconv_tile_t *t) noexcept nogil: widths(2, WIDTH2, P, count, t)
+cdef void tile_1(int P, Py_ssize_t count, const word_tile_t *t) noexcept nogil: widths(1, WIDTH1, P, count, t)
+cdef void tile_2(int P, Py_ssize_t count, const word_tile_t *t) noexcept nogil: widths(2, WIDTH2, P, count, t)
 
 
 cdef void widen(const uint8_t *x, int16_t *y, Py_ssize_t n, int zero) noexcept nogil:
