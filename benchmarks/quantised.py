@@ -44,7 +44,7 @@ def made(name: str, form: str) -> Path:
         import onnxruntime.quantization as tool
         from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError:
-        raise InputError("quantised models are made by onnxruntime: pip install 'cnnengine[bench]'", model=name) from None
+        raise InputError("quantised models are made by onnxruntime: pip install onnxruntime", model=name) from None
     feeds = zoo_support.feeds(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as work:

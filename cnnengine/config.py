@@ -17,10 +17,10 @@ def show_config() -> dict[str, object]:
     Returns
     -------
     dict
-        ``version``, ``python``, ``numpy``, ``machine``; ``isa`` in use, ``isas`` that were built and run here, ``lanes`` (float32
-        values of a register), ``bfloat16`` (what ``precision="bfloat16"`` has of it here: "products and weights", or "weights");
-        and what is known of threads: ``threads`` (the default count), where that count comes from, and whether the build has
-        OpenMP.
+        ``version``, ``python``, ``numpy``, ``machine``; the ``compiler`` that built it; ``isa`` in use, ``isas`` that were built
+        and run here, ``lanes`` (float32 values of a register), ``bfloat16`` (what ``precision="bfloat16"`` has of it here:
+        "products and weights", or "weights"); and what is known of threads: ``threads`` (the default count), where that count
+        comes from, and whether the build has OpenMP.
     """
     from . import __version__
 
@@ -29,6 +29,7 @@ def show_config() -> dict[str, object]:
         "python": sys.version.split()[0],
         "numpy": np.__version__,
         "machine": platform.machine(),
+        "compiler": dispatch.compiler(),
         "isa": dispatch.current_isa(),
         "isas": dispatch.available_isas(),
         "lanes": dispatch.lanes(),

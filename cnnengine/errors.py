@@ -157,8 +157,9 @@ def needed(package: str, what: str, *, extra: str = "onnx", **where: str | None)
 
 
 def command(extra: str = "onnx") -> str:
-    """What installs an extra."""
-    return f'pip install "cnnengine[{extra}]"'
+    """What installs that which an extra brings, whether or not an index has a release of cnnengine."""
+    packages = {"onnx": "onnx", "quantize": "onnxruntime", "image": "Pillow"}
+    return f"pip install {packages[extra]}"
 
 
 class ClosedError(CNNEngineError, ValueError):

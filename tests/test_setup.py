@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import runpy
+import shutil
 import subprocess
+import sys
+import sysconfig
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +38,7 @@ def test_a_missing_source_is_an_error(setup: dict[str, Any], monkeypatch: pytest
     monkeypatch.setitem(names, "MODULES", ["cnnengine._kernels.nothing"])
     monkeypatch.setitem(names, "TILES", [])
     monkeypatch.setitem(names, "compiles", lambda *args: True)
+    monkeypatch.setitem(names, "missing", list)
     with pytest.raises(ValueError, match="nothing"):
         setup["extensions"]()
 
@@ -77,3 +84,241 @@ def test_posix_alone_reaches_what_asks_the_system(setup: dict[str, Any], monkeyp
     assert (
         {"cnnengine.runtime.threads", "cnnengine.importer.guard", "cnnengine._kernels.dispatch"} <= told < set(setup["MODULES"])
     )
+
+
+# ---------------------------------------------------------------- what a build needs
+GCC = shutil.which("gcc") or ""
+# How a compiler behaves where something is missing: a script that stands for gcc.
+NO_LIBC = f'exec {GCC} -nostdinc -isystem "$({GCC} -print-file-name=include)" "$@"'
+NO_OPENMP = f'for flag; do [ "$flag" = -fopenmp ] && exit 1; done; exec {GCC} "$@"'
+NEITHER = NO_OPENMP.replace(f'exec {GCC} "$@"', NO_LIBC)
+needs_gcc = pytest.mark.skipif(not GCC, reason="needs gcc")
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Makes a script the C compiler."""
+
+    def make(script: str, name: str = "some-gcc") -> None:
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("CC", str(path))
+
+    return make
+
+
+@needs_gcc
+def test_nothing_is_missing_here(setup: dict[str, Any], monkeypatch: pytest.MonkeyPatch, compiler: Any) -> None:
+    monkeypatch.setenv("CC", GCC)
+    assert setup["missing"]() == []
+    assert setup["openmp_flags"]() == ["-fopenmp"]
+    compiler(f'exec {GCC} "$@"')  # the script itself takes nothing away
+    assert setup["missing"]() == []
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    ("script", "what", "package"),
+    [
+        (NO_LIBC, "headers of the C library", "libc6-dev"),
+        (NO_OPENMP, "OpenMP", "gcc"),
+        ("exit 1", "C compiler", "gcc"),
+    ],
+)
+def test_one_need_is_named(
+    setup: dict[str, Any], compiler: Any, capsys: pytest.CaptureFixture[str], script: str, what: str, package: str
+) -> None:
+    compiler(script)
+    ((named, named_package),) = setup["missing"]()
+    assert (what in named, named_package) == (True, package)
+    with pytest.raises(SystemExit) as stopped:
+        setup["openmp_flags"]()
+    assert what in str(stopped.value) and str(stopped.value).endswith(f"apt-get install {package}")
+
+
+def test_a_compiler_that_is_not_there(setup: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, package in (("/nowhere/gcc", "gcc"), ("/nowhere/clang-14", "clang"), ("ccache /nowhere/clang", "clang")):
+        monkeypatch.setenv("CC", name)
+        named = dict(setup["missing"]())
+        assert named[f"a C compiler ({name})"] == package
+        assert "OpenMP" not in "".join(named)
+
+
+@needs_gcc
+def test_clang_has_its_own_packages(setup: dict[str, Any], compiler: Any) -> None:
+    compiler(NO_OPENMP, "clang")
+    assert [package for what, package in setup["missing"]()] == ["libomp-dev"]
+
+
+@needs_gcc
+def test_all_needs_stand_in_one_message(
+    setup: dict[str, Any], monkeypatch: pytest.MonkeyPatch, compiler: Any, tmp_path: Path
+) -> None:
+    compiler(NEITHER)
+    real = sysconfig.get_path
+    monkeypatch.setattr(
+        sysconfig, "get_path", lambda name, *rest, **more: str(tmp_path) if "include" in name else real(name, *rest, **more)
+    )
+    with pytest.raises(SystemExit) as stopped:
+        setup["openmp_flags"]()
+    headers = f"python{sys.version_info[0]}.{sys.version_info[1]}-dev"
+    # without the C library's headers nothing is known of OpenMP
+    assert str(stopped.value).endswith(f"On Debian and Ubuntu: apt-get install libc6-dev {headers}")
+    assert "stdlib.h" in str(stopped.value) and "Python.h" in str(stopped.value)
+
+
+@needs_gcc
+def test_without_openmp_nobody_asks_for_it(setup: dict[str, Any], monkeypatch: pytest.MonkeyPatch, compiler: Any) -> None:
+    compiler(NO_OPENMP)
+    monkeypatch.setitem(setup["openmp_flags"].__globals__, "OPENMP", False)
+    assert setup["missing"]() == []
+    assert setup["openmp_flags"]() == []
+
+
+# ---------------------------------------------------------------- objects that are kept
+def test_what_the_compiler_read_decides(setup: dict[str, Any], tmp_path: Path) -> None:
+    newer = setup["newer"]
+    source, header, made, rules = (tmp_path / name for name in ("a.c", "with space.h", "a.so", "a.d"))
+    rules.write_text(f"{tmp_path}/a.o: {source} \\\n {str(header).replace(' ', chr(92) + ' ')}\n")
+    for path, when in ((source, 100), (header, 200), (made, 300)):
+        path.write_text("")
+        os.utime(path, (when, when))
+    assert newer(made, rules)
+    os.utime(header, (301, 301))
+    assert not newer(made, rules)
+    os.utime(header, (300, 300))
+    assert newer(made, rules)
+    header.unlink()
+    assert not newer(made, rules)
+    assert not newer(made, tmp_path / "none.d")
+
+
+PROJECT = """
+import runpy, sys
+from pathlib import Path
+from setuptools import Extension, setup
+names = runpy.run_path({setup!r}, run_name="setup")
+flags = sys.argv.pop(1).split()
+one = Extension("one", ["one.c"], extra_compile_args=flags)
+names["Build"].run.__globals__["extensions"] = lambda: [one]
+setup(name="one", ext_modules=[one], cmdclass={{"build_ext": names["Build"]}}, packages=[])
+"""
+MODULE = """
+#include <Python.h>
+#include "number.h"
+static struct PyModuleDef def = {PyModuleDef_HEAD_INIT, "one", NULL, -1, NULL};
+PyMODINIT_FUNC PyInit_one(void) {
+    PyObject *module = PyModule_Create(&def);
+    PyModule_AddIntConstant(module, "number", NUMBER);
+    return module;
+}
+"""
+
+
+@needs_gcc
+def test_objects_are_made_once_for_each_command(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    cc = tmp_path / "cc"
+    cc.write_text(f'#!/bin/sh\ncase " $* " in *" -c "*) echo x >> {log};; esac\nexec {GCC} "$@"\n')
+    cc.chmod(0o755)
+    (tmp_path / "setup.py").write_text(PROJECT.format(setup=str(ROOT / "setup.py")))
+    (tmp_path / "one.c").write_text(MODULE)
+    header = tmp_path / "number.h"
+
+    def build(number: int, *flags: str) -> int:
+        """How many objects were compiled; the module in place has the number."""
+        log.write_text("")
+        command = [sys.executable, "setup.py", " ".join(flags), "-q", "build_ext", "--inplace"]
+        subprocess.run(command, cwd=tmp_path, env={**os.environ, "CC": str(cc)}, check=True, capture_output=True)
+        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import one; print(one.number)"
+        told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        assert int(told.stdout) == number
+        return len(log.read_text().split())
+
+    header.write_text("#ifndef NUMBER\n#define NUMBER 1\n#endif\n")
+    assert build(1) == 1
+    assert build(1) == 0
+    assert build(7, "-DNUMBER=7") == 1  # another command has an object of its own
+    assert build(1) == 0  # and the first one's comes back
+    assert build(7, "-DNUMBER=7") == 0
+    header.write_text("#ifndef NUMBER\n#define NUMBER 2\n#endif\n")  # a file that nobody named
+    later = header.stat().st_mtime + 2
+    os.utime(header, (later, later))
+    assert build(2) >= 1
+
+
+# ---------------------------------------------------------------- the source archive
+def test_the_source_archive_is_the_same_anywhere(tmp_path: Path) -> None:
+    setuptools = pytest.importorskip("setuptools")
+    if int(setuptools.__version__.split(".")[0]) < 77:
+        pytest.skip("setuptools is too old for pyproject.toml")
+    made = []
+    for n, umask in enumerate((0o022, 0o077)):
+        tree = tmp_path / f"tree{n}"
+        old = os.umask(umask)
+        try:
+            tree.mkdir()
+            for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "Makefile", "conftest.py"):
+                shutil.copyfile(ROOT / name, tree / name)
+            for name in ("cnnengine", "tools", "benchmarks"):
+                shutil.copytree(
+                    ROOT / name, tree / name, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns("*.so", "__pycache__")
+                )
+            for path in (tree / "cnnengine").rglob("*.pyx"):
+                os.utime(path, (1e9 + n, 1e9 + n))
+            command = [sys.executable, "setup.py", "-q", "sdist", "--formats=gztar"]
+            env = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+            subprocess.run(command, cwd=tree, env=env, check=True, capture_output=True)
+        finally:
+            os.umask(old)
+        made += list((tree / "dist").iterdir())
+    first, second = made
+    assert first.read_bytes() == second.read_bytes()
+    with tarfile.open(first) as archive:
+        members = archive.getmembers()
+    assert {member.mtime for member in members} == {1700000000}
+    assert {(member.uid, member.gid, member.uname) for member in members} == {(0, 0, "")}
+    assert {member.mode for member in members} <= {0o644, 0o755}
+    names = {member.name.partition("/")[2] for member in members}
+    assert {"PKG-INFO", "benchmarks/harness.py", "cnnengine/_kernels/simd.h", "tools/make_wheel.py"} <= names
+    assert not any(name.endswith(".so") for name in names)
+    assert gzip.decompress(first.read_bytes())  # and it is what it says
+
+
+# ---------------------------------------------------------------- the source tree without its modules
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """cnnengine's Python files alone."""
+    shutil.copytree(ROOT / "cnnengine", tmp_path / "cnnengine", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return tmp_path
+
+
+def imported(tree: Path) -> str:
+    """The last line of what `import cnnengine` says there."""
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONSAFEPATH", "PYTHONPATH")}
+    done = subprocess.run([sys.executable, "-c", "import cnnengine"], cwd=tree, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    return done.stderr.splitlines()[-1]
+
+
+def test_an_import_in_the_source_tree_says_what_to_do(tree: Path) -> None:
+    (tree / "setup.py").touch()
+    said = imported(tree)
+    assert said.startswith(
+        f"ImportError: the compiled modules of cnnengine for Python {sys.version_info[0]}.{sys.version_info[1]} "
+    )
+    for part in (str(tree / "cnnengine"), "the source tree", "`python -P`", "`pip install -e .`"):
+        assert part in said
+
+
+def test_an_installation_without_its_modules_is_no_source_tree(tree: Path) -> None:
+    said = imported(tree)
+    assert "are missing in" in said and "install cnnengine anew" in said
+    assert "source tree" not in said
+
+
+def test_other_modules_that_are_missing_are_named_as_ever(tree: Path) -> None:
+    (tree / "setup.py").touch()
+    (tree / "cnnengine" / "_kernels" / "dispatch.py").write_text("import something_else\n")
+    assert imported(tree) == "ModuleNotFoundError: No module named 'something_else'"

@@ -17,11 +17,28 @@ floats from the start of its halo. Packers of weights, and functions that are no
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from .dispatch import ACTIVATIONS as ACTIVATIONS
+try:
+    from .dispatch import ACTIVATIONS as ACTIVATIONS
+except ModuleNotFoundError as error:
+    if error.name != f"{__name__}.dispatch":
+        raise
+    from pathlib import Path
+
+    _folder = Path(__file__).resolve().parent
+    _text = f"the compiled modules of cnnengine for Python {sys.version_info[0]}.{sys.version_info[1]} are missing in {_folder}"
+    if (_folder.parents[1] / "setup.py").exists():
+        _text += (
+            ". This is the source tree, which Python finds before an installed cnnengine when it is started here: start it in "
+            "another folder, or as `python -P`. To use the tree itself, compile its modules in place: `pip install -e .`"
+        )
+    else:
+        _text += ": install cnnengine anew, with this Python's pip"
+    raise ImportError(_text, name=error.name) from None
 from .launch import Launch
 
 KERNELS: dict[str, str] = {

@@ -39,6 +39,18 @@ cdef extern from "cpu.h" nogil:
 cdef extern from "build_tag.h":
     const char *CNNENGINE_FAMILIES
 
+cdef extern from *:
+    """
+    #if defined(__clang__)
+    #define CNNENGINE_COMPILER "clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define CNNENGINE_COMPILER "gcc " __VERSION__
+    #else
+    #define CNNENGINE_COMPILER "unknown"
+    #endif
+    """
+    const char *CNNENGINE_COMPILER
+
 cdef extern from "activations.h":
     enum: ACT_END
     const char *activation_name(int number)
@@ -151,6 +163,11 @@ def provider(family: str, isa: str) -> str:
 def has_tiles(family: str, isa: str) -> bool:
     """Whether the tiles of a family were built for an instruction set."""
     return importlib.util.find_spec(f"cnnengine._kernels.tiles._{family}_{isa}") is not None
+
+
+def compiler() -> str:
+    """Name and version of the C compiler that this build is of."""
+    return CNNENGINE_COMPILER.decode().strip()
 
 
 def current_isa() -> str:

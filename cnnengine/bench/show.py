@@ -218,7 +218,7 @@ def plot(head: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Figur
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise InputError("plots need matplotlib: pip install 'cnnengine[bench]'") from None
+        raise InputError("plots need matplotlib: pip install matplotlib") from None
 
     records = [record for record in records if "cnnengine" in record["engines"]]
     if not records:

@@ -69,7 +69,7 @@ def check_plot(path: str) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise InputError("plots need matplotlib: pip install 'cnnengine[bench]'") from None
+        raise InputError("plots need matplotlib: pip install matplotlib") from None
     if not path.lower().endswith((".png", ".svg", ".pdf")):
         raise InputError("unknown kind of file", tensor="--plot", expected=".png, .svg or .pdf", received=path)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DESCRIPTION = """\
-Quantise a float model to 8 bits by onnxruntime's quantiser (pip install 'cnnengine[quantize]'), with ranges taken from samples:
+Quantise a float model to 8 bits by onnxruntime's quantiser (pip install onnxruntime Pillow), with ranges taken from samples:
 pictures, prepared as predict prepares them, or .npy and .npz arrays. Prints the error of each layer, accuracy, size and speed
 before and after."""
 EXAMPLES = """examples:

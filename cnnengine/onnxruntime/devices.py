@@ -210,7 +210,7 @@ class OrtMemoryInfo:
         if not isinstance(name, str):
             raise InputError("must be a name", tensor="name", expected="str", received=type(name).__name__)
         check_device("cpu" if name.lower().startswith("cpu") else name, device_id)
-        self._name = name
+        self._label = name
         self._allocator = OrtAllocatorType(arguments.integer(allocator_type, "allocator_type", -1, 1))
         self._kind = OrtMemType(arguments.integer(mem_type, "mem_type", -2, 0))
 
@@ -222,12 +222,12 @@ class OrtMemoryInfo:
         if arguments.integer(device_type, "device_type", None, None) != OrtMemoryInfoDeviceType.CPU:
             check_device(str(device_type), device_id)
         info = OrtMemoryInfo("Cpu", allocator_type, device_id, 0)
-        info._name = name
+        info._label = name
         return info
 
     @property
     def name(self) -> str:
-        return self._name
+        return self._label
 
     @property
     def allocator_type(self) -> OrtAllocatorType:

@@ -67,7 +67,7 @@ def require_pillow() -> None:
     try:
         import PIL.Image  # noqa: F401
     except ImportError:
-        raise InputError("reading images needs Pillow: pip install 'cnnengine[image]'") from None
+        raise InputError("reading images needs Pillow: pip install Pillow") from None
 
 
 def read_image(path: str | os.PathLike[str] | IO[bytes]) -> Image:

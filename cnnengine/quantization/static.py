@@ -248,7 +248,7 @@ def quantize(
 ) -> Quantization:
     """Quantise a float model to 8 bits by onnxruntime's quantiser, and measure what that costs and gains.
 
-    Needs ``pip install 'cnnengine[quantize]'``.
+    Needs ``pip install 'onnxruntime>=1.31'``, and Pillow to read pictures.
 
     Parameters
     ----------

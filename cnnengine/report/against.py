@@ -58,9 +58,7 @@ class OnnxRuntime:
         try:
             onnxruntime: Any = importlib.import_module("onnxruntime")
         except ImportError:
-            raise NotInstalledError(
-                "onnxruntime is not installed: pip install onnxruntime, or pip install 'cnnengine[bench]'", tensor="against"
-            ) from None
+            raise NotInstalledError("onnxruntime is not installed: pip install onnxruntime", tensor="against") from None
         if getattr(onnxruntime, "__author__", "") == "cnnengine":  # nothing would differ, whatever is wrong
             raise InputError("onnxruntime is cnnengine itself in this process: compare without the switch", tensor="against")
         self.version = str(onnxruntime.__version__)

@@ -481,7 +481,7 @@ def _plot(report: Profile) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise InputError("plots need matplotlib: pip install 'cnnengine[bench]'") from None
+        raise InputError("plots need matplotlib: pip install matplotlib") from None
 
     shown = [step for step in report.steps if step.flops > 0 and step.nbytes > 0]
     total = report.steps_min or 1.0

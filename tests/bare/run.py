@@ -31,7 +31,7 @@ TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
 sys.path.insert(0, str(TESTS))
 ABSENT = ("onnx", "google", "ml_dtypes", "onnxruntime", "PIL")
-COMMANDS = ('pip install "cnnengine[onnx]"', "pip install 'cnnengine[image]'")
+COMMANDS = ("pip install onnx", "pip install Pillow")
 OF_ONNX = frozenset(
     [
         "Attention",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -693,9 +694,8 @@ class TestEnvironments:
                     assert f"{package}==" in text, engine
 
     def test_versions_are_those_of_the_extra(self) -> None:
-        text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-        extra = text.split("\nbench = [", 1)[1].split("]", 1)[0]
-        pinned = [line.strip(' ",') for line in extra.splitlines() if "==" in line]
+        project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+        pinned = [line for line in project["project"]["optional-dependencies"]["bench"] if "==" in line]
         assert pinned
         for requirement in pinned:
             assert requirement in environments.recipe("peers")

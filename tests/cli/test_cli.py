@@ -302,7 +302,7 @@ class TestPredict:
             monkeypatch.setitem(sys.modules, name, None)
         result = cnn("predict", MODEL, sample(1))
         assert result.status == 2
-        assert result.err == ["cnnengine: reading images needs Pillow: pip install 'cnnengine[image]'"]
+        assert result.err == ["cnnengine: reading images needs Pillow: pip install Pillow"]
         assert cnn("predict", MODEL, SAMPLES / "expected.npz").status == 0
 
 
@@ -541,7 +541,7 @@ class TestProfile:
     def test_without_matplotlib_the_extra_is_named(self, cnn, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         result = cnn(command, MODEL, "--plot", "roofline.png")
-        assert result == Result(2, [], ["cnnengine: plots need matplotlib: pip install 'cnnengine[bench]'"])
+        assert result == Result(2, [], ["cnnengine: plots need matplotlib: pip install matplotlib"])
 
 
 class TestUsage:

@@ -40,7 +40,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree, built once by whichever of the processes needs it first: builds share the folder build/."""
+    """CNNENGINE_WHEEL, else the wheel of this tree, built once by whichever of the processes needs it first."""
+    if os.environ.get("CNNENGINE_WHEEL"):
+        return Path(os.environ["CNNENGINE_WHEEL"])
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cnnengine-wheel"
     folder.mkdir(exist_ok=True)

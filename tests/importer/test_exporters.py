@@ -1,6 +1,6 @@
 """Files that exporters write, made here and now by the exporters themselves, against what the frameworks compute.
 
-Needs torch, onnxscript and keras (`pip install 'cnnengine[exporters]'`); what is not installed is skipped. tf2onnx is in the zoo:
+Needs torch, onnxscript and keras (`pip install '.[exporters]'`); what is not installed is skipped. tf2onnx is in the zoo:
 its files are those named ``.tf``.
 """
 

@@ -206,7 +206,7 @@ def classes() -> list[type[Operator]]:
     return sorted({c for c in found if c.infer is not Operator.infer}, key=lambda c: (c.__module__, c.__name__))
 
 
-MADE_LATER = {"ConvChain", "SoftmaxProduct", "TakeChannels"}
+MADE_LATER = {"ConvChain", "RoundedConv", "SoftmaxProduct", "TakeChannels"}
 """Made for concrete shapes, when nobody asks for facts any more."""
 CLASSES = [c for c in classes() if c not in (Controlling, ChannelNorm)]  # what others inherit from
 IDS = [f"{c.__module__.rpartition('.')[2]}.{c.__name__}" for c in CLASSES]

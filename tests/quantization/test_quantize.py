@@ -665,7 +665,7 @@ class TestRefused:
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
         for name in [n for n in sys.modules if n.startswith("onnxruntime.")]:
             monkeypatch.setitem(sys.modules, name, None)
-        self.one_line(cnn(LENET, "--data", arrays, "-o", tmp_path / "o.onnx"), "pip install 'cnnengine[quantize]'")
+        self.one_line(cnn(LENET, "--data", arrays, "-o", tmp_path / "o.onnx"), "pip install onnxruntime")
 
     def test_an_older_library(self, ort, cnn, arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import onnxruntime.quantization as library
