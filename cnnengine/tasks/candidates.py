@@ -182,8 +182,17 @@ def check_scores(scores: np.ndarray, tensor: str, layout: str) -> None:
         )
 
 
-def check_boxes(boxes: np.ndarray, canvas: Extents, tensor: str, layout: str) -> None:
+def check_boxes(boxes: np.ndarray, canvas: Extents, tensor: str, layout: str, every: np.ndarray | None = None) -> None:
     """Refuse boxes in pixels that are parts of the input, not finite, or far larger than it: the layout is another one.
+
+    Parameters
+    ----------
+    boxes : ndarray (n, 4)
+        Those that count.
+    canvas : (height, width)
+    tensor, layout : str
+    every : ndarray, optional
+        All of the output, however low their scores are: one box alone may well lie in the corner.
 
     Raises
     ------
@@ -200,7 +209,7 @@ def check_boxes(boxes: np.ndarray, canvas: Extents, tensor: str, layout: str) ->
             expected=f"pixels of an input of {canvas[0]} x {canvas[1]}",
             received=f"{low:g} to {high:g}",
         )
-    if high <= 1.5 and min(canvas) > 16 and len(boxes) > 2:
+    if float((boxes if every is None else every).max()) <= 1.5 and min(canvas) > 16:
         raise InputError(
             f"its boxes are parts of the input, not pixels as in layout {layout!r}",
             tensor=tensor,

@@ -125,7 +125,7 @@ def yolov8(seen: Seen, asked: bool) -> Match | None:
         check_scores(scores, tensor, "yolov8")
         kept, best, found = best_classes(scores, threshold)
         boxes = corners(rows[kept, :4])
-        check_boxes(boxes, canvas, tensor, "yolov8")
+        check_boxes(boxes, canvas, tensor, "yolov8", rows[:, :4])
         spots = None
         if points is not None:
             spots = rows[kept, 4 + classes : 4 + classes + points[0] * points[1]].reshape(-1, *points).astype(np.float64)
@@ -167,10 +167,11 @@ def yolov5(seen: Seen, asked: bool) -> Match | None:
             raise _another(tensor, f"{numbers} numbers a box", y)
         rows = y.T if axis == 0 else y
         check_scores(rows[:, 4 : 5 + classes], tensor, "yolov5")
+        every = rows[:, :4]
         rows = rows[rows[:, 4] > threshold]
         kept, best, found = best_classes(rows[:, 5 : 5 + classes], threshold, rows[:, 4].astype(np.float64))
         boxes = corners(rows[kept, :4])
-        check_boxes(boxes, canvas, tensor, "yolov5")
+        check_boxes(boxes, canvas, tensor, "yolov5", every)
         if mask is None:
             return Candidates(boxes, best, found)
         return Candidates(boxes, best, found, None, rows[kept, numbers - masks :], array_of(sample[mask], seen.names[mask]))
@@ -210,7 +211,7 @@ def _yolox(seen: Seen, asked: bool, raw: bool) -> Match | None:
                 sides = np.exp(boxes[:, 2:]) * strides[kept, None]
             boxes = np.concatenate([(boxes[:, :2] + cells[kept]) * strides[kept, None], sides], 1)
         boxes = corners(boxes)
-        check_boxes(boxes, canvas, tensor, layout)
+        check_boxes(boxes, canvas, tensor, layout, None if raw else rows[:, :4])
         return Candidates(boxes, best, found)
 
     unit = "in units of its cell" if raw else "in pixels"
@@ -270,7 +271,7 @@ def end2end(seen: Seen, asked: bool) -> Match | None:
         rows = y[y[:, 4] > threshold]
         check_classes(rows[:, 5], tensor, "end2end")
         boxes = rows[:, :4].astype(np.float64)
-        check_boxes(boxes, canvas, tensor, "end2end")
+        check_boxes(boxes, canvas, tensor, "end2end", y[:, :4])
         best, found = rows[:, 4].astype(np.float64), rows[:, 5].astype(np.int64)
         if points is not None:
             return Candidates(boxes, best, found, rows[:, 6:].reshape(-1, *points).astype(np.float64))
@@ -300,7 +301,7 @@ def yolov7_end2end(seen: Seen, asked: bool) -> Match | None:
         rows = y[y[:, 6] > threshold]
         check_classes(rows[:, 5], tensor, "yolov7-end2end")
         boxes = rows[:, 1:5].astype(np.float64)
-        check_boxes(boxes, canvas, tensor, "yolov7-end2end")
+        check_boxes(boxes, canvas, tensor, "yolov7-end2end", y[:, 1:5])
         return Candidates(boxes, rows[:, 6].astype(np.float64), rows[:, 5].astype(np.int64))
 
     said = f"boxes, classes and scores behind the picture's number, as YOLOv7 writes them{_beside(seen, at)}"
@@ -468,7 +469,7 @@ def _apart(seen: Seen, pair: tuple[int, int], layout: str, background: bool, par
         if parts:
             _check_parts(chosen, names[0], layout)
             return Candidates(in_pixels(chosen, canvas), best, found)
-        check_boxes(chosen, canvas, names[0], layout)
+        check_boxes(chosen, canvas, names[0], layout, boxes)
         return Candidates(chosen, best, found)
 
     unit = "parts of the input" if parts else "pixels"
@@ -514,7 +515,8 @@ def torchvision(seen: Seen, asked: bool) -> Match | None:
     mask = masked[0] if masked is not None and seen.outputs[masked[0]].ndim == 4 else None
     names = seen.names
     batched = ranks[0] == 3
-    parts: list[bool] = []  # decided by the first boxes that there are
+    first = seen.outputs[at]
+    parts = [bool(np.abs(first).max() <= 2)] if first.size else []  # decided by the first boxes that there are
 
     def split(outputs: Sequence[object], count: int | None) -> list[list[object]] | None:
         if batched:
@@ -539,7 +541,8 @@ def torchvision(seen: Seen, asked: bool) -> Match | None:
         every = Candidates(chosen, scores[rows].astype(np.float64), classes[rows].astype(np.int64), masks=masks)
         return every[order]
 
-    said = f"corners of {names[at]}, classes of {names[labelled]}, scores of {names[scored]}{_beside(seen, *found, mask)}"
+    unit = "" if not parts else " in parts of the input" if parts[0] else " in pixels"
+    said = f"corners of {names[at]}{unit}, classes of {names[labelled]}, scores of {names[scored]}{_beside(seen, *found, mask)}"
     return Match("torchvision", said, read, split, False)
 
 
@@ -593,7 +596,7 @@ def efficientnms(seen: Seen, asked: bool) -> Match | None:
         check_scores(scores[:count], names[scored], "efficientnms")
         rows = np.flatnonzero(scores[:count] > threshold)
         check_classes(classes[rows], names[labelled], "efficientnms")
-        check_boxes(boxes[rows], canvas, names[at], "efficientnms")
+        check_boxes(boxes[rows], canvas, names[at], "efficientnms", boxes[:count])
         return Candidates(boxes[rows].astype(np.float64), scores[rows].astype(np.float64), classes[rows].astype(np.int64))
 
     said = f"boxes as EfficientNMS writes them{_beside(seen, *found)}"

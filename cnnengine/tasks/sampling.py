@@ -37,11 +37,34 @@ def along(place: Placement, axis: int, extent: int, begin: int = 0, end: int | N
 
 def bilinear(maps: np.ndarray, rows: Axis, columns: Axis) -> np.ndarray:
     """Maps (C, h, w) at these pixels: float32 (C, rows, columns)."""
-    weight = rows.weight[None, :, None]
-    found = maps[:, rows.first] * (1 - weight) + maps[:, rows.second] * weight
-    weight = columns.weight[None, None, :]
-    made: np.ndarray = (found[:, :, columns.first] * (1 - weight) + found[:, :, columns.second] * weight).astype(np.float32)
+    across, low = across_columns(maps, rows, columns)
+    made: np.ndarray = down_rows(across, low, rows)
     return made
+
+
+def across_columns(maps: np.ndarray, rows: Axis, columns: Axis) -> tuple[np.ndarray, int]:
+    """The maps' rows that these pixels read, at the pixels' columns: float32 (C, k, columns); and the first of them.
+
+    Columns go first: maps have fewer rows than pictures, and picking single elements is what takes time.
+    """
+    if not len(rows.first):
+        return np.empty((len(maps), 0, len(columns.first)), np.float32), 0
+    low, high = int(rows.first.min()), int(rows.second.max()) + 1
+    part = maps[:, low:high].astype(np.float32, copy=False)
+    before, behind = np.take(part, columns.first, 2), np.take(part, columns.second, 2)
+    behind -= before
+    behind *= columns.weight
+    behind += before
+    return behind, low
+
+
+def down_rows(across: np.ndarray, low: int, rows: Axis) -> np.ndarray:
+    """Rows of `across_columns` at these pixels, along the last but one axis."""
+    before, behind = np.take(across, rows.first - low, -2), np.take(across, rows.second - low, -2)
+    behind -= before
+    behind *= rows.weight[:, None]
+    behind += before
+    return behind
 
 
 def nearest(numbers: np.ndarray, rows: Axis, columns: Axis) -> np.ndarray:

@@ -18,15 +18,15 @@ from ..preprocess import Placement
 from .candidates import array_of
 from .detect import part_of_one
 from .drawing import colour_of, overlaid
-from .sampling import along, bilinear, nearest
+from .sampling import Axis, across_columns, along, down_rows, nearest
 from .source import Known, Source, known_of, ran
 from .tables import named, table
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-BAND = 1 << 24
-"""Scores that are interpolated at once."""
+BAND = 1 << 16
+"""Pixels that are interpolated at once, for each class: what a processor's second cache holds."""
 UNSEEN = -1
 """Of pixels that the network has not seen: they were cut off."""
 
@@ -132,6 +132,8 @@ class Segment:
             y = y[:, 0] if y.shape[1] == 1 else y[..., 0]
         if y.ndim not in (3, 4) or y.shape[0] != (count or 1):
             raise ShapeError("is not a map for each picture", tensor=name, expected=f"{count or 1}, ...", received=y.shape)
+        if y.dtype.kind == "f" and np.isnan(y).any():
+            raise InputError("has numbers that are none", tensor=name, expected="scores", received="NaN")
         last = self._last(y, canvas)
         if last is None:
             maps = y
@@ -198,29 +200,35 @@ class Segment:
         shape = maps.shape[-2:]
         columns = along(place, 1, shape[1])
         found = np.empty((height, width), np.int32)
-        count = 1 if maps.ndim == 2 else len(maps)
-        band = max(1, BAND // max(1, count * max(width, shape[1])))
+        band = max(1, BAND // max(1, width))
         for begin in range(0, height, band):
             rows = along(place, 0, shape[0], begin, min(begin + band, height))
-            part = self._best(maps, rows, columns)
+            part = found[begin : begin + band]
+            if maps.ndim == 2:
+                part[...] = nearest(maps, rows, columns)
+            else:
+                self._best(maps, rows, columns, part)
             part[~rows.seen] = UNSEEN
-            found[begin : begin + band] = part
         found[:, ~columns.seen] = UNSEEN
         return found
 
-    def _best(self, maps: np.ndarray, rows: Any, columns: Any) -> np.ndarray:
-        if maps.ndim == 2:
-            return nearest(maps, rows, columns).astype(np.int32)
-        scores = bilinear(maps, rows, columns)
-        if len(maps) > 1:
-            best: np.ndarray = scores.argmax(0).astype(np.int32)
-            return best
-        least = self._threshold
-        if self._logits:
-            with np.errstate(divide="ignore"):
-                least = float(np.log(least) - np.log1p(-least)) if least < 1 else np.inf
-        above: np.ndarray = (scores[0] > least).astype(np.int32)
-        return above
+    def _best(self, maps: np.ndarray, rows: Axis, columns: Axis, found: np.ndarray) -> None:
+        """The best class of these pixels, the first among equals, class after class."""
+        across, low = across_columns(maps, rows, columns)
+        if len(maps) == 1:
+            least = self._threshold
+            if self._logits:
+                with np.errstate(divide="ignore"):
+                    least = float(np.log(least) - np.log1p(-least)) if least < 1 else np.inf
+            found[...] = down_rows(across[0], low, rows) > least
+            return
+        best = down_rows(across[0], low, rows)
+        found[...] = 0
+        for index in range(1, len(maps)):
+            scores = down_rows(across[index], low, rows)
+            better = scores > best
+            np.copyto(best, scores, where=better)
+            found[better] = index
 
 
 def segment(

@@ -204,6 +204,27 @@ def test_what_is_not_the_layout_is_refused(name: str, spoil: Any, message: str) 
         run(outputs, place("letterbox", SIZES[0]), Known(LABELS), None if name == "rtdetr" else ENCODERS[name][1])
 
 
+@pytest.mark.parametrize("name", ["yolov8", "yolov5", "yolox decoded", "end2end", "yolov7 end2end", "yolo-nas", "efficientnms"])
+def test_one_box_in_parts_of_the_input_is_refused_where_pixels_belong(name: str) -> None:
+    """Otherwise it would be a tiny one in the corner, where one in pixels may lie."""
+    encode, layout = ENCODERS[name]
+    layout = layout or name.replace(" ", "-")
+    for shrink in (False, True):
+        want = Planted(np.array([[0.2, 0.1, 1.4, 1.2]]), np.array([0.9]), np.array([2]), CANVAS)
+        outputs = encode(np.random.default_rng(1), want, want.boxes, CLASSES, CANVAS)
+        boxes = {"yolov8": (0, slice(4)), "yolov7 end2end": (slice(None), slice(1, 5))}.get(name, (..., slice(4)))
+        key = "det_boxes" if name == "efficientnms" else next(iter(outputs))
+        if name in ("yolov7 end2end", "efficientnms"):
+            want = planted(np.random.default_rng(1), CANVAS, 1, CLASSES)
+            outputs = encode(np.random.default_rng(1), want, want.boxes, CLASSES, CANVAS)
+        if shrink:
+            outputs[key][boxes] /= 416
+            with pytest.raises(InputError, match=r"parts of the input, not pixels"):
+                run(outputs, place("stretch", CANVAS), Known(LABELS), layout)
+        else:
+            assert len(run(outputs, place("stretch", CANVAS), Known(LABELS), layout)[0]) == 1
+
+
 @pytest.mark.parametrize(
     "outputs",
     [

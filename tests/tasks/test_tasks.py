@@ -229,6 +229,7 @@ class TestSegment:
             (np.zeros((1, 6, 9, 13)), "'layout'.*which axis has the classes"),
             (np.zeros((1, 5, 7, 9)), "which axis has the classes"),
             (np.zeros((2, 3, 64, 96)), r"not a map for each picture"),
+            (np.full((1, 3, 64, 96), np.nan), r"'y': has numbers that are none"),
         ],
     )
     def test_what_is_no_map(self, tmp_path: Path, photo: Image.Image, y: np.ndarray, message: str) -> None:
