@@ -45,7 +45,6 @@ def versions_of(op_type: str, domain: str) -> list[int]:
 
 def rows() -> list[tuple[str, str, list[int], str]]:
     """(domain, operator, versions, by) of everything that runs."""
-    from cnnengine.importer.functions import _definition
     from cnnengine.importer.more_schemas import MORE
     from cnnengine.ops import INDEX, lookup
     from cnnengine.ops.fallback import ALLOWED
@@ -64,9 +63,7 @@ def rows() -> list[tuple[str, str, list[int], str]]:
         key = (schema.domain, schema.name)
         if key in found:
             continue
-        versions = [
-            v for v in versions_of(schema.name, schema.domain) if _has_function(_definition(schema.name, schema.domain, v))
-        ]
+        versions = [v for v in versions_of(schema.name, schema.domain) if is_function(schema.name, schema.domain, v)]
         if versions:
             found[key] = (versions, "function")
     for (domain, name), allowed in ALLOWED.items():
@@ -75,8 +72,10 @@ def rows() -> list[tuple[str, str, list[int], str]]:
     return sorted((domain, name, versions, by) for (domain, name), (versions, by) in found.items())
 
 
-def _has_function(definition: tuple[object, bool, int]) -> bool:
-    return definition[0] is not None or definition[1]
+def is_function(op_type: str, domain: str, version: int) -> bool:
+    """Whether ONNX defines this version of an operator by a function, be it one that depends on the call."""
+    schema = onnx.defs.get_schema(op_type, version, domain)
+    return bool(schema.has_function or schema.has_context_dependent_function)
 
 
 def page(records: Iterable[Record], excluded: int) -> str:
