@@ -21,8 +21,8 @@ from cnnengine._kernels import dispatch
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
-# Read by PyInstaller alone.
-HOOK = "cnnengine.__pyinstaller.hook-cnnengine"
+# Read by PyInstaller alone; and what is imported by another name alone.
+HOOK, SHADOW = "cnnengine.__pyinstaller.hook-cnnengine", "cnnengine.onnxruntime.shadow."
 
 
 def import_all() -> int:
@@ -35,7 +35,7 @@ def import_all() -> int:
     ]
     here = dispatch.available_isas()
     for name in names:
-        if name == HOOK and importlib.util.find_spec("PyInstaller") is None:
+        if name.startswith(SHADOW) or (name == HOOK and importlib.util.find_spec("PyInstaller") is None):
             continue
         if ".tiles._" in name and name.rpartition("_")[2] not in here:
             continue
