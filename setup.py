@@ -124,6 +124,8 @@ MODULE_FLAGS = ["-O2"]
 # here throws or lets through.
 SMALLER = ["--param=max-inline-insns-single=15", "-fno-thread-jumps", "-fno-tree-pre"]
 SMALLER += [f"-fno-align-{what}" for what in ("functions", "jumps", "loops", "labels")]
+# Not so what every call goes through, which would take 2 % longer.
+CALLED = ("cnnengine._kernels.launch", "cnnengine.runtime.threads", "cnnengine.runtime.runner", "cnnengine.capi")
 # Modules in which nothing is computed, neither for each element nor at each call: two fifths smaller.
 SMALLEST = ("cnnengine._kernels.dispatch", "cnnengine.importer.guard")
 NO_TABLES = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
@@ -260,9 +262,9 @@ def extensions() -> list[Extension]:
     beside = {"vector": [activations], "qconv": [words], "bconv": [words]}
     shared = {t: [kernels / "tiles" / f"{t}.pxd", *beside.get(t, [])] for t in TILES}
     capsules = {t: f"cnnengine.tiles.{t}:{tag(paths)}" for t, paths in shared.items()}
-    macros_of_modules = [*macros, ("CYTHON_USE_PYLONG_INTERNALS", "0")]  # numbers of Python by calls
+    by_calls = [("CYTHON_USE_PYLONG_INTERNALS", "0")]  # Python's numbers are read by its functions: smaller, too
     module_macros = [
-        *macros_of_modules,
+        *macros,
         ("CNNENGINE_LAYOUT", f'"{tag([*kernels.rglob("*.pxd"), activations])}"'),
         ("CNNENGINE_FAMILIES", f'"{" ".join(capsules.values())}"'),
     ]
@@ -273,10 +275,10 @@ def extensions() -> list[Extension]:
             name,
             [name.replace(".", "/") + ".pyx"],
             include_dirs=[*include, "cnnengine", "cnnengine/runtime", "cnnengine/importer", "cnnengine/include"],
-            define_macros=module_macros,
+            define_macros=[*module_macros, *(by_calls if name not in CALLED else ())],
             extra_compile_args=[
                 *(["-Os"] if name in SMALLEST else MODULE_FLAGS),
-                *smaller,
+                *(smaller if name not in CALLED else ()),
                 *common,
                 *openmp,
                 *system_flags(name),
@@ -289,7 +291,7 @@ def extensions() -> list[Extension]:
         Extension(
             SHARED,
             [],
-            define_macros=macros_of_modules,
+            define_macros=[*macros, *by_calls],
             extra_compile_args=["-Os", *smaller, *common],
             extra_link_args=link,
         )
@@ -346,7 +348,22 @@ def translate(modules: list[Extension], folder: Path) -> list[Extension]:
         nthreads=JOBS if JOBS > 1 else 0,
         shared_utility_qualified_name=SHARED,
     )
+    for one in done:
+        path = Path(one.sources[0])
+        text = path.read_text()
+        cold = builders_are_cold(text)
+        if cold != text:
+            path.write_text(cold)
     return done
+
+
+def builders_are_cold(text: str) -> str:
+    """C with a word at the declarations of `build_NAME`: these run once for each plan, and compilers then make them small.
+
+    So do they what these alone call. It is a sixth of a module, and no kernel is in it.
+    """
+    declaration = r"^static (?!__attribute__)(.*\b__pyx_(?:p[fw]|gb)_\w*build_\w*\(.*\); */\* ?proto ?\*/)$"
+    return re.sub(declaration, r"static __attribute__((cold)) \1", text, flags=re.M)
 
 
 class Build(build_ext):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import runpy
 import shutil
@@ -246,6 +247,24 @@ def test_objects_are_made_once_for_each_command(tmp_path: Path) -> None:
     later = header.stat().st_mtime + 2
     os.utime(header, (later, later))
     assert build(2) >= 1
+
+
+def test_builders_alone_are_made_small(setup: dict[str, Any]) -> None:
+    cold = setup["builders_are_cold"]
+    types = ("PyObject *", "struct __pyx_obj_9cnnengine_8_kernels_6launch_Launch *")
+    for kind, type_ in itertools.product(("pf", "pw", "gb"), types):
+        declaration = f"{type_}__pyx_{kind}_9cnnengine_8_kernels_4pool_2build_max(PyObject *a, int b); /* proto */"
+        text = f"int x;\nstatic {declaration}\nint y;\n"
+        marked = f"int x;\nstatic __attribute__((cold)) {declaration}\nint y;\n"
+        assert cold(text) == marked
+        assert cold(marked) == marked  # and not twice
+    for other in (
+        "static PyObject *__pyx_pf_9cnnengine_8_kernels_6launch_2__call__(PyObject *a); /* proto */\n",
+        "static void __pyx_f_9cnnengine_8_kernels_4pool_build_up(PyObject *a); /*proto*/\n",
+        "static PyObject *__pyx_pf_4pool_2build_max(PyObject *a) {\n",
+        "  static PyObject *__pyx_pf_4pool_2build_max(PyObject *a); /* proto */\n",
+    ):
+        assert cold(other) == other
 
 
 # ---------------------------------------------------------------- the source archive

@@ -6,6 +6,7 @@ command and by the example. `tools/make_wheel.py` and cibuildwheel call this whe
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import pkgutil
@@ -20,22 +21,26 @@ from cnnengine._kernels import dispatch
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
-# What asks for other packages when it is imported.
-NEEDS = {"cnnengine.backend": "onnx", "cnnengine.__pyinstaller.hook-cnnengine": "PyInstaller"}
+# Read by PyInstaller alone; and what is imported by another name alone.
+HOOK, SHADOW = "cnnengine.__pyinstaller.hook-cnnengine", "cnnengine.onnxruntime.shadow."
 
 
 def import_all() -> int:
-    """How many modules there are; each is imported, tiles of instructions that this processor lacks excepted."""
+    """How many modules there are; each is imported, but for tiles of instructions that this processor lacks.
+
+    One that needs a package of an extra may say so.
+    """
     names = [
         found.name for found in pkgutil.walk_packages(cnnengine.__path__, "cnnengine.") if found.name != "cnnengine.__main__"
     ]
     here = dispatch.available_isas()
     for name in names:
-        if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+        if name.startswith(SHADOW) or (name == HOOK and importlib.util.find_spec("PyInstaller") is None):
             continue
         if ".tiles._" in name and name.rpartition("_")[2] not in here:
             continue
-        importlib.import_module(name)
+        with contextlib.suppress(cnnengine.errors.NotInstalledError):
+            importlib.import_module(name)
     return len(names)
 
 
