@@ -120,9 +120,9 @@ EXACT_FLAGS = ["-ffp-contract=off"]
 COMMON = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 MODULE_FLAGS = ["-O2"]
 # Half of a wheel is what surrounds the kernels. It gets smaller by a fifth where Cython's helpers are called instead of repeated,
-# paths are not doubled for what is known on each or computed on some, code is not padded, and without tables for exceptions of C++, which no C code
+# paths are not doubled for what is known on each, code is not padded, and without tables for exceptions of C++, which no C code
 # here throws or lets through.
-SMALLER = ["--param=max-inline-insns-single=15", "-fno-thread-jumps", "-fno-tree-pre"]
+SMALLER = ["--param=max-inline-insns-single=15", "-fno-thread-jumps"]
 SMALLER += [f"-fno-align-{what}" for what in ("functions", "jumps", "loops", "labels")]
 # Not so what every call goes through, which would take 2 % longer.
 CALLED = ("cnnengine._kernels.launch", "cnnengine.runtime.threads", "cnnengine.runtime.runner", "cnnengine.capi")
