@@ -338,9 +338,24 @@ def extensions() -> list[Extension]:
 
 
 def translate(modules: list[Extension], folder: Path) -> list[Extension]:
-    """The same with C in the place of Cython, which several processes write."""
+    """The same with C in the place of Cython, which several processes write.
+
+    What decides is what files hold, not when they were written: pip makes each build an environment of its own, in which Cython's
+    files are newer than all that an earlier one made. C that comes out as it was keeps its time, and so its objects.
+    """
+    import Cython
     from Cython.Build import cythonize
 
+    told = [Cython.__version__, DIRECTIVES, SHARED, [(one.name, one.sources) for one in modules]]
+    read = sorted(path for path in Path("cnnengine").rglob("*") if path.suffix in (".pyx", ".pxd"))
+    told += [(str(path), path.read_bytes()) for path in read]
+    made_of, key = folder / "made_of", short(told)
+    written = [folder / Path(*one.sources or [SHARED.replace(".", "/")]).with_suffix(".c") for one in modules]
+    if made_of.exists() and made_of.read_text() == key and all(path.exists() for path in written):
+        for one, path in zip(modules, written, strict=True):
+            one.sources = [str(path)]
+        return modules
+    before = {path: (path.read_text(), path.stat().st_mtime_ns) for path in written if path.exists()}
     done: list[Extension] = cythonize(
         modules,
         compiler_directives=DIRECTIVES,
@@ -348,12 +363,14 @@ def translate(modules: list[Extension], folder: Path) -> list[Extension]:
         nthreads=JOBS if JOBS > 1 else 0,
         shared_utility_qualified_name=SHARED,
     )
-    for one in done:
-        path = Path(one.sources[0])
+    for path in written:
         text = path.read_text()
         cold = builders_are_cold(text)
         if cold != text:
             path.write_text(cold)
+        if path in before and before[path][0] == cold:
+            os.utime(path, ns=(before[path][1], before[path][1]))
+    made_of.write_text(key)
     return done
 
 

@@ -249,6 +249,45 @@ def test_objects_are_made_once_for_each_command(tmp_path: Path) -> None:
     assert build(2) >= 1
 
 
+def test_c_is_written_anew_for_what_changed_alone(setup: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from setuptools import Extension
+
+    build = pytest.importorskip("Cython.Build")
+    real, calls = build.cythonize, []
+
+    def cythonize(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        return real(*args, **{**options, "nthreads": 0, "quiet": True})
+
+    monkeypatch.setattr(build, "cythonize", cythonize)
+    monkeypatch.chdir(tmp_path)
+    source, folder = tmp_path / "cnnengine" / "one.pyx", tmp_path / "build"
+    source.parent.mkdir()
+    made = folder / "cnnengine" / "one.c"
+
+    def written() -> tuple[bool, float]:
+        """Whether Cython ran, and the time of the C file that an extension is given."""
+        calls.clear()
+        (one,) = setup["translate"]([Extension("cnnengine.one", ["cnnengine/one.pyx"])], folder)
+        assert Path(one.sources[0]).resolve() == made
+        return bool(calls), made.stat().st_mtime
+
+    source.write_text("def f(): return 1\n")
+    ran, first = written()
+    assert ran
+    assert written() == (False, first)
+    os.utime(source, (first + 100, first + 100))
+    assert written() == (False, first)  # a new time alone is no change
+    (folder / "made_of").unlink()
+    assert written() == (True, first)  # the same C comes out: its object stays
+    os.utime(made, (first - 100, first - 100))
+    source.write_text("def f(): return 2\n")
+    ran, second = written()
+    assert ran and second > first - 100 and "2" in made.read_text()
+    made.unlink()
+    assert written()[0]
+
+
 def test_builders_alone_are_made_small(setup: dict[str, Any]) -> None:
     cold = setup["builders_are_cold"]
     types = ("PyObject *", "struct __pyx_obj_9cnnengine_8_kernels_6launch_Launch *")
