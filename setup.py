@@ -363,6 +363,8 @@ def translate(modules: list[Extension], folder: Path) -> list[Extension]:
         nthreads=JOBS if JOBS > 1 else 0,
         shared_utility_qualified_name=SHARED,
     )
+    for path in folder.rglob("*.h"):  # copies, which compilers would find before the headers themselves
+        path.unlink()
     for path in written:
         text = path.read_text()
         cold = builders_are_cold(text)

@@ -272,7 +272,9 @@ def test_c_is_written_anew_for_what_changed_alone(setup: dict[str, Any], monkeyp
         assert Path(one.sources[0]).resolve() == made
         return bool(calls), made.stat().st_mtime
 
-    source.write_text("def f(): return 1\n")
+    header = source.with_name("one.h")
+    header.write_text("#define ONE 1\n")
+    source.write_text('cdef extern from "one.h":\n    int ONE\ndef f(): return ONE\n')
     ran, first = written()
     assert ran
     assert written() == (False, first)
@@ -280,6 +282,7 @@ def test_c_is_written_anew_for_what_changed_alone(setup: dict[str, Any], monkeyp
     assert written() == (False, first)  # a new time alone is no change
     (folder / "made_of").unlink()
     assert written() == (True, first)  # the same C comes out: its object stays
+    assert not list(folder.rglob("*.h"))  # a compiler would look there first, and see the header of an earlier build
     os.utime(made, (first - 100, first - 100))
     source.write_text("def f(): return 2\n")
     ran, second = written()
