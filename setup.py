@@ -15,6 +15,7 @@ CNNENGINE_ISAS=a,b      compile these instruction sets alone (for quick developm
 from __future__ import annotations
 
 import atexit
+import copy
 import filecmp
 import gzip
 import hashlib
@@ -351,12 +352,12 @@ def translate(modules: list[Extension], folder: Path) -> list[Extension]:
     told += [(str(path), path.read_bytes()) for path in read]
     made_of, key = folder / "made_of", short(told)
     written = [folder / Path(*one.sources or [SHARED.replace(".", "/")]).with_suffix(".c") for one in modules]
+    # of cythonize's own extensions only the C is taken: they have other flags, and so objects, than those that it did not make
+    result = [copied(one, path) for one, path in zip(modules, written, strict=True)]
     if made_of.exists() and made_of.read_text() == key and all(path.exists() for path in written):
-        for one, path in zip(modules, written, strict=True):
-            one.sources = [str(path)]
-        return modules
+        return result
     before = {path: (path.read_text(), path.stat().st_mtime_ns) for path in written if path.exists()}
-    done: list[Extension] = cythonize(
+    cythonize(
         modules,
         compiler_directives=DIRECTIVES,
         build_dir=str(folder),
@@ -373,7 +374,14 @@ def translate(modules: list[Extension], folder: Path) -> list[Extension]:
         if path in before and before[path][0] == cold:
             os.utime(path, ns=(before[path][1], before[path][1]))
     made_of.write_text(key)
-    return done
+    return result
+
+
+def copied(extension: Extension, source: Path) -> Extension:
+    """The same made of another file."""
+    one = copy.copy(extension)
+    one.sources = [str(source)]
+    return one
 
 
 def builders_are_cold(text: str) -> str:
@@ -455,7 +463,7 @@ class Build(build_ext):
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists() or not filecmp.cmp(library, target, shallow=False):
-            copy(library, target)
+            put(library, target)
 
     def copy_extensions_to_source(self) -> None:
         """Only what differs: a process that has the others loaded goes on with them."""
@@ -463,7 +471,7 @@ class Build(build_ext):
         for ext in self.extensions:
             inplace, regular = map(Path, self._get_inplace_equivalent(build_py, ext))
             if not inplace.exists() or not filecmp.cmp(regular, inplace, shallow=False):
-                copy(regular, inplace)
+                put(regular, inplace)
 
 
 def weight(extension: Extension) -> float:
@@ -489,7 +497,7 @@ def newer(made: Path, rules: Path) -> bool:
         return False
 
 
-def copy(source: Path, target: Path) -> None:
+def put(source: Path, target: Path) -> None:
     """Puts a file in the place of another in one step: who has the old one open keeps it."""
     beside = target.with_name(f"{target.name}.{os.getpid()}")
     shutil.copy(source, beside)
