@@ -136,7 +136,7 @@ def run_network(cnnengine: Any, path: Path) -> None:
 
 def run_commands(block: bool, path: Path) -> None:
     """The commands on a model, in processes of their own."""
-    start = [sys.executable, "-c", "import run; run.command()"] if block else [sys.executable, "-m", "cnnengine"]
+    start = [sys.executable, "-c", "import run; run.command()"] if block else [sys.executable, "-P", "-m", "cnnengine"]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS / "bare"), *filter(None, sys.path)])} if block else None
     shape = ["--shape", "image=1,1,24,24"]
     for words in (["info"], ["check", *shape], ["check", "--json", *shape], ["profile", *shape], ["config"]):
