@@ -327,7 +327,7 @@ class TestInputs:
     def test_a_folder_gives_its_images_and_arrays_by_name(self, cnn, folder: Path) -> None:
         result = cnn("predict", MODEL, folder, "--batch-size", 4)
         assert (result.status, result.err) == (0, [])
-        assert self.classes(result) == [("one.png", "1"), ("three.npy", "3"), ("two.PNG", "2")]
+        assert self.classes(result) == [("seven.png", "7"), ("one.png", "1"), ("three.npy", "3"), ("two.PNG", "2")]
 
     @pytest.mark.parametrize(
         ("pattern", "names"),
@@ -368,7 +368,7 @@ class TestInputs:
         (folder / "bad.png").write_bytes((folder / "one.png").read_bytes()[:60])
         result = cnn("predict", MODEL, folder, "--batch-size", 2)
         assert result.status == 1
-        assert len(self.classes(result)) == 3
+        assert len(self.classes(result)) == 4
         assert len(result.err) == 1
         assert result.err[0].startswith(f"cnnengine: {folder / 'bad.png'}: ")
 
