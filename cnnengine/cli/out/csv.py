@@ -89,7 +89,8 @@ class Csv:
 
 def _text(rows: list[list[object]] | list[list[str]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    returns = any(isinstance(cell, str) and "\r" in cell for row in rows for cell in row)  # which Python's writer may not quote
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerows(rows)
     try:
         return text.getvalue().encode("utf-8", sys.getfilesystemencodeerrors())
     except UnicodeEncodeError:  # labels of JSON may hold any surrogate
