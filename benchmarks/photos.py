@@ -138,7 +138,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 target.unlink(missing_ok=True)
                 start = seconds(command(files[:1]))
                 target.unlink(missing_ok=True)
-                times[name].append(max(seconds(command(files)) - start, 1e-9))
+                taken = seconds(command(files)) - start
+                if taken < start / 4:
+                    raise SystemExit(f"{name}: starting takes {start:.1f} s, these photos {taken:.1f} s: more photos are needed")
+                times[name].append(taken)
                 outputs[name] = first_output(target)
         exact = outputs["cnnengine --exact"]
         print(f"{len(files)} photos, {size} x {size}, {args.threads} threads, batches of {args.batch_size}, {args.rounds} rounds")
