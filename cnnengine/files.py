@@ -7,7 +7,7 @@ import glob
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,37 +29,74 @@ IMAGES = (
 
 @dataclass(frozen=True)
 class Given:
-    """One file to read, or an argument that stands for none and why."""
+    """One file to read, or an argument that stands for none and why.
+
+    Attributes
+    ----------
+    path : str
+    error : InputError or None
+    below : str
+        The folder that it was found in, from the folder on that was given; "" where the file itself was.
+    """
 
     path: str
     error: InputError | None = None
+    below: str = ""
 
 
-def expand(arguments: Sequence[str]) -> list[Given]:
+def expand(arguments: Sequence[str], deep: bool = False, leave: Sequence[str] = ()) -> list[Given]:
     """Every file that the arguments stand for, in their order; folders and patterns sorted by name.
 
     A folder stands for the images and arrays directly in it. A pattern is one with ``*``, ``?`` or ``[`` that is not itself a
     file; ``**`` goes into folders.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+    deep : bool
+        Folders stand for what is in the folders below them, too, each at its name's place, unless its name begins with a dot.
+    leave : sequence of str
+        Files and folders that no folder stands for: those that results go to.
     """
     found: list[Given] = []
+    left = frozenset(os.path.realpath(path) for path in leave)
     for argument in arguments:
         if os.path.isdir(argument):
-            try:
-                listed = os.listdir(argument)
-            except OSError as error:
-                found.append(Given(argument, InputError(f"cannot read the folder: {error.strerror or error}")))
-                continue
-            names = sorted(name for name in listed if name.lower().endswith((*IMAGES, *ARRAYS)))
-            paths = [os.path.join(argument, name) for name in names]
-            paths = [path for path in paths if not os.path.isdir(path)]
+            here = list(_inside(argument, deep, left))
             reason = "no images or arrays in the folder"
         elif glob.has_magic(argument) and not os.path.lexists(argument):
-            paths = sorted(path for path in glob.glob(argument, recursive=True) if not os.path.isdir(path))
+            here = [Given(p) for p in sorted(glob.glob(argument, recursive=True)) if not os.path.isdir(p)]
             reason = "no file matches the pattern"
         else:
-            paths, reason = [argument], ""
-        found += [Given(path) for path in paths] or [Given(argument, InputError(reason))]
+            here, reason = [Given(argument)], ""
+        found += here or [Given(argument, InputError(reason))]
     return found
+
+
+def _inside(top: str, deep: bool, leave: Collection[str]) -> Iterator[Given]:
+    """Images and arrays of a folder by name; a link to one of the folders that it lies in is not followed."""
+    waiting = [(top, "", frozenset[str]())]  # folders and files that are still to come, the next one last
+    while waiting:
+        path, below, above = waiting.pop()
+        if not os.path.isdir(path):
+            yield Given(path, None, below)
+            continue
+        own = os.path.realpath(path)
+        if own in above or (path != top and own in leave):
+            continue
+        try:
+            names = sorted(os.listdir(path), reverse=True)
+        except OSError as error:
+            yield Given(path, InputError(f"cannot read the folder: {error.strerror or error}"))
+            continue
+        inside = below if path == top else os.path.join(below, os.path.basename(path))
+        for name in names:
+            one = os.path.join(path, name)
+            if os.path.isdir(one):
+                if deep and not name.startswith("."):
+                    waiting.append((one, inside, above | {own}))
+            elif name.lower().endswith((*IMAGES, *ARRAYS)) and not (leave and os.path.realpath(one) in leave):
+                waiting.append((one, inside, above))
 
 
 def is_array(path: str) -> bool:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..preprocess import require_pillow
 from ..tasks import Picture
+from .out import Sample, Targets, saved
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 class Drawings:
-    """A folder of pictures, each with the name of the file that it was made of.
+    """A folder of pictures, each with the name of the file that it was made of, in the same sub-folders.
 
     Parameters
     ----------
     folder : str
         Made where it is not there.
+    inputs : sequence of str
+        What no picture is written over.
 
     Raises
     ------
@@ -28,21 +29,13 @@ class Drawings:
         It cannot be made, or Pillow is not installed.
     """
 
-    def __init__(self, folder: str) -> None:
-        require_pillow()
-        try:
-            os.makedirs(folder, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"cannot make the folder: {error.strerror or error}", tensor="--draw", expected="a folder", received=folder
-            ) from error
-        self._folder = folder
-        self._used: dict[str, int] = {}
+    def __init__(self, folder: str, inputs: Sequence[str]) -> None:
+        self._targets = Targets(folder, "--draw", inputs)
 
-    def write(self, path: str, found: Iterable[object], image: Image | None) -> None:
-        """Draw what was found in the picture of this file.
+    def write(self, sample: Sample, found: Iterable[object], image: Image | None) -> None:
+        """Draw what was found in the picture of this sample.
 
-        Files of one name from several folders get a number. An input is never written over.
+        Files of one name get a number. An input is never written over.
 
         Raises
         ------
@@ -57,16 +50,8 @@ class Drawings:
         for one in drawable:
             image = one.draw(image)
         assert image is not None
-        target = self._target(path)
+        target = self._targets.of(sample)
         try:
-            image.save(target)
+            saved(image, target)
         except (OSError, ValueError) as error:
             raise InputError(f"{target}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
-
-    def _target(self, path: str) -> str:
-        stem = os.path.splitext(os.path.basename(path))[0]
-        number = self._used[stem] = self._used.get(stem, 0) + 1
-        target = os.path.join(self._folder, f"{stem}.png" if number == 1 else f"{stem}.{number}.png")
-        if os.path.exists(target) and os.path.exists(path) and os.path.samefile(target, path):
-            raise InputError("would be written over", tensor=target, expected="another folder for --draw")
-        return target

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import CNNEngineError, InputError
 from ..feeds import TensorInfo
-from ..files import Scaled, expand, is_array, read_feeds
+from ..files import Given, Scaled, expand, is_array, read_feeds
 from ..metadata import SETS
 from ..metadata.own import SOURCE as OWN
-from ..preprocess import Placement, Preprocess, frames_of, read_image, require_pillow
-from ..tasks import LAYOUTS, NAMES, VALUES, Chosen, Wishes, canvas_of, picture_input, unplaced, upright
-from ._common import EXIT_OK, EXIT_SOME_FAILED, add_precision_option, add_winograd_option, complain, part, positive
+from ..preprocess import Placement, Preprocess, frames_of, require_pillow
+from ..tasks import LAYOUTS, NAMES, VALUES, Chosen, Described, Wishes, canvas_of, picture_input, unplaced, upright
+from ..tasks.task import by_the_first_axis
+from ._common import EXIT_OK, EXIT_SOME_FAILED, add_precision_option, add_winograd_option, complain, part, positive, whole
 from .drawings import Drawings
+from .out import KINDS, Mode, Out, Sample, opened
 from .pictures import add_image_options, image_options, labels_given, option_name, preparation_of, told
-from .progress import Progress
-from .results import json_line, text_line
+from .progress import MANY, Progress
+from .reading import Ahead
+from .results import json_line, printed, shown, text_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from PIL.Image import Image
 
@@ -40,6 +47,7 @@ EXAMPLES = """examples:
   cnnengine predict model.onnx cat.jpg --fit crop --resize 256 --scale 1/255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
   cnnengine predict model.onnx cat.jpg --assume imagenet --labels imagenet --softmax
   cnnengine predict yolo11n.onnx photos/ --task detect --draw out/
+  cnnengine predict model.onnx photos/ --out results.jsonl --resume
 
 exit status: 0 all done, 1 some inputs failed (each in one line on standard error), 2 wrong usage or a model that cannot be used
 """
@@ -60,7 +68,7 @@ def add_to(subparsers: Subparsers) -> None:
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="image, .npy array, .npz with the model's input names, a folder of them, or a pattern "
+        help="image, .npy array, .npz with the model's input names, a folder of them and of such folders, or a pattern "
         "(example: cat.jpg photos/ 'x/*.png')",
     )
     parser.add_argument(
@@ -81,11 +89,25 @@ def add_to(subparsers: Subparsers) -> None:
         help="do not say where preparation and labels come from (example: predict m.onnx x.png --quiet)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line (example: --json > results.jsonl)")
+    _add_file_options(parser)
     parser.add_argument(
         "--batch-size",
         metavar="N",
         type=positive,
         help="samples to run at once (default: 1, or the model's; example: --batch-size 8)",
+    )
+    parser.add_argument(
+        "--readers",
+        metavar="N",
+        type=_readers,
+        help="threads that decode pictures while the network runs; 0 for none (default: as many as CPUs, at most 8; example: "
+        "--readers 4)",
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="decode every pixel of JPEG files that become less than half as large (default: as many as are needed; example: "
+        "predict m.onnx photos/ --exact)",
     )
     parser.add_argument(
         "--threads",
@@ -97,6 +119,31 @@ def add_to(subparsers: Subparsers) -> None:
     add_precision_option(parser)
     add_image_options(parser)
     parser.set_defaults(run=run)
+
+
+def _readers(text: str) -> int:
+    return min(whole(text), 256)
+
+
+_readers.__name__ = "whole number"
+
+
+def _add_file_options(parser: argparse.ArgumentParser) -> None:
+    """Where results go."""
+    files = parser.add_argument_group("files", "Results in a file in place of standard output (docs/predict.md).")
+    files.add_argument(
+        "--out",
+        metavar="FILE|FOLDER",
+        help=f"write results there: {', '.join(KINDS)}, or a folder for pictures of segments and those that the network makes "
+        "(default: standard output; example: --out results.csv)",
+    )
+    goes_on = files.add_mutually_exclusive_group()
+    goes_on.add_argument("--append", action="store_true", help="add to results that are there (example: --out r.csv --append)")
+    goes_on.add_argument(
+        "--resume",
+        action="store_true",
+        help="add to results that are there, and leave out inputs that they hold (example: --out r.csv --resume)",
+    )
 
 
 def _add_task_options(parser: argparse.ArgumentParser) -> None:
@@ -160,33 +207,41 @@ def run(args: argparse.Namespace) -> int:
     """Predict for every input; returns 0, or 1 when some inputs failed."""
     from .. import load
 
-    given = expand(args.inputs)
-    has_images = any(one.error is None and not is_array(one.path) for one in given)
-    if has_images:
+    if args.out is None and (args.append or args.resume):
+        raise InputError("goes on with results of --out", tensor="--append" if args.append else "--resume", expected="--out")
+    if args.out is not None and args.json:
+        raise InputError("is for standard output", tensor="--json", expected="no --out, or --out with .jsonl")
+    given = expand(args.inputs, deep=True, leave=[path for path in (args.out, args.draw) if path is not None])
+    images = sum(one.error is None and not is_array(one.path) for one in given)
+    if images:
         require_pillow()
     with (
         warnings.catch_warnings(),
         load(args.model, threads=args.threads, winograd=args.winograd, precision=args.precision) as model,
     ):
-        preparation = _preparation(model, args) if has_images else None
-        if has_images:
-            _allow_large_pictures()
-        job = _Job(model, args, preparation, Progress(len(given), sys.stderr))
-        for one in given:
-            if one.error is None:
-                job.add(one.path)
-            else:
-                job.refuse(one.path, one.error)
-        job.flush()
-        job.finish()
+        preparation = _preparation(model, args) if images else None
+        if images:
+            _prepare_pillow()
+        readers = 0 if images < 2 else min(_cpus(), 8) if args.readers is None else args.readers
+        with contextlib.closing(_Job(model, args, preparation, given)) as job:
+            job.work(given, readers)
     return EXIT_SOME_FAILED if job.failures else EXIT_OK
 
 
-def _allow_large_pictures() -> None:
-    """Pillow refuses what is twice its limit, and warns from its limit on: that is a large photo."""
+def _cpus() -> int:
+    """CPUs that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def _prepare_pillow() -> None:
+    """Pillow refuses what is twice its limit, and warns from its limit on: that is a large photo. Readers are registered here,
+    once, before several threads ask for them.
+    """
     from PIL import Image
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    Image.preinit()
 
 
 def _preparation(model: Model, args: argparse.Namespace) -> Preparation:
@@ -260,63 +315,135 @@ def _task(model: Model, args: argparse.Namespace, preparation: Preparation | Non
     return Chosen(model, wishes, None if preparation is None else preparation.settings, _option)
 
 
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A picture that waits for the network.
+
+    Attributes
+    ----------
+    sample : Sample
+    x : ndarray
+        The input that it became.
+    place : Placement
+        Where it lies in the input.
+    image : PIL.Image.Image or None
+        What is drawn on.
+    frames : int
+        How many pictures the file holds.
+    reduced : bool
+        Whether it was decoded at a part of its extents.
+    """
+
+    sample: Sample
+    x: np.ndarray
+    place: Placement
+    image: Image | None
+    frames: int
+    reduced: bool
+
+
 class _Job:
     """Files in the order given: images wait until a batch is full; what cannot be read or run is reported and counted."""
 
-    def __init__(self, model: Model, args: argparse.Namespace, preparation: Preparation | None, progress: Progress) -> None:
+    def __init__(self, model: Model, args: argparse.Namespace, preparation: Preparation | None, given: Sequence[Given]) -> None:
         self.failures = 0
+        self._written = self._skipped = 0
+        self._total = len(given)
         self._model = model
+        self._names = [value.name for value in model.outputs]
         self._preprocess = None if preparation is None else preparation.settings
         self._scaled = _scaled(model, args)
         self._quiet = args.quiet
-        self._progress = progress
+        self._exact = args.exact or args.draw is not None
+        self._progress = Progress(len(given), sys.stderr)
+        self._shares_a_terminal = sys.stdout.isatty()
         self._batch_size = _batch_size(model, args.batch_size)
         self._line = json_line if args.json else text_line
         self._task = _task(model, args, preparation)
-        self._drawings = None if args.draw is None else Drawings(args.draw)
+        inputs = [one.path for one in given]
+        self._drawings = None if args.draw is None else Drawings(args.draw, inputs)
         self._taken = None if preparation is None else picture_input(model)
         self._untold: Callable[[], None] | None = lambda: _tell(model, args, preparation, self._task.said)
         self._notes: list[tuple[str, str]] = []
-        self._waiting: list[tuple[str, np.ndarray, Placement | None, Image | None]] = []
+        self._waiting: list[_Read] = []
+        mode = Mode.RESUME if args.resume else Mode.APPEND if args.append else Mode.NEW
+        self._path: str | None = args.out
+        self._out: Out | None = None if args.out is None else opened(args.out, mode, inputs)
+        self._begun = self._said_reduced = False
 
-    def add(self, path: str) -> None:
-        """Take one file; its results are printed by this call or a later one."""
-        try:
-            if is_array(path):
-                feeds = read_feeds(path, self._model.inputs, [value.name for value in self._model.outputs], self._scaled)
-            else:
-                x, place, image = self._picture(path)
-        except CNNEngineError as error:
-            self.refuse(path, error)
-            return
-        if is_array(path):
-            self.flush()
-            (canvas,) = {canvas_of(x.shape) for x in feeds.values()} if len(feeds) == 1 else (None,)
-            self._run(feeds, [path], [None if canvas is None else unplaced(canvas)], [None])
-            return
-        if self._waiting and self._waiting[0][1].shape != x.shape:
-            self.flush()
-        self._waiting.append((path, x, place, image))
-        if len(self._waiting) == self._batch_size:
-            self.flush()
-
-    def refuse(self, path: str, error: CNNEngineError) -> None:
-        """Report an input that cannot be read, after the results of those before it."""
+    def work(self, given: Sequence[Given], readers: int) -> None:
+        """Take every file, in order."""
+        with contextlib.closing(Ahead(self._to_do(given), self._read, readers, self._batch_size + 2 * readers)) as ahead:
+            for one, read in ahead:
+                sample = Sample(one.path, None, one.below)
+                try:
+                    picture = read()
+                    if picture is None:
+                        feeds = read_feeds(one.path, self._model.inputs, self._names, self._scaled)
+                except CNNEngineError as error:
+                    self.flush()
+                    self._fail(sample, error)
+                    continue
+                if picture is not None:
+                    self._wait(picture)
+                    continue
+                self.flush()
+                (canvas,) = {canvas_of(x.shape) for x in feeds.values()} if len(feeds) == 1 else (None,)
+                self._run(feeds, [sample], [None if canvas is None else unplaced(canvas)], [None])
         self.flush()
-        self._fail(path, error)
+        self._say()
+        self._progress.clear()
+        self._sum_up()
+
+    def close(self) -> None:
+        """Leave the terminal as it was, and the results whole."""
+        self._progress.clear()
+        if self._out is not None:
+            self._out.close()
 
     def flush(self) -> None:
         """Run the images that wait."""
         waiting, self._waiting = self._waiting, []
         if waiting:
             assert self._taken is not None
-            paths, inputs, places, images = zip(*waiting, strict=True)
-            self._run(self._taken.feeds(np.concatenate(inputs)), list(paths), list(places), list(images))
+            x = np.concatenate([one.x for one in waiting])
+            self._run(self._taken.feeds(x), [w.sample for w in waiting], [w.place for w in waiting], [w.image for w in waiting])
 
-    def finish(self) -> None:
-        """Say what was not said because nothing could be run, and leave the terminal as it was."""
-        self._say()
-        self._progress.clear()
+    def _to_do(self, given: Sequence[Given]) -> Iterator[Given]:
+        """What is not there already; what arrays hold is seen when they are read."""
+        for one in given:
+            if self._out is None or one.error is not None or is_array(one.path):
+                yield one
+            elif self._out.has(Sample(one.path, None, one.below)):
+                self._skipped += 1
+                self._progress.skip()
+            else:
+                yield one
+
+    def _read(self, one: Given) -> _Read | None:
+        """The input that a picture becomes; None for arrays. Called in several threads."""
+        if one.error is not None:
+            raise one.error
+        if is_array(one.path):
+            return None
+        assert self._preprocess is not None  # `run` made it: there is an image among the inputs
+        assert self._taken is not None
+        picture = self._preprocess.read(one.path, self._exact)
+        x, place = self._preprocess.prepared(picture, self._taken.info.dtype)
+        image = None if self._drawings is None else upright(picture.image)
+        return _Read(Sample(one.path, None, one.below), x, place, image, frames_of(picture.image), picture.box is not None)
+
+    def _wait(self, picture: _Read) -> None:
+        if not self._quiet and picture.frames > 1:
+            self._notes.append((f"the first of {picture.frames} pictures is taken", picture.sample.path))
+        if not self._quiet and picture.reduced and not self._said_reduced:
+            self._said_reduced = True
+            self._notes.append(("large JPEG files are decoded at a part of their extents; --exact: at all of them", ""))
+        if self._waiting and self._waiting[0].x.shape != picture.x.shape:
+            self.flush()
+        self._waiting.append(picture)
+        if len(self._waiting) == self._batch_size:
+            self.flush()
 
     def _say(self) -> None:
         """The line about what was taken from where, once: when the first outputs have shown what they are."""
@@ -327,23 +454,24 @@ class _Job:
         notes, self._notes = self._notes, []
         for note, path in notes:
             self._progress.clear()
-            complain(note, about=path)
+            complain(note, about=shown(path) if path else self._model.name)
 
-    def _picture(self, path: str) -> tuple[np.ndarray, Placement, Image | None]:
-        """The input that a picture becomes, where the picture lies in it, and what is drawn on."""
-        assert self._preprocess is not None  # `run` made it: there is an image among the inputs
-        assert self._taken is not None
-        image = read_image(path)
-        x = self._preprocess.apply(image, self._taken.info.dtype)
-        if frames_of(image) > 1 and not self._quiet:
-            self._notes.append((f"the first of {frames_of(image)} pictures is taken", path))
-        place = self._preprocess.place(image.height, image.width)
-        return x, place, None if self._drawings is None else upright(image)
+    def _sum_up(self) -> None:
+        """How many there were, where that does not show."""
+        if self._quiet or (self._path is None and (self._total < MANY or not self.failures)):
+            return
+        if self._path is None:
+            complain(f"{self.failures} failed of {self._total} inputs")
+            return
+        parts = [f"{self._written} written"]
+        parts += [f"{self._skipped} there already"] if self._skipped else []
+        parts += [f"{self.failures} failed"] if self.failures else []
+        complain(", ".join(parts), about=shown(self._path))
 
     def _run(
         self,
         feeds: dict[str, np.ndarray],
-        paths: list[str],
+        samples: list[Sample],
         places: list[Placement | None],
         images: list[Image | None],
     ) -> None:
@@ -355,47 +483,74 @@ class _Job:
             else:
                 results = self._model.run(None, feeds)
         except CNNEngineError as error:
-            for path in paths:
-                self._fail(path, error)
+            for sample in samples:
+                self._fail(sample, error)
             return
         n = 1 if self._taken is not None and self._taken.bare else _common_extent(feeds)
-        self._show(paths, places, images, n, results)
+        self._show(samples, places, images, n, results)
 
     def _show(
         self,
-        paths: list[str],
+        samples: list[Sample],
         places: list[Placement | None],
         images: list[Image | None],
         n: int | None,
         results: list[object],
     ) -> None:
-        """Print a line per sample, or one for the file when the outputs are not one per sample."""
+        """Write what each sample's outputs mean, or the file's when the outputs are not one per sample."""
         try:
-            samples = self._task.samples(results, n, None if places[0] is None else places[0].canvas)
+            outputs = self._task.samples(results, n, None if places[0] is None else places[0].canvas)
         finally:
             self._say()
-        self._progress.clear()
-        if samples is None:
-            if len(paths) > 1:
+        if outputs is None:
+            if len(samples) > 1:
                 raise InputError("the model's outputs are not one per sample: use --batch-size 1")
-            samples, n = [list(results)], 1
-        for i, sample in enumerate(samples):
-            name = paths[i] if len(paths) > 1 or n == 1 else f"{paths[0]}[{i}]"
+            outputs, n = [list(results)], 1
+        plain = by_the_first_axis(results, n) or ([list(results)] if len(outputs) == 1 else None)
+        for i, sample in enumerate(outputs):
+            one = samples[i] if len(samples) > 1 or n == 1 else Sample(samples[0].path, i, samples[0].below)
             at = i if len(places) > 1 else 0
             try:
+                if self._out is not None and is_array(one.path) and self._out.has(one):
+                    self._skipped += 1
+                    continue
                 found = self._task.read(sample, places[at])
-                print(self._line(name, found))
-                if self._drawings is not None:
-                    self._drawings.write(paths[at], found.values(), images[at])
             except CNNEngineError as error:
-                self._fail(name, error, steps=0)
-        self._progress.step(len(paths))
+                self._fail(one, error, steps=0)
+                continue
+            self._begin(found, None if plain is None else plain[i])
+            try:
+                self._write(one, found, None if plain is None else plain[i])
+                if self._drawings is not None:
+                    self._drawings.write(one, found.values(), images[at])
+            except CNNEngineError as error:
+                self._fail(one, error, steps=0)
+        self._progress.step(len(samples))
 
-    def _fail(self, path: str, error: CNNEngineError, steps: int = 1) -> None:
+    def _begin(self, found: Mapping[str, Described], plain: list[object] | None) -> None:
+        """Let the file see the first sample: what it cannot hold ends the command before anything is written."""
+        if self._out is not None and not self._begun:
+            self._out.begin(found, self._named(plain))
+            self._begun = True
+
+    def _write(self, sample: Sample, found: Mapping[str, Described], plain: list[object] | None) -> None:
+        if self._out is not None:
+            self._out.write(sample, found, self._named(plain))
+        else:
+            if self._shares_a_terminal:
+                self._progress.clear()
+            printed(self._line(sample.name, found))
+        self._written += 1
+
+    def _named(self, plain: list[object] | None) -> dict[str, object]:
+        """Outputs by name; none where they cannot be told apart by sample."""
+        return {} if plain is None else dict(zip(self._names, plain, strict=True))
+
+    def _fail(self, sample: Sample, error: CNNEngineError, steps: int = 1) -> None:
         self.failures += 1
         self._progress.clear()
-        complain(error, about=path)
-        self._progress.step(steps)
+        complain(error, about=shown(sample.name))
+        self._progress.step(steps, failed=1)
 
 
 def _common_extent(feeds: dict[str, np.ndarray]) -> int | None:

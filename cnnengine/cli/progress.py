@@ -25,25 +25,41 @@ class Progress:
         self._total = total
         self._stream = stream
         self._shows = total >= MANY and stream.isatty()
-        self._done = 0
-        self._visible = False
+        self._done = self._failed = 0
+        self._visible = self._hidden = False
         self._started = self._written = time.monotonic()
 
-    def step(self, count: int = 1) -> None:
-        """Count inputs as done."""
+    def step(self, count: int = 1, failed: int = 0) -> None:
+        """Count inputs as done, and some of what they hold as failed."""
         self._done += count
+        self._failed += failed
         now = time.monotonic()
-        if not self._shows or now - self._written < PAUSE:
-            return
-        rate = self._done / max(now - self._started, 1e-9)
-        left = (self._total - self._done) / rate
-        self._stream.write(f"\r{self._done}/{self._total} inputs, {rate:.1f} a second, {left:.0f} s left\x1b[K")
-        self._stream.flush()
-        self._written, self._visible = now, True
+        if self._shows and (self._hidden or now - self._written >= PAUSE):
+            self._show(now)
+
+    def skip(self) -> None:
+        """Take an input from the total: nothing is to be done for it."""
+        self._total -= 1
 
     def clear(self) -> None:
-        """Take the line away: before other output, and at the end."""
+        """Take the line away: before other output, and at the end. The next step shows it again."""
         if self._visible:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
-            self._visible = False
+            self._visible, self._hidden = False, True
+
+    def _show(self, now: float) -> None:
+        rate = self._done / max(now - self._started, 1e-9)
+        left = "" if not self._done else f", {duration((self._total - self._done) / rate)} left"
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._stream.write(f"\r{self._done}/{self._total} inputs, {rate:.1f} a second{left}{failed}\x1b[K")
+        self._stream.flush()
+        self._written, self._visible, self._hidden = now, True, False
+
+
+def duration(seconds: float) -> str:
+    """A time for people: seconds up to two minutes, then minutes, then hours and minutes."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,21 +1,64 @@
-"""How results are printed: a line of text, or a JSON object, for each sample."""
+"""How results are printed: a line of text, or a JSON object, for each sample, whatever names and labels hold."""
 
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Mapping
 
 from ..tasks import Described
 
+BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What ends a line or a field, moves a terminal's cursor, or is no text: bytes of another encoding are lone surrogates."""
+
 
 def text_line(sample: str, described: Mapping[str, Described]) -> str:
     """`path<TAB>label probability<TAB>...`; with several outputs, each behind its name."""
-    if len(described) == 1:
-        return "\t".join([sample, *(value.as_text() for value in described.values())])
-    return "\t".join([sample, *(f"{name}: {value.as_text()}" for name, value in described.items())])
+    values = [(name, _in_a_line(value.as_text())) for name, value in described.items()]
+    if len(values) == 1:
+        return "\t".join([shown(sample), values[0][1]])
+    return "\t".join([shown(sample), *(f"{shown(name)}: {text}" for name, text in values)])
 
 
 def json_line(sample: str, described: Mapping[str, Described]) -> str:
-    """One JSON object: `input` and, by name, `outputs`."""
+    """One JSON object: `input` and, by name, `outputs`; it can be written in UTF-8.
+
+    Bytes of a name that are no text stand as Python has them, each a lone surrogate, in JSON's notation: `json.loads` gives a
+    name that opens the file.
+    """
     outputs = {name: value.as_json() for name, value in described.items()}
-    return json.dumps({"input": sample, "outputs": outputs}, ensure_ascii=False, allow_nan=False)
+    text = json.dumps({"input": sample, "outputs": outputs}, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def shown(name: str) -> str:
+    """A name within a line: one that holds a tab, a new line or no text is written as a string of Python."""
+    return repr(name) if BREAKING.search(name) or name[:1] in ("'", '"') else name
+
+
+def ascii_of(text: str, encoding: str = "utf-8") -> str:
+    """The text with `\\uXXXX` for every character that the encoding lacks, in pairs above U+FFFF, as JSON has it."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(c if _has(encoding, c) else json.dumps(c)[1:-1] for c in text)
+    return text
+
+
+def printed(line: str) -> None:
+    """Print a line on standard output, whatever encoding that has."""
+    print(ascii_of(line, getattr(sys.stdout, "encoding", None) or "utf-8"))
+
+
+def _has(encoding: str, character: str) -> bool:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _in_a_line(text: str) -> str:
+    """Values with tabs between them, without what would break the line."""
+    return BREAKING.sub(lambda found: found[0] if found[0] == "\t" else repr(found[0])[1:-1], text)

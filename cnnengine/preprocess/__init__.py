@@ -7,7 +7,7 @@ resizes as Pillow does, `taps` resizes without antialiasing, `keys` has what of 
 from __future__ import annotations
 
 from .keys import LABELS_KEY, METADATA_KEY, labels_of_model, list_of_strings
-from .pictures import as_image, frames_of, read_image, require_pillow
+from .pictures import Decoded, as_image, frames_of, read_image, require_pillow
 from .placing import Placement
 from .settings import ALIGNMENTS, FITS, LAYOUTS, ORDERS, RESAMPLES, Preprocess, settings_of_shape, stated_settings
 
@@ -19,6 +19,7 @@ __all__ = [
     "METADATA_KEY",
     "ORDERS",
     "RESAMPLES",
+    "Decoded",
     "Placement",
     "Preprocess",
     "as_image",

@@ -7,8 +7,9 @@ The metadata key `cnnengine.preprocess` holds the same fields as JSON (docs/meta
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ..arguments import boolean, extents, integer, number
 from ..errors import InputError, ModelError
 from ..records import dataclass, fields_of
 from .keys import METADATA_KEY
-from .pictures import eight_bits, resized
+from .pictures import Decoded, decoded, eight_bits, resized
 from .placing import Placement, placed
 
 if TYPE_CHECKING:
@@ -216,14 +217,43 @@ class Preprocess:
         InputError
             The image's mode has no defined range (32-bit integers, floats), or it or the result does not fit.
         """
-        image = eight_bits(image, self.gray, self.background)
-        place = self.place(image.height, image.width)
-        pixels = resized(image, *place.resized, self.resample, self.antialias)
+        return self.prepared(Decoded(image, (image.height, image.width)), dtype)[0]
+
+    def read(self, path: str | os.PathLike[str] | IO[bytes], exact: bool = False) -> Decoded:
+        """A file for `prepared`, which takes a fraction of the time of decoding it where it is a large JPEG.
+
+        Where a picture is resized to less than half its extents, by a filter for which every pixel counts, JPEG is decoded at a
+        half, a quarter or an eighth, the least that has more pixels than it is resized to.
+
+        Parameters
+        ----------
+        path : path or binary file object
+        exact : bool
+            Decode all pixels.
+
+        Raises
+        ------
+        InputError
+            The file cannot be read, or the picture does not fit.
+        """
+        counts = self.antialias and self.resample != "nearest"
+        return decoded(path, None if exact or not counts else self._least)
+
+    def _least(self, height: int, width: int) -> tuple[int, int]:
+        """More pixels than a picture is resized to, so that the filter has the last word."""
+        resized = self.place(height, width).resized
+        return resized[0] + 1, resized[1] + 1
+
+    def prepared(self, picture: Decoded, dtype: np.dtype | type = np.float32) -> tuple[np.ndarray, Placement]:
+        """What `apply` makes of a picture, and where it lies; raises as it does."""
+        image = eight_bits(picture.image, self.gray, self.background)
+        place = self.place(*picture.original)
+        pixels = resized(image, *place.resized, self.resample, self.antialias, picture.box)
         if self.order == "BGR":
             pixels = pixels[:, :, ::-1]
         x_hwc = self._on_canvas(pixels, place)
         x = x_hwc.transpose(2, 0, 1) if self.layout == "NCHW" else x_hwc
-        return _cast(np.ascontiguousarray(x[None]), np.dtype(dtype))
+        return _cast(np.ascontiguousarray(x[None]), np.dtype(dtype)), place
 
     def normalise(self, pixels: np.ndarray, axis: int = -1) -> np.ndarray:
         """`(pixels * scale - mean) / std` in float32, with the channels along this axis in the input's order.

@@ -23,7 +23,8 @@ from PIL import Image
 
 import cnnengine
 from cnnengine.cli import _parser, main
-from cnnengine.cli.progress import Progress
+from cnnengine.cli.progress import Progress, duration
+from cnnengine.files import expand
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = str(ROOT / "models" / "digits_lenet.onnx")
@@ -327,7 +328,7 @@ class TestInputs:
     def test_a_folder_gives_its_images_and_arrays_by_name(self, cnn, folder: Path) -> None:
         result = cnn("predict", MODEL, folder, "--batch-size", 4)
         assert (result.status, result.err) == (0, [])
-        assert self.classes(result) == [("one.png", "1"), ("three.npy", "3"), ("two.PNG", "2")]
+        assert self.classes(result) == [("seven.png", "7"), ("one.png", "1"), ("three.npy", "3"), ("two.PNG", "2")]
 
     @pytest.mark.parametrize(
         ("pattern", "names"),
@@ -368,9 +369,103 @@ class TestInputs:
         (folder / "bad.png").write_bytes((folder / "one.png").read_bytes()[:60])
         result = cnn("predict", MODEL, folder, "--batch-size", 2)
         assert result.status == 1
-        assert len(self.classes(result)) == 3
+        assert len(self.classes(result)) == 4
         assert len(result.err) == 1
         assert result.err[0].startswith(f"cnnengine: {folder / 'bad.png'}: ")
+
+
+class TestFolders:
+    """What lies below a folder."""
+
+    def names(self, folder: Path, **options: object) -> list[str]:
+        given = expand([str(folder)], **options)  # type: ignore[arg-type]
+        assert all(one.error is None for one in given)
+        assert all(Path(one.path).parent == folder / one.below for one in given)
+        return [Path(one.path).relative_to(folder).as_posix() for one in given]
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        for name in (
+            "b.png",
+            "a/2.png",
+            "a/1.JPG",
+            "a/deep/er/3.npy",
+            "c/notes.txt",
+            ".hidden/4.png",
+            "a.png/5.png",
+            "ab/.6.png",
+        ):
+            (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "in" / name).touch()
+        return tmp_path / "in"
+
+    def test_by_name_at_every_depth(self, folder: Path) -> None:
+        assert self.names(folder, deep=True) == ["a/1.JPG", "a/2.png", "a/deep/er/3.npy", "a.png/5.png", "ab/.6.png", "b.png"]
+        assert self.names(folder) == ["b.png"]
+        assert self.names(folder / ".hidden", deep=True) == ["4.png"]  # named itself
+
+    def test_what_results_go_to_is_left_out(self, folder: Path) -> None:
+        left = [str(folder / "a"), str(folder / "ab" / ".." / "b.png")]
+        assert self.names(folder, deep=True, leave=left) == ["a.png/5.png", "ab/.6.png"]
+        assert self.names(folder / "a", deep=True, leave=left) == ["1.JPG", "2.png", "deep/er/3.npy"]
+
+    def test_links(self, folder: Path, tmp_path: Path) -> None:
+        other = tmp_path / "other"
+        other.mkdir()
+        (other / "7.png").touch()
+        try:
+            (folder / "a" / "link").symlink_to(other)
+            (folder / "a" / "up").symlink_to(folder)
+            (other / "self").symlink_to(other)
+        except OSError:
+            pytest.skip("no links here")
+        up = ["up/a.png/5.png", "up/ab/.6.png", "up/b.png"]  # all that it leads to but a, in which it lies
+        assert self.names(folder / "a", deep=True) == ["1.JPG", "2.png", "deep/er/3.npy", "link/7.png", *up]
+
+    @pytest.mark.skipif(os.name != "posix" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="rights of POSIX")
+    def test_a_folder_that_cannot_be_read(self, cnn, folder: Path) -> None:
+        (folder / "a" / "deep").chmod(0)
+        found = expand([str(folder / "a")], deep=True)
+        (folder / "a" / "deep").chmod(0o700)
+        assert [Path(one.path).name for one in found] == ["1.JPG", "2.png", "deep"]
+        assert "cannot read the folder" in str(found[2].error)
+
+
+class TestLargePhotos:
+    @pytest.fixture
+    def photo(self, tmp_path: Path) -> Path:
+        rng = np.random.default_rng(0)
+        small = Image.fromarray(rng.integers(0, 255, (9, 12, 3), np.uint8))
+        small.resize((1200, 900), Image.Resampling.BICUBIC).save(tmp_path / "photo.jpg", quality=92)
+        return tmp_path / "photo.jpg"
+
+    def test_exact_is_what_python_gives(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path) -> None:
+        cnn = runner(capsys)
+        model = pooled(tmp_path / "m.onnx", preprocess=json.dumps({"size": [48, 64], "scale": 1.0}))
+        with cnnengine.load(model) as loaded:
+            expected = loaded.preprocess(photo).mean((0, 2, 3))
+
+        def scores(*options: str) -> tuple[list[float], list[str]]:
+            result = cnn("predict", model, photo, "--json", *options)
+            top = json.loads(result.out[0])["outputs"]["y"]["top"]
+            return [c["score"] for c in sorted(top, key=lambda c: c["index"])], result.err[1:]
+
+        exact, said = scores("--exact")
+        np.testing.assert_allclose(exact, expected, rtol=1e-6)
+        assert said == []
+        reduced, said = scores()
+        assert said == ["cnnengine: m.onnx: large JPEG files are decoded at a part of their extents; --exact: at all of them"]
+        np.testing.assert_allclose(reduced, expected, atol=0.5)
+        assert reduced != exact
+        assert scores("--size", "480x640")[1] == []  # more than half
+        assert scores("--quiet")[1] == []
+
+    def test_what_is_drawn_on_is_whole(self, cnn, tmp_path: Path, photo: Path) -> None:
+        nodes = [helper.make_node("Identity", ["x"], ["y"])]
+        model = save_model(tmp_path / "m.onnx", nodes, {"x": [1, 3, 48, 64]}, {"y": [1, 3, 48, 64]})
+        options = ["--scale", "1", "--task", "segment", "--draw", tmp_path / "out"]
+        assert cnn("predict", model, photo, *options).status == 0
+        assert Image.open(tmp_path / "out" / "photo.png").size == (1200, 900)
 
 
 class TestProgress:
@@ -387,6 +482,7 @@ class TestProgress:
         progress = Progress(12, stream)
         progress.step(3)
         assert stream.getvalue().startswith("\r3/12 inputs, ")
+        assert re.fullmatch(r"\r3/12 inputs, [\d.]+ a second, 0 s left\x1b\[K", stream.getvalue())
         progress.step()
         assert "\r4/12 inputs, " in stream.getvalue()
         progress.clear()
@@ -409,6 +505,48 @@ class TestProgress:
         for _ in range(1000):
             progress.step()
         assert stream.getvalue() == ""
+
+    def test_it_comes_back_after_each_result(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stream = self.Terminal()
+        monkeypatch.setattr("cnnengine.cli.progress.PAUSE", 0.0)
+        progress = Progress(1000, stream)
+        progress.step()
+        monkeypatch.setattr("cnnengine.cli.progress.PAUSE", 3600.0)
+        for done in range(2, 10):
+            progress.clear()
+            progress.step()
+            assert stream.getvalue().rpartition("\r")[2].startswith(f"{done}/1000 inputs, ")
+        length = len(stream.getvalue())
+        progress.step()
+        assert len(stream.getvalue()) == length
+
+    def test_what_failed_and_what_was_there(self, always: None) -> None:
+        stream = self.Terminal()
+        progress = Progress(100, stream)
+        for _ in range(40):
+            progress.skip()
+        progress.step(1, failed=1)
+        assert "\r1/60 inputs, " in stream.getvalue()
+        assert ", 1 failed\x1b[K" in stream.getvalue()
+        progress.step(0, failed=1)
+        assert ", 2 failed\x1b[K" in stream.getvalue()
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (3599, "60 min"), (7200, "2 h 0 min"), (90061, "25 h 1 min")],
+    )
+    def test_time_left(self, seconds: float, text: str) -> None:
+        assert duration(seconds) == text
+
+    def test_results_in_a_file_leave_it_standing(self, always: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        screen = self.Terminal()
+        monkeypatch.setattr(sys, "stderr", screen)
+        paths = [sample(digit) for digit in range(10)]
+        assert main(["predict", MODEL, *paths, "--quiet", "--out", str(tmp_path / "r.jsonl")]) == 0
+        written = screen.getvalue()
+        assert written.count("\r\x1b[K") == 1  # at the end
+        assert written.endswith("\r\x1b[K")
+        assert "\r10/10 inputs, " in written
 
     def test_results_and_errors_are_not_mixed_with_it(
         self, always: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
