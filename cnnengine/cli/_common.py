@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..arguments import integer
@@ -21,10 +22,25 @@ EXIT_SOME_FAILED = 1
 EXIT_UNUSABLE = 2
 
 
+def one_line(text: object) -> str:
+    """A text without what ends a line or moves a terminal's cursor: those characters as Python writes them."""
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def message_of(error: object) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        names = [one_line(repr(name)) for name in (error.filename, error.filename2) if name is not None]
+        return ": ".join([*names, error.strerror])
+    return one_line(" ".join(str(error).split())) or type(error).__name__
+
+
 def complain(error: object, about: str | None = None) -> None:
-    """Print an error as one line on standard error."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    print(f"cnnengine: {about}: {text}" if about else f"cnnengine: {text}", file=sys.stderr)
+    """Print an error as one line on standard error; where nobody takes it, there is nobody to tell."""
+    text = message_of(error)
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:  # print would take standard output
+            print(f"cnnengine: {one_line(about)}: {text}" if about else f"cnnengine: {text}", file=sys.stderr, flush=True)
 
 
 def whole(text: str, low: int = 0) -> int:
@@ -79,7 +95,7 @@ def save_plot(figure: Figure, path: str) -> None:
     try:
         figure.savefig(path, dpi=120)
     except OSError as error:
-        raise InputError(f"cannot write the plot: {error.strerror or error}", tensor=path) from error
+        raise InputError(f"cannot write the plot: {error.strerror or error}", file=path) from error
 
 
 def named_shape(text: str) -> tuple[str | None, tuple[int, ...]]:

@@ -158,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
     if args.setup:
         return _set_up(args)
     if not args.models:
-        raise InputError("no model", tensor="MODEL", expected="ONNX files, folders of them, or --setup")
+        raise InputError("MODEL: no model", expected="ONNX files, folders of them, or --setup")
     shapes: dict[str | None, tuple[int, ...]] = {}
     for name, shape in args.shape:
         if name in shapes:
@@ -182,7 +182,7 @@ def files_of(paths: Sequence[str]) -> list[str]:
             continue
         inside = sorted(str(file) for file in Path(path).rglob("*.onnx") if file.is_file())
         if not inside:
-            raise InputError("there is no ONNX file in it", tensor=path)
+            raise InputError("there is no ONNX file in it", file=path)
         found += inside
     return found
 

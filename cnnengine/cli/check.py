@@ -26,6 +26,9 @@ from ._common import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from ..model import Model
     from ..report import Check, Comparison, Declined, Difference, HostNode, PrecisionErrors
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -118,7 +121,6 @@ def add_to(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, and print what was found."""
-    from ..files import read_feeds
     from ..report import check
 
     if args.input is not None and args.shape:
@@ -126,9 +128,7 @@ def run(args: argparse.Namespace) -> int:
     found = check(
         args.model,
         lambda model: shapes_of(model, args.shape),
-        feeds=None
-        if args.input is None
-        else lambda model: read_feeds(args.input, model.inputs, [info.name for info in model.outputs]),
+        feeds=None if args.input is None else lambda model: _feeds(args.input, model),
         against=args.against,
         tolerance=args.tolerance,
         steps=args.steps,
@@ -146,6 +146,15 @@ def run(args: argparse.Namespace) -> int:
         complain(f"{found.error}; {found.hint}" if found.hint else found.error)
         return EXIT_UNUSABLE
     return EXIT_OK if found.ok else EXIT_SOME_FAILED
+
+
+def _feeds(path: str, model: Model) -> dict[str, np.ndarray]:
+    from ..files import read_feeds
+
+    try:
+        return read_feeds(path, model.inputs, [info.name for info in model.outputs])
+    except InputError as error:
+        raise error.locate(file=path) from None
 
 
 def _print(found: Check) -> None:
