@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import os
 import zipfile
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .arguments import meant
 from .errors import InputError
 from .feeds import TensorInfo
 from .preprocess import list_of_strings
@@ -105,9 +105,7 @@ def fitted(
     names = [value.name for value in inputs]
     for name in arrays:
         if name not in names and name not in beside:
-            free = {n.lower(): n for n in names if n not in arrays}
-            near = difflib.get_close_matches(name.lower(), free, 1)
-            hint = f"; did you mean {free[near[0]]!r}?" if near else ""
+            hint = meant(name, [one for one in names if one not in arrays])
             raise InputError(f"there is no input {name!r}{hint}", expected=", ".join(names), received=", ".join(arrays))
     missing = [name for name in names if name not in arrays]
     if missing:

@@ -222,8 +222,9 @@ class Model:
         wanted = [i.name for i in self.outputs] if names is None else arguments.names(names, "names", model=self._name)
         for name in wanted:
             if name not in self._declared:
+                said = f"no such output{arguments.meant(name, self._declared)}"
                 raise InputError(
-                    "no such output", model=self._name, tensor=name, expected=f"one of {', '.join(self._declared)}", received=name
+                    said, model=self._name, tensor=name, expected=f"one of {', '.join(self._declared)}", received=name
                 )
         targets = None if out is None else result_targets(wanted, out, model=self._name)
         direct = None if targets is None else direct_targets(targets, values)
@@ -294,7 +295,8 @@ class Model:
         for kind, given, known in (("input", inputs, self._by_name), ("output", outputs, self._declared)):
             for name in () if given is None else arguments.mapping(given, f"{kind}s", model=self._name):
                 if name not in known:
-                    raise InputError(f"no such {kind}", model=self._name, tensor=name, expected=list(known), received=name)
+                    said = f"no such {kind}{arguments.meant(name, known)}"
+                    raise InputError(said, model=self._name, tensor=name, expected=list(known), received=name)
         ins: dict[str, np.ndarray] = {}
         for info in self.inputs:
             given_input = (inputs or {}).get(info.name)
@@ -421,7 +423,8 @@ class Model:
         for name, shape in shapes.items():
             info = self._by_name.get(name)
             if info is None:
-                raise InputError("no such input", model=self._name, tensor=name, expected=list(self._by_name))
+                said = f"no such input{arguments.meant(name, self._by_name)}"
+                raise InputError(said, model=self._name, tensor=name, expected=list(self._by_name))
             extents = arguments.extents(shape, name, model=self._name)
             try:
                 check_size(extents, info.dtype, name)
@@ -523,7 +526,8 @@ class Model:
         known = list(fields_of(Preprocess))
         for name in settings:
             if name not in known:
-                raise InputError("no such setting", model=self._name, tensor=name, expected=known)
+                said = f"no such setting{arguments.meant(name, known)}"
+                raise InputError(said, model=self._name, tensor=name, expected=known)
         try:
             return self.about.preparation(self.inputs[0], settings, assume)
         except CNNEngineError as error:
@@ -638,14 +642,22 @@ class Model:
 
 
 def _with_outputs(graph: Graph, names: Sequence[str]) -> Graph:
-    """The graph with exactly these outputs, which may be any of its values."""
+    """The graph with exactly these outputs: any of its values, by their names or by the name of the node that makes them."""
     made = {n for node in graph.nodes for n in node.outputs if n} | set(graph.inputs) | set(graph.constants)
+    by_node = {node.name: [n for n in node.outputs if n] for node in graph.nodes if node.name}
     outputs: dict[str, TensorSpec] = {}
-    for name in names:
-        if name not in made:
-            raise InputError("no such value in the model", model=graph.name, tensor=name, expected="a tensor name of the graph")
-        known = graph.outputs.get(name) or graph.inputs.get(name)
-        outputs[name] = known or TensorSpec(np.dtype(np.float32), None)
+    for given in names:
+        found = [given] if given in made else by_node.get(given)
+        if not found:
+            raise InputError(
+                f"the model has no such tensor or node{arguments.meant(given, [*made, *by_node])}",
+                model=graph.name,
+                tensor=given,
+                expected="names of tensors or nodes of the file",
+            )
+        for name in found:
+            known = graph.outputs.get(name) or graph.inputs.get(name)
+            outputs[name] = known or TensorSpec(np.dtype(np.float32), None)
     return graph.replace(outputs=outputs)
 
 
@@ -700,7 +712,8 @@ def load(
     input_shapes : mapping of str to tuple of int, optional
         Shapes to plan for at once.
     outputs : sequence of str, optional
-        Tensors to give instead of the file's outputs; any intermediate tensor may be named.
+        Tensors to give instead of the file's outputs, which are given only where they are named too. Any tensor of the file may
+        be named, or a node, which stands for all that it gives; a tensor comes before a node of the same name.
     base_dir : path, optional
         Folder of external data; the model file's own by default. Needed for models that do not come from a path. Links in a
         folder that is named here may lead out of it.

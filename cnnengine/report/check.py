@@ -11,7 +11,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from .._kernels import dispatch
 from ..arguments import integer, number
 from ..errors import CNNEngineError, InputError, ModelNotFoundError, UnsupportedOperatorError
 from ..graph import Node
-from ..model import Model, inside
+from ..model import Model, inside, named
 from ..plan import Layer, Segment
 from ..rewrites import Declined, explaining, precision_option
 from ..runtime.blas import limited
@@ -170,7 +170,7 @@ def check(
     steps: int = STEPS,
     threads: int | None = None,
     why: bool = False,
-    precision: str = "float32",
+    precision: str | None = None,
 ) -> Check:
     """Say whether a model will run, which nodes are not compiled and what they cost, and whether another engine agrees.
 
@@ -178,7 +178,7 @@ def check(
 
     Parameters
     ----------
-    model : as for `cnnengine.load`
+    model : Model, or as for `cnnengine.load`
     shapes : mapping of str to tuple of int, or a function of the loaded Model that gives one; optional
         Shapes of inputs; those left out are the file's, with a batch of 1 where it is dynamic.
     feeds : mapping of str to array, or a function of the loaded Model that gives one; optional
@@ -194,8 +194,9 @@ def check(
     threads : int, optional
     why : bool
         Whether to tell, in `declined`, which rewrites nearly fit and why they left the nodes as they are.
-    precision : str
-        As `cnnengine.load` takes it; where it is not "float32", `errors` tells what that costs.
+    precision : str, optional
+        As `cnnengine.load` takes it, "float32" by default; where it is not that, `errors` tells what it costs. A Model has a
+        precision and threads of its own.
 
     Returns
     -------
@@ -213,11 +214,21 @@ def check(
     threads = None if threads is None else default_threads(threads)  # before the model's own errors are caught
     if not tolerance >= 0:
         raise InputError("must not be negative", tensor="tolerance", received=tolerance)
-    precision, peer = precision_option(precision), _peer(against)
+    precision, peer = None if precision is None else precision_option(precision), _peer(against)
+    if isinstance(model, Model):
+        for name, given, own in (("threads", threads, model.threads), ("precision", precision, model.precision)):
+            if given not in (None, own):
+                raise InputError("the model was loaded with its own", model=model.name, tensor=name, expected=own, received=given)
+        inside(model)  # it is open
+    precision = precision or "float32"
     if not why:
         return _check(model, shapes, feeds, peer, (tolerance, steps), threads, precision)
     with explaining() as reasons:
-        found = _check(model, shapes, feeds, peer, (tolerance, steps), threads, precision)
+        if isinstance(model, Model):  # what rewrites say of it, they said when it was loaded
+            with named(model.name, inside(model).source, **{**model._options, "threads": model.threads}) as again:
+                found = _check(again, shapes, feeds, peer, (tolerance, steps), threads, precision)
+        else:
+            found = _check(model, shapes, feeds, peer, (tolerance, steps), threads, precision)
     return replace(found, declined=tuple(reasons.values()))
 
 
@@ -232,11 +243,11 @@ def _check(
 ) -> Check:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found, loaded = _load(model, threads, precision)
+        found, loaded = _loaded(model) if isinstance(model, Model) else _load(model, threads, precision)
     found = replace(found, warnings=tuple(str(w.message) for w in caught if issubclass(w.category, UserWarning)))
     if loaded is None:
         return found
-    with loaded:
+    with nullcontext(model) if loaded is model else loaded:
         given = shapes(loaded) if callable(shapes) else shapes
         arrays = feeds(loaded) if callable(feeds) else feeds
         if given and arrays:
@@ -268,6 +279,11 @@ def _load(model: Any, threads: int | None, precision: str) -> tuple[Check, Model
         return replace(found, error=_first_line(error), hint=hint, nodes=nodes, unsupported=problems), None
     except CNNEngineError as error:
         return replace(found, error=str(error), hint=hints.of_error(error), nodes=_nodes_of(model)), None
+    return _loaded(loaded)
+
+
+def _loaded(loaded: Model) -> tuple[Check, Model]:
+    found = Check(loaded.name, loaded.isa, precision=loaded.precision)
     view = inside(loaded)
     nodes = _count(view.source.message.graph)
     layers = Counter("fallback" if node.op.by_onnx else "unknown" for node in view.graph.nodes)

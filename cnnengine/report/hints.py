@@ -147,6 +147,8 @@ def of_error(error: CNNEngineError, *, shapes_given: bool = False) -> str:
         return "give shapes that the model is made for: --shape NAME=1,3,224,224; a size that was fixed at export stays fixed"
     if error.node is not None:
         return "onnx.checker.check_model(path, full_check=True) may say more; export again, or simplify the model (onnxsim)"
+    if error.received is None and error.message.startswith("not an ONNX model: "):
+        return str(error.expected)
     return "not ONNX, or damaged: export again, or compare the size and checksum of the download"
 
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from ..arguments import extents, mapping
+from ..arguments import extents, mapping, meant
 from ..errors import InputError
 from ..model import Model, inside
 
 Shapes = Mapping[str, Sequence[int]]
+
+
+@contextmanager
+def opened(model: Any, **options: Any) -> Iterator[Model]:
+    """A model as it is, or loaded with these options and closed behind."""
+    if isinstance(model, Model):
+        yield model
+        return
+    with Model(model, **options) as loaded:
+        yield loaded
 
 
 def resolve_shapes(model: Model, shapes: Shapes | None) -> dict[str, tuple[int, ...]] | None:
@@ -25,7 +36,8 @@ def resolve_shapes(model: Model, shapes: Shapes | None) -> dict[str, tuple[int, 
     names = [info.name for info in model.inputs]
     for name in () if shapes is None else mapping(shapes, "shapes", model=model.name):
         if name not in names:
-            raise InputError("no such input", model=model.name, tensor=name, expected=f"one of {', '.join(names)}")
+            said = f"no such input{meant(name, names)}"
+            raise InputError(said, model=model.name, tensor=name, expected=f"one of {', '.join(names)}")
     resolved: dict[str, tuple[int, ...]] = {}
     for info in model.inputs:
         if shapes and info.name in shapes:

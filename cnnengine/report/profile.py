@@ -27,7 +27,7 @@ from ..plan.plan import HostStep
 from ..runtime.blas import limited
 from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
-from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
+from .planning import Shapes, dynamic_inputs, opened, random_feeds, resolve_shapes
 from .summary import owners_of
 
 if TYPE_CHECKING:
@@ -180,13 +180,13 @@ class Profile:
 
 
 def profile(
-    model: Model, shapes: Shapes | None = None, *, threads: int | None = None, seconds: float = 2.0, min_rounds: int = 5
+    model: Any, shapes: Shapes | None = None, *, threads: int | None = None, seconds: float = 2.0, min_rounds: int = 5
 ) -> Profile:
     """Time every step of a model's plan.
 
     Parameters
     ----------
-    model : Model
+    model : Model, or as for `cnnengine.load`
     shapes : mapping of str to tuple of int, optional
         As for `summarize`, but every dynamic extent other than the batch must be given.
     threads : int, optional
@@ -208,6 +208,11 @@ def profile(
         The shapes do not fit the model.
     ClosedError
     """
+    with opened(model) as loaded:
+        return _profile(loaded, shapes, threads, seconds, min_rounds)
+
+
+def _profile(model: Model, shapes: Shapes | None, threads: int | None, seconds: float, min_rounds: int) -> Profile:
     view = inside(model)
     threads = model.threads if threads is None else default_threads(threads)
     min_rounds, seconds = arguments.integer(min_rounds, "min_rounds", 1), arguments.number(seconds, "seconds")

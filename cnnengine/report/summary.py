@@ -16,7 +16,7 @@ from ..ops.fused import ConvChain, FusedConv
 from ..plan import Layer, Segment
 from ..runtime.runner import Workspace
 from ..weights import Computed
-from .planning import Shapes, random_feeds, resolve_shapes
+from .planning import Shapes, opened, random_feeds, resolve_shapes
 
 Known = tuple[tuple[int, ...], np.dtype]
 
@@ -101,12 +101,12 @@ class Summary:
         return data
 
 
-def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
+def summarize(model: Any, shapes: Shapes | None = None) -> Summary:
     """Describe a model's layers.
 
     Parameters
     ----------
-    model : Model
+    model : Model, or as for `cnnengine.load`
     shapes : mapping of str to tuple of int, optional
         Shapes of inputs; those left out are the file's, with a batch of 1 where it is dynamic. When another extent stays
         dynamic, the layers are listed without shapes, multiply-adds and kernels.
@@ -121,6 +121,11 @@ def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
         The shapes do not fit the model.
     ClosedError
     """
+    with opened(model) as loaded:
+        return _summary(loaded, shapes)
+
+
+def _summary(model: Model, shapes: Shapes | None) -> Summary:
     view = inside(model)
     resolved = resolve_shapes(model, shapes)
     graph = view.graph
