@@ -48,7 +48,7 @@ EXAMPLES = """examples:
 engines: onnxruntime (pip install onnxruntime), reference (onnx.reference, which is slow)
 
 exit status: 0 it runs, and agrees where it was compared; 1 it cannot be run, or differs; 2 wrong usage, no such file, or it was
-  not run since a shape must be given
+  not run since a shape must be given, a given one does not fit, or zeros are no input for it (--input gives others)
 """
 LINES = 20
 """Tensors that differ listed at most; above it, host nodes are listed by operator."""
@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         if args.why:
             _print_declined(found.declined)
     if found.runs is None:
-        complain(f"{found.error}; {found.hint}" if found.hint else found.error)
+        complain(f"{found.error}; {found.hint}" if found.hint else found.error, about=found.model)
         return EXIT_UNUSABLE
     return EXIT_OK if found.ok else EXIT_SOME_FAILED
 
@@ -161,7 +161,7 @@ def _print(found: Check) -> None:
     print(f"{found.model}: {_verdict(found)}")
     for text in found.warnings:
         print(f"warning: {text}")
-    if found.runs is not True:
+    if found.runs is False:  # that it was not run, and why, is said on standard error
         if found.error and not found.unsupported:
             print(f"reason: {found.error}")
         if found.hint:
@@ -196,16 +196,19 @@ def _print_errors(found: PrecisionErrors) -> None:
 
 def _verdict(found: Check) -> str:
     if found.runs is None:
-        return "can be loaded"
+        return f"can be loaded; not run{_at(found)}"
     if not found.runs:
         if found.unsupported:
             count, of = len(found.unsupported), f" of {found.nodes}" if found.nodes else ""
             return f"cannot run: {count}{of} nodes {'is' if count == 1 else 'are'} not supported"
         return "cannot run"
-    shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in (found.shapes or {}).items())
-    at = f" at {shapes}" if shapes else ""
     threads = f"{found.threads} thread{'s' * (found.threads != 1)}"
-    return f"runs{at}: {found.milliseconds:.2f} ms, {found.isa}, {found.precision}, {threads}"
+    return f"runs{_at(found)}: {found.milliseconds:.2f} ms, {found.isa}, {found.precision}, {threads}"
+
+
+def _at(found: Check) -> str:
+    shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in (found.shapes or {}).items())
+    return f" at {shapes}" if shapes else ""
 
 
 def _print_unsupported(found: Check) -> None:

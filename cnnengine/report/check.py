@@ -19,7 +19,7 @@ import numpy as np
 
 from .._kernels import dispatch
 from ..arguments import integer, number
-from ..errors import CNNEngineError, InputError, ModelNotFoundError, UnsupportedOperatorError
+from ..errors import CNNEngineError, InputError, ModelNotFoundError, ShapeError, UnsupportedOperatorError
 from ..graph import Node
 from ..model import Model, inside, named
 from ..plan import Layer, Segment
@@ -31,6 +31,7 @@ from . import hints
 from .against import PEERS, STEPS, TOLERANCE, Comparison, Peer, compare
 from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
 from .precision import PrecisionErrors, precision_errors
+from .suggest import shape_options, shapes_that_run
 from .summary import kernels_of, layers_of
 
 ROUNDS = 5
@@ -101,7 +102,8 @@ class Check:
     threads : int or None
         None for a model that cannot be loaded.
     runs : bool or None
-        Whether it ran; None when it was loaded and not run, since the shape of an input is not known.
+        Whether it ran; None when it was loaded and not run, since the shape of an input is not known, or what was made up does
+        not fit: a shape that was given, or zeros in the place of integers.
     error, hint : str or None
         Why it does not run (or was not run), and what to try.
     nodes : int or None
@@ -358,9 +360,10 @@ def _try(
     except (CNNEngineError, MemoryError) as error:
         hint = "a smaller shape needs less memory"
         if isinstance(error, CNNEngineError):
-            hint = hints.of_error(error, shapes_given=bool(shapes or arrays))
-        if arrays is None and any(info.dtype.kind in "iu" for info in model.inputs):
-            hint = f"integer inputs were zeros here, give real ones: --input FILE.npz; {hint}"
+            misfit = _misfit(found, model, error, shapes) if arrays is None else None
+            if misfit is not None:
+                return misfit
+            hint = hints.of_error(error, arrays_given=arrays is not None)
         return replace(found, error=str(error) or "not enough memory", hint=hint)
     found = replace(found, runs=True, layers=layers, host_nodes=host_nodes, milliseconds=milliseconds)
     if model.precision != "float32":
@@ -371,18 +374,36 @@ def _try(
 def _not_run(found: Check, model: Model, shapes: Shapes | None) -> Check:
     """The answer where no input can be made up."""
     missing = [name for name in dynamic_inputs(model) if name not in (shapes or {})]
-    why = f"not run: the shape of {', '.join(missing)} is dynamic"
-    hint = f"give it: {' '.join(_shape_option(model, name) for name in missing)}"
+    why, hint = f"not run: the shape of {', '.join(missing)} is dynamic", f"give it: {_suggested(model, missing)}"
     if any(info.kind != "tensor" for info in model.inputs):
         why, hint = "not run: an input is no tensor", "in Python: check(model, feeds={...})"
     return replace(found, runs=None, error=why, hint=hint, host_nodes=tuple(_planned_fallbacks(model)))
 
 
-def _shape_option(model: Model, name: str) -> str:
-    """An example: what the file says, 1 for the batch and 224 for others."""
-    shape = next(info.shape for info in model.inputs if info.name == name) or (None, 3, None, None)
-    extents = (n if isinstance(n, int) else 224 if axis else 1 for axis, n in enumerate(shape))
-    return f"--shape {name}={','.join(str(n) for n in extents)}"
+def _suggested(model: Model, names: Sequence[str]) -> str:
+    """Options that run; where none was found, what to fill in."""
+    known = shapes_that_run(model)
+    if known is not None:
+        return shape_options(known, list(names))
+    shapes = {info.name: ("?",) if info.shape is None else info.shape for info in model.inputs}
+    texts = (f"{name}={','.join('N' if n is None else str(n) for n in shapes[name])}" for name in names)
+    return f"--shape {' --shape '.join(texts)}, as the model is made for (no usual shape runs)"
+
+
+def _misfit(found: Check, model: Model, error: CNNEngineError, shapes: Shapes | None) -> Check | None:
+    """The answer where what was made up may be at fault, not the model: a given shape, or zeros for integers."""
+    dynamic = {info.name for info in model.inputs if info.shape is None or any(not isinstance(n, int) for n in info.shape)}
+    guessed = [name for name in shapes or {} if name in dynamic]
+    integers = [info.name for info in model.inputs if info.dtype.kind in "iu"]
+    if guessed and isinstance(error, ShapeError):
+        hint = f"a shape that the model is made for: {_suggested(model, guessed)}; a size that was fixed at export stays fixed"
+        why = "not run: it does not fit this shape"
+    elif integers:
+        hint = f"give real ones for {', '.join(integers)}: --input FILE.npz"
+        why = "not run: integer inputs were zeros, which it may not take"
+    else:
+        return None
+    return replace(found, runs=None, error=f"{why}: {error}", hint=hint, host_nodes=tuple(_planned_fallbacks(model)))
 
 
 def _planned_fallbacks(model: Model) -> Iterator[HostNode]:
