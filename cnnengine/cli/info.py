@@ -96,9 +96,9 @@ def _print_layers(summary: Summary) -> None:
     else:
         shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in summary.shapes.items())
         print(f"layers{' at ' if shapes else ''}{shapes}:")
-    rows = [["name", "operator", "output", "parameters", "MACs", "kernel"]]
+    rows = [["name", "operator", "tensor", "shape", "parameters", "MACs", "kernel"]]
     rows += [_row(layer) for layer in summary.layers]
-    for line in table(rows, right=(3, 4)):
+    for line in table(rows, right=(4, 5)):
         print(f"  {line}")
     parts = [f"{len(summary.layers)} layers", f"{summary.parameters:,} parameters"]
     if summary.macs is not None:
@@ -121,7 +121,8 @@ def _row(layer: LayerSummary) -> list[str]:
     if layer.runs == "host" and layer.kernels:
         kernel = f"host, {_counted(layer.kernels)}"
     macs = "?" if layer.macs is None else f"{layer.macs:,}" if layer.macs else ""
-    return [shortened(layer.name), operator, outputs, f"{layer.parameters:,}" if layer.parameters else "", macs, kernel]
+    tensors = " ".join(shortened(name or "-") for name in layer.tensors)
+    return [shortened(layer.name), operator, tensors, outputs, f"{layer.parameters:,}" if layer.parameters else "", macs, kernel]
 
 
 def _counted(kernels: Sequence[str]) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..arguments import extents, mapping, meant
-from ..errors import InputError
+from ..errors import InputError, ShapeError
+from ..feeds import check_feeds
 from ..model import Model, inside
+from ..spec import check_size
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -54,6 +56,28 @@ def dynamic_inputs(model: Model) -> list[str]:
     return [i.name for i in model.inputs if i.shape is None or any(not isinstance(n, int) for n in i.shape[1:])]
 
 
+def shape_feeds(model: Model, shapes: Shapes) -> dict[str, Any]:
+    """Inputs of these shapes that take no memory: for plans that nothing is run by.
+
+    Raises
+    ------
+    ShapeError, InputError
+        A shape does not fit the model, or is larger than an array can be.
+    """
+    _check_sizes(model, shapes)
+    feeds = {info.name: np.broadcast_to(np.zeros((), info.dtype), tuple(shapes[info.name])) for info in model.inputs}
+    return check_feeds(feeds, inside(model).inputs, model=model.name, copies=False)
+
+
+def _check_sizes(model: Model, shapes: Shapes) -> None:
+    for info in model.inputs:
+        shape = extents(shapes[info.name], info.name, model=model.name)
+        try:
+            check_size(shape, info.dtype, info.name)
+        except ShapeError as error:
+            raise error.locate(model=model.name) from None
+
+
 def random_feeds(model: Model, shapes: Shapes) -> dict[str, Any]:
     """Inputs of these shapes: normally distributed numbers from a fixed seed, zeros where they are integers, empty texts.
 
@@ -62,12 +86,11 @@ def random_feeds(model: Model, shapes: Shapes) -> dict[str, Any]:
     ShapeError, InputError
         A shape does not fit the model.
     """
+    _check_sizes(model, shapes)
     rng = np.random.default_rng(0)
     feeds: dict[str, Any] = {}
     for info in model.inputs:
         shape = shapes[info.name]
-        if any(n < 0 for n in shape):
-            raise InputError("extents must not be negative", model=model.name, tensor=info.name, received=shape)
         if info.dtype.kind == "O":
             feeds[info.name] = np.full(shape, "", object)
             continue

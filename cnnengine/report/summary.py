@@ -16,7 +16,7 @@ from ..ops.fused import ConvChain, FusedConv
 from ..plan import Layer, Segment
 from ..runtime.runner import Workspace
 from ..weights import Computed
-from .planning import Shapes, opened, random_feeds, resolve_shapes
+from .planning import Shapes, opened, random_feeds, resolve_shapes, shape_feeds
 
 Known = tuple[tuple[int, ...], np.dtype]
 
@@ -43,6 +43,8 @@ class LayerSummary:
         Compiled kernels that run it, in order; empty when nothing has to be computed (or shapes are not known).
     runs : {"kernel", "free", "host", "fallback", "unknown"}
         Compiled; nothing to do; by NumPy; by onnx.reference; or not known without shapes.
+    tensors : tuple of str
+        The outputs' names, "" of one that nothing reads: what `load(outputs=...)` takes.
     """
 
     name: str
@@ -53,6 +55,7 @@ class LayerSummary:
     macs: int | None
     kernels: tuple[str, ...]
     runs: str
+    tensors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,11 @@ class Summary:
         """Plain data, ready for JSON."""
         data = asdict(self)
         for layer, described in zip(self.layers, data["layers"], strict=True):
-            described["outputs"] = [None if o is None else {"shape": list(o[0]), "dtype": o[1]} for o in layer.outputs]
+            del described["tensors"]
+            described["outputs"] = [
+                {"name": name, "shape": None if o is None else list(o[0]), "dtype": None if o is None else o[1]}
+                for name, o in zip(layer.tensors, layer.outputs, strict=True)
+            ]
         return data
 
 
@@ -139,11 +146,14 @@ def _summary(model: Model, shapes: Shapes | None) -> Summary:
             read.update(parameters)
             host = "fallback" if node.op.by_onnx else "unknown"
             outputs = (None,) * len(node.outputs)
+            total = sum(parameters.values())
             layers.append(
-                LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, sum(parameters.values()), None, (), host)
+                LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, total, None, (), host, tuple(node.outputs))
             )
     else:
-        found = list(view.segments(random_feeds(model, resolved), Workspace(), model.threads))
+        found = [view.program.segment(0, shape_feeds(model, resolved))] if graph.nodes else []
+        if found and found[0].end < len(graph.nodes):  # the others depend on what those before them give
+            found = list(view.segments(random_feeds(model, resolved), Workspace(), model.threads))
         for segment in found:
             kernels = kernels_of(segment)
             for layer in layers_of(segment):
@@ -192,7 +202,8 @@ def _describe(layer: Layer, segment: Segment, kernels: list[str], parameters: in
     else:
         runs = "kernel" if kernels else "free"
     outputs = tuple(None if o is None else (o[0], str(o[1])) for o in layer.outputs)
-    return LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, parameters, macs_of(layer), tuple(kernels), runs)
+    fused, names = fused_of(node), tuple(node.outputs)
+    return LayerSummary(node.name, node.op.op_type, fused, outputs, parameters, macs_of(layer), tuple(kernels), runs, names)
 
 
 def fused_of(node: Node) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -220,3 +221,67 @@ class TestForeignFiles:
         assert "PyTorch" in found["error"]
         assert "torch.onnx.export" in found["error"] + found["hint"]
         assert "damaged" not in found["hint"]
+
+
+class TestSummary:
+    def test_tensors_are_named(self, model: cnnengine.Model) -> None:
+        layers = summarize(model).layers
+        assert layers[0].tensors == ("/Relu_output_0",)
+        assert layers[-1].tensors == ("logits",)
+        assert summarize(model).as_dict()["layers"][-1]["outputs"][0]["name"] == "logits"
+        unknown = summarize(str(ROOT / "models" / "digits_spp.onnx"))
+        assert unknown.shapes is None
+        assert unknown.layers[-1].tensors == ("logits",)
+
+    def test_every_tensor_that_is_shown_can_be_asked_for(self, model: cnnengine.Model) -> None:
+        for layer in summarize(model).layers:
+            with cnnengine.load(MODEL, outputs=layer.tensors) as loaded:
+                assert tuple(info.name for info in loaded.outputs) == layer.tensors
+
+    def test_info_shows_them(self, capsys: pytest.CaptureFixture[str]) -> None:
+        from cnnengine.cli import main
+
+        assert main(["info", str(MODEL)]) == 0
+        out = capsys.readouterr().out
+        assert "/MaxPool_output_0" in out
+        assert main(["info", str(MODEL), "--json"]) == 0
+        layers = json.loads(capsys.readouterr().out)["layers"]
+        assert [one["outputs"][0]["name"] for one in layers][-1] == "logits"
+
+    def test_a_shape_costs_no_memory(self, tmp_path: Path) -> None:
+        """4 TB of an input are refused before they are asked for; what memory could hold is neither made nor filled."""
+        path = tmp_path / "m.onnx"
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            [helper.make_node("Relu", ["x"], ["y"])],
+            "g",
+            [value("x", TensorProto.FLOAT, ["N", 1, "H", "W"])],
+            [value("y", TensorProto.FLOAT, ["N", 1, "H", "W"])],
+        )
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+        with pytest.raises(cnnengine.ShapeError, match="cannot be held"):
+            summarize(path, {"x": (1, 1, 1000000, 1000000)})
+        found = summarize(path, {"x": (1, 1, 8192, 8192)})
+        assert found.layers[0].outputs == (((1, 1, 8192, 8192), "float32"),)
+        small, traced = summarize(path, {"x": (1, 1, 8, 8)}), []
+        for size in (64, 4096):
+            tracemalloc.start()
+            summarize(path, {"x": (1, 1, size, size)})
+            traced.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert traced[1] < 2 * traced[0] + 100_000
+        assert small.layers[0].kernels == found.layers[0].kernels
+
+    def test_shapes_that_depend_on_data_are_still_found(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.onnx"
+        value = helper.make_tensor_value_info
+        nodes = [helper.make_node("NonZero", ["x"], ["at"]), helper.make_node("Cast", ["at"], ["y"], to=TensorProto.FLOAT)]
+        graph = helper.make_graph(nodes, "g", [value("x", TensorProto.FLOAT, [2, 3])], [value("y", TensorProto.FLOAT, None)])
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+        assert summarize(path).layers[-1].outputs == (((2, 6), "float32"),)  # of random numbers, of which none is 0
+
+    def test_a_shape_beyond_all_memory_is_refused(self, model: cnnengine.Model) -> None:
+        with pytest.raises(cnnengine.CNNEngineError):
+            summarize(str(ROOT / "models" / "digits_spp.onnx"), {"image": (1, 1, 1 << 40, 1 << 40)})
+        with pytest.raises(cnnengine.CNNEngineError, match=">= 0"):
+            summarize(str(ROOT / "models" / "digits_spp.onnx"), {"image": (1, 1, -5, 5)})

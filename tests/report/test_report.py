@@ -126,7 +126,7 @@ class TestSummary:
     def test_plain_data(self) -> None:
         with cnnengine.load(LENET) as model:
             data = json.loads(json.dumps(summarize(model).as_dict(), allow_nan=False))
-        assert data["layers"][0]["outputs"] == [{"shape": [1, 6, 28, 28], "dtype": "float32"}]
+        assert data["layers"][0]["outputs"] == [{"name": "/Relu_output_0", "shape": [1, 6, 28, 28], "dtype": "float32"}]
         assert data["macs"] == 416_520
 
     def test_a_closed_model(self) -> None:
