@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..model import Model
+    from ..report.tables import Text
 
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1
@@ -169,27 +170,9 @@ def shapes_of(model: Model, given: Sequence[tuple[str | None, tuple[int, ...]]])
     return shapes
 
 
-def shape_text(shape: Sequence[int | str | None] | None) -> str:
-    """A shape for people: symbolic extents by name, unknown ones as "?"."""
-    if shape is None:
-        return "of unknown rank"
-    extents = ["?" if extent is None else str(extent) for extent in shape]
-    return f"({', '.join(extents)}{',' if len(extents) == 1 else ''})"
+def show(text: Text) -> None:
+    """Print a report, its tables no wider than the terminal."""
+    from ..report.tables import terminal_width
 
-
-def shortened(name: str, width: int = 48) -> str:
-    """A name for a table: of long ones the end, which tells them apart."""
-    return name if len(name) <= width else "\N{HORIZONTAL ELLIPSIS}" + name[1 - width :]
-
-
-def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Lines of columns two spaces apart; the columns of these numbers are aligned on the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+    for line in text.lines(terminal_width()):
+        print(line)

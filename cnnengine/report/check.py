@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,15 @@ from ..errors import CNNEngineError, InputError, ModelNotFoundError, ShapeError,
 from ..graph import Node
 from ..model import Model, inside, named
 from ..plan import Layer, Segment
-from ..rewrites import Declined, explaining, precision_option
+from ..rewrites import explaining, precision_option
 from ..runtime.blas import limited
 from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
 from . import hints
-from .against import PEERS, STEPS, TOLERANCE, Comparison, Peer, compare
+from .against import PEERS, STEPS, TOLERANCE, Peer, compare
+from .found import Check, HostNode, Unsupported
 from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
-from .precision import PrecisionErrors, precision_errors
+from .precision import precision_errors
 from .suggest import shape_options, shapes_that_run
 from .summary import kernels_of, layers_of
 
@@ -40,126 +41,6 @@ SECONDS = 1.0
 """No further run is begun after this time."""
 
 _clock = time.perf_counter_ns
-
-
-@dataclass(frozen=True)
-class Unsupported:
-    """A node that cannot be run.
-
-    Attributes
-    ----------
-    node, operator, domain : str
-        The domain of ONNX's own operators is "ai.onnx".
-    version : int
-        The operator's own; the opset that the file imports where ONNX has no such operator in it, 0 without one.
-    reason, hint : str
-    """
-
-    node: str
-    operator: str
-    domain: str
-    version: int
-    reason: str
-    hint: str
-
-
-@dataclass(frozen=True)
-class HostNode:
-    """A node that runs in Python.
-
-    Attributes
-    ----------
-    node, operator, domain : str
-    version : int or None
-        The operator's own, of those that onnx.reference runs.
-    runs : {"host", "fallback"}
-        By NumPy, or by onnx.reference.
-    milliseconds : float or None
-        Of the fastest run, with the copies to and from Python; None when nothing was run.
-    share : float or None
-        Part of that run.
-    reason, hint : str
-    """
-
-    node: str
-    operator: str
-    domain: str
-    version: int | None
-    runs: str
-    milliseconds: float | None
-    share: float | None
-    reason: str
-    hint: str
-
-
-@dataclass(frozen=True)
-class Check:
-    """What `check` found.
-
-    Attributes
-    ----------
-    model, isa : str
-    threads : int or None
-        None for a model that cannot be loaded.
-    runs : bool or None
-        Whether it ran; None when it was loaded and not run, since the shape of an input is not known, or what was made up does
-        not fit: a shape that was given, or zeros in the place of integers.
-    error, hint : str or None
-        Why it does not run (or was not run), and what to try.
-    nodes : int or None
-        Of the file, without constants, with those of subgraphs; None where it cannot be read.
-    unsupported : tuple of Unsupported
-    shapes : dict of str to tuple of int, or None
-        Of the inputs that it was run with.
-    layers : dict of str to int
-        How many layers, after all rewrites, are "compiled", "free" (nothing to compute), "host", "fallback", or "unknown".
-    milliseconds : float or None
-        The fastest run.
-    host_nodes : tuple of HostNode
-        Those that run in Python, in order.
-    warnings : tuple of str
-        What loading warned of, as opsets newer than known.
-    comparison : Comparison or None
-    precision : str
-        As the model was loaded.
-    errors : PrecisionErrors or None
-        Against float32, where the precision is another one.
-    declined : tuple of Declined
-        Why rewrites left nodes that their patterns nearly fit, where that was asked for.
-    """
-
-    model: str
-    isa: str
-    threads: int | None = None
-    runs: bool | None = False
-    error: str | None = None
-    hint: str | None = None
-    nodes: int | None = None
-    unsupported: tuple[Unsupported, ...] = ()
-    shapes: dict[str, tuple[int, ...]] | None = None
-    layers: dict[str, int] = field(default_factory=dict)
-    milliseconds: float | None = None
-    host_nodes: tuple[HostNode, ...] = ()
-    warnings: tuple[str, ...] = ()
-    comparison: Comparison | None = None
-    declined: tuple[Declined, ...] = ()
-    precision: str = "float32"
-    errors: PrecisionErrors | None = None
-
-    @property
-    def host_milliseconds(self) -> float | None:
-        """Of all host nodes together."""
-        return None if self.milliseconds is None else sum(node.milliseconds or 0.0 for node in self.host_nodes)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the model ran, and agrees where it was compared."""
-        return self.runs is True and (self.comparison is None or self.comparison.agrees)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        comparison = None if self.comparison is None else self.comparison.as_dict()
-        return {**asdict(self), "comparison": comparison, "host_milliseconds": self.host_milliseconds, "ok": self.ok}
 
 
 def check(

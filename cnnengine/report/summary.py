@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..plan import Layer, Segment
 from ..runtime.runner import Workspace
 from ..weights import Computed
 from .planning import Shapes, opened, random_feeds, resolve_shapes, shape_feeds
+from .tables import Printed, Text, shape_text, shortened
 
 Known = tuple[tuple[int, ...], np.dtype]
 
@@ -59,7 +61,7 @@ class LayerSummary:
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(Printed):
     """A model's layers and totals.
 
     Attributes
@@ -96,6 +98,33 @@ class Summary:
         """How many layers run in this way."""
         return sum(layer.runs == runs for layer in self.layers)
 
+    def text(self) -> Text:
+        """A line for each layer, and the totals."""
+        out = Text()
+        if self.shapes is None:
+            out.line("layers:")
+        else:
+            shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.shapes.items())
+            out.line(f"layers{' at ' if shapes else ''}{shapes}:")
+        rows = [["name", "operator", "tensor", "shape", "parameters", "MACs", "kernel"]]
+        rows += [_row(layer) for layer in self.layers]
+        out.table(rows, (4, 5))
+        parts = [f"{len(self.layers)} layers", f"{self.parameters:,} parameters"]
+        if self.macs is not None:
+            parts.append(f"{self.macs:,} MACs")
+        if self.weight_bytes is not None and self.arena_bytes is not None:
+            parts.append(f"{self.weight_bytes / 1e6:.1f} MB of weights, {self.arena_bytes / 1e6:.1f} MB for tensors")
+        out.line(f"total: {', '.join(parts)}")
+        if self.precision == "float32":
+            out.line("precision: float32")
+        else:
+            out.line(f"precision: {self.precision} in {', '.join(self.lowered) or 'no layer'}; else float32")
+        without = [
+            f"{layer.name} ({layer.operator}, {layer.runs})" for layer in self.layers if layer.runs in ("host", "fallback")
+        ]
+        out.line(f"without a compiled kernel: {', '.join(without) if without else 'no layer'}")
+        return out
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         data = asdict(self)
@@ -106,6 +135,23 @@ class Summary:
                 for name, o in zip(layer.tensors, layer.outputs, strict=True)
             ]
         return data
+
+
+def _row(layer: LayerSummary) -> list[str]:
+    operator = " + ".join([layer.operator, *layer.fused])
+    outputs = " ".join("?" if output is None else shape_text(output[0]) for output in layer.outputs)
+    kernel = {"kernel": _counted(layer.kernels), "free": "-", "unknown": "?"}.get(layer.runs, layer.runs)
+    if layer.runs == "host" and layer.kernels:
+        kernel = f"host, {_counted(layer.kernels)}"
+    macs = "?" if layer.macs is None else f"{layer.macs:,}" if layer.macs else ""
+    tensors = " ".join(shortened(name or "-") for name in layer.tensors)
+    return [shortened(layer.name), operator, tensors, outputs, f"{layer.parameters:,}" if layer.parameters else "", macs, kernel]
+
+
+def _counted(kernels: Sequence[str]) -> str:
+    """Names of kernels, each run of the same one with its length."""
+    runs = [(name, len(list(group))) for name, group in itertools.groupby(kernels)]
+    return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in runs)
 
 
 def summarize(model: Any, shapes: Shapes | None = None) -> Summary:
