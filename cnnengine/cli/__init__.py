@@ -11,6 +11,7 @@ import argparse
 import difflib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -118,6 +119,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+def _warned(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None
+) -> None:
+    """A warning in one line; where in the program it was raised helps nobody here."""
+    complain(f"warning: {message}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status.
 
@@ -133,7 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argparse does.
     """
     try:
-        with safe_streams():
+        with safe_streams(), warnings.catch_warnings():
+            warnings.showwarning = _warned
+            # Pillow refuses what is twice its limit, and warns from its limit on: that is a large photo
+            warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
             return _run(list(sys.argv[1:] if argv is None else argv))
     except BrokenPipeError:  # the reader of our output has gone (`| head`)
         return 128 + 13

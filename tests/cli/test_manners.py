@@ -7,11 +7,14 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from command import runner
+from PIL import Image
 
 import cnnengine
 
@@ -315,3 +318,44 @@ class TestCompletion:
         result = cnn("--print-completion", "bash")
         assert (result.status, result.out, len(result.err)) == (2, [], 1)
         assert "pip install shtab" in result.err[0]
+
+
+class TestWarnings:
+    """What Python warns of is a line of the command's own, without file, line and source."""
+
+    def test_a_large_photo_is_no_bomb(self, tmp_path: Path) -> None:
+        """Pillow warns from its limit on and refuses twice that: it is lowered for the test, in the process itself."""
+        for name in ("a.png", "b.png"):
+            Image.new("L", (64, 64), 7).save(tmp_path / name)
+        code = (
+            "import sys; from PIL import Image; Image.MAX_IMAGE_PIXELS = 3000; from cnnengine.cli import main; "
+            "sys.exit(main(sys.argv[1:]))"
+        )
+        for words in (
+            ("predict", MODEL, str(tmp_path / "a.png"), "--quiet"),
+            ("quantize", MODEL, "--data", str(tmp_path), "-o", str(tmp_path / "o.onnx")),
+        ):
+            if words[0] == "quantize":
+                pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+            done = subprocess.run(
+                [sys.executable, "-c", code, *words], capture_output=True, text=True, env=BUFFERED, timeout=120, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert "exceeds limit" not in done.stderr
+            assert "Traceback" not in done.stderr
+
+    def test_a_warning_is_one_line(self, cnn, tmp_path: Path) -> None:
+        model = onnx.load(MODEL)
+        model.opset_import[0].version = 99
+        path = tmp_path / "new.onnx"
+        onnx.save(model, path)
+        done = command("info", str(path))
+        lines = done.stderr.splitlines()
+        assert any(line.startswith("cnnengine: warning: ") and "opset 99 is newer" in line for line in lines)
+        assert not any("UserWarning" in line or "warnings.warn" in line for line in lines)
+        assert all(line.startswith("cnnengine: ") for line in lines)
+
+    def test_how_a_program_shows_warnings_is_left_as_it_was(self, cnn) -> None:
+        before = warnings.showwarning
+        cnn("config")
+        assert warnings.showwarning is before
