@@ -98,11 +98,33 @@ HEADING = [
 ]
 
 
+class Record(dict[str, Any]):
+    """What was measured of one model: a dict, and printed as its table."""
+
+    def __str__(self) -> str:
+        return record_text(self, tables.terminal_width())
+
+    def _repr_html_(self) -> str:
+        above, rows, below = _told(self)
+        text = tables.Text()
+        text.line(above)
+        text.table(rows if len(rows) > 1 else [], range(2, len(HEADING)))
+        for line in below:
+            text.line(line)
+        return text.html()
+
+
 def record_text(record: Mapping[str, Any], width: int | None = None) -> str:
-    """The table of one model, its best peer, and whether the difference is one."""
+    """The table of one model, its best peer, and whether the difference is one; the table at most so wide."""
+    above, rows, below = _told(record)
+    return "\n".join([above, table(rows, 2, width) if len(rows) > 1 else "no engine ran", *below])
+
+
+def _told(record: Mapping[str, Any]) -> tuple[str, list[list[str]], list[str]]:
+    """The line above the table, its rows, and the lines below it."""
     shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in record["inputs"].items())
     peaks = record["fma_peak_gflops"]
-    lines = [f"{record['model']}  ({shapes}; multiply-add peak {spread(peaks) + ' GFLOP/s' if peaks else 'n/a'})"]
+    above = f"{record['model']}  ({shapes}; multiply-add peak {spread(peaks) + ' GFLOP/s' if peaks else 'n/a'})"
     rows = [HEADING]
     for name, result in record["engines"].items():
         digits = 3 if result["median_ms"] < 10 else 2
@@ -120,8 +142,7 @@ def record_text(record: Mapping[str, Any], width: int | None = None) -> str:
                 gap_text(result),
             ]
         )
-    lines.append(table(rows, 2, width) if len(rows) > 1 else "no engine ran")
-    lines += [f"{name}: skipped: {reason}" for name, reason in record["skipped"].items()]
+    lines = [f"{name}: skipped: {reason}" for name, reason in record["skipped"].items()]
     results = record["engines"]
     for name in peers_in(results) if "cnnengine" in results else ():
         if why := left_out(name, results):
@@ -129,8 +150,7 @@ def record_text(record: Mapping[str, Any], width: int | None = None) -> str:
     margins = record.get("noise")
     if margins:
         lines.append("null row: two processes of cnnengine differ by " + ", ".join(f"{margins[w]:.2f} of {w}" for w in WHICH))
-    lines += verdict_lines(record)
-    return "\n".join(lines)
+    return above, rows, lines + verdict_lines(record)
 
 
 def gap_text(result: Mapping[str, Any]) -> str:
