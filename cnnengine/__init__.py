@@ -15,7 +15,6 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from .config import show_config
 from .errors import (
     ClosedError,
     CNNEngineError,
@@ -26,8 +25,16 @@ from .errors import (
     ShapeError,
     UnsupportedOperatorError,
 )
-from .model import Model, TensorInfo, load
-from .preprocess import Preprocess
+
+_refused: CNNEngineError | None = None
+try:
+    from .config import show_config
+    from .model import Model, TensorInfo, load
+    from .preprocess import Preprocess
+except CNNEngineError as error:
+    # CNNENGINE_ISA names no instruction set of this machine: what computes raises this when it is asked for, so that the command,
+    # which lies in this package, can say it in a line
+    _refused = error
 
 if TYPE_CHECKING:
     from . import functional, tasks
@@ -39,6 +46,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """What is listed here, and `session`'s names, are found when first asked for: importing stays cheap."""
+    if _refused is not None and name in __all__ and name != "__version__":
+        raise _refused
     if name in ("functional", "tasks"):
         return importlib.import_module(f".{name}", __name__)
     value: Any

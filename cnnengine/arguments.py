@@ -121,10 +121,18 @@ def names(value: Any, name: str, *, model: str | None = None) -> list[str]:
     else:
         found = list(value)
     if not all(isinstance(one, str) for one in found):
-        raise InputError(
-            "must be a list of names", model=model, tensor=name, expected="a sequence of str", received=shortened(repr, value)
-        )
+        expected = f"a sequence of str, as [{value!r}]" if isinstance(value, str) and len(value) <= 80 else "a sequence of str"
+        raise InputError("must be a list of names", model=model, tensor=name, expected=expected, received=shortened(repr, value))
     return found
+
+
+def meant(name: object, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: "; did you mean 'image'?" where one is near, else nothing."""
+    import difflib  # for messages alone
+
+    lower = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(str(name).lower(), lower, 1)
+    return f"; did you mean {lower[near[0]]!r}?" if near else ""
 
 
 def mapping(value: Any, name: str, *, model: str | None = None) -> Mapping[str, Any]:

@@ -40,8 +40,8 @@ class CNNEngineError(Exception):
     ----------
     message : str
         What is wrong, in one sentence.
-    model, node, operator, tensor : str, optional
-        Where: the model's name or path, the node's name, its ONNX operator, the tensor or argument.
+    model, node, operator, tensor, file : str, optional
+        Where: the model's name or path, the node's name, its ONNX operator, the tensor, argument or option, another file.
     expected, received : object, optional
         What would have been right, and what came.
 
@@ -56,6 +56,7 @@ class CNNEngineError(Exception):
         node: str | None = None,
         operator: str | None = None,
         tensor: str | None = None,
+        file: str | None = None,
         expected: object = None,
         received: object = None,
     ) -> None:
@@ -65,20 +66,25 @@ class CNNEngineError(Exception):
         self.node = node
         self.operator = operator
         self.tensor = tensor
+        self.file = file
         self.expected = expected
         self.received = received
 
     def __str__(self) -> str:
+        is_option = self.tensor is not None and self.tensor.startswith("--") and len(self.tensor) > 2
         where = [
             f"{label} {value!r}"
             for label, value in (
                 ("model", self.model),
                 ("node", self.node),
                 ("operator", self.operator),
-                ("tensor", self.tensor),
+                ("file", self.file),
+                ("tensor", None if is_option else self.tensor),
             )
             if value is not None
         ]
+        if is_option:
+            where.append(f"option {self.tensor}")
         text = f"{', '.join(where)}: {self.message}" if where else self.message
         if self.expected is not None:
             text += f"; expected {self.expected}"
@@ -91,7 +97,7 @@ class CNNEngineError(Exception):
         return (_rebuild, (type(self), self.message, dict(self.__dict__)))
 
     def locate(self, **where: str | None) -> CNNEngineError:
-        """Fill in those of model, node, operator and tensor that are not known yet; returns self."""
+        """Fill in those of model, node, operator, tensor and file that are not known yet; returns self."""
         for key, value in where.items():
             if getattr(self, key) is None:
                 setattr(self, key, value)
@@ -158,7 +164,7 @@ def needed(package: str, what: str, *, extra: str = "onnx", **where: str | None)
 
 def command(extra: str = "onnx") -> str:
     """What installs that which an extra brings, whether or not an index has a release of cnnengine."""
-    packages = {"onnx": "onnx", "quantize": "onnxruntime", "image": "Pillow"}
+    packages = {"onnx": "onnx", "quantize": "onnxruntime", "image": "Pillow", "completion": "shtab"}
     return f"pip install {packages[extra]}"
 
 

@@ -56,7 +56,7 @@ def check_feeds(feeds: Mapping[str, Any], infos: Mapping[str, TensorInfo], *, mo
     for name in feeds:
         if name not in infos:
             raise InputError(
-                "no such input",
+                f"no such input{arguments.meant(name, infos)}",
                 model=model,
                 tensor=str(name),
                 expected=f"one of {', '.join(infos)}",

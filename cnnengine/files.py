@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import os
 import zipfile
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .arguments import meant
 from .errors import InputError
 from .feeds import TensorInfo
 from .preprocess import list_of_strings
@@ -142,9 +142,7 @@ def fitted(
     names = [value.name for value in inputs]
     for name in arrays:
         if name not in names and name not in beside:
-            free = {n.lower(): n for n in names if n not in arrays}
-            near = difflib.get_close_matches(name.lower(), free, 1)
-            hint = f"; did you mean {free[near[0]]!r}?" if near else ""
+            hint = meant(name, [one for one in names if one not in arrays])
             raise InputError(f"there is no input {name!r}{hint}", expected=", ".join(names), received=", ".join(arrays))
     missing = [name for name in names if name not in arrays]
     if missing:
@@ -156,13 +154,21 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
     """The arrays of a file by name; that of a .npy has "". Raises InputError where the file cannot be read."""
     try:
         with open(path, "rb") as file:
+            head = file.read(6)
+            if not head.startswith((b"\x93NUMPY", b"PK")):
+                raise InputError("neither a .npy nor a .npz file", received=f"first bytes {head!r}" if head else "an empty file")
+            file.seek(0)
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {"": loaded}
             return {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise InputError(f"cannot read the array: {error.strerror or error}") from error
-    except (ValueError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise InputError("holds Python objects, which are not read", expected="arrays of numbers") from None
+        raise InputError(f"not a NumPy file that can be read: {error}") from error
+    except (EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"not a NumPy file that can be read: {error}") from error
 
 
@@ -213,12 +219,12 @@ def labels_of_file(path: str) -> tuple[str, ...]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InputError(f"cannot read the labels: {error.strerror}", tensor=path) from error
+        raise InputError(f"cannot read the labels: {error.strerror}", file=path) from error
     except UnicodeDecodeError as error:
-        raise InputError("the labels are not UTF-8 text", tensor=path) from error
+        raise InputError("the labels are not UTF-8 text", file=path) from error
     if not text.lstrip().startswith("["):
         return tuple(line.strip() for line in text.rstrip().splitlines())
     try:
         return list_of_strings(text)
     except ValueError as error:
-        raise InputError(f"the labels are not a JSON list of strings: {error}", tensor=path) from None
+        raise InputError(f"the labels are not a JSON list of strings: {error}", file=path) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from .metadata import About, Preparation
 
 __all__ = ["Model", "TensorInfo", "load"]
+
+
+Progress = Callable[[int, "int | None"], object]
+"""What is told how many samples are done, and of how many."""
 
 
 class Model:
@@ -222,8 +226,9 @@ class Model:
         wanted = [i.name for i in self.outputs] if names is None else arguments.names(names, "names", model=self._name)
         for name in wanted:
             if name not in self._declared:
+                said = f"no such output{arguments.meant(name, self._declared)}"
                 raise InputError(
-                    "no such output", model=self._name, tensor=name, expected=f"one of {', '.join(self._declared)}", received=name
+                    said, model=self._name, tensor=name, expected=f"one of {', '.join(self._declared)}", received=name
                 )
         targets = None if out is None else result_targets(wanted, out, model=self._name)
         direct = None if targets is None else direct_targets(targets, values)
@@ -294,7 +299,8 @@ class Model:
         for kind, given, known in (("input", inputs, self._by_name), ("output", outputs, self._declared)):
             for name in () if given is None else arguments.mapping(given, f"{kind}s", model=self._name):
                 if name not in known:
-                    raise InputError(f"no such {kind}", model=self._name, tensor=name, expected=list(known), received=name)
+                    said = f"no such {kind}{arguments.meant(name, known)}"
+                    raise InputError(said, model=self._name, tensor=name, expected=list(known), received=name)
         ins: dict[str, np.ndarray] = {}
         for info in self.inputs:
             given_input = (inputs or {}).get(info.name)
@@ -356,7 +362,7 @@ class Model:
         results = self.run(None, {**named, **feeds})
         return results[0] if len(results) == 1 else tuple(results)
 
-    def predict(self, x: Any, batch_size: int | None = None) -> Any:
+    def predict(self, x: Any, batch_size: int | None = None, progress: Progress | None = None) -> Any:
         """Outputs for a whole set of samples along axis 0, in batches.
 
         Parameters
@@ -365,30 +371,133 @@ class Model:
             For models of one input.
         batch_size : int, optional
             Samples of one run; the file's own where its batch is fixed, else all at once.
+        progress : function of (int, int), optional
+            Called after each run with the samples that are done, and all of them.
 
         Returns
         -------
         ndarray, or tuple of ndarray for several outputs
             Joined along axis 0.
         """
+        parts = list(self._batches(x, batch_size, progress))
+        joined = [np.concatenate(column) if len(column) > 1 else column[0] for column in zip(*parts, strict=True)]
+        return joined[0] if len(joined) == 1 else tuple(joined)
+
+    def iterate(self, samples: Iterable[Any], batch_size: int | None = None, progress: Progress | None = None) -> Iterator[Any]:
+        """Outputs sample by sample, for more samples than memory holds.
+
+        Parameters
+        ----------
+        samples : iterable of array_like
+            For models of one input, each without the axis of samples: taken as they are needed, a batch at a time. Samples of
+            another shape begin another batch.
+        batch_size : int, optional
+            Samples of one run; the file's own where its batch is fixed, else 1.
+        progress : function of (int, int or None), optional
+            Called after each run with the samples that are done, and how many there are, where `samples` has a length.
+
+        Yields
+        ------
+        ndarray, or tuple of ndarray for several outputs
+            Of one sample, without the axis of samples, in the order of the samples.
+
+        Raises
+        ------
+        InputError, ShapeError
+            As `run`, when the sample's turn comes; results before it have been given then.
+        """
+        info, size = self._samples_of(batch_size)
+        if isinstance(samples, (str, bytes, bytearray, Mapping)) or not isinstance(samples, Iterable):
+            received = type(samples).__name__
+            raise InputError(
+                "are no samples", model=self._name, tensor="samples", expected="an iterable of arrays", received=received
+            )
+        progress = _reporter(progress, self._name)
+        return self._iterate(info, samples, size or 1, progress)
+
+    def _iterate(self, info: TensorInfo, samples: Iterable[Any], size: int, progress: Progress | None) -> Iterator[Any]:
+        total = len(samples) if hasattr(type(samples), "__len__") else None  # type: ignore[arg-type]
+        done, waiting = 0, list[np.ndarray]()
+
+        def run() -> Iterator[Any]:
+            nonlocal done, waiting
+            batch, waiting = waiting, []
+            for results in self._batches(np.stack(batch), size, None):
+                for at in range(len(results[0])):
+                    row = tuple(result[at] for result in results)
+                    yield row[0] if len(row) == 1 else row
+            done += len(batch)
+            if progress is not None:
+                progress(done, total)
+
+        for sample in samples:
+            array = arguments.array(sample, info.name, model=self._name)
+            if waiting and (array.shape != waiting[0].shape or array.dtype != waiting[0].dtype):
+                yield from run()
+            waiting.append(array)
+            if len(waiting) == size:
+                yield from run()
+        if waiting:
+            yield from run()
+
+    async def predict_async(self, x: Any, batch_size: int | None = None, progress: Progress | None = None) -> Any:
+        """`predict` for programs with an event loop, which goes on while a thread computes.
+
+        Parameters
+        ----------
+        x, batch_size
+            As for `predict`.
+        progress : function of (int, int), optional
+            Called in the event loop's thread.
+
+        Returns
+        -------
+        ndarray, or tuple of ndarray for several outputs
+
+        Raises
+        ------
+        InputError, ShapeError, ClosedError
+            As `predict`. When the task is cancelled, no further batch is begun.
+        """
+        import asyncio
+
+        progress = _reporter(progress, self._name)
+        array = arguments.array(x, "x", model=self._name)
+        batches, parts, done = self._batches(array, batch_size, None), list[list[np.ndarray]](), 0
+        while (part := await asyncio.to_thread(next, batches, None)) is not None:
+            parts.append(part)
+            done += len(part[0])
+            if progress is not None:
+                progress(done, len(array))
+        joined = [np.concatenate(column) if len(column) > 1 else column[0] for column in zip(*parts, strict=True)]
+        return joined[0] if len(joined) == 1 else tuple(joined)
+
+    def _samples_of(self, batch_size: int | None) -> tuple[TensorInfo, int | None]:
+        """The only input, and the samples of one run: as wanted, unless the file fixes it; None for all at once."""
         self._check_open()
         if len(self.inputs) != 1:
             raise InputError("predict serves models of one input", model=self._name, expected=1, received=len(self.inputs))
         info = self.inputs[0]
+        fixed = info.shape[0] if info.shape else None
+        if batch_size is not None:
+            batch_size = arguments.integer(batch_size, "batch_size", 1, None, model=self._name)
+        if not isinstance(fixed, int):
+            return info, batch_size
+        if batch_size not in (None, fixed):
+            raise InputError(
+                "the file fixes the batch", model=self._name, tensor="batch_size", expected=fixed, received=batch_size
+            )
+        return info, fixed
+
+    def _batches(self, x: Any, batch_size: int | None, progress: Progress | None) -> Iterator[list[np.ndarray]]:
+        """The outputs of each batch in turn."""
+        info, step = self._samples_of(batch_size)
+        progress = _reporter(progress, self._name)
         array = arguments.array(x, info.name, model=self._name)
         if array.ndim == 0:
             raise ShapeError("needs an axis of samples", model=self._name, tensor=info.name, received=array.shape)
         fixed = info.shape[0] if info.shape else None
-        if batch_size is not None:
-            batch_size = arguments.integer(batch_size, "batch_size", 1, None, model=self._name)
-        if isinstance(fixed, int):
-            if batch_size is not None and batch_size != fixed:
-                raise InputError(
-                    "the file fixes the batch", model=self._name, tensor="batch_size", expected=fixed, received=batch_size
-                )
-            batch_size = fixed
-        step = batch_size or max(len(array), 1)
-        parts = []
+        step = step or max(len(array), 1)
         for start in range(0, max(len(array), 1), step):
             piece = array[start : start + step]
             short = step - len(piece) if isinstance(fixed, int) else 0
@@ -396,9 +505,9 @@ class Model:
                 # the file's batch cannot be smaller: fill it up and drop the surplus
                 piece = np.concatenate([piece, np.zeros((short, *array.shape[1:]), array.dtype)])
             results = self.run(None, {info.name: piece})
-            parts.append([r[: len(r) - short] if short else r for r in results])
-        joined = [np.concatenate(column) if len(column) > 1 else column[0] for column in zip(*parts, strict=True)]
-        return joined[0] if len(joined) == 1 else tuple(joined)
+            yield [r[: len(r) - short] if short else r for r in results]
+            if progress is not None:
+                progress(min(start + step, len(array)), len(array))
 
     def prepare(self, shapes: Mapping[str, Sequence[int]] | Sequence[int]) -> Model:
         """Plan for these input shapes ahead of the first run.
@@ -421,7 +530,8 @@ class Model:
         for name, shape in shapes.items():
             info = self._by_name.get(name)
             if info is None:
-                raise InputError("no such input", model=self._name, tensor=name, expected=list(self._by_name))
+                said = f"no such input{arguments.meant(name, self._by_name)}"
+                raise InputError(said, model=self._name, tensor=name, expected=list(self._by_name))
             extents = arguments.extents(shape, name, model=self._name)
             try:
                 check_size(extents, info.dtype, name)
@@ -523,7 +633,8 @@ class Model:
         known = list(fields_of(Preprocess))
         for name in settings:
             if name not in known:
-                raise InputError("no such setting", model=self._name, tensor=name, expected=known)
+                said = f"no such setting{arguments.meant(name, known)}"
+                raise InputError(said, model=self._name, tensor=name, expected=known)
         try:
             return self.about.preparation(self.inputs[0], settings, assume)
         except CNNEngineError as error:
@@ -637,15 +748,39 @@ class Model:
         return names
 
 
+def _reporter(progress: Any, model: str) -> Progress | None:
+    """The function that is told of progress, if one was given."""
+    if progress is None:
+        return None
+    if callable(progress):
+        told: Progress = progress
+        return told
+    raise InputError(
+        "must be a function",
+        model=model,
+        tensor="progress",
+        expected="a function of two numbers, or None",
+        received=type(progress).__name__,
+    )
+
+
 def _with_outputs(graph: Graph, names: Sequence[str]) -> Graph:
-    """The graph with exactly these outputs, which may be any of its values."""
+    """The graph with exactly these outputs: any of its values, by their names or by the name of the node that makes them."""
     made = {n for node in graph.nodes for n in node.outputs if n} | set(graph.inputs) | set(graph.constants)
+    by_node = {node.name: [n for n in node.outputs if n] for node in graph.nodes if node.name}
     outputs: dict[str, TensorSpec] = {}
-    for name in names:
-        if name not in made:
-            raise InputError("no such value in the model", model=graph.name, tensor=name, expected="a tensor name of the graph")
-        known = graph.outputs.get(name) or graph.inputs.get(name)
-        outputs[name] = known or TensorSpec(np.dtype(np.float32), None)
+    for given in names:
+        found = [given] if given in made else by_node.get(given)
+        if not found:
+            raise InputError(
+                f"the model has no such tensor or node{arguments.meant(given, [*made, *by_node])}",
+                model=graph.name,
+                tensor=given,
+                expected="names of tensors or nodes of the file",
+            )
+        for name in found:
+            known = graph.outputs.get(name) or graph.inputs.get(name)
+            outputs[name] = known or TensorSpec(np.dtype(np.float32), None)
     return graph.replace(outputs=outputs)
 
 
@@ -700,7 +835,8 @@ def load(
     input_shapes : mapping of str to tuple of int, optional
         Shapes to plan for at once.
     outputs : sequence of str, optional
-        Tensors to give instead of the file's outputs; any intermediate tensor may be named.
+        Tensors to give instead of the file's outputs, which are given only where they are named too. Any tensor of the file may
+        be named, or a node, which stands for all that it gives; a tensor comes before a node of the same name.
     base_dir : path, optional
         Folder of external data; the model file's own by default. Needed for models that do not come from a path. Links in a
         folder that is named here may lead out of it.

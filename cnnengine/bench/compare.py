@@ -22,6 +22,7 @@ from .engines import LOWERED, NEEDS
 from .environments import default_cache, hint, interpreter
 from .harness import Worker, WorkerError, busy_processes, engine_worker, machine_head, probe
 from .precision import RANK, TOLERANCE, of_model, steps_of
+from .show import Record
 from .verdict import AGAIN, best_peer, compare_outputs, noise, peers_in, verdict, why_not
 from .worker import summary
 
@@ -315,7 +316,7 @@ class Comparison:
         else:
             skipped.pop(AGAIN, None)  # for the same reason
         best, margins = best_peer(results, self.any_precision), noise(results)
-        return {
+        figures: dict[str, Any] = {
             "model": title,
             "inputs": {name: list(value.shape) for name, value in feeds.items()},
             "kind": kind,
@@ -329,6 +330,7 @@ class Comparison:
             "noise": margins,
             "verdict": verdict(best, margins),
         }
+        return Record(figures)
 
 
 def far_slower(times: Mapping[str, Sequence[Sequence[float]]], name: str, turn_ms: float) -> bool:

@@ -100,7 +100,7 @@ def set_up(engines: Iterable[str], cache: Path | None = None, say: Callable[[str
             shutil.rmtree(home, ignore_errors=True)
             home.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"cannot be written to: {error.strerror or error}", tensor=os.fspath(home.parent)) from error
+            raise InputError(f"cannot be written to: {error.strerror or error}", file=os.fspath(home.parent)) from error
         python = os.fspath(home / "bin" / "python")
         calls = [[sys.executable, "-m", "venv", os.fspath(home)]]
         calls += [[python, "-m", "pip", "install", "--quiet", *call] for call in ENVIRONMENTS[name]]

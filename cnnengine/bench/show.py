@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..report import tables
 from .precision import shown
 from .verdict import (
     AGAIN,
@@ -51,15 +52,9 @@ def spread(values: Sequence[float]) -> str:
     return low if low == high else f"{low}..{high}"
 
 
-def table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+def table(rows: Sequence[Sequence[str]], left: int = 1, width: int | None = None) -> str:
     """Rows of text as aligned columns; the first `left` columns flush left. The first row is the heading."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join(lines)
+    return "\n".join(tables.table(rows, range(left, len(rows[0])), width, rule=True))
 
 
 def counted(number: int, what: str) -> str:
@@ -103,11 +98,33 @@ HEADING = [
 ]
 
 
-def record_text(record: Mapping[str, Any]) -> str:
-    """The table of one model, its best peer, and whether the difference is one."""
+class Record(dict[str, Any]):
+    """What was measured of one model: a dict, and printed as its table."""
+
+    def __str__(self) -> str:
+        return record_text(self, tables.terminal_width())
+
+    def _repr_html_(self) -> str:
+        above, rows, below = _told(self)
+        text = tables.Text()
+        text.line(above)
+        text.table(rows if len(rows) > 1 else [], range(2, len(HEADING)))
+        for line in below:
+            text.line(line)
+        return text.html()
+
+
+def record_text(record: Mapping[str, Any], width: int | None = None) -> str:
+    """The table of one model, its best peer, and whether the difference is one; the table at most so wide."""
+    above, rows, below = _told(record)
+    return "\n".join([above, table(rows, 2, width) if len(rows) > 1 else "no engine ran", *below])
+
+
+def _told(record: Mapping[str, Any]) -> tuple[str, list[list[str]], list[str]]:
+    """The line above the table, its rows, and the lines below it."""
     shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in record["inputs"].items())
     peaks = record["fma_peak_gflops"]
-    lines = [f"{record['model']}  ({shapes}; multiply-add peak {spread(peaks) + ' GFLOP/s' if peaks else 'n/a'})"]
+    above = f"{record['model']}  ({shapes}; multiply-add peak {spread(peaks) + ' GFLOP/s' if peaks else 'n/a'})"
     rows = [HEADING]
     for name, result in record["engines"].items():
         digits = 3 if result["median_ms"] < 10 else 2
@@ -125,8 +142,7 @@ def record_text(record: Mapping[str, Any]) -> str:
                 gap_text(result),
             ]
         )
-    lines.append(table(rows, left=2) if len(rows) > 1 else "no engine ran")
-    lines += [f"{name}: skipped: {reason}" for name, reason in record["skipped"].items()]
+    lines = [f"{name}: skipped: {reason}" for name, reason in record["skipped"].items()]
     results = record["engines"]
     for name in peers_in(results) if "cnnengine" in results else ():
         if why := left_out(name, results):
@@ -134,8 +150,7 @@ def record_text(record: Mapping[str, Any]) -> str:
     margins = record.get("noise")
     if margins:
         lines.append("null row: two processes of cnnengine differ by " + ", ".join(f"{margins[w]:.2f} of {w}" for w in WHICH))
-    lines += verdict_lines(record)
-    return "\n".join(lines)
+    return above, rows, lines + verdict_lines(record)
 
 
 def gap_text(result: Mapping[str, Any]) -> str:
@@ -169,7 +184,7 @@ def brief(reason: str, most: int = 160) -> str:
     return reason if len(reason) <= most else f"{reason[:most]} ..."
 
 
-def overall_text(records: Sequence[Mapping[str, Any]], absent: Mapping[str, str] | None = None) -> str:
+def overall_text(records: Sequence[Mapping[str, Any]], absent: Mapping[str, str] | None = None, width: int | None = None) -> str:
     """The sum over several models: by size, the peers that ran, what is behind and what was not compared."""
     found = overall(records, absent)
     lines = []
@@ -178,7 +193,7 @@ def overall_text(records: Sequence[Mapping[str, Any]], absent: Mapping[str, str]
         for row in found["classes"]:
             counts = [str(row[kind]) for kind in (AHEAD, SAME, LAGGING, MIXED)]
             rows.append([row["class"], str(row["models"]), *(number(row[w]) for w in WHICH), *counts])
-        lines.append(table(rows))
+        lines.append(table(rows, 1, width))
         lines += [f"under 0.95 by {which}: {', '.join(found[which]['behind']) or 'none'}" for which in WHICH]
     else:
         lines.append("no model was compared with any peer")
@@ -188,7 +203,7 @@ def overall_text(records: Sequence[Mapping[str, Any]], absent: Mapping[str, str]
             precisions = ", ".join(map(shown, peer["precisions"])) or "-"
             ran = [str(peer[key]) for key in ("ran", "counted", "of")]
             rows.append([name, precisions, *ran, *(number(peer[w]) for w in WHICH)])
-        lines += ["", table(rows, left=2)]
+        lines += ["", table(rows, 2, width)]
         for name, peer in found["peers"].items():
             by_reason: dict[str, list[str]] = {}
             for model, reason in peer["missing"].items():

@@ -8,23 +8,39 @@ that cannot be used. Errors are one line each on standard error.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import CNNEngineError
-from . import annotate, bench, check, config, info, predict, profile, quantize
-from ._common import EXIT_UNUSABLE, complain
+from ._common import EXIT_UNUSABLE, complain, one_line
+from .streams import UnwritableError, safe_streams
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __all__ = ["main"]
+
+SHELLS = ("bash", "zsh", "tcsh")
+COMPLETED = {"MODEL": "FILE", "INPUT": "FILE", "FILE": "FILE", "FILE|NAME": "FILE", "PATH": "FILE", "FOLDER": "DIRECTORY"}
+"""What an argument's name in the help says that a shell completes."""
 
 
 class _Parser(argparse.ArgumentParser):
     """argparse with errors of one line, without the usage above them."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_UNUSABLE, f"cnnengine: {message} (see {self.prog} --help)\n")
+        self.exit(EXIT_UNUSABLE, f"cnnengine: {one_line(message)} (see {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """argparse would hide that the help could not be written."""
+        if file is not None and file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
 
 
 class _Version(argparse.Action):
@@ -37,13 +53,77 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Completion(argparse.Action):
+    """`--print-completion SHELL`, by shtab."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: object, shell: Any, option: str | None = None) -> None:
+        from ..errors import needed
+
+        shtab = needed("shtab", "completion for shells", extra="completion", tensor=option)
+        for one in (parser, *_commands(parser).values()):
+            for action in one._actions:
+                kind = COMPLETED.get(str(action.metavar))
+                if kind is not None:
+                    action.complete = getattr(shtab, kind)  # type: ignore[attr-defined]
+        print(shtab.complete(parser, shell=shell))
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
+    # here, for what they import fails where CNNENGINE_ISA names no instruction set of this machine
+    from . import annotate, bench, check, config, info, predict, profile, quantize
+
     parser = _Parser(prog="cnnengine", description="Run convolutional networks from ONNX files on the CPU.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    parser.add_argument(
+        "--print-completion",
+        action=_Completion,
+        choices=SHELLS,
+        help="print what makes a shell complete commands, options and files, and leave; needs shtab (pip install shtab)",
+    )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (predict, info, annotate, profile, check, quantize, bench, config):
         command.add_to(subparsers)
     return parser
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of the subcommands by name."""
+    (action,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+def _meant(word: str, known: Sequence[str]) -> str:
+    """ "; did you mean ...?", or nothing."""
+    near = difflib.get_close_matches(word.lower(), known, 1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The parsed arguments; wrong usage leaves by SystemExit, with what may have been meant."""
+    parser = _parser()
+    commands = _commands(parser)
+    word = next((word for word in argv if not word.startswith("-")), None)
+    after_option = argv[0].startswith("-") if argv else False
+    if word is not None and word not in commands and not after_option:
+        meant = _meant(word, list(commands))
+        parser.error(f"there is no command {word!r}{meant or ': ' + ', '.join(commands)}")
+    args, rest = parser.parse_known_args(argv)
+    if rest:
+        one = commands.get(argv[0], parser)
+        option = next((word for word in rest if word.startswith("-")), None)
+        if option is None:
+            one.error(f"nothing takes {' '.join(rest)!r}")
+        option = option.partition("=")[0]
+        one.error(f"there is no option {option}{_meant(option, [name for name in one._option_string_actions if len(name) > 2])}")
+    return args
+
+
+def _warned(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None
+) -> None:
+    """A warning in one line; where in the program it was raised helps nobody here."""
+    complain(f"warning: {message}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,17 +140,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 all done, 1 some inputs failed, 2 a model that cannot be used. Wrong usage leaves by SystemExit(2), as
         argparse does.
     """
-    args = _parser().parse_args(argv)
     try:
-        status: int = args.run(args)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`). Without this the interpreter would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with safe_streams(), warnings.catch_warnings():
+            warnings.showwarning = _warned
+            # Pillow refuses what is twice its limit, and warns from its limit on: that is a large photo
+            warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+            return _run(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:  # the reader of our output has gone (`| head`)
         return 128 + 13
+    except UnwritableError as error:
+        complain(error)
+        return EXIT_UNUSABLE
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        args = _parse(argv)
+        status: int = args.run(args)
+    except (BrokenPipeError, UnwritableError):
+        raise
     except (CNNEngineError, OSError, MemoryError) as error:
         complain(error)
         return EXIT_UNUSABLE
     except KeyboardInterrupt:
         return 128 + 2
+    except Exception as error:
+        if os.environ.get("CNNENGINE_TRACEBACK"):
+            raise
+        complain(f"a fault of cnnengine, please report it: {type(error).__name__}: {error} (CNNENGINE_TRACEBACK=1 shows where)")
+        return EXIT_UNUSABLE
     return status

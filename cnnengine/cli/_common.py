@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..arguments import integer
@@ -15,16 +16,32 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..model import Model
+    from ..report.tables import Text
 
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1
 EXIT_UNUSABLE = 2
 
 
+def one_line(text: object) -> str:
+    """A text without what ends a line or moves a terminal's cursor: those characters as Python writes them."""
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def message_of(error: object) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        names = [one_line(repr(name)) for name in (error.filename, error.filename2) if name is not None]
+        return ": ".join([*names, error.strerror])
+    return one_line(" ".join(str(error).split())) or type(error).__name__
+
+
 def complain(error: object, about: str | None = None) -> None:
-    """Print an error as one line on standard error."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    print(f"cnnengine: {about}: {text}" if about else f"cnnengine: {text}", file=sys.stderr)
+    """Print an error as one line on standard error; where nobody takes it, there is nobody to tell."""
+    text = message_of(error)
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:  # print would take standard output
+            print(f"cnnengine: {one_line(about)}: {text}" if about else f"cnnengine: {text}", file=sys.stderr, flush=True)
 
 
 def whole(text: str, low: int = 0) -> int:
@@ -79,7 +96,7 @@ def save_plot(figure: Figure, path: str) -> None:
     try:
         figure.savefig(path, dpi=120)
     except OSError as error:
-        raise InputError(f"cannot write the plot: {error.strerror or error}", tensor=path) from error
+        raise InputError(f"cannot write the plot: {error.strerror or error}", file=path) from error
 
 
 def named_shape(text: str) -> tuple[str | None, tuple[int, ...]]:
@@ -153,27 +170,9 @@ def shapes_of(model: Model, given: Sequence[tuple[str | None, tuple[int, ...]]])
     return shapes
 
 
-def shape_text(shape: Sequence[int | str | None] | None) -> str:
-    """A shape for people: symbolic extents by name, unknown ones as "?"."""
-    if shape is None:
-        return "of unknown rank"
-    extents = ["?" if extent is None else str(extent) for extent in shape]
-    return f"({', '.join(extents)}{',' if len(extents) == 1 else ''})"
+def show(text: Text) -> None:
+    """Print a report, its tables no wider than the terminal."""
+    from ..report.tables import terminal_width
 
-
-def shortened(name: str, width: int = 48) -> str:
-    """A name for a table: of long ones the end, which tells them apart."""
-    return name if len(name) <= width else "\N{HORIZONTAL ELLIPSIS}" + name[1 - width :]
-
-
-def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Lines of columns two spaces apart; the columns of these numbers are aligned on the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+    for line in text.lines(terminal_width()):
+        print(line)

@@ -23,6 +23,7 @@ from ._common import (
     save_plot,
     seconds,
 )
+from .progress import StatusLine
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -158,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
     if args.setup:
         return _set_up(args)
     if not args.models:
-        raise InputError("no model", tensor="MODEL", expected="ONNX files, folders of them, or --setup")
+        raise InputError("MODEL: no model", expected="ONNX files, folders of them, or --setup")
     shapes: dict[str | None, tuple[int, ...]] = {}
     for name, shape in args.shape:
         if name in shapes:
@@ -182,7 +183,7 @@ def files_of(paths: Sequence[str]) -> list[str]:
             continue
         inside = sorted(str(file) for file in Path(path).rglob("*.onnx") if file.is_file())
         if not inside:
-            raise InputError("there is no ONNX file in it", tensor=path)
+            raise InputError("there is no ONNX file in it", file=path)
         found += inside
     return found
 
@@ -215,9 +216,11 @@ def execute(cases: Sequence[Case], args: argparse.Namespace) -> int:
     from ..bench import PEERS, USUAL, Comparison, distinct, overall, plot
     from ..bench.show import head_text, overall_text, record_text
     from ..bench.verdict import below, failed, not_compared
+    from ..report.tables import terminal_width
 
     if args.plot is not None:
         check_plot(args.plot)
+    line = StatusLine(sys.stderr)
     comparison = Comparison(
         (USUAL if args.precision == "float32" else PEERS) if args.against is None else args.against,
         threads=args.threads,
@@ -229,7 +232,7 @@ def execute(cases: Sequence[Case], args: argparse.Namespace) -> int:
         any_precision=args.any_precision,
         tolerance=args.tolerance,
         peer_python=args.peer_python,
-        progress=_progress if sys.stderr.isatty() else None,
+        progress=line.tell,
     )
     head = comparison.head()
     if not args.json:
@@ -239,13 +242,13 @@ def execute(cases: Sequence[Case], args: argparse.Namespace) -> int:
     with _ended_by_signals():
         for case in distinct(cases):
             try:
-                records.append(_measured(comparison, case))
+                records.append(_measured(comparison, case, line))
             except CNNEngineError as error:
                 complain(error)
                 unusable += 1
                 continue
             if not args.json:
-                print(f"\n{record_text(records[-1])}", flush=True)
+                print(f"\n{record_text(records[-1], terminal_width())}", flush=True)
     if not records:
         return EXIT_UNUSABLE
     if args.json:
@@ -257,7 +260,7 @@ def execute(cases: Sequence[Case], args: argparse.Namespace) -> int:
             )
         )
     elif len(records) > 1:
-        print(f"\n{overall_text(records, comparison.absent)}")
+        print(f"\n{overall_text(records, comparison.absent, terminal_width())}")
     bad = unusable + sum(map(failed, records))
     if args.fail_below is not None:
         for record in records:
@@ -269,18 +272,11 @@ def execute(cases: Sequence[Case], args: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if bad else EXIT_OK
 
 
-def _measured(comparison: Comparison, case: Case) -> dict[str, Any]:
+def _measured(comparison: Comparison, case: Case, line: StatusLine) -> dict[str, Any]:
     try:
         return comparison.measure(case)
     finally:
-        _progress("")
-
-
-def _progress(text: str) -> None:
-    """What is being done, in place of the last such line, on a terminal."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{text[:79]}\x1b[K")
-        sys.stderr.flush()
+        line.clear()
 
 
 @contextmanager

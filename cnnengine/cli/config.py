@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING
 
 from ._common import EXIT_OK
@@ -11,8 +12,21 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+EXAMPLES = """examples:
+  cnnengine config
+  cnnengine config --json | python -m json.tool
+"""
+
+
 def add_to(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser("config", help="show the build and the instruction set in use")
+    parser = subparsers.add_parser(
+        "config",
+        help="show the build and the instruction set in use",
+        description="Show how cnnengine was built, the instruction sets and threads that it uses here, and versions.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object (example: cnnengine config --json)")
     parser.set_defaults(run=run)
 
 
@@ -20,6 +34,10 @@ def run(args: argparse.Namespace) -> int:
     """Print `cnnengine.show_config()`."""
     from .. import show_config
 
-    for key, value in show_config().items():
+    found = show_config()
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+        return EXIT_OK
+    for key, value in found.items():
         print(f"{key}: {', '.join(value) if isinstance(value, tuple) else value}")
     return EXIT_OK

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..metadata.own import KEYS
-from ._common import EXIT_OK, add_precision_option, add_shape_option, complain, shape_text, shapes_of, shortened, table
+from ._common import EXIT_OK, add_precision_option, add_shape_option, complain, shapes_of, show
 from .pictures import preparation_of, told, told_as_json
 
 if TYPE_CHECKING:
     from ..metadata import Preparation
     from ..model import Model, TensorInfo
-    from ..report import LayerSummary, Summary
+    from ..report import Summary
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
                 print(f"  {line}")
         for line in _about(model):
             print(line)
-        _print_layers(summary)
+        show(summary.text())
         if model.metadata:
             print("metadata:")
             for key, text in model.metadata.items():
@@ -90,46 +89,6 @@ def _about(model: Model) -> list[str]:
     return [*([f"pictures: {reason}"] if reason else []), *parts]
 
 
-def _print_layers(summary: Summary) -> None:
-    if summary.shapes is None:
-        print("layers:")
-    else:
-        shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in summary.shapes.items())
-        print(f"layers{' at ' if shapes else ''}{shapes}:")
-    rows = [["name", "operator", "output", "parameters", "MACs", "kernel"]]
-    rows += [_row(layer) for layer in summary.layers]
-    for line in table(rows, right=(3, 4)):
-        print(f"  {line}")
-    parts = [f"{len(summary.layers)} layers", f"{summary.parameters:,} parameters"]
-    if summary.macs is not None:
-        parts.append(f"{summary.macs:,} MACs")
-    if summary.weight_bytes is not None and summary.arena_bytes is not None:
-        parts.append(f"{summary.weight_bytes / 1e6:.1f} MB of weights, {summary.arena_bytes / 1e6:.1f} MB for tensors")
-    print(f"total: {', '.join(parts)}")
-    if summary.precision == "float32":
-        print("precision: float32")
-    else:
-        print(f"precision: {summary.precision} in {', '.join(summary.lowered) or 'no layer'}; else float32")
-    without = [f"{layer.name} ({layer.operator}, {layer.runs})" for layer in summary.layers if layer.runs in ("host", "fallback")]
-    print(f"without a compiled kernel: {', '.join(without) if without else 'no layer'}")
-
-
-def _row(layer: LayerSummary) -> list[str]:
-    operator = " + ".join([layer.operator, *layer.fused])
-    outputs = " ".join("?" if output is None else shape_text(output[0]) for output in layer.outputs)
-    kernel = {"kernel": _counted(layer.kernels), "free": "-", "unknown": "?"}.get(layer.runs, layer.runs)
-    if layer.runs == "host" and layer.kernels:
-        kernel = f"host, {_counted(layer.kernels)}"
-    macs = "?" if layer.macs is None else f"{layer.macs:,}" if layer.macs else ""
-    return [shortened(layer.name), operator, outputs, f"{layer.parameters:,}" if layer.parameters else "", macs, kernel]
-
-
-def _counted(kernels: Sequence[str]) -> str:
-    """Names of kernels, each run of the same one with its length."""
-    runs = [(name, len(list(group))) for name, group in itertools.groupby(kernels)]
-    return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in runs)
-
-
 def _as_json(model: Model, summary: Summary) -> dict[str, Any]:
     def values(infos: Sequence[TensorInfo]) -> list[dict[str, Any]]:
         return [{"name": i.name, "dtype": str(i.dtype), "shape": None if i.shape is None else list(i.shape)} for i in infos]
@@ -150,5 +109,7 @@ def _as_json(model: Model, summary: Summary) -> dict[str, Any]:
 
 
 def _describe(values: Sequence[TensorInfo]) -> list[str]:
+    from ..report.tables import shape_text
+
     width = max((len(value.name) for value in values), default=0)
     return [f"{value.name:{width}}  {value.dtype}  {shape_text(value.shape)}" for value in values]

@@ -15,15 +15,11 @@ from ._common import (
     positive,
     save_plot,
     seconds,
-    shape_text,
     shapes_of,
-    shortened,
-    table,
+    show,
 )
 
 if TYPE_CHECKING:
-    from ..report import Profile, StepProfile
-
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DESCRIPTION = """\
@@ -93,43 +89,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report.as_dict(), ensure_ascii=False, allow_nan=False))
     else:
-        _print(report, args.sort, args.top)
+        show(report.text(args.sort, args.top))
     return EXIT_OK
-
-
-def _print(report: Profile, sort: str, top: int | None) -> None:
-    shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in report.shapes.items())
-    print(f"{report.model} at {shapes}: {report.isa}, {report.precision}, {report.threads} threads, {report.rounds} rounds")
-    rates = ", ".join(f"{rate:.0f} GB/s at {_size(size)}" for size, rate in report.bandwidths)
-    integers = f", {report.peak_gops:.0f} GOP/s of products of bytes" if report.peak_gops else ""
-    pairs = f", {report.peak_pairs:.0f} GFLOP/s of pairs of bfloat16 numbers" if report.peak_pairs else ""
-    print(f"this machine now: {report.peak_gflops:.0f} GFLOP/s of multiply-adds{integers}{pairs}; copies {rates}")
-    steps = sorted(report.steps, key=lambda s: -s.seconds_min) if sort == "time" else list(report.steps)
-    rows = [["layer", "operator", "kernel", "min us", "median us", "share", "GFLOP/s", "MB", "op/byte", "roofline"]]
-    rows += [_row(step, report.steps_min) for step in steps[:top]]
-    for line in table(rows, right=range(3, 10)):
-        print(line)
-    print(f"whole run: min {report.run_min * 1e3:.3f} ms, median {report.run_median * 1e3:.3f} ms")
-    rate = report.flops / max(report.steps_min, 1e-12) * 1e-9
-    if report.disturbed:
-        print(f"disturbed: {'; '.join(report.disturbed)}: measure again on a quiet machine, or longer (--seconds)")
-    print(f"steps' shortest times: {report.steps_min * 1e3:.3f} ms, {rate:.1f} GFLOP/s, {report.roofline:.0%} of the roofline")
-
-
-def _row(step: StepProfile, total: float) -> list[str]:
-    return [
-        shortened(step.node),
-        step.operator,
-        step.kernel,
-        f"{step.seconds_min * 1e6:.1f}",
-        f"{step.seconds_median * 1e6:.1f}",
-        f"{step.seconds_min / total:.1%}" if total else "",
-        f"{step.gflops:.1f}" if step.flops else "",
-        f"{step.nbytes * 1e-6:.3f}" if step.nbytes else "",
-        f"{step.intensity:.1f}" if step.flops and step.nbytes else "",
-        f"{step.roofline:.0%}" if step.limit_seconds else "",
-    ]
-
-
-def _size(nbytes: int) -> str:
-    return f"{nbytes >> 20} MiB" if nbytes >= 1 << 20 else f"{nbytes >> 10} KiB"

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ from ..errors import CNNEngineError, InputError
 from ..files import is_array
 from ..model import Model
 from ..preprocess import Preprocess
-from ._common import EXIT_OK, EXIT_SOME_FAILED, complain, positive, shortened, table
+from ._common import EXIT_OK, EXIT_SOME_FAILED, complain, positive, show
 from .pictures import add_image_options, image_options, option_name, preparation_of
+from .progress import StatusLine
 
 if TYPE_CHECKING:
     from ..quantization import LayerError, Quantization
@@ -138,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
     if args.report is not None:
         _check_report(args)
     preprocess = _preprocess(args)
-    line = _Line()
+    line = StatusLine(sys.stderr)
 
     def refuse(path: str, error: CNNEngineError) -> None:
         line.clear()
@@ -163,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             preprocess=preprocess,
             refuse=refuse,
-            tell=line.tell,
+            tell=_teller(line),
         )
     finally:
         line.clear()
@@ -209,25 +211,8 @@ def _check_report(args: argparse.Namespace) -> None:
             raise InputError("is a model's file: give another name", tensor="--report", received=args.report)
 
 
-class _Line:
-    """One line on a terminal that says what is being done."""
-
-    def __init__(self) -> None:
-        self._visible = False
-
-    def tell(self, text: str, done: int, of: int) -> None:
-        if not sys.stderr.isatty():
-            return
-        count = f" {done}/{of}" if of > 1 else ""
-        sys.stderr.write(f"\r{text}{count}\x1b[K")
-        sys.stderr.flush()
-        self._visible = True
-
-    def clear(self) -> None:
-        if self._visible:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-            self._visible = False
+def _teller(line: StatusLine) -> Callable[[str, int, int], None]:
+    return lambda text, done, of: line.tell(f"{text} {done}/{of}" if of > 1 else text)
 
 
 # ---------------------------------------------------------------- what is printed
@@ -248,6 +233,8 @@ def _print(found: Quantization) -> None:
 def _print_layers(layers: tuple[LayerError, ...]) -> None:
     by_own = sorted(layers, key=lambda layer: -(layer.own or 0.0))[:MOST]
     shown = [layer for layer in layers if any(layer is other for other in by_own)]
+    from ..report.tables import shortened
+
     searched = any(layer.effect is not None for layer in layers)
     rows = [["layer", "operator", "own error", "dB", "error", "dB", *(["effect"] if searched else [])]]
     for layer in shown:
@@ -255,10 +242,17 @@ def _print_layers(layers: tuple[LayerError, ...]) -> None:
         error = [_part(layer.error), _decibels(layer.snr)] if layer.quantised else ["in float", ""]
         row = [shortened(layer.node), layer.operator, _part(layer.own), _decibels(own), *error]
         rows.append([*row, *([_part(layer.effect)] if searched else [])])
-    for line in table(rows, right=range(2, 7)):
-        print(f"  {line}")
+    _show_table(rows, range(2, 7))
     if len(shown) < len(layers):
         print(f"  (the {len(shown)} of {len(layers)} layers that lose most by themselves; --report has all)")
+
+
+def _show_table(rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
+    from ..report.tables import Text
+
+    text = Text()
+    text.table(rows, right)
+    show(text)
 
 
 def _part(value: float | None) -> str:
@@ -297,8 +291,7 @@ def _print_trials(found: Quantization) -> None:
         names = names if len(names) <= 60 else f"{names[:57]}..."
         kept = "yes" if trial.kept else "no"
         rows.append([str(len(trial.float_layers)), f"{trial.accuracy:.2%}", f"{trial.size:,}", time, kept, names])
-    for line in table(rows, right=range(4)):
-        print(f"  {line}")
+    _show_table(rows, range(4))
     print(f"left in float: {', '.join(found.float_layers) or 'none'}")
 
 

@@ -480,6 +480,11 @@ def _parse(data: Any, name: str) -> onnx.ModelProto:
 
 
 def _no_model(data: bytes | mmap.mmap, name: str) -> ModelError:
+    from .foreign import foreign
+
+    found = foreign(data, name)
+    if found is not None:
+        return ModelError(f"not an ONNX model: it is {found.kind}", model=name, expected=f"an ONNX file: {found.way}")
     return ModelError("not an ONNX model, or a damaged one", model=name, expected="an ONNX protobuf", received=_first(data))
 
 

@@ -206,14 +206,14 @@ class Reading:
         folders = _folders_of(path) if os.path.isdir(path) else []
         here = expand([path])
         if here[0].error is not None and not os.path.lexists(path):
-            raise here[0].error.locate(tensor=path)
+            raise here[0].error.locate(file=path)
         if not os.path.lexists(here[0].path):
-            raise InputError("no such file or folder", tensor=path)
+            raise InputError("no such file or folder", file=path)
         if not folders:
             return [s for one in here for s in self._of_file(one.path, one.error, None, truth, path)]
         if here[0].error is None:
             raise InputError(
-                "files beside the folders of classes", tensor=path, expected="all files in sub-folders", received=here[0].path
+                "files beside the folders of classes", file=path, expected="all files in sub-folders", received=here[0].path
             )
         found = []
         for folder in folders:
@@ -292,7 +292,7 @@ class Reading:
             lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             said = getattr(error, "strerror", None) or "not UTF-8 text"
-            raise InputError(f"cannot read the samples' classes: {said}", tensor=os.fspath(path)) from error
+            raise InputError(f"cannot read the samples' classes: {said}", file=os.fspath(path)) from error
         found: dict[str, int] = {}
         for number, line in enumerate(lines, 1):
             if not line.strip():

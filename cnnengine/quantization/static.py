@@ -361,9 +361,9 @@ def _target(out: Any, model: Any) -> Path:
         raise InputError("is no path", tensor="out", expected="a path", received=out.__class__.__name__)
     path = Path(os.fspath(out))
     if path.is_dir() or not path.parent.is_dir():
-        raise InputError("cannot be written", tensor=str(path), expected="a file in a folder that exists")
+        raise InputError("cannot be written", file=str(path), expected="a file in a folder that exists")
     if isinstance(model, (str, os.PathLike)) and path.exists() and os.path.exists(model) and os.path.samefile(path, model):
-        raise InputError("is the model itself: give another name", tensor=str(path))
+        raise InputError("is the model itself: give another name", file=str(path))
     return path
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..rewrites import Declined
 from .against import Comparison, Difference, Peer
-from .check import Check, HostNode, Unsupported, check
+from .check import check
+from .found import Check, HostNode, Unsupported
 from .precision import PrecisionErrors, TensorError, precision_errors
 from .profile import Profile, StepProfile, profile
 from .summary import LayerSummary, Summary, summarize

@@ -11,26 +11,28 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .._kernels import dispatch
 from ..arguments import integer, number
-from ..errors import CNNEngineError, InputError, ModelNotFoundError, UnsupportedOperatorError
+from ..errors import CNNEngineError, InputError, ModelNotFoundError, ShapeError, UnsupportedOperatorError
 from ..graph import Node
-from ..model import Model, inside
+from ..model import Model, inside, named
 from ..plan import Layer, Segment
-from ..rewrites import Declined, explaining, precision_option
+from ..rewrites import explaining, precision_option
 from ..runtime.blas import limited
 from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
 from . import hints
-from .against import PEERS, STEPS, TOLERANCE, Comparison, Peer, compare
+from .against import PEERS, STEPS, TOLERANCE, Peer, compare
+from .found import Check, HostNode, Unsupported
 from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
-from .precision import PrecisionErrors, precision_errors
+from .precision import precision_errors
+from .suggest import shape_options, shapes_that_run
 from .summary import kernels_of, layers_of
 
 ROUNDS = 5
@@ -39,125 +41,6 @@ SECONDS = 1.0
 """No further run is begun after this time."""
 
 _clock = time.perf_counter_ns
-
-
-@dataclass(frozen=True)
-class Unsupported:
-    """A node that cannot be run.
-
-    Attributes
-    ----------
-    node, operator, domain : str
-        The domain of ONNX's own operators is "ai.onnx".
-    version : int
-        The operator's own; the opset that the file imports where ONNX has no such operator in it, 0 without one.
-    reason, hint : str
-    """
-
-    node: str
-    operator: str
-    domain: str
-    version: int
-    reason: str
-    hint: str
-
-
-@dataclass(frozen=True)
-class HostNode:
-    """A node that runs in Python.
-
-    Attributes
-    ----------
-    node, operator, domain : str
-    version : int or None
-        The operator's own, of those that onnx.reference runs.
-    runs : {"host", "fallback"}
-        By NumPy, or by onnx.reference.
-    milliseconds : float or None
-        Of the fastest run, with the copies to and from Python; None when nothing was run.
-    share : float or None
-        Part of that run.
-    reason, hint : str
-    """
-
-    node: str
-    operator: str
-    domain: str
-    version: int | None
-    runs: str
-    milliseconds: float | None
-    share: float | None
-    reason: str
-    hint: str
-
-
-@dataclass(frozen=True)
-class Check:
-    """What `check` found.
-
-    Attributes
-    ----------
-    model, isa : str
-    threads : int or None
-        None for a model that cannot be loaded.
-    runs : bool or None
-        Whether it ran; None when it was loaded and not run, since the shape of an input is not known.
-    error, hint : str or None
-        Why it does not run (or was not run), and what to try.
-    nodes : int or None
-        Of the file, without constants, with those of subgraphs; None where it cannot be read.
-    unsupported : tuple of Unsupported
-    shapes : dict of str to tuple of int, or None
-        Of the inputs that it was run with.
-    layers : dict of str to int
-        How many layers, after all rewrites, are "compiled", "free" (nothing to compute), "host", "fallback", or "unknown".
-    milliseconds : float or None
-        The fastest run.
-    host_nodes : tuple of HostNode
-        Those that run in Python, in order.
-    warnings : tuple of str
-        What loading warned of, as opsets newer than known.
-    comparison : Comparison or None
-    precision : str
-        As the model was loaded.
-    errors : PrecisionErrors or None
-        Against float32, where the precision is another one.
-    declined : tuple of Declined
-        Why rewrites left nodes that their patterns nearly fit, where that was asked for.
-    """
-
-    model: str
-    isa: str
-    threads: int | None = None
-    runs: bool | None = False
-    error: str | None = None
-    hint: str | None = None
-    nodes: int | None = None
-    unsupported: tuple[Unsupported, ...] = ()
-    shapes: dict[str, tuple[int, ...]] | None = None
-    layers: dict[str, int] = field(default_factory=dict)
-    milliseconds: float | None = None
-    host_nodes: tuple[HostNode, ...] = ()
-    warnings: tuple[str, ...] = ()
-    comparison: Comparison | None = None
-    declined: tuple[Declined, ...] = ()
-    precision: str = "float32"
-    errors: PrecisionErrors | None = None
-
-    @property
-    def host_milliseconds(self) -> float | None:
-        """Of all host nodes together."""
-        return None if self.milliseconds is None else sum(node.milliseconds or 0.0 for node in self.host_nodes)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the model ran, and agrees where it was compared."""
-        return self.runs is True and (self.comparison is None or self.comparison.agrees)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        comparison = None if self.comparison is None else self.comparison.as_dict()
-        return {**asdict(self), "comparison": comparison, "host_milliseconds": self.host_milliseconds, "ok": self.ok}
 
 
 def check(
@@ -170,7 +53,7 @@ def check(
     steps: int = STEPS,
     threads: int | None = None,
     why: bool = False,
-    precision: str = "float32",
+    precision: str | None = None,
 ) -> Check:
     """Say whether a model will run, which nodes are not compiled and what they cost, and whether another engine agrees.
 
@@ -178,7 +61,7 @@ def check(
 
     Parameters
     ----------
-    model : as for `cnnengine.load`
+    model : Model, or as for `cnnengine.load`
     shapes : mapping of str to tuple of int, or a function of the loaded Model that gives one; optional
         Shapes of inputs; those left out are the file's, with a batch of 1 where it is dynamic.
     feeds : mapping of str to array, or a function of the loaded Model that gives one; optional
@@ -194,8 +77,9 @@ def check(
     threads : int, optional
     why : bool
         Whether to tell, in `declined`, which rewrites nearly fit and why they left the nodes as they are.
-    precision : str
-        As `cnnengine.load` takes it; where it is not "float32", `errors` tells what that costs.
+    precision : str, optional
+        As `cnnengine.load` takes it, "float32" by default; where it is not that, `errors` tells what it costs. A Model has a
+        precision and threads of its own.
 
     Returns
     -------
@@ -213,11 +97,21 @@ def check(
     threads = None if threads is None else default_threads(threads)  # before the model's own errors are caught
     if not tolerance >= 0:
         raise InputError("must not be negative", tensor="tolerance", received=tolerance)
-    precision, peer = precision_option(precision), _peer(against)
+    precision, peer = None if precision is None else precision_option(precision), _peer(against)
+    if isinstance(model, Model):
+        for name, given, own in (("threads", threads, model.threads), ("precision", precision, model.precision)):
+            if given not in (None, own):
+                raise InputError("the model was loaded with its own", model=model.name, tensor=name, expected=own, received=given)
+        inside(model)  # it is open
+    precision = precision or "float32"
     if not why:
         return _check(model, shapes, feeds, peer, (tolerance, steps), threads, precision)
     with explaining() as reasons:
-        found = _check(model, shapes, feeds, peer, (tolerance, steps), threads, precision)
+        if isinstance(model, Model):  # what rewrites say of it, they said when it was loaded
+            with named(model.name, inside(model).source, **{**model._options, "threads": model.threads}) as again:
+                found = _check(again, shapes, feeds, peer, (tolerance, steps), threads, precision)
+        else:
+            found = _check(model, shapes, feeds, peer, (tolerance, steps), threads, precision)
     return replace(found, declined=tuple(reasons.values()))
 
 
@@ -232,11 +126,11 @@ def _check(
 ) -> Check:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found, loaded = _load(model, threads, precision)
+        found, loaded = _loaded(model) if isinstance(model, Model) else _load(model, threads, precision)
     found = replace(found, warnings=tuple(str(w.message) for w in caught if issubclass(w.category, UserWarning)))
     if loaded is None:
         return found
-    with loaded:
+    with nullcontext(model) if loaded is model else loaded:
         given = shapes(loaded) if callable(shapes) else shapes
         arrays = feeds(loaded) if callable(feeds) else feeds
         if given and arrays:
@@ -268,6 +162,11 @@ def _load(model: Any, threads: int | None, precision: str) -> tuple[Check, Model
         return replace(found, error=_first_line(error), hint=hint, nodes=nodes, unsupported=problems), None
     except CNNEngineError as error:
         return replace(found, error=str(error), hint=hints.of_error(error), nodes=_nodes_of(model)), None
+    return _loaded(loaded)
+
+
+def _loaded(loaded: Model) -> tuple[Check, Model]:
+    found = Check(loaded.name, loaded.isa, precision=loaded.precision)
     view = inside(loaded)
     nodes = _count(view.source.message.graph)
     layers = Counter("fallback" if node.op.by_onnx else "unknown" for node in view.graph.nodes)
@@ -342,9 +241,10 @@ def _try(
     except (CNNEngineError, MemoryError) as error:
         hint = "a smaller shape needs less memory"
         if isinstance(error, CNNEngineError):
-            hint = hints.of_error(error, shapes_given=bool(shapes or arrays))
-        if arrays is None and any(info.dtype.kind in "iu" for info in model.inputs):
-            hint = f"integer inputs were zeros here, give real ones: --input FILE.npz; {hint}"
+            misfit = _misfit(found, model, error, shapes) if arrays is None else None
+            if misfit is not None:
+                return misfit
+            hint = hints.of_error(error, arrays_given=arrays is not None)
         return replace(found, error=str(error) or "not enough memory", hint=hint)
     found = replace(found, runs=True, layers=layers, host_nodes=host_nodes, milliseconds=milliseconds)
     if model.precision != "float32":
@@ -355,18 +255,36 @@ def _try(
 def _not_run(found: Check, model: Model, shapes: Shapes | None) -> Check:
     """The answer where no input can be made up."""
     missing = [name for name in dynamic_inputs(model) if name not in (shapes or {})]
-    why = f"not run: the shape of {', '.join(missing)} is dynamic"
-    hint = f"give it: {' '.join(_shape_option(model, name) for name in missing)}"
+    why, hint = f"not run: the shape of {', '.join(missing)} is dynamic", f"give it: {_suggested(model, missing)}"
     if any(info.kind != "tensor" for info in model.inputs):
         why, hint = "not run: an input is no tensor", "in Python: check(model, feeds={...})"
     return replace(found, runs=None, error=why, hint=hint, host_nodes=tuple(_planned_fallbacks(model)))
 
 
-def _shape_option(model: Model, name: str) -> str:
-    """An example: what the file says, 1 for the batch and 224 for others."""
-    shape = next(info.shape for info in model.inputs if info.name == name) or (None, 3, None, None)
-    extents = (n if isinstance(n, int) else 224 if axis else 1 for axis, n in enumerate(shape))
-    return f"--shape {name}={','.join(str(n) for n in extents)}"
+def _suggested(model: Model, names: Sequence[str]) -> str:
+    """Options that run; where none was found, what to fill in."""
+    known = shapes_that_run(model)
+    if known is not None:
+        return shape_options(known, list(names))
+    shapes = {info.name: ("?",) if info.shape is None else info.shape for info in model.inputs}
+    texts = (f"{name}={','.join('N' if n is None else str(n) for n in shapes[name])}" for name in names)
+    return f"--shape {' --shape '.join(texts)}, as the model is made for (no usual shape runs)"
+
+
+def _misfit(found: Check, model: Model, error: CNNEngineError, shapes: Shapes | None) -> Check | None:
+    """The answer where what was made up may be at fault, not the model: a given shape, or zeros for integers."""
+    dynamic = {info.name for info in model.inputs if info.shape is None or any(not isinstance(n, int) for n in info.shape)}
+    guessed = [name for name in shapes or {} if name in dynamic]
+    integers = [info.name for info in model.inputs if info.dtype.kind in "iu"]
+    if guessed and isinstance(error, ShapeError):
+        hint = f"a shape that the model is made for: {_suggested(model, guessed)}; a size that was fixed at export stays fixed"
+        why = "not run: it does not fit this shape"
+    elif integers:
+        hint = f"give real ones for {', '.join(integers)}: --input FILE.npz"
+        why = "not run: integer inputs were zeros, which it may not take"
+    else:
+        return None
+    return replace(found, runs=None, error=f"{why}: {error}", hint=hint, host_nodes=tuple(_planned_fallbacks(model)))
 
 
 def _planned_fallbacks(model: Model) -> Iterator[HostNode]:

@@ -137,16 +137,18 @@ def _listed(versions: list[int]) -> str:
     return ", ".join(str(v) for v in versions)
 
 
-def of_error(error: CNNEngineError, *, shapes_given: bool = False) -> str:
-    """For a model that cannot be loaded or run for another reason than its operators, at the file's shapes or at given ones."""
+def of_error(error: CNNEngineError, *, arrays_given: bool = False) -> str:
+    """For a model that cannot be loaded or run for another reason than its operators, on made-up arrays or on given ones."""
     if isinstance(error, ModelNotFoundError):
         return "files of external data must lie beside the model, under the names that it gives them"
     if isinstance(error, UnsupportedOperatorError):
         return "export with another element type, setting or opset"
-    if isinstance(error, ShapeError) and shapes_given:
-        return "give shapes that the model is made for: --shape NAME=1,3,224,224; a size that was fixed at export stays fixed"
+    if isinstance(error, ShapeError) and arrays_given:
+        return "give arrays of shapes that the model is made for; a size that was fixed at export stays fixed"
     if error.node is not None:
         return "onnx.checker.check_model(path, full_check=True) may say more; export again, or simplify the model (onnxsim)"
+    if error.received is None and error.message.startswith("not an ONNX model: "):
+        return str(error.expected)
     return "not ONNX, or damaged: export again, or compare the size and checksum of the download"
 
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from ..arguments import extents, mapping
-from ..errors import InputError
+from ..arguments import extents, mapping, meant
+from ..errors import InputError, ShapeError
+from ..feeds import check_feeds
 from ..model import Model, inside
+from ..spec import check_size
 
 Shapes = Mapping[str, Sequence[int]]
+
+
+@contextmanager
+def opened(model: Any, **options: Any) -> Iterator[Model]:
+    """A model as it is, or loaded with these options and closed behind."""
+    if isinstance(model, Model):
+        yield model
+        return
+    with Model(model, **options) as loaded:
+        yield loaded
 
 
 def resolve_shapes(model: Model, shapes: Shapes | None) -> dict[str, tuple[int, ...]] | None:
@@ -25,7 +38,8 @@ def resolve_shapes(model: Model, shapes: Shapes | None) -> dict[str, tuple[int, 
     names = [info.name for info in model.inputs]
     for name in () if shapes is None else mapping(shapes, "shapes", model=model.name):
         if name not in names:
-            raise InputError("no such input", model=model.name, tensor=name, expected=f"one of {', '.join(names)}")
+            said = f"no such input{meant(name, names)}"
+            raise InputError(said, model=model.name, tensor=name, expected=f"one of {', '.join(names)}")
     resolved: dict[str, tuple[int, ...]] = {}
     for info in model.inputs:
         if shapes and info.name in shapes:
@@ -42,6 +56,28 @@ def dynamic_inputs(model: Model) -> list[str]:
     return [i.name for i in model.inputs if i.shape is None or any(not isinstance(n, int) for n in i.shape[1:])]
 
 
+def shape_feeds(model: Model, shapes: Shapes) -> dict[str, Any]:
+    """Inputs of these shapes that take no memory: for plans that nothing is run by.
+
+    Raises
+    ------
+    ShapeError, InputError
+        A shape does not fit the model, or is larger than an array can be.
+    """
+    _check_sizes(model, shapes)
+    feeds = {info.name: np.broadcast_to(np.zeros((), info.dtype), tuple(shapes[info.name])) for info in model.inputs}
+    return check_feeds(feeds, inside(model).inputs, model=model.name, copies=False)
+
+
+def _check_sizes(model: Model, shapes: Shapes) -> None:
+    for info in model.inputs:
+        shape = extents(shapes[info.name], info.name, model=model.name)
+        try:
+            check_size(shape, info.dtype, info.name)
+        except ShapeError as error:
+            raise error.locate(model=model.name) from None
+
+
 def random_feeds(model: Model, shapes: Shapes) -> dict[str, Any]:
     """Inputs of these shapes: normally distributed numbers from a fixed seed, zeros where they are integers, empty texts.
 
@@ -50,12 +86,11 @@ def random_feeds(model: Model, shapes: Shapes) -> dict[str, Any]:
     ShapeError, InputError
         A shape does not fit the model.
     """
+    _check_sizes(model, shapes)
     rng = np.random.default_rng(0)
     feeds: dict[str, Any] = {}
     for info in model.inputs:
         shape = shapes[info.name]
-        if any(n < 0 for n in shape):
-            raise InputError("extents must not be negative", model=model.name, tensor=info.name, received=shape)
         if info.dtype.kind == "O":
             feeds[info.name] = np.full(shape, "", object)
             continue

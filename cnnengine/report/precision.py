@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..model import Model, inside
+from .planning import opened
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,12 @@ class PrecisionErrors:
         return asdict(self)
 
 
-def precision_errors(model: Model, feeds: Mapping[str, Any]) -> PrecisionErrors:
+def precision_errors(model: Any, feeds: Mapping[str, Any]) -> PrecisionErrors:
     """Run a model and its float32 on the same inputs.
 
     Parameters
     ----------
-    model : Model
+    model : Model, or as for `cnnengine.load`
     feeds : mapping of str to array
 
     Raises
@@ -68,6 +69,11 @@ def precision_errors(model: Model, feeds: Mapping[str, Any]) -> PrecisionErrors:
     CNNEngineError
         The model cannot be read or run again.
     """
+    with opened(model) as loaded:
+        return _precision_errors(loaded, feeds)
+
+
+def _precision_errors(model: Model, feeds: Mapping[str, Any]) -> PrecisionErrors:
     view = inside(model)
     makers = {name: node for node in view.graph.nodes for name in node.outputs if name}
     lowered = set(model.lowered)

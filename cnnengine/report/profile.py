@@ -27,8 +27,9 @@ from ..plan.plan import HostStep
 from ..runtime.blas import limited
 from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
-from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
+from .planning import Shapes, dynamic_inputs, opened, random_feeds, resolve_shapes
 from .summary import owners_of
+from .tables import Printed, Text, shape_text, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,7 +105,7 @@ class StepProfile:
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(Printed):
     """The steps of a model at given input shapes.
 
     Attributes
@@ -168,6 +169,26 @@ class Profile:
         data["disturbed"] = list(self.disturbed)
         return {**data, "steps_min": self.steps_min, "flops": self.flops, "roofline": self.roofline}
 
+    def text(self, sort: str = "plan", top: int | None = None) -> Text:
+        """A line for each step: as run, or by "time" the longest first; `top` of them at most."""
+        out = Text()
+        shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.shapes.items())
+        out.line(f"{self.model} at {shapes}: {self.isa}, {self.precision}, {self.threads} threads, {self.rounds} rounds")
+        rates = ", ".join(f"{rate:.0f} GB/s at {_size(size)}" for size, rate in self.bandwidths)
+        integers = f", {self.peak_gops:.0f} GOP/s of products of bytes" if self.peak_gops else ""
+        pairs = f", {self.peak_pairs:.0f} GFLOP/s of pairs of bfloat16 numbers" if self.peak_pairs else ""
+        out.line(f"this machine now: {self.peak_gflops:.0f} GFLOP/s of multiply-adds{integers}{pairs}; copies {rates}")
+        steps = sorted(self.steps, key=lambda s: -s.seconds_min) if sort == "time" else list(self.steps)
+        rows = [["layer", "operator", "kernel", "min us", "median us", "share", "GFLOP/s", "MB", "op/byte", "roofline"]]
+        rows += [_row(step, self.steps_min) for step in steps[:top]]
+        out.table(rows, range(3, 10))
+        out.line(f"whole run: min {self.run_min * 1e3:.3f} ms, median {self.run_median * 1e3:.3f} ms")
+        rate = self.flops / max(self.steps_min, 1e-12) * 1e-9
+        if self.disturbed:
+            out.line(f"disturbed: {'; '.join(self.disturbed)}: measure again on a quiet machine, or longer (--seconds)")
+        out.line(f"steps' shortest times: {self.steps_min * 1e3:.3f} ms, {rate:.1f} GFLOP/s, {self.roofline:.0%} of the roofline")
+        return out
+
     def plot(self) -> Figure:
         """The roofline plot: a point per step over its operations per byte, its area the share of time.
 
@@ -179,14 +200,33 @@ class Profile:
         return _plot(self)
 
 
+def _row(step: StepProfile, total: float) -> list[str]:
+    return [
+        shortened(step.node),
+        step.operator,
+        step.kernel,
+        f"{step.seconds_min * 1e6:.1f}",
+        f"{step.seconds_median * 1e6:.1f}",
+        f"{step.seconds_min / total:.1%}" if total else "",
+        f"{step.gflops:.1f}" if step.flops else "",
+        f"{step.nbytes * 1e-6:.3f}" if step.nbytes else "",
+        f"{step.intensity:.1f}" if step.flops and step.nbytes else "",
+        f"{step.roofline:.0%}" if step.limit_seconds else "",
+    ]
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes >> 20} MiB" if nbytes >= 1 << 20 else f"{nbytes >> 10} KiB"
+
+
 def profile(
-    model: Model, shapes: Shapes | None = None, *, threads: int | None = None, seconds: float = 2.0, min_rounds: int = 5
+    model: Any, shapes: Shapes | None = None, *, threads: int | None = None, seconds: float = 2.0, min_rounds: int = 5
 ) -> Profile:
     """Time every step of a model's plan.
 
     Parameters
     ----------
-    model : Model
+    model : Model, or as for `cnnengine.load`
     shapes : mapping of str to tuple of int, optional
         As for `summarize`, but every dynamic extent other than the batch must be given.
     threads : int, optional
@@ -208,6 +248,11 @@ def profile(
         The shapes do not fit the model.
     ClosedError
     """
+    with opened(model) as loaded:
+        return _profile(loaded, shapes, threads, seconds, min_rounds)
+
+
+def _profile(model: Model, shapes: Shapes | None, threads: int | None, seconds: float, min_rounds: int) -> Profile:
     view = inside(model)
     threads = model.threads if threads is None else default_threads(threads)
     min_rounds, seconds = arguments.integer(min_rounds, "min_rounds", 1), arguments.number(seconds, "seconds")

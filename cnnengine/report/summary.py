@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from ..ops.fused import ConvChain, FusedConv
 from ..plan import Layer, Segment
 from ..runtime.runner import Workspace
 from ..weights import Computed
-from .planning import Shapes, random_feeds, resolve_shapes
+from .planning import Shapes, opened, random_feeds, resolve_shapes, shape_feeds
+from .tables import Printed, Text, shape_text, shortened
 
 Known = tuple[tuple[int, ...], np.dtype]
 
@@ -43,6 +45,8 @@ class LayerSummary:
         Compiled kernels that run it, in order; empty when nothing has to be computed (or shapes are not known).
     runs : {"kernel", "free", "host", "fallback", "unknown"}
         Compiled; nothing to do; by NumPy; by onnx.reference; or not known without shapes.
+    tensors : tuple of str
+        The outputs' names, "" of one that nothing reads: what `load(outputs=...)` takes.
     """
 
     name: str
@@ -53,10 +57,11 @@ class LayerSummary:
     macs: int | None
     kernels: tuple[str, ...]
     runs: str
+    tensors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(Printed):
     """A model's layers and totals.
 
     Attributes
@@ -93,20 +98,68 @@ class Summary:
         """How many layers run in this way."""
         return sum(layer.runs == runs for layer in self.layers)
 
+    def text(self) -> Text:
+        """A line for each layer, and the totals."""
+        out = Text()
+        if self.shapes is None:
+            out.line("layers:")
+        else:
+            shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.shapes.items())
+            out.line(f"layers{' at ' if shapes else ''}{shapes}:")
+        rows = [["name", "operator", "tensor", "shape", "parameters", "MACs", "kernel"]]
+        rows += [_row(layer) for layer in self.layers]
+        out.table(rows, (4, 5))
+        parts = [f"{len(self.layers)} layers", f"{self.parameters:,} parameters"]
+        if self.macs is not None:
+            parts.append(f"{self.macs:,} MACs")
+        if self.weight_bytes is not None and self.arena_bytes is not None:
+            parts.append(f"{self.weight_bytes / 1e6:.1f} MB of weights, {self.arena_bytes / 1e6:.1f} MB for tensors")
+        out.line(f"total: {', '.join(parts)}")
+        if self.precision == "float32":
+            out.line("precision: float32")
+        else:
+            out.line(f"precision: {self.precision} in {', '.join(self.lowered) or 'no layer'}; else float32")
+        without = [
+            f"{layer.name} ({layer.operator}, {layer.runs})" for layer in self.layers if layer.runs in ("host", "fallback")
+        ]
+        out.line(f"without a compiled kernel: {', '.join(without) if without else 'no layer'}")
+        return out
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         data = asdict(self)
         for layer, described in zip(self.layers, data["layers"], strict=True):
-            described["outputs"] = [None if o is None else {"shape": list(o[0]), "dtype": o[1]} for o in layer.outputs]
+            del described["tensors"]
+            described["outputs"] = [
+                {"name": name, "shape": None if o is None else list(o[0]), "dtype": None if o is None else o[1]}
+                for name, o in zip(layer.tensors, layer.outputs, strict=True)
+            ]
         return data
 
 
-def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
+def _row(layer: LayerSummary) -> list[str]:
+    operator = " + ".join([layer.operator, *layer.fused])
+    outputs = " ".join("?" if output is None else shape_text(output[0]) for output in layer.outputs)
+    kernel = {"kernel": _counted(layer.kernels), "free": "-", "unknown": "?"}.get(layer.runs, layer.runs)
+    if layer.runs == "host" and layer.kernels:
+        kernel = f"host, {_counted(layer.kernels)}"
+    macs = "?" if layer.macs is None else f"{layer.macs:,}" if layer.macs else ""
+    tensors = " ".join(shortened(name or "-") for name in layer.tensors)
+    return [shortened(layer.name), operator, tensors, outputs, f"{layer.parameters:,}" if layer.parameters else "", macs, kernel]
+
+
+def _counted(kernels: Sequence[str]) -> str:
+    """Names of kernels, each run of the same one with its length."""
+    runs = [(name, len(list(group))) for name, group in itertools.groupby(kernels)]
+    return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in runs)
+
+
+def summarize(model: Any, shapes: Shapes | None = None) -> Summary:
     """Describe a model's layers.
 
     Parameters
     ----------
-    model : Model
+    model : Model, or as for `cnnengine.load`
     shapes : mapping of str to tuple of int, optional
         Shapes of inputs; those left out are the file's, with a batch of 1 where it is dynamic. When another extent stays
         dynamic, the layers are listed without shapes, multiply-adds and kernels.
@@ -121,6 +174,11 @@ def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
         The shapes do not fit the model.
     ClosedError
     """
+    with opened(model) as loaded:
+        return _summary(loaded, shapes)
+
+
+def _summary(model: Model, shapes: Shapes | None) -> Summary:
     view = inside(model)
     resolved = resolve_shapes(model, shapes)
     graph = view.graph
@@ -134,11 +192,14 @@ def summarize(model: Model, shapes: Shapes | None = None) -> Summary:
             read.update(parameters)
             host = "fallback" if node.op.by_onnx else "unknown"
             outputs = (None,) * len(node.outputs)
+            total = sum(parameters.values())
             layers.append(
-                LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, sum(parameters.values()), None, (), host)
+                LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, total, None, (), host, tuple(node.outputs))
             )
     else:
-        found = list(view.segments(random_feeds(model, resolved), Workspace(), model.threads))
+        found = [view.program.segment(0, shape_feeds(model, resolved))] if graph.nodes else []
+        if found and found[0].end < len(graph.nodes):  # the others depend on what those before them give
+            found = list(view.segments(random_feeds(model, resolved), Workspace(), model.threads))
         for segment in found:
             kernels = kernels_of(segment)
             for layer in layers_of(segment):
@@ -187,7 +248,8 @@ def _describe(layer: Layer, segment: Segment, kernels: list[str], parameters: in
     else:
         runs = "kernel" if kernels else "free"
     outputs = tuple(None if o is None else (o[0], str(o[1])) for o in layer.outputs)
-    return LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, parameters, macs_of(layer), tuple(kernels), runs)
+    fused, names = fused_of(node), tuple(node.outputs)
+    return LayerSummary(node.name, node.op.op_type, fused, outputs, parameters, macs_of(layer), tuple(kernels), runs, names)
 
 
 def fused_of(node: Node) -> tuple[str, ...]:

@@ -222,7 +222,7 @@ class SessionOptions(_Options):
 
     def register_custom_ops_library(self, path: str) -> None:
         """Refused: code for another engine cannot be run here."""
-        raise UnsupportedOperatorError("libraries of custom operators cannot be loaded", tensor=str(path))
+        raise UnsupportedOperatorError("libraries of custom operators cannot be loaded", file=str(path))
 
     def add_provider(self, name: str, options: Mapping[str, str]) -> None:
         """The one provider, whose options have no effect; others are refused."""

@@ -16,7 +16,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
-from cnnengine.bench import Case, Comparison, Worker, distinct, engines, environments, overall, overall_text, precision, verdict
+from cnnengine.bench import (
+    Case,
+    Comparison,
+    Worker,
+    distinct,
+    engines,
+    environments,
+    overall,
+    overall_text,
+    precision,
+    record_text,
+    verdict,
+)
 from cnnengine.bench import compare as comparing
 from cnnengine.bench import quantised as quantised_files
 from cnnengine.bench import worker as working
@@ -289,6 +301,16 @@ class TestVerdict:
         assert "null row: two processes of cnnengine differ by 1.10 of min, 1.10 of median" in out
         assert "torch takes 1.05 times our min (no difference), torch takes 1.05 times our median (no difference)" in out
         assert out.rstrip().endswith("by both: no difference")
+
+    def test_what_is_measured_prints_as_its_table(self, stand_ins: Callable[[Told], None], tmp_path: Path) -> None:
+        stand_ins({"torch": {"times": [[10.5]]}})
+        comparison = Comparison(["torch"], rounds=2, seconds=0)
+        record = comparison.measure(Case(str(relu(tmp_path / "m.onnx"))))
+        assert json.loads(json.dumps(record)) == record
+        assert str(record) == record_text(record)
+        assert "torch takes 1.05 times our min" in str(record)
+        assert "<td" in record._repr_html_() and ">torch</td>" in record._repr_html_()
+        assert max(map(len, record_text(record, 80).splitlines()[1:5])) <= 80
 
     def test_two_processes_that_differ_are_a_failure(
         self, bench: Bench, stand_ins: Callable[[Told], None], tmp_path: Path

@@ -582,7 +582,8 @@ class TestInfo:
         ):
             assert part in text
         (first,) = (line for line in result.out if "(1, 6, 28, 28)" in line)
-        name, operator, output, parameters, macs, kernel = re.split(r"  +", first.strip())
+        name, operator, tensor, output, parameters, macs, kernel = re.split(r"  +", first.strip())
+        assert tensor == "/Relu_output_0"
         assert (operator, output, parameters, macs) == ("Conv + relu", "(1, 6, 28, 28)", "156", "117,600")
         assert "conv" in kernel
         assert name
@@ -595,7 +596,7 @@ class TestInfo:
         assert data["totals"]["macs"] == 2 * 416_520
         assert data["totals"]["parameters"] == 61_706
         assert (data["totals"]["host"], data["totals"]["fallback"]) == (0, 0)
-        assert data["layers"][0]["outputs"] == [{"shape": [2, 6, 28, 28], "dtype": "float32"}]
+        assert data["layers"][0]["outputs"] == [{"name": "/Relu_output_0", "shape": [2, 6, 28, 28], "dtype": "float32"}]
         assert data["metadata"]["cnnengine.output"] == "logits"
 
     def test_many_runs_of_one_kernel_are_counted(self, cnn, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class TestDetect:
         assert "would be written over; expected another folder for --draw" in result.err[-1]
         result = cnn("predict", model, photo, *UNIT, "--draw", photo)
         assert result.status == 2
-        assert "'--draw': cannot make the folder" in result.err[-1]
+        assert "--draw: cannot make the folder" in result.err[-1]
         np.save(tmp_path / "x.npy", np.zeros((1, 3, *CANVAS), np.float32))
         result = cnn("predict", model, tmp_path / "x.npy", "--draw", tmp_path / "out")
         assert result.status == 1
@@ -93,7 +93,7 @@ class TestDetect:
         scores = constant(tmp_path / "c.onnx", {"y": np.ones((1, 4))})
         result = cnn("predict", scores, photo, *UNIT, "--draw", tmp_path / "out")
         assert result.status == 1
-        assert "'--draw': there is nothing to draw; expected --task detect, segment or image" in result.err[-1]
+        assert "--draw: there is nothing to draw; expected --task detect, segment or image" in result.err[-1]
 
     def test_what_is_not_known_is_asked_about(self, cnn, tmp_path: Path, photo: Path) -> None:
         cells = sum((64 // s) * (96 // s) for s in (8, 16, 32))
@@ -102,7 +102,7 @@ class TestDetect:
         model = constant(tmp_path / "m.onnx", {"y": y})
         result = cnn("predict", model, photo, *UNIT, "--task", "detect")
         assert (result.status, result.out) == (2, [])
-        assert "'--format': how the outputs describe boxes is not known: say which layout they have" in result.err[-1]
+        assert "--format: how the outputs describe boxes is not known: say which layout they have" in result.err[-1]
         result = cnn("predict", model, photo, *UNIT, "--task", "detect", "--format", "yolox-decoded")
         assert result.out[0].startswith(f"{photo}\t0 0.9000 ")
         result = cnn("predict", model, photo, *UNIT)
@@ -166,7 +166,7 @@ def test_pictures(cnn, tmp_path: Path, photo: Path) -> None:
     assert "what the outputs mean is not known" in cnn("predict", same, photo, *UNIT).err[0]
     result = cnn("predict", same, photo, "--task", "image", "--assume", "imagenet")
     assert result.status == 2
-    assert "'--values': what the output's numbers are is not known" in result.err[-1]
+    assert "--values: what the output's numbers are is not known" in result.err[-1]
     result = cnn("predict", same, photo, "--task", "image", "--assume", "imagenet", "--values", "unit", "--draw", tmp_path / "o")
     assert result.status == 0
     assert (np.asarray(Image.open(tmp_path / "o" / "a.png")) == 102).all()
@@ -188,7 +188,7 @@ def test_text(cnn, tmp_path: Path, photo: Path) -> None:
     assert result.err[0].endswith("text: 3 characters of y, the blank first")
     result = cnn("predict", model, photo, *UNIT, "--task", "text")
     assert result.status == 2
-    assert "'--labels': which characters the classes stand for is not known" in result.err[-1]
+    assert "--labels: which characters the classes stand for is not known" in result.err[-1]
 
 
 def test_softmax_is_said(cnn, tmp_path: Path, photo: Path) -> None:
