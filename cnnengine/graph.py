@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .errors import ModelError
+from .arguments import nearest
+from .errors import InputError, ModelError
 from .operator import Operator
 from .spec import TensorSpec
 
@@ -76,6 +77,15 @@ class Graph:
         if self._names is None:
             self._names = frozenset(self.inputs).union(self.constants, *[node.outputs for node in self.nodes])
         return self._names
+
+    def no_value(self, name: str, what: str = "a tensor name of the graph") -> InputError:
+        """The error for a name that no value has; `expected` has what a node of that name makes, or the names like it."""
+        made = [o for node in self.nodes if node.name == name for o in node.outputs if o]
+        if made:
+            expected = f"{what}; a node has this name, and makes {', '.join(map(repr, made))}"
+        else:
+            expected = nearest(name, self.names(), what)
+        return InputError("no such value in the model", model=self.name, tensor=name, expected=expected)
 
     def check(self) -> None:
         """Raise ModelError unless every value is made once, before it is read."""

@@ -64,6 +64,7 @@ class Model:
         base_dir: str | os.PathLike[str] | None = None,
         winograd: bool | float = True,
         precision: str = "float32",
+        inputs: Sequence[str] | None = None,
     ) -> None:
         from .importer import import_model, reading
         from .rewrites import lower_precision, precision_option, simplify
@@ -76,6 +77,7 @@ class Model:
             given_shapes = arguments.mapping(input_shapes, "input_shapes")
             input_shapes = {k: arguments.extents(v, f"input_shapes[{k!r}]") for k, v in given_shapes.items()}
         outputs = None if outputs is None else tuple(arguments.names(outputs, "outputs"))
+        inputs = None if inputs is None else tuple(arguments.names(inputs, "inputs"))
         if base_dir is not None and not isinstance(base_dir, (str, bytes, os.PathLike)):
             raise InputError("is no path", tensor="base_dir", expected="a path", received=type(base_dir).__name__)
         winograd = winograd_option(winograd)
@@ -86,6 +88,7 @@ class Model:
             "fallback": fallback,
             "input_shapes": input_shapes,
             "outputs": outputs,
+            "inputs": inputs,
             "winograd": winograd,
             "precision": precision,
         }
@@ -99,6 +102,11 @@ class Model:
             graph = import_model(message, name=self._name, fallback=fallback)
             if outputs is not None:
                 graph = _with_outputs(graph, outputs)
+            self._begins_inside = inputs is not None and any(name not in graph.inputs for name in inputs)
+            if inputs is not None:
+                from .importer.cut import cut
+
+                graph = cut(graph, inputs)
             self._declared = dict(graph.outputs)
             simple, rounded, pairs = lower_precision(simplify(graph), precision)
             self._rounded = frozenset(rounded)
@@ -521,6 +529,10 @@ class Model:
         if len(self.inputs) != 1:
             raise InputError("images go to models of one input", model=self._name, expected=1, received=len(self.inputs))
         known = list(fields_of(Preprocess))
+        if self._begins_inside:
+            raise InputError(
+                "pictures go to the file's input, and this model begins behind it", model=self._name, tensor=self.inputs[0].name
+            )
         for name in settings:
             if name not in known:
                 raise InputError("no such setting", model=self._name, tensor=name, expected=known)
@@ -639,11 +651,10 @@ class Model:
 
 def _with_outputs(graph: Graph, names: Sequence[str]) -> Graph:
     """The graph with exactly these outputs, which may be any of its values."""
-    made = {n for node in graph.nodes for n in node.outputs if n} | set(graph.inputs) | set(graph.constants)
     outputs: dict[str, TensorSpec] = {}
     for name in names:
-        if name not in made:
-            raise InputError("no such value in the model", model=graph.name, tensor=name, expected="a tensor name of the graph")
+        if not name or name not in graph.names():
+            raise graph.no_value(name)
         known = graph.outputs.get(name) or graph.inputs.get(name)
         outputs[name] = known or TensorSpec(np.dtype(np.float32), None)
     return graph.replace(outputs=outputs)
@@ -687,6 +698,7 @@ def load(
     base_dir: str | os.PathLike[str] | None = None,
     winograd: bool | float = True,
     precision: str = "float32",
+    inputs: Sequence[str] | None = None,
 ) -> Model:
     """Load an ONNX model.
 
@@ -713,6 +725,9 @@ def load(
     precision : {"float32", "bfloat16"}
         "bfloat16" rounds the weights of dense layers that come from memory at each run, but for the first and the last layers,
         and keeps them in half the size; sums, and all other layers, stay float32. Nothing chooses it without being asked to.
+    inputs : sequence of str, optional
+        Tensors to feed instead of the file's inputs, in this order: any intermediate tensor, at which the network then begins, or
+        an initializer. Where a skip leads past them, what it carries must be named too (docs/trace.md).
 
     Returns
     -------
@@ -723,7 +738,9 @@ def load(
     ModelNotFoundError, ModelError
         There is no such file, or it is not a valid model.
     UnsupportedOperatorError
-        Names every node that cannot be run.
+        Names every node that cannot be run; or the type of a tensor in `inputs` does not follow from the graph.
+    InputError
+        An argument is not what it should be; of a name that is not in the graph, `expected` has those like it.
     """
     return Model(
         model,
@@ -734,4 +751,5 @@ def load(
         base_dir=base_dir,
         winograd=winograd,
         precision=precision,
+        inputs=inputs,
     )
