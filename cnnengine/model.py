@@ -30,6 +30,7 @@ from .spec import TensorSpec, check_size
 if TYPE_CHECKING:
     from .importer import Source
     from .metadata import About, Preparation
+    from .plan.trace import Trace
 
 __all__ = ["Model", "TensorInfo", "load"]
 
@@ -100,13 +101,8 @@ class Model:
             self._path = os.path.abspath(os.fsdecode(os.fspath(model))) if isinstance(model, (str, os.PathLike)) else None
             self._about: tuple[dict[str, str], About] | None = None
             graph = import_model(message, name=self._name, fallback=fallback)
-            if outputs is not None:
-                graph = _with_outputs(graph, outputs)
             self._begins_inside = inputs is not None and any(name not in graph.inputs for name in inputs)
-            if inputs is not None:
-                from .importer.cut import cut
-
-                graph = cut(graph, inputs)
+            graph = _part_of(graph, inputs, outputs)
             self._declared = dict(graph.outputs)
             simple, rounded, pairs = lower_precision(simplify(graph), precision)
             self._rounded = frozenset(rounded)
@@ -408,6 +404,75 @@ class Model:
         joined = [np.concatenate(column) if len(column) > 1 else column[0] for column in zip(*parts, strict=True)]
         return joined[0] if len(joined) == 1 else tuple(joined)
 
+    def trace(self, feeds: Any, *, threads: int | None = None, limit: int = 1 << 28) -> Trace:
+        """Every tensor of the file for this input, computed as the file says (docs/trace.md).
+
+        Nothing is computed yet: a tensor is when its value is asked for, with what lies before it. Rewrites fuse nothing across
+        the file's tensors, so that each is what its node makes of those that it reads.
+
+        Parameters
+        ----------
+        feeds : mapping of str to array_like, or one array_like for a model of one input
+            As `run` takes them; they are copied.
+        threads : int, optional
+            The model's by default.
+        limit : int
+            Bytes of tensors that are computed together, and about those that are kept. What is given up is computed again when it
+            is asked for, from what lies next before it.
+
+        Returns
+        -------
+        Trace
+            A mapping from the tensors' names, in the file's order. ``trace[name].value`` is the array, ``.node`` the file's node,
+            ``.exact`` says whether a run has these bits, ``.how`` and ``.fused`` what it does instead.
+
+        Raises
+        ------
+        InputError, ShapeError
+            As `run`.
+        ClosedError
+
+        Examples
+        --------
+        >>> trace = model.trace(x)
+        >>> for name, tensor in trace.items():
+        ...     print(name, tensor.node, tensor.how)
+        >>> trace["conv1_out"].value.mean(axis=(0, 2, 3))
+        """
+        from .importer import import_model
+        from .plan.trace import FileNode, Trace
+
+        program = self._opened()
+        source: Source | None = self._source
+        if source is None:
+            raise ClosedError("the model was closed", model=self._name)
+        count = self._thread_count() if threads is None else default_threads(threads)
+        limit = arguments.integer(limit, "limit", 1, None, model=self._name)
+        if not isinstance(feeds, Mapping):
+            if len(self.inputs) != 1:
+                raise InputError("name the inputs", model=self._name, tensor="feeds", expected=[i.name for i in self.inputs])
+            feeds = {self.inputs[0].name: feeds}
+        values = check_feeds(feeds, self._by_name, model=self._name)
+        message = source.message
+        source.check()
+        with source.reading(), collector_paused():
+            graph = import_model(message, name=self._name, fallback=self._options["fallback"])
+            graph = _part_of(graph, self._options["inputs"], self._options["outputs"])
+        nodes = [FileNode(n.name, n.op_type, n.domain or "ai.onnx", (*n.input,), (*n.output,)) for n in message.graph.node]
+        initializers = [t.name for t in message.graph.initializer] + [t.values.name for t in message.graph.sparse_initializer]
+        return Trace(
+            graph,
+            program,
+            values,
+            nodes,
+            initializers,
+            store=source,
+            threads=count,
+            winograd=self._options["winograd"],
+            precision=self.precision,
+            limit=limit,
+        )
+
     def prepare(self, shapes: Mapping[str, Sequence[int]] | Sequence[int]) -> Model:
         """Plan for these input shapes ahead of the first run.
 
@@ -647,6 +712,17 @@ class Model:
             if segment.tail is not None and segment.tail.node.name not in names:
                 names.append(segment.tail.node.name)
         return names
+
+
+def _part_of(graph: Graph, inputs: Sequence[str] | None, outputs: Sequence[str] | None) -> Graph:
+    """The graph between these inputs and outputs, the file's where there are none."""
+    if outputs is not None:
+        graph = _with_outputs(graph, outputs)
+    if inputs is not None:
+        from .importer.cut import cut
+
+        graph = cut(graph, inputs)
+    return graph
 
 
 def _with_outputs(graph: Graph, names: Sequence[str]) -> Graph:
