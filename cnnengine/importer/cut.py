@@ -59,7 +59,7 @@ def cut(graph: Graph, names: Sequence[str]) -> Graph:
     specs = _specs(graph, names)
     taken = set(graph.names())
     kept = [_without(node, begun, taken) for node in nodes]
-    constants = {n: v for n, v in graph.constants.items() if n not in begun}
+    constants = {n: v for n, v in graph.constants.items() if n in read and n not in begun}
     return graph.replace(inputs={n: specs[n] for n in names}, nodes=kept, constants=constants)
 
 

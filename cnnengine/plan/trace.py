@@ -183,12 +183,12 @@ class Trace(Mapping[str, Traced]):
         makers, known = graph.producers(), graph.names()
         named = []
         for node in nodes:
-            made = [n for n in node.outputs if n in known]
+            made = [n for n in node.outputs if n and n in known and n not in graph.inputs]
             if made:
                 inner = next((makers[n] for n in made if n in makers), None)
                 named.append(node if node.name or inner is None else replace(node, name=inner.name))
         self.nodes = tuple(named)
-        of_file = {n: node for node in named for n in node.outputs if n in known and n not in graph.inputs}
+        of_file = {n: node for node in named for n in node.outputs if n and n in known and n not in graph.inputs}
         self._tensors: dict[str, Traced] = {}
         constants = [n for n in initializers if n in graph.constants]
         for name in dict.fromkeys((*graph.inputs, *constants, *of_file)):
@@ -386,7 +386,8 @@ class Trace(Mapping[str, Traced]):
             while self._done.end < len(self._graph.nodes):
                 self._advance()
             if self._verdicts is None:
-                self._verdicts = self._judge()
+                with nullcontext() if self._store is None else self._store.reading():
+                    self._verdicts = self._judge()
             return self._verdicts[name]
 
     def _judge(self) -> dict[str, tuple[str, tuple[str, ...], bool]]:
@@ -457,9 +458,10 @@ class Trace(Mapping[str, Traced]):
         makers = self._graph.producers()
         found: dict[str, _Made] = {}
         for name, made in run.items():
+            kind: Any = type(made.node.op)
             activation = getattr(made.node.op, "activation", None)
             node = makers.get(name)
-            if not isinstance(activation, Activation) or "activation" not in fields_of(type(made.node.op)):
+            if not isinstance(activation, Activation) or "activation" not in fields_of(kind):
                 continue  # a convolution with a residual has it of the convolution that it is around
             if node is None or node.op.tolerance != EXACT or not node.inputs:
                 continue
