@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -362,6 +364,101 @@ def test_nodes_that_are_written_by_others_are_one_node() -> None:
         near(trace["c"].value, plain, "c")
 
 
+def test_a_call_of_a_function_of_the_file_is_one_node() -> None:
+    function = helper.make_function(
+        "own",
+        "Twice",
+        ["a"],
+        ["b"],
+        [node("Add", ["a", "a"], ["inner"]), node("Sigmoid", ["inner"], ["b"])],
+        [helper.make_opsetid("", 21)],
+    )
+    nodes = [
+        node("Relu", ["x"], ["r"], "relu"),
+        helper.make_node("Twice", ["r"], ["t"], "call", domain="own"),
+        node("Exp", ["t"], ["y"]),
+    ]
+    proto = model_of(nodes, [value("x", FLOAT, [2, 3])], [value("y", FLOAT, None)])
+    proto.functions.append(function)
+    proto.opset_import.append(helper.make_opsetid("own", 1))
+    x = rand(2, 3)
+    with cnnengine.load(proto) as model:
+        trace = model.trace(x)
+        assert list(trace) == ["x", "r", "t", "y"]
+        assert [(n.name, n.operator, n.domain) for n in trace.nodes[:2]] == [
+            ("relu", "Relu", "ai.onnx"),
+            ("call", "Twice", "own"),
+        ]
+        near(trace["t"].value, (1 / (1 + np.exp(-2 * np.maximum(x, 0)))).astype(np.float32), "t")
+
+
+@pytest.mark.parametrize("winograd", [True, False, 2.0])
+def test_convolutions_by_winograd_s_algorithm_are_traced_as_they_run(winograd: bool | float) -> None:
+    """The tiles of a part may be others than those of the run: then it says so."""
+    nodes = [
+        node("Conv", ["x", "a"], ["c1"], "one", pads=[1, 1, 1, 1]),
+        node("Conv", ["c1", "b"], ["c2"], "two", pads=[1, 1, 1, 1]),
+        node("Relu", ["c2"], ["r2"], "relu"),
+        node("Conv", ["r2", "c"], ["y"], "three", pads=[1, 1, 1, 1]),
+    ]
+    known = {n: rand(32, 32, 3, 3, seed=i) * np.float32(0.08) for i, n in enumerate("abc")}
+    proto = model_of(nodes, [value("x", FLOAT, [1, 32, 24, 24])], [value("y", FLOAT, None)], known)
+    x = rand(1, 32, 24, 24)
+    with cnnengine.load(proto, winograd=winograd) as model, cnnengine.load(proto, winograd=not winograd) as other:
+        expected = model(x)
+        trace = model.trace(x)
+        assert trace["y"].exact and trace["y"].value.tobytes() == expected.tobytes()
+        assert other(x).tobytes() != expected.tobytes()  # so that the option is seen at all
+        for limit in (1, 200_000):
+            parted = model.trace(x, limit=limit)
+            for name in ("c1", "r2", "y"):
+                same = parted[name].value.tobytes() == trace[name].value.tobytes()
+                assert same or not parted[name].exact
+                near(parted[name].value, trace[name].value, name, 1e-5)
+
+
+# ---------------------------------------------------------------- what is fed
+def test_sequences_and_optional_values_as_inputs() -> None:
+    tensor = helper.make_tensor_type_proto(FLOAT, None)
+    proto = model_of(
+        [node("ConcatFromSequence", ["s"], ["j"], "join", axis=0), node("Exp", ["j"], ["y"], "exp")],
+        [helper.make_value_info("s", helper.make_sequence_type_proto(tensor))],
+        [value("y", FLOAT, None)],
+    )
+    parts = [rand(1, 4), rand(2, 4, seed=8)]
+    with cnnengine.load(proto) as model:
+        for limit in (1, 1 << 28):
+            trace = model.trace({"s": parts}, limit=limit)
+            assert np.array_equal(trace["j"].value, np.concatenate(parts))
+            near(trace["y"].value, np.exp(np.concatenate(parts)), "y")
+            assert [a.shape for a in trace["s"].value] == [(1, 4), (2, 4)] and trace["s"].how == "given"
+    proto = model_of(
+        [node("OptionalHasElement", ["o"], ["y"], "has")],
+        [helper.make_value_info("o", helper.make_optional_type_proto(tensor))],
+        [value("y", BOOL, [])],
+    )
+    with cnnengine.load(proto) as model:
+        for given in (None, rand(2)):
+            trace = model.trace({"o": given})
+            assert bool(trace["y"].value) is (given is not None)
+            assert trace["o"].value is None if given is None else np.array_equal(trace["o"].value, given)
+
+
+def test_a_graph_without_nodes() -> None:
+    graph = helper.make_graph(
+        [],
+        "g",
+        [value("x", FLOAT, [2])],
+        [value("x", FLOAT, [2]), value("w", FLOAT, [3])],
+        [numpy_helper.from_array(rand(3), "w")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    with cnnengine.load(proto) as model:
+        trace = model.trace(rand(2))
+        assert list(trace) == ["x", "w"] and trace.nodes == ()
+        assert [trace[n].how for n in trace] == ["given", "known"] and np.array_equal(trace["w"].value, rand(3))
+
+
 # ---------------------------------------------------------------- when it is computed
 def test_nothing_is_computed_before_it_is_asked_for() -> None:
     """The last node cannot run on these values; what is before it can be looked at."""
@@ -389,6 +486,25 @@ def test_what_was_given_up_is_computed_again_to_the_same_bits() -> None:
         first = {n: t.value.copy() for n, t in trace.items()}
         for name in reversed(first):
             assert trace[name].value.tobytes() == first[name].tobytes(), name
+
+
+def test_what_is_not_kept_is_freed() -> None:
+    """Of a network that is larger than the limit, only what later nodes read stays, and what was asked for last."""
+    nodes = [node("Abs" if i % 2 else "Neg", [f"t{i}"], [f"t{i + 1}"], f"n{i}") for i in range(12)]
+    proto = model_of(nodes, [value("t0", FLOAT, [1000])], [value("t12", FLOAT, None)])
+    with cnnengine.load(proto) as model:
+        trace = model.trace(rand(1000), limit=8000)
+        kept = {}
+        for i in range(1, 13):
+            array = trace[f"t{i}"].value
+            while isinstance(array.base, np.ndarray):
+                array = array.base
+            kept[i] = weakref.ref(array)
+            del array
+        gc.collect()
+        alive = [i for i, ref in kept.items() if ref() is not None]
+        # a part makes two tensors, of which the second begins the next one
+        assert set(range(1, 11, 2)).isdisjoint(alive) and {11, 12} <= set(alive)
 
 
 def test_it_keeps_the_inputs_as_they_were_and_gives_what_nobody_can_write_to() -> None:
@@ -628,6 +744,18 @@ def test_an_output_that_is_fed_is_what_is_fed() -> None:
     with cnnengine.load(proto, inputs=["y"]) as model:
         x = rand(2, 256)
         assert np.array_equal(model(x), x)
+
+
+def test_shapes_may_be_planned_for_where_a_network_begins() -> None:
+    proto, _ = skip()
+    shapes = {"c2": (5, 4, 8, 8), "r1": (5, 4, 8, 8)}
+    with cnnengine.load(proto, inputs=list(shapes), input_shapes=shapes) as model:
+        loop = model.bind({n: rand(*shape) for n, shape in shapes.items()})
+        assert np.array_equal(loop.run()["y"], model(loop.inputs["c2"], loop.inputs["r1"]))
+    with pytest.raises(ShapeError):
+        cnnengine.load(proto, inputs=list(shapes), input_shapes={**shapes, "r1": (5, 3, 8, 8)})
+    with pytest.raises(InputError, match="no such input"):
+        cnnengine.load(proto, inputs=list(shapes), input_shapes={"x": (5, 3, 8, 8)})
 
 
 def test_cuts_that_make_no_sense() -> None:
