@@ -291,10 +291,7 @@ class Trace(Mapping[str, Traced]):
 
     def _constant(self, name: str) -> np.ndarray:
         """A copy of a constant: the file that it may be a view of is read here alone."""
-        if self._store is None:
-            return np.array(self._graph.constants[name])
-        self._store.check()
-        with self._store.reading():
+        with nullcontext() if self._store is None else self._store.reading():
             return np.array(self._graph.constants[name])
 
     def _advance(self) -> None:
@@ -376,7 +373,7 @@ class Trace(Mapping[str, Traced]):
 
     # ------------------------------------------------------------ what a run makes of them
     def found(self, name: str) -> tuple[str, tuple[str, ...], bool]:
-        """`how`, `fused` and `exact` of a tensor. What lies before it, and a run up to it, is computed for this."""
+        """`how`, `fused` and `exact` of a tensor. All of the trace is computed for this, once."""
         self[name]
         if name in self._feeds:
             return "given", (), True
@@ -454,7 +451,7 @@ class Trace(Mapping[str, Traced]):
         return found
 
     def _before_activations(self, run: Mapping[str, _Made]) -> dict[str, _Made]:
-        """The layers of a run that end in an activation which computes exactly, as they are without it: by what it reads."""
+        """The layers of a run that end in an activation, as they are without it: by what the activation reads."""
         makers = self._graph.producers()
         found: dict[str, _Made] = {}
         for name, made in run.items():
@@ -463,7 +460,7 @@ class Trace(Mapping[str, Traced]):
             node = makers.get(name)
             if not isinstance(activation, Activation) or "activation" not in fields_of(kind):
                 continue  # a convolution with a residual has it of the convolution that it is around
-            if node is None or node.op.tolerance != EXACT or not node.inputs:
+            if node is None or not node.inputs:
                 continue
             plain = made.node.replace(op=replace(made.node.op, activation=None), outputs=(node.inputs[0],))  # type: ignore[type-var]
             found.setdefault(node.inputs[0], replace(made, node=plain))

@@ -8,6 +8,7 @@ import pickle
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from onnx.reference import ReferenceEvaluator
 import cnnengine
 from cnnengine.errors import ClosedError, CNNEngineError, InputError, ModelError, ShapeError, UnsupportedOperatorError
 from cnnengine.importer import import_model
+from cnnengine.plan.trace import _Made
 
 FLOAT, FLOAT16, INT64, BOOL = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64, TensorProto.BOOL
 node = helper.make_node
@@ -330,6 +332,56 @@ def test_tensors_that_do_not_depend_on_the_input_and_those_that_nobody_needs() -
         trace = model.trace(feeds)
         assert trace["aside"].how == "unused" and not trace["aside"].exact
         assert trace["indices"].how != "alone" or trace["indices"].exact
+
+
+@pytest.mark.parametrize("limit", [1 << 28, 1])
+def test_what_shapes_decide_is_known_in_every_part(limit: int) -> None:
+    """Also where it is computed by what rounds, of what an earlier part made."""
+    nodes = [
+        node("Relu", ["x"], ["r"], "relu"),
+        node("Shape", ["r"], ["shape"], "shape"),
+        node("Cast", ["shape"], ["extents"], "cast", to=FLOAT),
+        node("Exp", ["extents"], ["powers"], "exp"),
+        node("Mul", ["r", "powers"], ["y"], "mul"),
+    ]
+    proto = model_of(nodes, [value("x", FLOAT, ["N", 2])], [value("y", FLOAT, None)])
+    with cnnengine.load(proto) as model:
+        trace = model.trace(rand(3, 2), limit=limit)
+        assert [(trace[n].how, trace[n].exact) for n in ("shape", "extents", "powers")] == [("known", True)] * 3
+        near(trace["powers"].value, np.exp(np.array([3, 2], np.float32)), "powers")
+
+
+def test_a_node_that_a_run_leaves_out_is_not_fused() -> None:
+    nodes = [node("Exp", ["x"], ["e"], "exp"), node("Identity", ["e"], ["i"], "same"), node("Tanh", ["i"], ["y"], "tanh")]
+    proto = model_of(nodes, [value("x", FLOAT, [2, 3])], [value("y", FLOAT, None)])
+    with cnnengine.load(proto) as model:
+        trace = model.trace(rand(2, 3))
+        assert (trace["y"].how, trace["y"].fused) == ("alone", ())
+
+
+def test_layers_are_alike_only_where_all_of_them_is() -> None:
+    """Each difference by itself: what decides whether bits are those of a run."""
+    proto, feeds = skip()
+    with cnnengine.load(proto) as model:
+        trace = model.trace(feeds)
+        graph = import_model(proto)
+        conv = graph.nodes[0]
+        made = _Made(conv, ("conv",), None, False, {"w1": W1, "fresh": W1})
+        assert trace._alike(made, replace(made))
+        other = replace(conv.op, strides=(2, 2))
+        for changed in (
+            replace(made, kernels=("winograd",)),
+            replace(made, tile=(4, 4)),
+            replace(made, hosted=True),
+            replace(made, node=conv.replace(op=other)),
+            replace(made, node=conv.replace(op=graph.nodes[1].op)),
+            replace(made, node=conv.replace(inputs=("r1", "w1"))),
+            replace(made, node=conv.replace(inputs=("x", "w1", "b"))),
+        ):
+            assert not trace._alike(made, changed) and not trace._alike(changed, made)
+        folded = replace(made, node=conv.replace(inputs=("x", "fresh")))  # a name that a rewrite made
+        assert trace._alike(folded, replace(folded, constants={"fresh": W1.copy()}))
+        assert not trace._alike(folded, replace(folded, constants={"fresh": W1 * 2}))
 
 
 def test_nodes_are_those_of_the_file() -> None:
