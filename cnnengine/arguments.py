@@ -18,6 +18,10 @@ from .errors import CNNEngineError, InputError, ShapeError, shortened
 MOST = 2**63 - 1
 """The largest extent, axis or count."""
 
+FEW, CLOSE, LONGEST_NAME = 12, 4, 200
+"""Names that a message lists although none is like what was asked for; those like it that it lists; characters of a name that
+are compared."""
+
 _RANKS = {"b": 0, "i": 1, "u": 1, "f": 2, "c": 3}
 """Kinds of NumPy's numbers: a Python value goes to its own kind or to one after it."""
 
@@ -207,3 +211,29 @@ def python_array(value: Any, dtype: np.dtype, name: str, *, model: str | None = 
             received=type(value).__name__,
         ) from error
     raise InputError("values do not fit the dtype", model=model, tensor=name, expected=dtype, received=shortened(repr, value))
+
+
+def nearest(name: object, known: Iterable[str], what: str) -> str:
+    """What is expected in the place of a name that is not known: with the known ones that look like it, or all where few are.
+
+    Parameters
+    ----------
+    name : object
+        As the caller wrote it.
+    known : iterable of str
+    what : str
+        What a name stands for, as the error shall say it.
+    """
+    from difflib import get_close_matches  # only here: calls without a mistake need no such thing
+
+    names = sorted({one for one in known if one})
+    if len(names) <= FEW:
+        return f"{what}: one of {', '.join(map(repr, names))}" if names else what
+    asked = str(name)[:LONGEST_NAME]
+    folded: dict[str, str] = {}
+    for one in names:
+        folded.setdefault(one.lower(), one)
+    close = [folded[key] for key in get_close_matches(asked.lower(), folded, CLOSE)]
+    inner = asked.lower().strip("/")
+    close += [one for key, one in folded.items() if len(inner) > 2 and inner in key and one not in close]
+    return f"{what}; near it are {', '.join(map(repr, close[:CLOSE]))}" if close else f"{what}, of which there are {len(names)}"

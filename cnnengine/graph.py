@@ -6,12 +6,13 @@ by `Graph.evaluate` with the operators' plain NumPy references, so that a rewrit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .errors import ModelError
+from .arguments import meant, nearest
+from .errors import InputError, ModelError
 from .operator import Operator
 from .spec import TensorSpec
 
@@ -76,6 +77,27 @@ class Graph:
         if self._names is None:
             self._names = frozenset(self.inputs).union(self.constants, *[node.outputs for node in self.nodes])
         return self._names
+
+    def no_value(self, name: str, what: str = "a tensor name of the graph", others: Iterable[str] = ()) -> InputError:
+        """The error for a name that no value has; `expected` has what a node of that name makes, or the names like it.
+
+        Parameters
+        ----------
+        name : str
+        what : str
+            What the name was to stand for.
+        others : iterable of str
+            Names that would have been taken too.
+        """
+        made = [o for node in self.nodes if node.name == name for o in node.outputs if o]
+        said = "no such value in the model"
+        if made:
+            expected = f"{what}; a node has this name, and makes {', '.join(map(repr, made))}"
+        else:
+            known = [*self.names(), *others]
+            said += meant(name, known)
+            expected = nearest(name, known, what)
+        return InputError(said, model=self.name, tensor=name, expected=expected)
 
     def check(self) -> None:
         """Raise ModelError unless every value is made once, before it is read."""

@@ -30,6 +30,7 @@ from .spec import TensorSpec, check_size
 if TYPE_CHECKING:
     from .importer import Source
     from .metadata import About, Preparation
+    from .plan.trace import Trace
 
 __all__ = ["Model", "TensorInfo", "load"]
 
@@ -68,6 +69,7 @@ class Model:
         base_dir: str | os.PathLike[str] | None = None,
         winograd: bool | float = True,
         precision: str = "float32",
+        inputs: Sequence[str] | None = None,
     ) -> None:
         from .importer import import_model, reading
         from .rewrites import lower_precision, precision_option, simplify
@@ -80,6 +82,7 @@ class Model:
             given_shapes = arguments.mapping(input_shapes, "input_shapes")
             input_shapes = {k: arguments.extents(v, f"input_shapes[{k!r}]") for k, v in given_shapes.items()}
         outputs = None if outputs is None else tuple(arguments.names(outputs, "outputs"))
+        inputs = None if inputs is None else tuple(arguments.names(inputs, "inputs"))
         if base_dir is not None and not isinstance(base_dir, (str, bytes, os.PathLike)):
             raise InputError("is no path", tensor="base_dir", expected="a path", received=type(base_dir).__name__)
         winograd = winograd_option(winograd)
@@ -90,6 +93,7 @@ class Model:
             "fallback": fallback,
             "input_shapes": input_shapes,
             "outputs": outputs,
+            "inputs": inputs,
             "winograd": winograd,
             "precision": precision,
         }
@@ -101,8 +105,8 @@ class Model:
             self._path = os.path.abspath(os.fsdecode(os.fspath(model))) if isinstance(model, (str, os.PathLike)) else None
             self._about: tuple[dict[str, str], About] | None = None
             graph = import_model(message, name=self._name, fallback=fallback)
-            if outputs is not None:
-                graph = _with_outputs(graph, outputs)
+            self._begins_inside = inputs is not None and any(name not in graph.inputs for name in inputs)
+            graph = _part_of(graph, inputs, outputs)
             self._declared = dict(graph.outputs)
             simple, rounded, pairs = lower_precision(simplify(graph), precision)
             self._rounded = frozenset(rounded)
@@ -509,6 +513,75 @@ class Model:
             if progress is not None:
                 progress(min(start + step, len(array)), len(array))
 
+    def trace(self, feeds: Any, *, threads: int | None = None, limit: int = 1 << 28) -> Trace:
+        """Every tensor of the file for this input, computed as the file says (docs/trace.md).
+
+        Nothing is computed yet: a tensor is when its value is asked for, with what lies before it. Rewrites fuse nothing across
+        the file's tensors, so that each is what its node makes of those that it reads.
+
+        Parameters
+        ----------
+        feeds : mapping of str to array_like, or one array_like for a model of one input
+            As `run` takes them; they are copied.
+        threads : int, optional
+            The model's by default.
+        limit : int
+            Bytes of tensors that are computed together, and about those that are kept. What is given up is computed again when it
+            is asked for, from what lies next before it.
+
+        Returns
+        -------
+        Trace
+            A mapping from the tensors' names, in the file's order. ``trace[name].value`` is the array, ``.node`` the file's node,
+            ``.exact`` says whether a run has these bits, ``.how`` and ``.fused`` what it does instead.
+
+        Raises
+        ------
+        InputError, ShapeError
+            As `run`.
+        ClosedError
+
+        Examples
+        --------
+        >>> trace = model.trace(x)
+        >>> for name, tensor in trace.items():
+        ...     print(name, tensor.node, tensor.how)
+        >>> trace["conv1_out"].value.mean(axis=(0, 2, 3))
+        """
+        from .importer import import_model
+        from .plan.trace import FileNode, Trace
+
+        program = self._opened()
+        source: Source | None = self._source
+        if source is None:
+            raise ClosedError("the model was closed", model=self._name)
+        count = self._thread_count() if threads is None else default_threads(threads)
+        limit = arguments.integer(limit, "limit", 1, None, model=self._name)
+        if not isinstance(feeds, Mapping):
+            if len(self.inputs) != 1:
+                raise InputError("name the inputs", model=self._name, tensor="feeds", expected=[i.name for i in self.inputs])
+            feeds = {self.inputs[0].name: feeds}
+        values = check_feeds(feeds, self._by_name, model=self._name)
+        message = source.message
+        source.check()
+        with source.reading(), collector_paused():
+            graph = import_model(message, name=self._name, fallback=self._options["fallback"])
+            graph = _part_of(graph, self._options["inputs"], self._options["outputs"])
+        nodes = [FileNode(n.name, n.op_type, n.domain or "ai.onnx", (*n.input,), (*n.output,)) for n in message.graph.node]
+        initializers = [t.name for t in message.graph.initializer] + [t.values.name for t in message.graph.sparse_initializer]
+        return Trace(
+            graph,
+            program,
+            values,
+            nodes,
+            initializers,
+            store=source,
+            threads=count,
+            winograd=self._options["winograd"],
+            precision=self.precision,
+            limit=limit,
+        )
+
     def prepare(self, shapes: Mapping[str, Sequence[int]] | Sequence[int]) -> Model:
         """Plan for these input shapes ahead of the first run.
 
@@ -631,6 +704,10 @@ class Model:
         if len(self.inputs) != 1:
             raise InputError("images go to models of one input", model=self._name, expected=1, received=len(self.inputs))
         known = list(fields_of(Preprocess))
+        if self._begins_inside:
+            raise InputError(
+                "pictures go to the file's input, and this model begins behind it", model=self._name, tensor=self.inputs[0].name
+            )
         for name in settings:
             if name not in known:
                 said = f"no such setting{arguments.meant(name, known)}"
@@ -764,20 +841,26 @@ def _reporter(progress: Any, model: str) -> Progress | None:
     )
 
 
+def _part_of(graph: Graph, inputs: Sequence[str] | None, outputs: Sequence[str] | None) -> Graph:
+    """The graph between these inputs and outputs, the file's where there are none."""
+    if outputs is not None:
+        graph = _with_outputs(graph, outputs)
+    if inputs is not None:
+        from .importer.cut import cut
+
+        graph = cut(graph, inputs)
+    return graph
+
+
 def _with_outputs(graph: Graph, names: Sequence[str]) -> Graph:
     """The graph with exactly these outputs: any of its values, by their names or by the name of the node that makes them."""
-    made = {n for node in graph.nodes for n in node.outputs if n} | set(graph.inputs) | set(graph.constants)
+    values = graph.names()
     by_node = {node.name: [n for n in node.outputs if n] for node in graph.nodes if node.name}
     outputs: dict[str, TensorSpec] = {}
     for given in names:
-        found = [given] if given in made else by_node.get(given)
+        found = [given] if given and given in values else by_node.get(given)
         if not found:
-            raise InputError(
-                f"the model has no such tensor or node{arguments.meant(given, [*made, *by_node])}",
-                model=graph.name,
-                tensor=given,
-                expected="names of tensors or nodes of the file",
-            )
+            raise graph.no_value(given, "a name of a tensor or of a node of the graph", by_node)
         for name in found:
             known = graph.outputs.get(name) or graph.inputs.get(name)
             outputs[name] = known or TensorSpec(np.dtype(np.float32), None)
@@ -822,6 +905,7 @@ def load(
     base_dir: str | os.PathLike[str] | None = None,
     winograd: bool | float = True,
     precision: str = "float32",
+    inputs: Sequence[str] | None = None,
 ) -> Model:
     """Load an ONNX model.
 
@@ -849,6 +933,9 @@ def load(
     precision : {"float32", "bfloat16"}
         "bfloat16" rounds the weights of dense layers that come from memory at each run, but for the first and the last layers,
         and keeps them in half the size; sums, and all other layers, stay float32. Nothing chooses it without being asked to.
+    inputs : sequence of str, optional
+        Tensors to feed instead of the file's inputs, in this order: any intermediate tensor, at which the network then begins, or
+        an initializer. Where a skip leads past them, what it carries must be named too (docs/trace.md).
 
     Returns
     -------
@@ -859,7 +946,9 @@ def load(
     ModelNotFoundError, ModelError
         There is no such file, or it is not a valid model.
     UnsupportedOperatorError
-        Names every node that cannot be run.
+        Names every node that cannot be run; or the type of a tensor in `inputs` does not follow from the graph.
+    InputError
+        An argument is not what it should be; of a name that is not in the graph, `expected` has those like it.
     """
     return Model(
         model,
@@ -870,4 +959,5 @@ def load(
         base_dir=base_dir,
         winograd=winograd,
         precision=precision,
+        inputs=inputs,
     )

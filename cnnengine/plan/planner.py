@@ -174,6 +174,7 @@ class Planner:
             tail,
             layers,
             draft.by_numpy,
+            {} if isinstance(tiles, bool) else tiles,
         )
 
     def _lower(

@@ -67,6 +67,7 @@ class Segment:
     tail : Tail, optional
     layers : the nodes that run, in order, without the tail
     by_numpy : names of the host nodes that found no kernel when they ran
+    tiles : the tiles of convolutions by Winograd's algorithm, by the name of their output
     following : the segments that came after this one, by what the tail gave
     """
 
@@ -81,6 +82,7 @@ class Segment:
     tail: Tail | None = None
     layers: list[Layer] = field(default_factory=list)
     by_numpy: set[str] = field(default_factory=set)
+    tiles: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     following: WeakValueDictionary[Hashable, Segment] = field(default_factory=WeakValueDictionary)
 
     @property
