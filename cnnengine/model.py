@@ -19,7 +19,6 @@ from .layout import kept
 from .loaded import Loaded
 from .plan import Binding, Program, Segment
 from .plan.budget import winograd_option
-from .preprocess import Preprocess, as_image, labels_of_model
 from .records import fields_of
 from .runtime.blas import limited
 from .runtime.quiet import collector_paused
@@ -653,6 +652,8 @@ class Model:
         ModelError
             Our own metadata are not a list of strings.
         """
+        from .preprocess import labels_of_model
+
         try:
             own = labels_of_model(self.metadata)
             return self.about.labels if own is None else own
@@ -701,6 +702,8 @@ class Model:
         ModelError
             Our own metadata are not what docs/metadata.md says.
         """
+        from .preprocess import Preprocess
+
         if len(self.inputs) != 1:
             raise InputError("images go to models of one input", model=self._name, expected=1, received=len(self.inputs))
         known = list(fields_of(Preprocess))
@@ -739,6 +742,8 @@ class Model:
         ModelError
             Our own metadata are not what docs/metadata.md says.
         """
+        from .preprocess import as_image
+
         found = self.preparation(assume, **settings)
         try:
             return found.settings.apply(as_image(image), self.inputs[0].dtype)
