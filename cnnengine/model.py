@@ -598,7 +598,7 @@ class Model:
         layer: str | None = None,
         patch: int | Sequence[int] | None = None,
         stride: int | Sequence[int] | None = None,
-        fill: str = "mean",
+        hide: str = "mean",
         layout: str | None = None,
         labels: Sequence[str] | None = None,
         threads: int | None = None,
@@ -629,7 +629,7 @@ class Model:
             The tensor whose channels are ablated; the last with several places by default.
         patch, stride : int or sequence of int, optional
             Of occlusion, in elements of the input: a seventh of the longer side, and half a patch.
-        fill : {"mean", "blur"}
+        hide : {"mean", "blur"}
             What patches show.
         layout : {"NCHW", "NHWC"}, optional
             Order of the input's axes, where it does not follow from the network.
@@ -671,10 +671,12 @@ class Model:
         limit = arguments.integer(limit, "limit", 1, None, model=self._name)
         progress = _reporter(progress, self._name)
         try:
-            wish = Wish(method, output, layer, patch, stride, fill)
+            wish = Wish(method, output, layer, patch, stride, hide)
             if top is not None and target is not None:
                 raise InputError("stands in place of a target", tensor="top", received=target)
             targets = [Best(top)] if top is not None else target if isinstance(target, list) else [target]
+            if layout is not None:
+                settings["layout"] = layout
             names = self.labels if labels is None else arguments.names(labels, "labels")
             found = explained(
                 self._file_graph(source),

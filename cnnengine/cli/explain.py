@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import CNNEngineError, InputError
 from ..explain import METHODS
 from ..explain.methods import FILLS
 from ..files import is_array, read_feeds
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         last = model.outputs[0].shape[-1] if model.outputs and model.outputs[0].shape else None
         labels = labels_given(args.labels, last if isinstance(last, int) else None) if args.labels else None
         options: dict[str, Any] = {k: v for k, v in image_options(args).items() if v is not None}
-        x = read_feeds(args.image, model.inputs) if array else args.image
+        x = _arrays(args.image, model) if array else args.image
         top = args.top if args.top is not None or args.target is not None or kind != "page" else _classes(model)
         try:
             found = model.explain(
@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
                 layer=args.layer,
                 patch=args.patch,
                 stride=args.stride,
-                fill=args.hide,
+                hide=args.hide,
                 labels=labels,
                 assume=args.assume,
                 progress=told,
@@ -166,10 +166,17 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(one.as_dict()))
         elif at and kind == "page":
-            print(f"{one.rows[1][1]}\t{one.rows[2][1]}")
+            print(f"{one.rows[1][1]}\t{one.score:.6g}")
         else:
             print(one)
     return EXIT_OK
+
+
+def _arrays(path: str, model: Any) -> Any:
+    try:
+        return read_feeds(path, model.inputs)
+    except CNNEngineError as error:
+        raise error.locate(file=path) from None
 
 
 def _classes(model: Any) -> int | None:

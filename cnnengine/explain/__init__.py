@@ -35,8 +35,8 @@ Progress = Callable[[int, int], object]
 class Wish:
     """How a score is explained, checked; `Model.explain` says what each is."""
 
-    def __init__(self, method: Any, output: str | None, layer: str | None, patch: Any, stride: Any, fill: Any) -> None:
-        for name, value, known in (("method", method, METHODS), ("fill", fill, FILLS)):
+    def __init__(self, method: Any, output: str | None, layer: str | None, patch: Any, stride: Any, hide: Any) -> None:
+        for name, value, known in (("method", method, METHODS), ("hide", hide, FILLS)):
             if value not in known:
                 raise InputError(f"unknown {name}", tensor=name, expected=" or ".join(map(repr, known)), received=value)
         if layer is not None and method not in ("auto", "ablation"):
@@ -50,7 +50,7 @@ class Wish:
         self.layer = layer
         self.patch = patch
         self.stride = stride
-        self.fill = fill
+        self.hide = hide
 
 
 def explained(
@@ -191,11 +191,17 @@ class _Job:
         if wish.method in ("auto", "ablation"):
             layer, reason = self._layer()
             if layer is not None:
-                return self._ablation(layer, asked if wish.method == "ablation" else "; ".join(declined))
+                made = self._ablation(layer, asked if wish.method == "ablation" else "; ".join(declined))
+                if all(np.isfinite(one.coarse).all() for one in made[0]):
+                    return made
+                reason = f"without one of the channels of {layer} the score is no finite number"
             if wish.method == "ablation":
                 raise InputError(f"has no layer to ablate: {reason}", tensor="method", received="ablation")
             declined.append(reason)
-        return self._occlusion(asked if wish.method == "occlusion" else "; ".join(declined))
+        made = self._occlusion(asked if wish.method == "occlusion" else "; ".join(declined))
+        if not all(np.isfinite(one.coarse).all() for one in made[0]):
+            raise InputError("without one of the patches the score is no finite number", tensor=self._network.begin)
+        return made
 
     def _cam(self, score: str) -> tuple[tuple[list[Found], str, str, str, Part, str, tuple[str, ...]] | None, str]:
         network = self._network
@@ -254,8 +260,8 @@ class _Job:
         patch = sizes(wish.patch, extents, "patch", [usual] * len(extents), extents)
         stride = sizes(wish.stride, extents, "stride", [max(1, p // 2) for p in patch], patch)
         found, part = occlusion(
-            network, axes, self._tensors, self._targets, self._order, self._base, patch, stride, wish.fill, self._progress
+            network, axes, self._tensors, self._targets, self._order, self._base, patch, stride, wish.hide, self._progress
         )
-        said = f"Patches of {' x '.join(map(str, patch))} at every {' x '.join(map(str, stride))}, in their place the {wish.fill}"
+        said = f"Patches of {' x '.join(map(str, patch))} at every {' x '.join(map(str, stride))}, in their place the {wish.hide}"
         of = "the whole network"
-        return found, why, "occlusion", network.begin, part, of, (f"{said}{' of the channel' if wish.fill == 'mean' else ''}.",)
+        return found, why, "occlusion", network.begin, part, of, (f"{said}{' of the channel' if wish.hide == 'mean' else ''}.",)

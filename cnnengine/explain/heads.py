@@ -131,9 +131,9 @@ def _mean(network: Network, node: Node, places: Mapping[str, Axes]) -> tuple[Hea
     places_of = math.prod(shape[a] for a in axes)
     operator: Any = node.op
     if kind == "GlobalAveragePool":
-        covers = axes == tuple(range(2, len(shape)))
+        covers = set(axes) == set(range(2, len(shape)))
     elif kind == "AveragePool":
-        covers = axes == tuple(range(2, len(shape))) and _whole(operator, shape)
+        covers = set(axes) == set(range(2, len(shape))) and _whole(operator, shape)
         if not covers and math.prod(made[2:]) == 1:
             return None, f"{_named(node)} does not cover exactly the places that it reads, {shape[2:]}"
     else:

@@ -193,7 +193,8 @@ def ablation(
             found = target.values(named, order)
             scores[at, begin : begin + len(found)] = found
     weights = scores[:, :1] - scores[:, 1:]
-    return [Found(np.tensordot(w, maps.astype(np.float64), 1)) for w in weights], tail
+    with np.errstate(invalid="ignore"):
+        return [Found(np.tensordot(w, maps.astype(np.float64), 1)) for w in weights], tail
 
 
 # ---------------------------------------------------------------- occlusion

@@ -49,6 +49,8 @@ class Shown(Protocol):
     @property
     def map(self) -> np.ndarray: ...
     @property
+    def score(self) -> float: ...
+    @property
     def picture(self) -> Image | None: ...
     @property
     def rows(self) -> list[tuple[str, str]]: ...
@@ -83,7 +85,7 @@ def page(found: Sequence[Shown], title: str | None = None) -> str:
         share = float(np.abs(one.map).max()) / most if most > 0 else 0.0
         buttons.append(
             f'<button class=one aria-pressed=false><img class=cover alt="" src="{pages.uri(cover)}"><span><b>{name}</b>'
-            f"<small>{pages.escape(one.rows[2][1])}</small>"
+            f"<small>{one.score:.6g}</small>"
             f"<small>strongest place: {share:.0%} of the strongest of all</small></span></button>"
         )
         said.append(f"<div class=said>{pages.facts(one.rows)}</div>")

@@ -111,7 +111,13 @@ class Explanation:
         """
         size = None if image is None else (image.height, image.width)
         if len(self._extents) != 2:
-            raise InputError("the input is no picture", tensor=self.input, expected="2 axes of places", received=self._extents)
+            raise InputError(
+                "the input is no picture",
+                model=self.model,
+                tensor=self.input,
+                expected="2 axes of places",
+                received=self._extents,
+            )
         place = self.place
         if place is None or (size is not None and size != place.original):
             canvas = (self._extents[0], self._extents[1])
@@ -149,7 +155,13 @@ class Explanation:
         given = None if image is None else eight_bits(as_image(image), False, None)
         below = self.picture if given is None else given
         if below is None:
-            raise InputError("the input is no picture", tensor=self.input, expected="2 axes of places", received=self._extents)
+            raise InputError(
+                "the input is no picture",
+                model=self.model,
+                tensor=self.input,
+                expected="2 axes of places",
+                received=self._extents,
+            )
         return pages.over(below, pages.heat(self.on_picture(given or below)), share)
 
     def save(self, path: Any, image: Any = None) -> None:

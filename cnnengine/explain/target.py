@@ -47,7 +47,7 @@ class Target:
     def __str__(self) -> str:
         if self.function is not None:
             return f"function {getattr(self.function, '__name__', 'of the outputs')}"
-        return f"{self.said} {self.label}" if self.label is not None else str(self.said)
+        return f"{self.said} {self.label}" if self.label not in (None, str(self.said)) else str(self.said)
 
     def values(self, outputs: Mapping[str, np.ndarray], order: Sequence[str]) -> np.ndarray:
         """The number for each sample of a run, float64.
