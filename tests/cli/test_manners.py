@@ -91,7 +91,7 @@ class TestStreams:
         Path(path).write_bytes(b"none")
         done = command("predict", MODEL, path, "--quiet")
         assert done.returncode == 1
-        assert "a\\nb\\x1b[2J.png: not an image" in one_line(done)
+        assert f"{path!r}: not an image" in one_line(done)
 
     def test_the_stream_is_left_as_it_was(self, cnn) -> None:
         before = sys.stdout.errors
