@@ -37,6 +37,10 @@ def same(a: Any, b: Any) -> None:
     assert (a.model, a.shapes, a.precision) == (b.model, b.shapes, b.precision)
 
 
+def test_what_runs_need_is_not_shown(model: cnnengine.Model) -> None:
+    assert not {"known_value", "whole_plan", "threads_given"} & {*dir(model), *vars(model)}
+
+
 class TestModelOrFile:
     @pytest.mark.parametrize(
         "report", [summarize, check, lambda m: profile(m, seconds=0.0, min_rounds=1)], ids=["summarize", "check", "profile"]
