@@ -19,17 +19,21 @@ from .errors import (
     ClosedError,
     CNNEngineError,
     InputError,
+    LimitError,
     ModelError,
     ModelNotFoundError,
     NotInstalledError,
     ShapeError,
+    StoppedError,
+    TimedOutError,
     UnsupportedOperatorError,
 )
 
 _refused: CNNEngineError | None = None
 try:
     from .config import show_config
-    from .model import Model, TensorInfo, load
+    from .limits import Limits
+    from .model import Model, Stop, TensorInfo, load
     from .preprocess import Preprocess
 except CNNEngineError as error:
     # CNNENGINE_ISA names no instruction set of this machine: what computes raises this when it is asked for, so that the command,
@@ -86,6 +90,8 @@ __all__ = [
     "IOBinding",
     "InferenceSession",
     "InputError",
+    "LimitError",
+    "Limits",
     "Model",
     "ModelError",
     "ModelMetadata",
@@ -97,7 +103,10 @@ __all__ = [
     "RunOptions",
     "SessionOptions",
     "ShapeError",
+    "Stop",
+    "StoppedError",
     "TensorInfo",
+    "TimedOutError",
     "UnsupportedOperatorError",
     "__version__",
     "disable_telemetry_events",
