@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CNNEngineError, ModelError, ModelNotFoundError, needed
+from ..errors import CNNEngineError, ModelError, ModelNotFoundError, needed, shortened
 from ..limits import current, exceeded, use
 from ..spec import MAX_RANK
 from .guard import Guard, Watch
@@ -456,7 +456,14 @@ def _content(model: Any, opened: reading) -> tuple[MappedFile | None, bytes | mm
     if isinstance(model, bytes | bytearray | memoryview):
         return None, bytes(model), "bytes", None
     if hasattr(model, "read"):
-        data = model.read()
+        try:
+            data = model.read()
+        except MemoryError:
+            raise
+        except Exception as error:  # objects raise what they like
+            raise ModelError(
+                f"the file object cannot be read ({shortened(str, error)})", received=type(error).__name__
+            ) from error
         if not isinstance(data, bytes | bytearray | memoryview):
             raise ModelError("the file object gives text", expected="a file opened in binary mode", received=type(data).__name__)
         return None, bytes(data), str(getattr(model, "name", "file object")), None
