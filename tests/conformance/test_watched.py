@@ -22,8 +22,8 @@ folders += [os.path.dirname(module.__file__) for module in (cnnengine, numpy)]
 code = tuple(map(os.path.realpath, folders))
 harmless = (
     "import", "compile", "exec", "marshal.", "object.__", "code.__new__", "function.__new__", "builtins.id", "sys._getframe",
-    "sys._current_frames", "sys.unraisablehook", "os.listdir", "os.scandir", "os.stat", "cpython.", "ctypes.dlsym", "ctypes.dlopen",
-    "ctypes.cdata", "_thread.start_new_thread", "gc.", "pathlib.", "array.__new__", "mmap.__new__", "warnings.", "contextvars.",
+    "sys._current_frames", "sys.unraisablehook", "os.listdir", "os.scandir", "os.stat", "cpython.", "ctypes.dlsym",
+    "ctypes.dlopen", "ctypes.cdata", "_thread.start_new_thread", "gc.", "pathlib.", "array.__new__", "mmap.__new__", "warnings.", "contextvars.",
 )
 
 def watch(event, arguments):
@@ -51,7 +51,8 @@ sys.addaudithook(watch)
 failed = [name for name in by_name() if not record(name).passed]
 print(ran[0], len(failed), seen)
 armed[0] = 1
-for act in (lambda: open("/tmp/not-there", "w").close(), lambda: os.system("true"), lambda: __import__("socket").socket().close()):
+acts = (lambda: open(os.devnull, "w").close(), lambda: os.system("true"), lambda: __import__("socket").socket().close())
+for act in acts:
     before = len(seen)
     act()
     print(len(seen) - before, end=" ")

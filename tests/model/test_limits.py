@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import resource
 import sys
@@ -43,7 +44,7 @@ node = helper.make_node
 
 def nodes_of(n: int) -> bytes:
     names = ["x", *(f"v{i}" for i in range(1, n)), "y"]
-    return file([node("Relu", [a], [b]) for a, b in zip(names, names[1:], strict=False)], [value("x", (1,))], [value("y", (1,))])
+    return file([node("Relu", [a], [b]) for a, b in itertools.pairwise(names)], [value("x", (1,))], [value("y", (1,))])
 
 
 def inner_nodes(n: int) -> bytes:
@@ -103,7 +104,7 @@ def loop(rounds: int, inner: int | None = None) -> bytes:
 
 def steps(n: int) -> bytes:
     names = ["x", *(f"v{i}" for i in range(1, n)), "y"]
-    nodes = [node("MaxPool", [a], [b], kernel_shape=[3], pads=[1, 1]) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [node("MaxPool", [a], [b], kernel_shape=[3], pads=[1, 1]) for a, b in itertools.pairwise(names)]
     return file(nodes, [value("x", (1, 1, 8))], [value("y")])
 
 
