@@ -348,7 +348,7 @@ def translate(modules: list[Extension], folder: Path) -> list[Extension]:
     from Cython.Build import cythonize
 
     told = [Cython.__version__, DIRECTIVES, SHARED, [(one.name, one.sources) for one in modules]]
-    read = sorted(path for path in Path("cnnengine").rglob("*") if path.suffix in (".pyx", ".pxd"))
+    read = sorted(path for path in Path("cnnengine").rglob("*") if path.suffix in (".pyx", ".pxd", ".pxi"))
     told += [(str(path), path.read_bytes()) for path in read]
     made_of, key = folder / "made_of", short(told)
     written = [folder / Path(*one.sources or [SHARED.replace(".", "/")]).with_suffix(".c") for one in modules]

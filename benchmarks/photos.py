@@ -1,6 +1,6 @@
 """A folder of JPEG photos through a classifier: pictures a second, of `cnnengine predict` and of torchvision with onnxruntime.
 
-    python benchmarks/photos.py MODEL PHOTOS [--threads 2] [--batch-size 8] [--rounds 5]
+    python benchmarks/photos.py MODEL PHOTOS [--make 24] [--threads 2] [--batch-size 8] [--rounds 5]
 
 MODEL takes float32 (N, 3, H, W), prepared as torchvision's classifiers are: shorter side to H / 0.875, the middle cut out,
 ImageNet's mean and deviation. All take the same files and the same preparation, decode in as many threads or processes as the
@@ -11,6 +11,9 @@ network has threads, and run in processes of their own, in turn. What starts the
 | `cnnengine` | `predict`, JPEG files decoded as far as needed |
 | `cnnengine --exact` | every pixel decoded |
 | `torchvision` | torchvision's transforms in a DataLoader with worker processes, onnxruntime |
+
+Without photos at hand, `--make 24` fills a new folder with JPEG files of 12 megapixels, enlarged from scikit-image's pictures,
+with the noise of a sensor added: without it they would be small files that decode faster than photos.
 
 The last column is the largest difference of outputs from those of `--exact`, as a part of the largest output.
 """
@@ -35,6 +38,26 @@ RESIZE = 0.875
 def photos_of(folder: Path) -> list[Path]:
     """JPEG files below a folder, sorted."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg") and p.is_file())
+
+
+def make(folder: Path, count: int) -> None:
+    """Fill a new folder with photos of 4000 x 3000 pixels."""
+    from PIL import Image
+    from skimage import data
+
+    folder.mkdir(parents=True)
+    pictures = [Image.fromarray(picture) for picture in (data.astronaut(), data.coffee(), data.chelsea(), data.rocket())]
+    random = np.random.default_rng(0)
+    for at in range(count):
+        picture = pictures[at % len(pictures)]
+        if at // len(pictures) % 2:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        left = random.uniform(0, 0.2) * picture.width
+        top = random.uniform(0, 0.2) * picture.height
+        box = (left, top, left + 0.8 * picture.width, top + 0.8 * picture.height)
+        large = np.asarray(picture.convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC, box), np.float32)
+        noise = random.standard_normal(large.shape, np.float32) * 3
+        Image.fromarray((large + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{at:03}.jpg", quality=90)
 
 
 def size_of(model: str) -> int:
@@ -110,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("photos", nargs="+", help="a folder of JPEG files")
+    parser.add_argument("--make", metavar="N", type=int, help="make so many photos in a new folder PHOTOS first")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
@@ -119,6 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.worker:
         worker(args.model, args.photos, args.worker, args.threads, args.batch_size, args.size)
         return 0
+    if args.make:
+        make(Path(args.photos[0]), args.make)
     files = [file for folder in args.photos for file in photos_of(Path(folder))]
     if len(files) < 2:
         parser.error("there are not two JPEG files")

@@ -31,10 +31,8 @@ from .errors import (
 
 _refused: CNNEngineError | None = None
 try:
-    from .config import show_config
     from .limits import Limits
     from .model import Model, Stop, TensorInfo, load
-    from .preprocess import Preprocess
 except CNNEngineError as error:
     # CNNENGINE_ISA names no instruction set of this machine: what computes raises this when it is asked for, so that the command,
     # which lies in this package, can say it in a line
@@ -42,10 +40,16 @@ except CNNEngineError as error:
 
 if TYPE_CHECKING:
     from . import functional, tasks
+    from .config import show_config
+    from .preprocess import Preprocess
     from .quantization import quantize
     from .session import *
 
     __version__: str
+
+
+_ELSEWHERE = {"Preprocess": ".preprocess", "quantize": ".quantization", "show_config": ".config"}
+"""Names that no first prediction needs, and the modules that have them."""
 
 
 def __getattr__(name: str) -> Any:
@@ -62,8 +66,8 @@ def __getattr__(name: str) -> Any:
             value = version("cnnengine")
         except PackageNotFoundError:  # used from a source tree
             value = "0+unknown"
-    elif name == "quantize":
-        value = importlib.import_module(".quantization", __name__).quantize
+    elif name in _ELSEWHERE:
+        value = getattr(importlib.import_module(_ELSEWHERE[name], __name__), name)
     elif name in __all__:
         value = getattr(importlib.import_module(".session", __name__), name)
     else:

@@ -130,13 +130,20 @@ def names(value: Any, name: str, *, model: str | None = None) -> list[str]:
     return found
 
 
-def meant(name: object, known: Iterable[str]) -> str:
+def meant(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The end of a message about an unknown name: "; did you mean 'image'?" where one is near, else nothing."""
-    import difflib  # for messages alone
+    near = _alike(name, known, 1, cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
-    lower = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(str(name).lower(), lower, 1)
-    return f"; did you mean {lower[near[0]]!r}?" if near else ""
+
+def _alike(name: object, known: Iterable[str], most: int, cutoff: float = 0.6) -> list[str]:
+    """The known names that look like this one, whatever their case, the nearest first."""
+    from difflib import get_close_matches  # only here: calls without a mistake need no such thing
+
+    folded: dict[str, str] = {}
+    for one in known:
+        folded.setdefault(one.lower(), one)
+    return [folded[key] for key in get_close_matches(str(name)[:LONGEST_NAME].lower(), folded, most, cutoff)]
 
 
 def mapping(value: Any, name: str, *, model: str | None = None) -> Mapping[str, Any]:
@@ -224,16 +231,10 @@ def nearest(name: object, known: Iterable[str], what: str) -> str:
     what : str
         What a name stands for, as the error shall say it.
     """
-    from difflib import get_close_matches  # only here: calls without a mistake need no such thing
-
     names = sorted({one for one in known if one})
     if len(names) <= FEW:
         return f"{what}: one of {', '.join(map(repr, names))}" if names else what
-    asked = str(name)[:LONGEST_NAME]
-    folded: dict[str, str] = {}
-    for one in names:
-        folded.setdefault(one.lower(), one)
-    close = [folded[key] for key in get_close_matches(asked.lower(), folded, CLOSE)]
-    inner = asked.lower().strip("/")
-    close += [one for key, one in folded.items() if len(inner) > 2 and inner in key and one not in close]
+    close = _alike(name, names, CLOSE)
+    inner = str(name)[:LONGEST_NAME].lower().strip("/")
+    close += [one for one in names if len(inner) > 2 and inner in one.lower() and one not in close]
     return f"{what}; near it are {', '.join(map(repr, close[:CLOSE]))}" if close else f"{what}, of which there are {len(names)}"

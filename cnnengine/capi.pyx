@@ -20,7 +20,7 @@ from cnnengine.runtime.threads cimport allowed_threads
 import numpy as np
 
 from cnnengine import errors
-from cnnengine.model import load
+from cnnengine.model import inside, load
 
 cdef extern from "capi_handles.h" nogil:
     int handles_init() noexcept
@@ -415,7 +415,8 @@ cdef uint64_t make_workspace(model, const cnne_tensor *inputs, int32_t count, ui
                                         received=inputs[i].rank)
             shape = tuple([inputs[i].dims[axis] for axis in range(inputs[i].rank)])
         shapes.append(shape)
-    segment = model.whole_plan({info.name: shape for info, shape in zip(model.inputs, shapes, strict=True)})
+    view = inside(model)
+    segment = view.whole_plan({info.name: shape for info, shape in zip(model.inputs, shapes, strict=True)})
     if segment is None and not flags & CNNE_ALLOW_PYTHON:
         return NEEDS_PYTHON
     w = <workspace_t *>calloc(1, sizeof(workspace_t))
@@ -423,7 +424,7 @@ cdef uint64_t make_workspace(model, const cnne_tensor *inputs, int32_t count, ui
         raise MemoryError("no memory for a workspace")
     try:
         w.needs_python = segment is None
-        w.limited = not model.threads_given
+        w.limited = not view.threads_given
         w.threads = model.threads
         w.n_inputs = len(model.inputs)
         w.n_outputs = len(model.outputs)
@@ -461,9 +462,10 @@ cdef uint64_t make_workspace(model, const cnne_tensor *inputs, int32_t count, ui
                     fill(&w.outputs[i], names, info.name, model.inputs[at].dtype, shapes[at])
                     w.outputs[i].from_input = at
                 else:
-                    value = np.ascontiguousarray(model.known_value(segment, info.name))
+                    known = view.known_value(segment, info.name)
+                    value = np.ascontiguousarray(known)
                     kept.append(value)
-                    fill(&w.outputs[i], names, info.name, value.dtype, np.shape(model.known_value(segment, info.name)))
+                    fill(&w.outputs[i], names, info.name, value.dtype, np.shape(known))
                     w.outputs[i].constant = <const char *><uintptr_t>value.ctypes.data
         return registered(&w.held, kept, names, WORKSPACE)
     except BaseException:

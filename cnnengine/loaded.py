@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from . import arguments
+from .errors import InputError, ShapeError
 from .feeds import TensorInfo, check_feeds
 from .graph import Graph
 from .plan import Program, Segment
 from .runtime.runner import Workspace
+from .spec import check_size
 
 if TYPE_CHECKING:
     from .importer import Source
@@ -32,6 +37,8 @@ class Loaded:
     program : Program
         Plans, and what was packed for them.
     inputs : mapping of str to TensorInfo
+    threads_given : bool
+        Whether somebody said how many threads a run has, so that OpenMP's settings say nothing.
     """
 
     name: str
@@ -39,10 +46,38 @@ class Loaded:
     graph: Graph
     program: Program
     inputs: Mapping[str, TensorInfo]
+    threads_given: bool
 
     def check_feeds(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Values as `run` takes them; raises what `Model.run` raises for inputs that do not fit."""
         return check_feeds(feeds, self.inputs, model=self.name)
+
+    def of_shapes(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+        """Values of these shapes, which take no memory; raises what `Model.run` raises for inputs that do not fit."""
+        feeds = {}
+        for name, shape in shapes.items():
+            info = self.inputs.get(name)
+            if info is None:
+                said = f"no such input{arguments.meant(name, self.inputs)}"
+                raise InputError(said, model=self.name, tensor=name, expected=list(self.inputs))
+            extents = arguments.extents(shape, name, model=self.name)
+            try:
+                check_size(extents, info.dtype, name)
+            except ShapeError as error:
+                raise error.locate(model=self.name) from None
+            feeds[name] = np.broadcast_to(np.zeros((), info.dtype), extents)
+        return check_feeds(feeds, self.inputs, model=self.name, copies=False)
+
+    def whole_plan(self, shapes: Mapping[str, Sequence[int]]) -> Segment | None:
+        """The one compiled plan of the whole model for these shapes; None where nodes run in Python or it takes several."""
+        segment = self.program.segment(0, self.of_shapes(shapes))
+        count = len(self.graph.nodes)
+        return segment if 0 < count == segment.end and segment.is_compiled else None
+
+    def known_value(self, segment: Segment, name: str) -> np.ndarray:
+        """An output that does not depend on the inputs' values."""
+        found: np.ndarray = segment.constants[name] if name in segment.constants else self.graph.constants[name]
+        return found
 
     def run(self, values: dict[str, Any], threads: int) -> None:
         """Run the model on `values`, as `check_feeds` gives them, and add all results to them."""

@@ -29,13 +29,12 @@ from .limits import Limits, within
 from .loaded import Loaded
 from .plan import Binding, Program, Segment
 from .plan.budget import winograd_option
-from .preprocess import Preprocess, as_image, labels_of_model
 from .records import fields_of
 from .runtime.blas import limited
 from .runtime.quiet import collector_paused
 from .runtime.runner import Call, Ending, Stop
 from .runtime.threads import default_threads, limited_threads
-from .spec import TensorSpec, check_size
+from .spec import TensorSpec
 
 if TYPE_CHECKING:
     from .importer import Source
@@ -161,11 +160,6 @@ class Model:
         self._threads = default_threads(arguments.integer(threads, "threads", 1, None, model=self._name))
         self._threads_given = True
         self._options["threads"] = self._threads
-
-    @property
-    def threads_given(self) -> bool:
-        """Whether somebody said how many threads a run has, so that OpenMP's settings say nothing."""
-        return self._threads_given
 
     def _shapes_to_prepare(self, given: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]] | None:
         """Shapes to plan for at load: those given, else the file's with a batch of 1; None where others are dynamic."""
@@ -358,7 +352,8 @@ class Model:
             array = np.zeros(self.default_shape(info), info.dtype) if given_input is None else shared(given_input)
             ins[info.name] = in_place(info.name, array, model=self._name)
         check_feeds(ins, self._by_name, model=self._name, copies=False)
-        segment = self.whole_plan({n: a.shape for n, a in ins.items()})
+        view = inside(self)
+        segment = view.whole_plan({n: a.shape for n, a in ins.items()})
         if segment is None:
             raise UnsupportedOperatorError(
                 "nodes run in Python, or shapes depend on data: it cannot be bound", model=self._name, received=self.host_nodes()
@@ -369,7 +364,7 @@ class Model:
         for info in self.outputs:
             value = None
             if info.name not in planned:
-                value = ins[info.name] if info.name in ins else self.known_value(segment, info.name)
+                value = ins[info.name] if info.name in ins else view.known_value(segment, info.name)
             if value is None:
                 shape, dtype = planned[info.name]
             else:
@@ -641,25 +636,12 @@ class Model:
         Model
             Itself.
         """
-        program = self._opened()
+        view = inside(self)
         if not isinstance(shapes, Mapping):
             if len(self.inputs) != 1:
                 raise InputError("name the inputs", model=self._name, tensor="shapes", expected=[i.name for i in self.inputs])
             shapes = {self.inputs[0].name: shapes}
-        feeds = {}
-        for name, shape in shapes.items():
-            info = self._by_name.get(name)
-            if info is None:
-                said = f"no such input{arguments.meant(name, self._by_name)}"
-                raise InputError(said, model=self._name, tensor=name, expected=list(self._by_name))
-            extents = arguments.extents(shape, name, model=self._name)
-            try:
-                check_size(extents, info.dtype, name)
-            except ShapeError as error:
-                raise error.locate(model=self._name) from None
-            feeds[name] = np.broadcast_to(np.zeros((), info.dtype), extents)
-        values = check_feeds(feeds, self._by_name, model=self._name, copies=False)
-        program.segment(0, values)
+        view.program.segment(0, view.of_shapes(shapes))
         return self
 
     def default_shape(self, info: TensorInfo) -> tuple[int, ...]:
@@ -674,22 +656,6 @@ class Model:
             raise ShapeError("the shape is dynamic", model=self._name, tensor=info.name, expected="a shape", received=info.shape)
         return info.default_shape
 
-    def whole_plan(self, shapes: Mapping[str, Sequence[int]]) -> Segment | None:
-        """The one compiled plan of the whole model for these shapes; None where nodes run in Python or it takes several."""
-        self.prepare(shapes)
-        shapes = {name: arguments.extents(shape, name, model=self._name) for name, shape in shapes.items()}
-        program = self._opened()
-        if not program.graph.nodes:
-            return None
-        values = {i.name: np.broadcast_to(np.zeros((), i.dtype), tuple(shapes[i.name])) for i in self.inputs}
-        segment = program.segment(0, values)
-        return segment if segment.end == len(program.graph.nodes) and segment.is_compiled else None
-
-    def known_value(self, segment: Segment, name: str) -> np.ndarray:
-        """An output that does not depend on the inputs' values."""
-        found: np.ndarray = segment.constants[name] if name in segment.constants else self._opened().graph.constants[name]
-        return found
-
     # ------------------------------------------------------------ what the file says of itself
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -700,6 +666,8 @@ class Model:
         ModelError
             Our own metadata are not a list of strings.
         """
+        from .preprocess import labels_of_model
+
         try:
             own = labels_of_model(self.metadata)
             return self.about.labels if own is None else own
@@ -748,6 +716,8 @@ class Model:
         ModelError
             Our own metadata are not what docs/metadata.md says.
         """
+        from .preprocess import Preprocess
+
         if len(self.inputs) != 1:
             raise InputError("images go to models of one input", model=self._name, expected=1, received=len(self.inputs))
         known = list(fields_of(Preprocess))
@@ -786,6 +756,8 @@ class Model:
         ModelError
             Our own metadata are not what docs/metadata.md says.
         """
+        from .preprocess import as_image
+
         found = self.preparation(assume, **settings)
         try:
             return found.settings.apply(as_image(image), self.inputs[0].dtype)
@@ -946,7 +918,7 @@ def inside(model: Model) -> Loaded:
     ClosedError
     """
     program = model._opened()
-    return Loaded(model.name, model._source, program.graph, program, model._by_name)
+    return Loaded(model.name, model._source, program.graph, program, model._by_name, model._threads_given)
 
 
 def load(

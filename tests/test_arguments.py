@@ -20,6 +20,7 @@ import cnnengine
 from cnnengine import CNNEngineError, InferenceSession, InputError, OrtValue, SessionOptions, arguments, backend
 from cnnengine import functional as F
 from cnnengine.cli import main
+from cnnengine.model import inside
 from cnnengine.report import check, profile, summarize
 
 X = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
@@ -90,7 +91,7 @@ INTEGERS: dict[str, tuple[Callable[[Any], Any], int, int | None]] = {
     "prepare": (lambda v: model().prepare((v, 3, 4)), 2, 0),
     "prepare by name": (lambda v: model().prepare({"x": [v, 3, 4]}), 2, 0),
     "predict batch_size": (lambda v: model().predict(X, batch_size=v), 2, 1),
-    "whole_plan": (lambda v: model().whole_plan({"x": (v, 3, 4)}), 2, 0),
+    "whole_plan": (lambda v: inside(model()).whole_plan({"x": (v, 3, 4)}), 2, 0),
     "summarize shapes": (lambda v: summarize(model(), {"x": (v, 3, 4)}), 2, 0),
     "check threads": (lambda v: check(relu(), threads=v), 1, 1),
     "profile threads": (lambda v: profile(model(), threads=v, seconds=0.0, min_rounds=1), 1, 1),
@@ -209,7 +210,7 @@ def test_whole_shapes_of_the_wrong_kind() -> None:
 def test_the_model_keeps_what_threads_was_set_to() -> None:
     one = model()
     one.threads = np.int64(3)  # type: ignore[assignment]
-    assert (type(one.threads), one.threads, one.threads_given) == (int, 3, True)
+    assert (type(one.threads), one.threads, inside(one).threads_given) == (int, 3, True)
     for other in (pickle.loads(pickle.dumps(one)), copy.deepcopy(one)):
         assert other.threads == 3
     for wrong in (0, -1, None, True):
@@ -553,6 +554,7 @@ def test_threads_of_no_number_crash_nothing() -> None:
     """Scratch of no thread would be written to: in a process of its own, with a layer that needs scratch."""
     program = """
 import sys, numpy as np, cnnengine
+from cnnengine.model import inside
 from cnnengine.runtime.runner import Workspace
 m = cnnengine.load(sys.argv[1])
 x = np.zeros((2, 1, 32, 32), np.float32)
@@ -564,7 +566,7 @@ for first in (True, False):
             assert threads < 1 and "threads" in str(error)
         else:
             assert threads > 0
-plan = m.whole_plan({"image": x.shape}).plan.native
+plan = inside(m).whole_plan({"image": x.shape}).plan.native
 for threads in (0, -1):
     try:
         Workspace().begin(plan, [x], [np.zeros((2, 10), np.float32)], threads)

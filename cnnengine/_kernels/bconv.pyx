@@ -29,7 +29,7 @@ from cnnengine._kernels.planes cimport fill_halo_of
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.bconv cimport B_FLOATS, B_HALVES
 from cnnengine._kernels.tiles.words cimport tile_row, word_tile_fn, word_tile_t
-from cnnengine._kernels.words cimport begin, begin_row, halve_fn, place_t, put_taps, resolve, words_t
+from cnnengine._kernels.words cimport begin, begin_row, begin_unit, halve_fn, place_t, put_taps, resolve, words_t
 
 HALF, FLOAT32 = np.dtype(np.uint16), np.dtype(np.float32)
 
@@ -46,7 +46,7 @@ cdef void bconv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     cdef const bconv_t *q = <const bconv_t *>geometry
     cdef const words_t *g = &q.words
     cdef const KernelTable *table = g.table
-    cdef Py_ssize_t lanes = table.lanes, unit, row, width, left, block, blocks, b, widest, size
+    cdef Py_ssize_t lanes = table.lanes, unit, row, width, left, block, blocks, b, widest
     cdef place_t p
     cdef word_tile_t t
     cdef word_tile_fn tile
@@ -60,12 +60,7 @@ cdef void bconv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
         tile = table.bconv.tile[blocks]
         widest = table.bconv.width[blocks]
         t.bias = <const float *>args[2] + (p.group * g.y_blocks + block) * lanes
-        t.w = p.w + unit * g.panel
-        # meanwhile the next unit's weights come closer
-        size = g.panel if unit + 1 < g.units else 0
-        left = ceil_div(size, 64)
-        t.ahead = t.w + g.panel
-        t.ahead_lines = ceil_div(left, larger((p.row1 - p.row0) * ceil_div(g.width, widest) * g.n_taps, 1))
+        left = begin_unit(g, &p, unit, widest, &t)
         for row in range(p.row0, p.row1):
             width = g.width if row + 1 < g.rows else g.last_width
             t.mode = q.mode

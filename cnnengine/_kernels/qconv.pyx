@@ -30,7 +30,7 @@ from cnnengine._kernels.planes cimport fill_halo_of, planes_of, planes_t
 from cnnengine._kernels.table cimport ACT_NONE, KernelTable
 from cnnengine._kernels.tiles.qconv cimport Q_BYTES, Q_FLOATS, Q_SUMS
 from cnnengine._kernels.tiles.words cimport tile_row, word_tile_fn, word_tile_t
-from cnnengine._kernels.words cimport begin, begin_row, halve_fn, place_t, put_taps, resolve, words_t
+from cnnengine._kernels.words cimport begin, begin_row, begin_unit, halve_fn, place_t, put_taps, resolve, words_t
 
 
 cdef enum:                              # operands
@@ -49,7 +49,7 @@ cdef void qconv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
     cdef const qconv_t *q = <const qconv_t *>geometry
     cdef const words_t *g = &q.words
     cdef const KernelTable *table = g.table
-    cdef Py_ssize_t lanes = table.lanes, unit, row, width, at, left, block, blocks, b, widest, size
+    cdef Py_ssize_t lanes = table.lanes, unit, row, width, at, left, block, blocks, b, widest
     cdef int zero = q.x_zero
     cdef int32_t *bias = <int32_t *>scratch
     cdef const int32_t *sums
@@ -87,12 +87,7 @@ cdef void qconv_chunk(const void *geometry, void *const *args, Py_ssize_t chunk,
         t.ratio = <const float *>args[RATIO] + at
         if args[OFFSET] != NULL:
             t.offset = <const float *>args[OFFSET] + at
-        t.w = p.w + unit * g.panel
-        # meanwhile the next unit's weights come closer
-        size = g.panel if unit + 1 < g.units else 0
-        left = ceil_div(size, 64)
-        t.ahead = t.w + g.panel
-        t.ahead_lines = ceil_div(left, larger((p.row1 - p.row0) * ceil_div(g.width, widest) * g.n_taps, 1))
+        left = begin_unit(g, &p, unit, widest, &t)
         for row in range(p.row0, p.row1):
             width = g.width if row + 1 < g.rows else g.last_width
             begin_row(g, &p, block, row, &t)

@@ -1,5 +1,6 @@
 # The geometry that convolutions over words of 32 bits share: four bytes a word, or two numbers of 16 bits (qconv.pyx, bconv.pyx).
 
+from cnnengine._kernels.ints cimport ceil_div, larger
 from cnnengine._kernels.planes cimport planes_t
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.words cimport word_tile_t
@@ -54,6 +55,17 @@ cdef int put_taps(const words_t *g, object taps, Py_ssize_t *offsets) except -1
 # What chunk `chunk` computes; stages its pixels, and tells the tile what is the same for all of them.
 cdef void begin(const words_t *g, const Py_ssize_t *taps, const void *x, const void *w, void *y, const void *r, Py_ssize_t chunk, int zero,
                 char *stage, place_t *p, word_tile_t *t) noexcept nogil
+
+# Sets the tile before a unit, whose tiles are `widest` pixels wide at most: while it runs, the weights of the next unit come closer.
+# Gives how many lines they have.
+cdef inline Py_ssize_t begin_unit(const words_t *g, const place_t *p, Py_ssize_t unit, Py_ssize_t widest,
+                                  word_tile_t *t) noexcept nogil:
+    cdef Py_ssize_t lines = ceil_div(g.panel if unit + 1 < g.units else 0, 64)
+    t.w = p.w + unit * g.panel
+    t.ahead = t.w + g.panel
+    t.ahead_lines = ceil_div(lines, larger((p.row1 - p.row0) * ceil_div(g.width, widest) * g.n_taps, 1))
+    return lines
+
 
 # Sets the tile before a row of a unit.
 cdef inline void begin_row(const words_t *g, const place_t *p, Py_ssize_t block, Py_ssize_t row, word_tile_t *t) noexcept nogil:

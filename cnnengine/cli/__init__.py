@@ -8,13 +8,13 @@ that cannot be used. Errors are one line each on standard error.
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..arguments import meant
 from ..errors import CNNEngineError
 from ._common import EXIT_UNUSABLE, complain, one_line
 from .streams import UnwritableError, safe_streams
@@ -27,6 +27,8 @@ __all__ = ["main"]
 SHELLS = ("bash", "zsh", "tcsh")
 COMPLETED = {"MODEL": "FILE", "INPUT": "FILE", "FILE": "FILE", "FILE|NAME": "FILE", "PATH": "FILE", "FOLDER": "DIRECTORY"}
 """What an argument's name in the help says that a shell completes."""
+SURE = 0.7
+"""How alike words must be: all options begin alike."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,12 +95,6 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
     return dict(action.choices)
 
 
-def _meant(word: str, known: Sequence[str]) -> str:
-    """ "; did you mean ...?", or nothing."""
-    near = difflib.get_close_matches(word.lower(), known, 1, cutoff=0.7)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """The parsed arguments; wrong usage leaves by SystemExit, with what may have been meant."""
     parser = _parser()
@@ -106,8 +102,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     word = next((word for word in argv if not word.startswith("-")), None)
     after_option = argv[0].startswith("-") if argv else False
     if word is not None and word not in commands and not after_option:
-        meant = _meant(word, list(commands))
-        parser.error(f"there is no command {word!r}{meant or ': ' + ', '.join(commands)}")
+        near = meant(word, commands, SURE)
+        parser.error(f"there is no command {word!r}{near or ': ' + ', '.join(commands)}")
     args, rest = parser.parse_known_args(argv)
     if rest:
         one = commands.get(argv[0], parser)
@@ -115,7 +111,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         if option is None:
             one.error(f"nothing takes {' '.join(rest)!r}")
         option = option.partition("=")[0]
-        one.error(f"there is no option {option}{_meant(option, [name for name in one._option_string_actions if len(name) > 2])}")
+        names = [name for name in one._option_string_actions if len(name) > 2]
+        one.error(f"there is no option {option}{meant(option, names, SURE)}")
     return args
 
 

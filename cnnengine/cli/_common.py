@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1
 EXIT_UNUSABLE = 2
+
+BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What ends a line or a field, moves a terminal's cursor, or is no text: bytes of another encoding are lone surrogates."""
+
+
+def shown(name: str) -> str:
+    """A name within a line: one that holds a tab, a new line or no text is written as a string of Python."""
+    return repr(name) if BREAKING.search(name) or name[:1] in ("'", '"') else name
 
 
 def one_line(text: object) -> str:
@@ -42,7 +51,7 @@ def complain(error: object, about: str | None = None) -> None:
     text = message_of(error)
     with suppress(OSError, ValueError):
         if sys.stderr is not None:  # print would take standard output
-            print(f"cnnengine: {one_line(about)}: {text}" if about else f"cnnengine: {text}", file=sys.stderr, flush=True)
+            print(f"cnnengine: {one_line(shown(about))}: {text}" if about else f"cnnengine: {text}", file=sys.stderr, flush=True)
 
 
 def whole(text: str, low: int = 0) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..metadata import Preparation
     from ..model import Model, TensorInfo
     from ..report import Summary
+    from ..report.tables import Text
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -56,21 +57,48 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(_as_json(model, summary), ensure_ascii=False, allow_nan=False))
             return EXIT_OK
-        print(repr(model))
-        for title, values in (("inputs", model.inputs), ("outputs", model.outputs)):
-            print(f"{title}:")
-            for line in _describe(values):
-                print(f"  {line}")
-        for line in _about(model):
-            print(line)
+        show(_head(model))
         show(summary.text())
-        if model.metadata:
-            print("metadata:")
-            for key, text in model.metadata.items():
-                print(f"  {key}: {text if key in KEYS or len(text) <= 100 else text[:97] + '...'}")
+        show(_metadata(model))
         if summary.shapes is None:
-            complain("more than the batch is dynamic: --shape NAME=N,N,... gives shapes, multiply-adds and kernels")
+            known = f"{_shapes_for(model, args.shape)} gives shapes, multiply-adds and kernels"
+            complain(f"more than the batch is dynamic: {known}")
     return EXIT_OK
+
+
+def _head(model: Model) -> Text:
+    """What stands before the layers."""
+    from ..report.tables import Text
+
+    text = Text()
+    text.line(repr(model))
+    for title, values in (("inputs", model.inputs), ("outputs", model.outputs)):
+        text.line(f"{title}:")
+        for line in _describe(values):
+            text.line(f"  {line}")
+    for line in _about(model):
+        text.line(line)
+    return text
+
+
+def _metadata(model: Model) -> Text:
+    from ..report.tables import Text
+
+    text = Text()
+    if model.metadata:
+        text.line("metadata:")
+    for key, value in model.metadata.items():
+        text.line(f"  {key}: {value if key in KEYS or len(value) <= 100 else value[:97] + '...'}")
+    return text
+
+
+def _shapes_for(model: Model, given: Sequence[tuple[str | None, tuple[int, ...]]]) -> str:
+    """Options for the inputs whose shapes are missing."""
+    from ..report.planning import dynamic_inputs
+    from ..report.suggest import suggested
+
+    known = shapes_of(model, given) or {}
+    return suggested(model, [name for name in dynamic_inputs(model) if name not in known])
 
 
 def _preparation(model: Model) -> tuple[Preparation | None, str]:

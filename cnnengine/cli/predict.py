@@ -37,7 +37,7 @@ from .out import KINDS, Mode, Out, Sample, opened
 from .pictures import add_image_options, image_options, labels_given, option_name, preparation_of, told
 from .progress import MANY, Progress
 from .reading import Ahead
-from .results import json_line, printed, shown, text_line
+from .results import json_line, printed, text_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -465,7 +465,7 @@ class _Job:
         notes, self._notes = self._notes, []
         for note, path in notes:
             self._progress.clear()
-            complain(note, about=shown(path) if path else self._model.name)
+            complain(note, about=path or self._model.name)
 
     def _sum_up(self) -> None:
         """How many there were, where that does not show."""
@@ -477,7 +477,7 @@ class _Job:
         parts = [f"{self._written} written"]
         parts += [f"{self._skipped} there already"] if self._skipped else []
         parts += [f"{self.failures} failed"] if self.failures else []
-        complain(", ".join(parts), about=shown(self._path))
+        complain(", ".join(parts), about=self._path)
 
     def _run(
         self,
@@ -560,7 +560,7 @@ class _Job:
     def _fail(self, sample: Sample, error: CNNEngineError, steps: int = 1) -> None:
         self.failures += 1
         self._progress.clear()
-        complain(error, about=shown(sample.name))
+        complain(error, about=sample.name)
         self._progress.step(steps, failed=1)
 
 

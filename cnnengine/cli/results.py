@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping
 
 from ..tasks import Described
-
-BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""What ends a line or a field, moves a terminal's cursor, or is no text: bytes of another encoding are lone surrogates."""
+from ._common import BREAKING, shown
 
 
 def text_line(sample: str, described: Mapping[str, Described]) -> str:
@@ -30,11 +27,6 @@ def json_line(sample: str, described: Mapping[str, Described]) -> str:
     outputs = {name: value.as_json() for name, value in described.items()}
     text = json.dumps({"input": sample, "outputs": outputs}, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def shown(name: str) -> str:
-    """A name within a line: one that holds a tab, a new line or no text is written as a string of Python."""
-    return repr(name) if BREAKING.search(name) or name[:1] in ("'", '"') else name
 
 
 def ascii_of(text: str, encoding: str = "utf-8") -> str:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from .fields import Malformed, fill
 
-__all__ = ["Malformed", "ModelMessage", "encode", "parse"]
+__all__ = ["Malformed", "ModelMessage", "encode", "parse", "sized"]
 
 Buffer = memoryview
 Parsed = TypeVar("Parsed", bound="Message")
@@ -395,21 +395,27 @@ def _field(key: int, kind: str, value: Any) -> bytes:
         single = {"texts": "text", "byteses": "bytes", "messages": "message", "ints": "int", "floats": "float"}[kind]
         return b"".join([_field(key, single, item) for item in value])
     if kind in ("int", "int32", "enum"):
-        return _varint(key) + _varint(value)
+        return varint(key) + varint(value)
     if kind == "float":
-        return _varint(key) + pack("<f", value)
+        return varint(key) + pack("<f", value)
     if kind == "message":
         data = encode(value) if isinstance(value, Message) else value.SerializeToString()
     elif kind == "text":
         data = value.encode("utf-8", "surrogatepass")
     elif kind == "packed numbers":
-        data = b"".join(_varint(n) for n in memoryview(value).cast("q"))
+        data = b"".join(varint(n) for n in memoryview(value).cast("q"))
     else:  # bytes of any kind
         data = bytes(value)
-    return _varint(key) + _varint(len(data)) + data
+    return sized(key, data)
 
 
-def _varint(number: int) -> bytes:
+def sized(key: int, data: bytes) -> bytes:
+    """A field of wire type 2 with its key."""
+    return varint(key) + varint(len(data)) + data
+
+
+def varint(number: int) -> bytes:
+    """As a message has it; of a negative number its 64 bits."""
     number &= 2**64 - 1
     out = bytearray()
     while number > 127:

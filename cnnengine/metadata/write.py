@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import IO
 
 from ..errors import InputError, ModelError, ModelNotFoundError
+from ..importer.wire import sized
 
 PROPS = 14 << 3 | 2
 LIMIT = (1 << 31) - 1
@@ -57,7 +58,7 @@ def write_properties(path: str, out: str, properties: Mapping[str, str]) -> None
     target = os.path.realpath(out)
     if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
         raise InputError(f"{out}: cannot be written: it is no ordinary file")
-    added = b"".join(_field(PROPS, _entry(key, value)) for key, value in properties.items())
+    added = b"".join(sized(PROPS, _entry(key, value)) for key, value in properties.items())
     with _opened(path) as (file, size):
         dropped = [span for span, key, _ in _entries(file, size, path) if key in properties]
         kept = _complement(dropped, size)
@@ -208,17 +209,4 @@ def _complement(spans: list[Span], size: int) -> list[Span]:
 
 
 def _entry(key: str, value: str) -> bytes:
-    return _field(10, key.encode("utf-8", "surrogateescape")) + _field(18, value.encode("utf-8", "surrogateescape"))
-
-
-def _field(key: int, value: bytes) -> bytes:
-    return _number(key) + _number(len(value)) + value
-
-
-def _number(value: int) -> bytes:
-    made = bytearray()
-    while value > 0x7F:
-        made.append(value & 0x7F | 0x80)
-        value >>= 7
-    made.append(value)
-    return bytes(made)
+    return sized(10, key.encode("utf-8", "surrogateescape")) + sized(18, value.encode("utf-8", "surrogateescape"))

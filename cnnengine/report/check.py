@@ -32,7 +32,7 @@ from .against import PEERS, STEPS, TOLERANCE, Peer, compare
 from .found import Check, HostNode, Unsupported
 from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
 from .precision import precision_errors
-from .suggest import shape_options, shapes_that_run
+from .suggest import suggested
 from .summary import kernels_of, layers_of
 
 ROUNDS = 5
@@ -255,20 +255,10 @@ def _try(
 def _not_run(found: Check, model: Model, shapes: Shapes | None) -> Check:
     """The answer where no input can be made up."""
     missing = [name for name in dynamic_inputs(model) if name not in (shapes or {})]
-    why, hint = f"not run: the shape of {', '.join(missing)} is dynamic", f"give it: {_suggested(model, missing)}"
+    why, hint = f"not run: the shape of {', '.join(missing)} is dynamic", f"give it: {suggested(model, missing)}"
     if any(info.kind != "tensor" for info in model.inputs):
         why, hint = "not run: an input is no tensor", "in Python: check(model, feeds={...})"
     return replace(found, runs=None, error=why, hint=hint, host_nodes=tuple(_planned_fallbacks(model)))
-
-
-def _suggested(model: Model, names: Sequence[str]) -> str:
-    """Options that run; where none was found, what to fill in."""
-    known = shapes_that_run(model)
-    if known is not None:
-        return shape_options(known, list(names))
-    shapes = {info.name: ("?",) if info.shape is None else info.shape for info in model.inputs}
-    texts = (f"{name}={','.join('N' if n is None else str(n) for n in shapes[name])}" for name in names)
-    return f"--shape {' --shape '.join(texts)}, as the model is made for (no usual shape runs)"
 
 
 def _misfit(found: Check, model: Model, error: CNNEngineError, shapes: Shapes | None) -> Check | None:
@@ -277,7 +267,7 @@ def _misfit(found: Check, model: Model, error: CNNEngineError, shapes: Shapes | 
     guessed = [name for name in shapes or {} if name in dynamic]
     integers = [info.name for info in model.inputs if info.dtype.kind in "iu"]
     if guessed and isinstance(error, ShapeError):
-        hint = f"a shape that the model is made for: {_suggested(model, guessed)}; a size that was fixed at export stays fixed"
+        hint = f"a shape that the model is made for: {suggested(model, guessed)}; a size that was fixed at export stays fixed"
         why = "not run: it does not fit this shape"
     elif integers:
         hint = f"give real ones for {', '.join(integers)}: --input FILE.npz"

@@ -28,6 +28,7 @@ from ..runtime.blas import limited
 from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
 from .planning import Shapes, dynamic_inputs, opened, random_feeds, resolve_shapes
+from .suggest import suggested
 from .summary import owners_of
 from .tables import Printed, Text, shape_text, shortened
 
@@ -261,7 +262,12 @@ def _profile(model: Model, shapes: Shapes | None, threads: int | None, seconds: 
     resolved = resolve_shapes(model, shapes)
     if resolved is None:
         missing = [name for name in dynamic_inputs(model) if name not in (shapes or {})]
-        raise InputError("more than the batch is dynamic: give the shape", model=model.name, tensor=", ".join(missing))
+        raise InputError(
+            "more than the batch is dynamic: give the shape",
+            model=model.name,
+            tensor=", ".join(missing),
+            expected=suggested(model, missing),
+        )
     peak, bandwidths = fma_peak(threads), tuple((size, copy_bandwidth(size, threads)) for size in SIZES)
 
     workspace = Workspace()

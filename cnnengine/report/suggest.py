@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import CNNEngineError
 from ..feeds import TensorInfo
@@ -49,6 +49,16 @@ def shapes_that_run(model: Model) -> Extents | None:
 def shape_options(shapes: Mapping[str, tuple[int, ...]], names: Iterator[str] | list[str]) -> str:
     """The command line's options for these inputs."""
     return " ".join(f"--shape {name}={','.join(map(str, shapes[name])) or 'scalar'}" for name in names)
+
+
+def suggested(model: Model, names: Sequence[str]) -> str:
+    """Options for these inputs that run; where none was found, what to fill in."""
+    known = shapes_that_run(model)
+    if known is not None:
+        return shape_options(known, list(names))
+    shapes = {info.name: ("?",) if info.shape is None else info.shape for info in model.inputs}
+    texts = (f"{name}={','.join('N' if n is None else str(n) for n in shapes[name])}" for name in names)
+    return f"--shape {' --shape '.join(texts)}, as the model is made for (no usual shape runs)"
 
 
 def _candidates(model: Model) -> Iterator[Extents]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -116,6 +117,16 @@ def _cut(line: str, width: int) -> str:
     return line if len(line) <= width else line[: max(width - 1, 0)] + ELLIPSIS
 
 
+def wrapped(line: str, width: int | None = None) -> list[str]:
+    """A line in several, broken at spaces and from the second one on further to the right; words stay whole, to be copied."""
+    if width is None or len(line) <= width:
+        return [line]
+    inner = " " * (len(line) - len(line.lstrip(" ")) + 2)
+    return textwrap.wrap(
+        line, max(width, 1), subsequent_indent=inner, replace_whitespace=False, break_long_words=False, break_on_hyphens=False
+    ) or [""]
+
+
 def shortened(name: str, width: int = 48) -> str:
     """A name for a table: of long ones the end, which tells them apart."""
     return name if len(name) <= width else ELLIPSIS + name[1 - width :]
@@ -143,11 +154,11 @@ class Text:
             self._parts.append((rows, tuple(right)))
 
     def lines(self, width: int | None = None) -> list[str]:
-        """Lines, of which those of tables, two spaces to the right, are at most so wide."""
+        """Lines that are at most so wide, but for long words outside of tables; tables stand two spaces to the right."""
         found: list[str] = []
         for part in self._parts:
             if isinstance(part, str):
-                found.append(part)
+                found += wrapped(part, width)
             else:
                 found += [f"  {line}" for line in table(*part, None if width is None else width - 2)]
         return found

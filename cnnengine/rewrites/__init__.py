@@ -3,6 +3,7 @@
 Those of PORTABLE run when a model is loaded, before shapes are known; they know nothing of machines, and what they do makes the
 graph smaller on every one of them. Those of `integers.QUANTIZED` come before them, in models that have integers in the place of
 floats, and only these models import them.
+`late` names those that graphs without certain operators need not import.
 Those of SHAPED run when a plan is made, at concrete shapes. Outputs keep their names and values. `nodes.py` says what a rewrite
 sees and may do.
 """
@@ -20,38 +21,14 @@ from ..operator import Operator
 from ..ops.common import FAULTS
 from ..ops.control import Controlling
 from ..spec import TensorSpec
-from .bind_constants import bind_constants
-from .cancel_transposes import cancel_transposes
-from .channels_first import channels_first
 from .common_subexpressions import common_subexpressions
 from .dead_code import dead_code
-from .fold_batchnorm import fold_batchnorm
 from .fold_constants import fold_constants
 from .fold_scale import fold_scale
-from .fold_sequences import fold_sequences
-from .fuse_affine import fuse_affine
-from .fuse_attention import fuse_attention
-from .fuse_chains import fuse_chains
-from .fuse_channels import fuse_channels
-from .fuse_channels_last import fuse_channels_last
-from .fuse_gates import fuse_gates
-from .fuse_gates_into_weights import fuse_gates_into_weights
-from .fuse_layernorm import fuse_layernorm
-from .fuse_matmul import fuse_matmul
-from .fuse_pad import fuse_pad
-from .fuse_prelu import fuse_prelu
-from .fuse_residuals import fuse_residuals
-from .fuse_softmax_products import fuse_softmax_products
-from .global_pool import global_pool
-from .inline_if import inline_if
 from .lower_precision import lower_precision, precision_option
 from .merge_activation import merge_activation
-from .merge_branches import merge_branches
-from .nodes import Declined, Nodes, Rewrite, explaining
+from .nodes import Declined, Nodes, Rewrite, explaining, late
 from .remove_identity import remove_identity
-from .repeat_channels import repeat_channels
-from .resolve_castlike import resolve_castlike
-from .sum_as_add import sum_as_add
 from .widen_half import widen_half
 
 __all__ = [
@@ -68,26 +45,26 @@ __all__ = [
 ]
 
 PORTABLE: tuple[Rewrite, ...] = (
-    resolve_castlike,
+    late("resolve_castlike", "CastLike"),
     remove_identity,
     fold_constants,
-    inline_if,
-    bind_constants,
+    late("inline_if", "If"),
+    late("bind_constants", "If", "Loop", "Scan", "SequenceMap"),
     widen_half,
-    fold_sequences,
+    late("fold_sequences", "SplitToSequence"),
     common_subexpressions,
-    cancel_transposes,
-    fuse_gates,
-    fuse_layernorm,
-    fuse_prelu,
-    global_pool,
-    sum_as_add,
-    fuse_pad,
-    fuse_matmul,
-    fold_batchnorm,
+    late("cancel_transposes", "Transpose"),
+    late("fuse_gates", "Sigmoid", "HardSigmoid", "Clip", "Softplus", "Erf", "Tanh"),
+    late("fuse_layernorm", "Sub"),
+    late("fuse_prelu", "Min", "Clip", "Neg", "Abs"),
+    late("global_pool", "ReduceMean", "ReduceMax"),
+    late("sum_as_add", "Sum"),
+    late("fuse_pad", "Pad"),
+    late("fuse_matmul", "MatMul"),
+    late("fold_batchnorm", "BatchNormalization"),
     fold_scale,
-    merge_branches,
-    channels_first,
+    late("merge_branches", "Add"),
+    late("channels_first", "Transpose"),
     dead_code,
 )
 """Run in this order, again and again until nothing changes; constants first, since the others look for them."""
@@ -96,18 +73,18 @@ LAST: tuple[Rewrite, ...] = (merge_activation, dead_code)
 """Run once after them: an activation inside a node hides the plain result that other rewrites look for."""
 
 SHAPED: tuple[Rewrite, ...] = (
-    fuse_pad,
-    fuse_matmul,
+    late("fuse_pad", "Pad"),
+    late("fuse_matmul", "MatMul"),
     merge_activation,
-    fuse_residuals,
-    fuse_attention,
-    fuse_softmax_products,
-    fuse_affine,
-    fuse_channels,
-    repeat_channels,
-    fuse_chains,
-    fuse_gates_into_weights,
-    fuse_channels_last,
+    late("fuse_residuals", "Add"),
+    late("fuse_attention", "MatMul"),
+    late("fuse_softmax_products", "Softmax"),
+    late("fuse_affine", "Mul"),
+    late("fuse_channels", "Gather", "Split", "Slice", "Reshape"),
+    late("repeat_channels", "Conv"),
+    late("fuse_chains", "Conv"),
+    late("fuse_gates_into_weights", "Mul"),
+    late("fuse_channels_last", "Transpose"),
 )
 """Run once in this order for each set of shapes; some of them for what only the shapes tell, or for what pays by size."""
 

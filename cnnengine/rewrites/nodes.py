@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 
@@ -513,3 +514,25 @@ class Rewrite:
 def rewrite(*needs: tuple[str, ...]) -> Callable[[Callable[[Nodes], None]], Rewrite]:
     """Mark a function as a rewrite that leaves every graph as it is that lacks one of each of these groups of operators."""
     return lambda run: Rewrite(run, needs)
+
+
+def late(name: str, *operators: str) -> Rewrite:
+    """The rewrite of this name in the module of this name, which is imported when it is first run.
+
+    So a load imports nothing that its graph has no use for.
+
+    Parameters
+    ----------
+    name : str
+    operators : str
+        One group of its `needs`: it is not run, and so not imported, where none of these is there.
+    """
+
+    def run(nodes: Nodes) -> None:
+        found: Rewrite = getattr(import_module(f".{name}", __package__), name)
+        itself.run, itself.needs, itself.__doc__ = found.run, found.needs, found.__doc__
+        found.run(nodes)
+
+    run.__name__ = name
+    itself = Rewrite(run, (operators,))
+    return itself

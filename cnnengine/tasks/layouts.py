@@ -41,6 +41,8 @@ from .candidates import (
 from .task import by_the_first_axis
 
 Finder = Callable[[Seen, bool], Match | None]
+Placed = Callable[[np.ndarray, np.ndarray, np.ndarray, Sequence[str], Extents], np.ndarray]
+"""Corners in pixels, of boxes, classes, the rows that are wanted, the outputs' names, and the input's extents; it checks them."""
 PROTOTYPES = 32
 """Of the masks of Ultralytics' networks, at a quarter of the input's extents."""
 
@@ -562,45 +564,46 @@ def _by_kind(seen: Seen) -> list[int] | None:
 
 def tensorflow(seen: Seen, asked: bool) -> Match | None:
     """TensorFlow's object detection: top, left, bottom, right in parts of the input, classes from 1 on."""
-    found = seen.named("detection_boxes", "detection_classes", "detection_scores", "num_detections")
-    if found is None or seen.outputs[found[0]].ndim != 3 or seen.outputs[found[0]].shape[2] != 4:
-        return None
-    at, labelled, scored, counted = found
-    names = seen.names
 
-    def read(sample: Sequence[object], canvas: Extents, threshold: float) -> Candidates:
-        boxes, classes, scores, counts = (array_of(sample[i], names[i]) for i in found)
-        count = _counted(counts, names[counted], len(scores))
-        check_scores(scores[:count], names[scored], "tensorflow")
-        rows = np.flatnonzero(scores[:count] > threshold)
-        check_classes(classes[rows], names[labelled], "tensorflow")
-        _check_parts(boxes[rows], names[at], "tensorflow")
-        chosen = in_pixels(boxes[rows][:, [1, 0, 3, 2]], canvas)
-        return Candidates(chosen, scores[rows].astype(np.float64), classes[rows].astype(np.int64))
+    def placed(boxes: np.ndarray, classes: np.ndarray, rows: np.ndarray, names: Sequence[str], canvas: Extents) -> np.ndarray:
+        check_classes(classes[rows], names[1], "tensorflow")
+        _check_parts(boxes[rows], names[0], "tensorflow")
+        return in_pixels(boxes[rows][:, [1, 0, 3, 2]], canvas)
 
-    said = f"boxes as TensorFlow's object detection writes them, classes from 1 on{_beside(seen, *found)}"
-    return Match("tensorflow", said, read, by_the_first_axis, False)
+    outputs = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
+    return _with_count(
+        seen, outputs, "tensorflow", "boxes as TensorFlow's object detection writes them, classes from 1 on", placed
+    )
 
 
 def efficientnms(seen: Seen, asked: bool) -> Match | None:
     """`num_dets`, `det_boxes`, `det_scores`, `det_classes` of a plugin of TensorRT: corners in pixels."""
-    found = seen.named("det_boxes", "det_classes", "det_scores", "num_dets")
+
+    def placed(boxes: np.ndarray, classes: np.ndarray, rows: np.ndarray, names: Sequence[str], canvas: Extents) -> np.ndarray:
+        check_boxes(boxes[rows], canvas, names[0], "efficientnms", boxes)
+        chosen: np.ndarray = boxes[rows].astype(np.float64)
+        return chosen
+
+    outputs = ("det_boxes", "det_classes", "det_scores", "num_dets")
+    return _with_count(seen, outputs, "efficientnms", "boxes as EfficientNMS writes them", placed)
+
+
+def _with_count(seen: Seen, outputs: tuple[str, str, str, str], layout: str, said: str, placed: Placed) -> Match | None:
+    """Outputs of these names: boxes (N, n, 4), classes, scores, and how many of them count."""
+    found = seen.named(*outputs)
     if found is None or seen.outputs[found[0]].ndim != 3 or seen.outputs[found[0]].shape[2] != 4:
         return None
-    at, labelled, scored, counted = found
-    names = seen.names
+    names = [seen.names[i] for i in found]
 
     def read(sample: Sequence[object], canvas: Extents, threshold: float) -> Candidates:
-        boxes, classes, scores, counts = (array_of(sample[i], names[i]) for i in found)
-        count = _counted(counts, names[counted], len(scores))
-        check_scores(scores[:count], names[scored], "efficientnms")
+        boxes, classes, scores, counts = (array_of(sample[i], name) for i, name in zip(found, names, strict=True))
+        count = _counted(counts, names[3], len(scores))
+        check_scores(scores[:count], names[2], layout)
         rows = np.flatnonzero(scores[:count] > threshold)
-        check_classes(classes[rows], names[labelled], "efficientnms")
-        check_boxes(boxes[rows], canvas, names[at], "efficientnms", boxes[:count])
-        return Candidates(boxes[rows].astype(np.float64), scores[rows].astype(np.float64), classes[rows].astype(np.int64))
+        chosen = placed(boxes[:count], classes[:count], rows, names, canvas)
+        return Candidates(chosen, scores[rows].astype(np.float64), classes[rows].astype(np.int64))
 
-    said = f"boxes as EfficientNMS writes them{_beside(seen, *found)}"
-    return Match("efficientnms", said, read, by_the_first_axis, False)
+    return Match(layout, f"{said}{_beside(seen, *found)}", read, by_the_first_axis, False)
 
 
 # ---------------------------------------------------------------- maps

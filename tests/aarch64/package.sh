@@ -38,7 +38,7 @@ make_root() {
     [ -e "$ROOT/usr/bin/python$VERSION.real" ] && return
     rm -rf "$ROOT"
     mmdebstrap --quiet --architectures=arm64 --variant=extract --include="python$VERSION,libpython$VERSION-dev,libgomp1,libstdc++6" \
-        "$SUITE" "$ROOT" http://deb.debian.org/debian
+        "$SUITE" "$ROOT"
     mv "$ROOT/usr/bin/python$VERSION" "$ROOT/usr/bin/python$VERSION.real"
     cat >"$ROOT/usr/bin/python$VERSION" <<SCRIPT
 #!/bin/sh

@@ -612,7 +612,9 @@ class TestInfo:
         without = cnn("info", SPP)
         assert without.status == 0
         assert len(without.err) == 1
-        assert "--shape" in without.err[0]
+        (option,) = (word for word in without.err[0].split() if word.startswith("image="))
+        assert f"--shape {option}" in without.err[0]
+        assert cnn("info", SPP, "--shape", option).err == []
         assert any("SpatialPyramidPool" in line for line in without.out)
         for option in ("image=1,1,37,53", "1,1,37,53"):
             known = cnn("info", SPP, "--shape", option)

@@ -91,7 +91,7 @@ class TestStreams:
         Path(path).write_bytes(b"none")
         done = command("predict", MODEL, path, "--quiet")
         assert done.returncode == 1
-        assert "a\\nb\\x1b[2J.png: not an image" in one_line(done)
+        assert f"{path!r}: not an image" in one_line(done)
 
     def test_the_stream_is_left_as_it_was(self, cnn) -> None:
         before = sys.stdout.errors
@@ -242,7 +242,7 @@ class TestWords:
         result = cnn(word, MODEL)
         assert (result.status, result.out, len(result.err)) == (2, [], 1)
         assert f"{word!r}" in result.err[0]
-        assert f"did you mean {meant}?" in result.err[0]
+        assert f"did you mean {meant!r}?" in result.err[0]
 
     @pytest.mark.parametrize("word", ["fly", MODEL, "x"])
     def test_a_command_that_is_like_none(self, cnn, word: str) -> None:
@@ -264,7 +264,7 @@ class TestWords:
     def test_an_option_that_is_nearly_one(self, cnn, arguments: tuple[str, ...], meant: str) -> None:
         result = cnn(*arguments)
         assert (result.status, result.out, len(result.err)) == (2, [], 1)
-        assert f"did you mean {meant}?" in result.err[0]
+        assert f"did you mean {meant!r}?" in result.err[0]
         assert f"cnnengine {arguments[0]} --help" in result.err[0]
 
     def test_an_option_of_another_command(self, cnn) -> None:

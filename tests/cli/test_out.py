@@ -18,9 +18,10 @@ from tasks.networks import constant, enlarging
 from tasks.planted import forward
 
 from cnnengine.cli import predict
+from cnnengine.cli._common import shown
 from cnnengine.cli.out import Mode, opened
 from cnnengine.cli.reading import Ahead
-from cnnengine.cli.results import ascii_of, shown
+from cnnengine.cli.results import ascii_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = str(ROOT / "models" / "digits_lenet.onnx")
@@ -71,6 +72,25 @@ def names_of(path: Path) -> list[str]:
     parquet = pytest.importorskip("pyarrow.parquet")
     found = list(dict.fromkeys(parquet.read_table(path).column("input").to_pylist()))
     return [ast.literal_eval(name) if name.startswith("'") and "\\udc" in name else name for name in found]
+
+
+KILLED = """
+import os, signal
+from cnnengine.cli import main, predict
+from cnnengine.cli.out.base import Saving
+
+write, count = predict._Job._write, [0]
+
+def killed(job, *arguments):
+    count[0] += 1
+    if count[0] == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(job, *arguments)
+
+predict._Job._write = killed
+Saving.SECONDS = Saving.SHARE = 0.0
+main(["predict", {!r}, {!r}, "--out", {!r}])
+"""
 
 
 @pytest.fixture(params=ENDS)
@@ -175,6 +195,16 @@ class TestEveryKind:
         monkeypatch.setattr(predict._Job, "_write", write)
         assert cnn("predict", MODEL, tmp_path / "in", "--out", target, "--resume").status == 0
         assert names_of(target) == paths
+
+    def test_a_killed_process_loses_what_came_since_it_last_wrote(self, cnn, tmp_path: Path, end: str) -> None:
+        paths, target = digits(tmp_path / "in", [f"{i}.png" for i in range(6)]), tmp_path / f"r.{end}"
+        program = KILLED.format(MODEL, str(tmp_path / "in"), str(target))
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert done.returncode == -9, done.stderr
+        assert names_of(target) == paths[:4]
+        assert cnn("predict", MODEL, tmp_path / "in", "--out", target, "--resume").status == 0
+        assert names_of(target) == paths
+        assert [p.name for p in tmp_path.iterdir() if p.is_file()] == [target.name]
 
     def test_nothing_to_write_leaves_no_file(self, cnn, tmp_path: Path, end: str) -> None:
         (tmp_path / "bad.png").write_bytes(b"")

@@ -23,7 +23,8 @@ code = tuple(map(os.path.realpath, folders))
 harmless = (
     "import", "compile", "exec", "marshal.", "object.__", "code.__new__", "function.__new__", "builtins.id", "sys._getframe",
     "sys._current_frames", "sys.unraisablehook", "os.listdir", "os.scandir", "os.stat", "cpython.", "ctypes.dlsym",
-    "ctypes.dlopen", "ctypes.cdata", "_thread.start_new_thread", "gc.", "pathlib.", "array.__new__", "mmap.__new__", "warnings.", "contextvars.",
+    "ctypes.dlopen", "ctypes.cdata", "_thread.start_new_thread", "gc.", "pathlib.", "array.__new__", "mmap.__new__",
+    "warnings.", "contextvars.",
 )
 
 def watch(event, arguments):

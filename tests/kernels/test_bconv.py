@@ -16,11 +16,12 @@ from oracle.closeness import ROUNDING, assert_close, assert_same_bits
 from cnnengine._kernels import dispatch, kernel
 from cnnengine._kernels.cast import narrow, widen
 from cnnengine._kernels.pack import pack_bias
-from cnnengine.layout import NO_HALO, View, aligned_empty, merge_halos, spatial3
+from cnnengine.layout import NO_HALO, View, aligned_empty, merge_halos
 from cnnengine.operator import Activation
 from cnnengine.packing import PairPanels
 
 from .launching import blocked, unblocked
+from .sliding import sliding
 
 GUARD = 512
 F32, HALF = np.dtype(np.float32), np.dtype(np.uint16)
@@ -46,11 +47,6 @@ def rounded(x: np.ndarray) -> np.ndarray:
     return wide(bits(x))
 
 
-def three(values: Any, rank: int, fill: int) -> tuple[int, int, int]:
-    values = (values,) * rank if isinstance(values, int) else tuple(values)
-    return (fill,) * (3 - rank) + values  # type: ignore[return-value]
-
-
 def in_planes(view: View, x: np.ndarray) -> np.ndarray:
     """x in planes, NaN in the lanes that no channel has: of bfloat16 where the view is."""
     data = blocked(replace(view, dtype=F32), x)
@@ -66,33 +62,17 @@ def run(
     r_half=False, in_halo=NO_HALO, out_halo=NO_HALO, threads=1,
 ):  # fmt: skip
     """The kernel on arrays (N, C, ...), laid out among NaN; the result as float32."""
-    rank = x.ndim - 2
-    pad = (pads,) * (2 * rank) if isinstance(pads, int) else tuple(pads)
-    step, dil = three(stride, rank, 1), three(dilation, rank, 1)
-    shape = tuple(
-        (n + pad[i] + pad[i + rank] - dil[3 - rank + i] * (k - 1) - 1) // step[3 - rank + i] + 1
-        for i, (n, k) in enumerate(zip(x.shape[2:], w.shape[2:], strict=True))
-    )
-    begins = three(pad[:rank], rank, 0)
-    taps = [
-        tuple(t * d - b for t, d, b in zip(tap, dil, begins, strict=True))
-        for tap in itertools.product(*(range(k) for k in three(w.shape[2:], rank, 1)))
-    ]
-    size, extent = spatial3(x.shape), spatial3((0, 0, *shape))
-    halo = tuple(
-        (max(0, -min(t[a] for t in taps)), max(0, max(t[a] for t in taps) + (extent[a] - 1) * step[a] - size[a] + 1))
-        for a in range(3)
-    )
+    window = sliding(x.shape, w.shape[2:], stride, pads, dilation)
     lanes = dispatch.lanes()
     x_groups = 1 if x.shape[1] // groups % lanes == 0 else groups
     y_groups = 1 if w.shape[0] // groups % lanes == 0 else groups
-    xv = View.planes(x.shape, lanes, merge_halos(halo, in_halo), x_groups, HALF if x_half else F32)
-    yv = View.planes((x.shape[0], w.shape[0], *shape), lanes, out_halo, y_groups, HALF if y_half else F32)
+    xv = View.planes(x.shape, lanes, merge_halos(window.halo, in_halo), x_groups, HALF if x_half else F32)
+    yv = View.planes((x.shape[0], w.shape[0], *window.shape), lanes, out_halo, y_groups, HALF if y_half else F32)
     rv = None if residual is None else View.planes(yv.shape, lanes, in_halo, y_groups, HALF if r_half else F32)
     packed, padded = PairPanels(w, lanes, groups)(aligned_empty), pack_bias(bias, w.shape[0], aligned_empty, groups)
     launch = kernel("bconv").build(
         [xv, View.plain(packed.shape, HALF), View.plain(padded.shape), rv],
-        [yv], taps=taps, stride=step, groups=groups, activation=activation,
+        [yv], taps=window.taps, stride=window.step, groups=groups, activation=activation,
     )  # fmt: skip
     whole = aligned_empty(yv.size + 2 * GUARD, yv.dtype)
     whole.view(np.uint8)[:] = 0xFF

@@ -13,10 +13,11 @@ from oracle import ROUNDING, assert_close, assert_same_bits
 
 from cnnengine._kernels import dispatch, kernel
 from cnnengine._kernels import pack as kernels
-from cnnengine.layout import NO_HALO, View, aligned_empty, merge_halos, spatial3
+from cnnengine.layout import NO_HALO, View, aligned_empty, merge_halos
 from cnnengine.operator import Activation
 
 from .launching import blocked, pixels, run, unblocked
+from .sliding import sliding
 
 GUARD = 512
 OUT_HALO = {1: ((0, 0), (0, 0), (2, 1)), 2: ((0, 0), (1, 0), (1, 3)), 3: ((1, 0), (2, 1), (0, 2))}
@@ -24,11 +25,6 @@ OUT_HALO = {1: ((0, 0), (0, 0), (2, 1)), 2: ((0, 0), (1, 0), (1, 3)), 3: ((1, 0)
 
 def data(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def three(values: Any, rank: int, fill: int) -> tuple[int, int, int]:
-    values = (values,) * rank if isinstance(values, int) else tuple(values)
-    return (fill,) * (3 - rank) + values  # type: ignore[return-value]
 
 
 def among_nan(array: np.ndarray, fill: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -59,31 +55,15 @@ def launch_conv(
     threads=1,
 ):
     """Run kernel `name` on arrays (N, C, ...) as `Conv.lower`."""
-    rank = x.ndim - 2
-    pad = (pads,) * (2 * rank) if isinstance(pads, int) else tuple(pads)
-    step, dil = three(stride, rank, 1), three(dilation, rank, 1)
-    shape = tuple(
-        (n + pad[i] + pad[i + rank] - dil[3 - rank + i] * (k - 1) - 1) // step[3 - rank + i] + 1
-        for i, (n, k) in enumerate(zip(x.shape[2:], w.shape[2:], strict=True))
-    )
-    begins = three(pad[:rank], rank, 0)
-    taps = [
-        tuple(t * d - b for t, d, b in zip(tap, dil, begins, strict=True))
-        for tap in itertools.product(*(range(k) for k in three(w.shape[2:], rank, 1)))
-    ]
-    size, extent = spatial3(x.shape), spatial3((0, 0, *shape))
-    halo = tuple(
-        (max(0, -min(t[a] for t in taps)), max(0, max(t[a] for t in taps) + (extent[a] - 1) * step[a] - size[a] + 1))
-        for a in range(3)
-    )
+    window = sliding(x.shape, w.shape[2:], stride, pads, dilation)
     depthwise = name == "depthwise"
     layout_groups = 1 if depthwise or x.shape[1] // groups % dispatch.lanes() == 0 else groups
     # in_lanes 0: plain, for which the kernel has weights as for planes of one channel
     xv = View.plain(x.shape)
     if in_lanes != 0:
-        xv = View.planes(x.shape, in_lanes or dispatch.lanes(), merge_halos(halo, in_halo), layout_groups)
+        xv = View.planes(x.shape, in_lanes or dispatch.lanes(), merge_halos(window.halo, in_halo), layout_groups)
     y_groups = 1 if depthwise or w.shape[0] // groups % dispatch.lanes() == 0 else groups
-    yv = View.planes((x.shape[0], w.shape[0], *shape), dispatch.lanes(), out_halo, y_groups)
+    yv = View.planes((x.shape[0], w.shape[0], *window.shape), dispatch.lanes(), out_halo, y_groups)
     if depthwise:
         packed = kernels.pack_depthwise(w, aligned_empty)
         bias_packed = kernels.pack_bias(bias, w.shape[0], aligned_empty)
@@ -93,7 +73,7 @@ def launch_conv(
         bias_packed = kernels.pack_bias(bias, w.shape[0], aligned_empty, groups)
         params = {"groups": groups}
     rv = None if residual is None else View.planes(yv.shape, dispatch.lanes(), in_halo, y_groups)
-    launch = kernel(name).build([xv, None, None, rv], [yv], taps=taps, stride=step, activation=activation, **params)
+    launch = kernel(name).build([xv, None, None, rv], [yv], taps=window.taps, stride=window.step, activation=activation, **params)
     arrays = [among_nan(x.ravel() if xv.is_plain else blocked(xv, x))[1], among_nan(packed)[1], among_nan(bias_packed)[1]]
     arrays.append(None if rv is None else among_nan(blocked(rv, residual))[1])
     whole, y = among_nan(np.empty(yv.size, np.float32), fill=False)

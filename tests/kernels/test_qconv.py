@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import Any
-
 import numpy as np
 import oracle
 import pytest
@@ -12,20 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnengine._kernels import dispatch, kernel, qconv
-from cnnengine.layout import NO_HALO, View, aligned_empty, merge_halos, spatial3
+from cnnengine.layout import NO_HALO, View, aligned_empty, merge_halos
 from cnnengine.operator import Activation
 
 from .launching import blocked, unblocked
+from .sliding import sliding
 
 pytestmark = pytest.mark.products_of_bytes
 
 GUARD = 512
 RNG = np.random.default_rng(5)
-
-
-def three(values: Any, rank: int, fill: int) -> tuple[int, int, int]:
-    values = (values,) * rank if isinstance(values, int) else tuple(values)
-    return (fill,) * (3 - rank) + values  # type: ignore[return-value]
 
 
 def sums_of(x, w, bias, x_zero, *, pads=0, **geometry) -> np.ndarray:
@@ -48,29 +41,13 @@ def run(
     out_halo=NO_HALO, late_zero=False, threads=1,
 ):  # fmt: skip
     """The kernel on arrays (N, C, ...), laid out among noise."""
-    rank = x.ndim - 2
-    pad = (pads,) * (2 * rank) if isinstance(pads, int) else tuple(pads)
-    step, dil = three(stride, rank, 1), three(dilation, rank, 1)
-    shape = tuple(
-        (n + pad[i] + pad[i + rank] - dil[3 - rank + i] * (k - 1) - 1) // step[3 - rank + i] + 1
-        for i, (n, k) in enumerate(zip(x.shape[2:], w.shape[2:], strict=True))
-    )
-    begins = three(pad[:rank], rank, 0)
-    taps = [
-        tuple(t * d - b for t, d, b in zip(tap, dil, begins, strict=True))
-        for tap in itertools.product(*(range(k) for k in three(w.shape[2:], rank, 1)))
-    ]
-    size, extent = spatial3(x.shape), spatial3((0, 0, *shape))
-    halo = tuple(
-        (max(0, -min(t[a] for t in taps)), max(0, max(t[a] for t in taps) + (extent[a] - 1) * step[a] - size[a] + 1))
-        for a in range(3)
-    )
+    window = sliding(x.shape, w.shape[2:], stride, pads, dilation)
     lanes = dispatch.lanes()
     x_groups = 1 if x.shape[1] // groups % lanes == 0 else groups
     y_groups = 1 if w.shape[0] // groups % lanes == 0 else groups
     bytes_, dtype = np.dtype(np.uint8), np.dtype({"bytes": np.uint8, "floats": np.float32, "sums": np.int32}[mode])
-    xv = View.planes(x.shape, 4 if few else lanes, merge_halos(halo, in_halo), x_groups, bytes_, x_zero)
-    yv = View.planes((x.shape[0], w.shape[0], *shape), lanes, out_halo, y_groups, dtype, zero if mode == "bytes" else 0)
+    xv = View.planes(x.shape, 4 if few else lanes, merge_halos(window.halo, in_halo), x_groups, bytes_, x_zero)
+    yv = View.planes((x.shape[0], w.shape[0], *window.shape), lanes, out_halo, y_groups, dtype, zero if mode == "bytes" else 0)
     rv = None if residual is None else View.planes(yv.shape, lanes, in_halo, y_groups, bytes_, r_zero)
     narrow = np.int8 if qconv.word() == 4 else np.int16
     operands = [
@@ -87,8 +64,8 @@ def run(
     views[5] = rv
     params = {} if residual is None else {"first": first, "scales": scales, "r_zero": r_zero}
     launch = kernel("qconv").build(
-        [xv, *views], [yv], taps=taps, x_zero=0 if late_zero else x_zero, stride=step, groups=groups, mode=mode, zero=zero,
-        low=low, high=high, activation=activation, **params,
+        [xv, *views], [yv], taps=window.taps, x_zero=0 if late_zero else x_zero, stride=window.step, groups=groups, mode=mode,
+        zero=zero, low=low, high=high, activation=activation, **params,
     )  # fmt: skip
     whole = aligned_empty(yv.size + 2 * GUARD, dtype)
     whole.view(np.uint8)[:] = 0xA5

@@ -14,9 +14,9 @@ from cnnengine._kernels import kernel
 from cnnengine._kernels.dispatch import available_isas, lanes, use_isa
 from cnnengine._kernels.pack import pack_bias, pack_depthwise
 from cnnengine.layout import NO_HALO, View, aligned_empty
-from cnnengine.ops.taps import halo_for, three
 
 from .bytes_planes import in_planes, plain, run
+from .sliding import sliding
 
 
 def sums_of(x: np.ndarray, w: np.ndarray, bias: np.ndarray, x_zero: int, case: dict[str, Any]) -> np.ndarray:
@@ -42,19 +42,6 @@ def quantised(sums: np.ndarray, ratio: np.ndarray, zero: int, low: int, high: in
     return np.clip(np.rint(steps).astype(np.float64) + zero, low, high).astype(np.uint8)
 
 
-def offsets(x: np.ndarray, w: np.ndarray, case: dict[str, Any]) -> tuple[list[Any], Any, Any]:
-    rank = x.ndim - 2
-    stride, dilation = case.get("stride", (1,) * rank), case.get("dilation", (1,) * rank)
-    pads = case.get("pads", (0,) * 2 * rank)
-    ranges = [[t * d - b for t in range(k)] for k, d, b in zip(w.shape[2:], dilation, pads, strict=False)]
-    taps = [three(t, 0) for t in itertools.product(*ranges)]
-    out = [
-        (n + pads[i] + pads[rank + i] - (k - 1) * d - 1) // s + 1
-        for i, (n, k, d, s) in enumerate(zip(x.shape[2:], w.shape[2:], dilation, stride, strict=True))
-    ]
-    return taps, three(stride, 1), tuple(out)
-
-
 def convolve(
     x: np.ndarray,
     w: np.ndarray,
@@ -71,9 +58,8 @@ def convolve(
     threads: int = 1,
     **params: Any,
 ) -> np.ndarray:
-    taps, stride, out = offsets(x, w, case)
+    window = sliding(x.shape, w.shape[2:], **case)
     c = x.shape[1]
-    halo = halo_for(taps, three(out, 1), stride, three(x.shape[2:], 1))
     empty = aligned_empty
     early = pack_bias(None if late else bias.astype(np.float32), c, empty)
     after = pack_bias(bias.astype(np.int32).view(np.float32), c, empty).view(np.int32) if late else None
@@ -81,9 +67,9 @@ def convolve(
     if dtype == np.float32 and more is not None:
         more = pack_bias(more, c, empty)
     fill = 77 if dtype == np.uint8 else 0
-    y = in_planes((*x.shape[:2], *out), y_halo, fill, dtype=dtype)
+    y = in_planes((*x.shape[:2], *window.shape), y_halo, fill, dtype=dtype)
     operands = [
-        (in_planes(x.shape, halo, x_zero), x),
+        (in_planes(x.shape, window.halo, x_zero), x),
         plain(pack_depthwise(w.astype(np.float32), empty)),
         plain(early),
         plain(after),
@@ -91,7 +77,8 @@ def convolve(
         None if residual is None else (in_planes(residual.shape), residual),
         plain(more),
     ]
-    return run("qdepthwise", operands, [y], threads, taps=taps, stride=stride, per_group=w.shape[1], x_zero=x_zero, **params)[0]
+    params = {"taps": window.taps, "stride": window.step, "per_group": w.shape[1], "x_zero": x_zero, **params}
+    return run("qdepthwise", operands, [y], threads, **params)[0]
 
 
 def material(shape: tuple[int, ...], per_group: int, kernel: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, ...]:

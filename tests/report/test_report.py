@@ -198,8 +198,12 @@ class TestProfile:
         assert result.shapes == {"image": (2, 1, 20, 20)}
 
     def test_a_dynamic_size_must_be_given(self) -> None:
-        with cnnengine.load(SPP) as model, pytest.raises(cnnengine.InputError, match="image"):
-            profile(model)
+        with cnnengine.load(SPP) as model:
+            with pytest.raises(cnnengine.InputError, match="image") as caught:
+                profile(model)
+            ((name, shape),) = [word.split("=") for word in str(caught.value.expected).split() if "=" in word]
+            given = {name: tuple(map(int, shape.split(",")))}
+            assert profile(model, given, seconds=0, min_rounds=1).shapes == given
 
     @pytest.mark.parametrize("arguments", [{"threads": 0}, {"seconds": -1.0}, {"seconds": math.nan}, {"min_rounds": 0}])
     def test_wrong_arguments(self, arguments: dict) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
 from unittest import mock
 
 import numpy as np
@@ -44,6 +45,15 @@ def tried(d: rewrites.Draft) -> None:
 
 def test_every_rewrite_has_a_draft():
     assert set(EVERY) == {name.split(":")[0] for name in PATTERNS}
+
+
+@pytest.mark.parametrize("entry", [*QUANTIZED, *PORTABLE, *LAST, *SHAPED, *QUANTIZED_SHAPED], ids=lambda entry: entry.name)
+def test_what_a_table_says_of_a_rewrite_it_says_itself(entry: Rewrite) -> None:
+    """Its entry names it and one group of its own needs, or is itself."""
+    module = import_module(f"cnnengine.rewrites.{entry.name}")
+    itself: Rewrite = getattr(module, entry.name)
+    assert itself.name == entry.name
+    assert set(map(frozenset, entry.needs)) <= set(map(frozenset, itself.needs))
 
 
 @pytest.mark.parametrize("name", sorted(PATTERNS))

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 
 import cnnengine
 from cnnengine.errors import InputError
+from cnnengine.model import inside
 from cnnengine.plan import Segment
 from cnnengine.runtime.runner import Workspace, Workspaces, allocation_count, fill_arenas
 
@@ -27,7 +28,7 @@ def planned(threads: int = 1) -> tuple[cnnengine.Model, Segment]:
     graph = helper.make_graph(nodes, "g", inputs, outputs)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     model = cnnengine.load(proto, threads=threads)
-    segment = model.whole_plan({"a": X.shape, "b": X.shape})
+    segment = inside(model).whole_plan({"a": X.shape, "b": X.shape})
     assert segment is not None
     return model, segment
 
@@ -70,7 +71,7 @@ def test_a_workspace_serves_one_plan_after_another() -> None:
     model, segment = planned()
     rng = np.random.default_rng(0)
     with model, cnnengine.load(model_of_indices()) as other:
-        second = other.whole_plan({"table": (5, 3), "at": (7,)})
+        second = inside(other).whole_plan({"table": (5, 3), "at": (7,)})
         assert second is not None
         workspace, before = Workspace(), 0
         for turn in range(4):

@@ -1,7 +1,7 @@
 """The model's outputs themselves, as .npz: each output of all samples in one array, and the samples' names beside them.
 
-Rows wait in temporary files beside the target, so that memory does not grow; `close` writes the file in one go and puts it in the
-place of the one that was there.
+Rows wait in temporary files beside the target, so that memory does not grow; now and then, and at the end, the file is written in
+one go and put in the place of the one that was there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from ...errors import InputError
-from .base import Found, Mode, Outputs, Sample, no_results
+from .base import Found, Mode, Outputs, Sample, Saving, no_results
 
 NAMES = "input"
 """The array of the samples' names."""
@@ -40,7 +40,7 @@ class _Rows:
 
 
 class Arrays:
-    """A .npz that is written at the end; outputs must be arrays of numbers, of one shape and dtype for all samples."""
+    """A .npz that is written as a whole; outputs must be arrays of numbers, of one shape and dtype for all samples."""
 
     def __init__(self, path: str, mode: Mode) -> None:
         self._path = path
@@ -52,6 +52,7 @@ class Arrays:
         if mode is not Mode.NEW and os.path.exists(path):
             self._read()
         self._before = len(self._names)
+        self._saving = Saving()
         self._done = frozenset(self._names) if mode is Mode.RESUME else frozenset()
 
     def _read(self) -> None:
@@ -118,13 +119,24 @@ class Arrays:
             rows.file.seek(len(self._names) * rows.size)  # over what an error left behind
             rows.file.write(np.ascontiguousarray(y).data)
         self._names.append(sample.name)
+        if self._saving.due():
+            with contextlib.suppress(OSError):  # what is there stays; the end will say it
+                self._save()
 
     def close(self) -> None:
+        try:
+            self._save()
+        finally:
+            for rows in self._rows.values():
+                rows.file.close()
+
+    def _save(self) -> None:
+        """Put all that is there by now into the file."""
+        if len(self._names) == self._before:
+            return
         part = f"{self._path}.part"
         try:
-            if len(self._names) == self._before:
-                return
-            with zipfile.ZipFile(part, "w") as whole:
+            with self._saving.measured(), zipfile.ZipFile(part, "w") as whole:
                 with whole.open(f"{NAMES}.npy", "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, np.array(self._names, np.str_), allow_pickle=False)
                 for name, rows in self._rows.items():
@@ -133,8 +145,7 @@ class Arrays:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(part)
-            for rows in self._rows.values():
-                rows.file.close()
+        self._before = len(self._names)
 
     def _put(self, whole: zipfile.ZipFile, name: str, rows: _Rows) -> None:
         count = len(self._names)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +48,32 @@ class Sample:
     @property
     def name(self) -> str:
         return self.path if self.index is None else f"{self.path}[{self.index}]"
+
+
+class Saving:
+    """When a file that is written as a whole is written anew, so that a process that is killed loses little of its work.
+
+    Every minute; where writing takes long, so seldom that it takes a twentieth of the time.
+    """
+
+    SECONDS = 60.0
+    SHARE = 20.0
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + self.SECONDS
+
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    @contextlib.contextmanager
+    def measured(self) -> Iterator[None]:
+        """Around writing."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            self._next = ended + max(self.SECONDS, self.SHARE * (ended - began))
 
 
 class Lines:

@@ -1,7 +1,7 @@
 """Results as a table of Apache Parquet, by pyarrow: the rows of the .csv, a vector as a list.
 
 A Parquet file has its index at the end and cannot be added to: rows go to a new file, behind those of the one that is there, and
-it is put in its place when all is written.
+now and then, and at the end, it is put in its place.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import os
 from typing import Any
 
 from ...errors import InputError
-from ..results import BREAKING
-from .base import Found, Mode, Outputs, Sample, no_results
+from .._common import BREAKING
+from .base import Found, Mode, Outputs, Sample, Saving, no_results
 from .columns import TYPES, Row, columns_of, rows_of
 
 GROUP = 4096
@@ -35,6 +35,7 @@ class Parquet:
         self._done: set[str] = set()
         self._columns: tuple[str, ...] = ()
         self._writer: Any = None
+        self._saving = Saving()
         self._old = mode is not Mode.NEW and os.path.exists(path)
         if self._old:
             self._read(mode)
@@ -75,7 +76,9 @@ class Parquet:
     def write(self, sample: Sample, found: Found, outputs: Outputs) -> None:
         rows = rows_of(sample.name, found, self._columns)
         self._rows += [{name: _text(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
-        if len(self._rows) >= GROUP:
+        if self._saving.due():
+            self._save()
+        elif len(self._rows) >= GROUP:
             self._flush()
 
     def _flush(self) -> None:
@@ -92,14 +95,20 @@ class Parquet:
 
     def close(self) -> None:
         try:
-            if self._rows:
-                self._flush()
-            if self._writer is not None:
-                self._writer.close()
-                os.replace(self._part, self._path)
+            if self._rows or self._writer is not None:
+                self._save()
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(self._part)
+
+    def _save(self) -> None:
+        """Put all that is there by now into the file; what comes later begins with a copy of it."""
+        with self._saving.measured():
+            self._flush()
+            writer, self._writer = self._writer, None  # closed once: one that fails leaves the file as it was
+            writer.close()
+            os.replace(self._part, self._path)
+            self._old = True
 
 
 def _text(name: str) -> str:
