@@ -1032,7 +1032,7 @@ def inside(model: Model) -> Loaded:
     ClosedError
     """
     program = model._opened()
-    return Loaded(model.name, model._source, program.graph, program, model._by_name, model._threads_given)
+    return Loaded(model.name, model._source, program.graph, program, model._by_name, model._threads_given, model._options)
 
 
 def load(
