@@ -10,6 +10,7 @@ import pytest
 from support import F32, Builder, kinds, same
 
 from cnnengine import ops
+from cnnengine.errors import LimitError
 from cnnengine.graph import Graph, Node
 from cnnengine.operator import Activation
 from cnnengine.ops.cast import Cast, CastLike
@@ -155,9 +156,15 @@ def test_constants_fold(b: Builder) -> None:
 
 
 def test_huge_results_are_not_stored(b: Builder) -> None:
-    shape = b.constant([1 << 16, 1 << 16], np.int64)
+    shape = b.constant([1 << 14, 1 << 13], np.int64)
     before = b.graph(b.node(ConstantOfShape(), shape))
     assert fold_constants(before) is before
+
+
+def test_what_no_limit_allows_is_said(b: Builder) -> None:
+    before = b.graph(b.node(ConstantOfShape(), b.constant([1 << 30, 1 << 30], np.int64)))
+    with pytest.raises(LimitError, match="tensor_bytes"):
+        fold_constants(before)
 
 
 def test_failing_nodes_stay(b: Builder) -> None:
