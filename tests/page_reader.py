@@ -117,7 +117,7 @@ class Read:
             found = terms(self, rule, layer, index)
             return found if isinstance(found, tuple) else (found, abs(found))
         source = _moved(self, rule, layer, index)
-        value = rule["v"] if source is None else self.value(*source)
+        value = float(rule["v"]) if source is None else self.value(*source)
         return value, abs(value)
 
 

@@ -194,7 +194,7 @@ class Walk:
         outputs = [n for n in node.outputs if n]
         part = f"output {node.outputs.index(name) + 1} of {len(node.outputs)}" if len(outputs) > 1 else ""
         if not _numbers(value):
-            what = "a sequence" if isinstance(value, list) else "nothing" if value is None else "texts"
+            what = "a sequence" if isinstance(value, list) else "nothing" if value is None else _unlike(value)
             words = f"The operator {node.operator} gives {what}, which the page does not show."
             return Layer(name, node, part, None, words, (), "", None, None, False, tensor.how, tensor.fused, tensor.exact)
         inner: Node | None = self._trace.maker(name)
@@ -323,6 +323,13 @@ def _numbers(value: Any) -> bool:
     if not isinstance(value, np.ndarray) or not value.size:
         return False
     return value.dtype.kind in "fiub" or "float" in value.dtype.name
+
+
+def _unlike(value: Any) -> str:
+    """What an array holds that is not shown."""
+    return (
+        "texts" if value.dtype.kind in "OUS" else f"complex numbers {value.shape}" if value.size else f"no number: {value.shape}"
+    )
 
 
 def pictured(value: np.ndarray, order: Order | None) -> tuple[int, int] | None:

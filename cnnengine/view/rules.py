@@ -78,7 +78,10 @@ class Rule:
         return self.shapes[-1]
 
     def as_json(self) -> dict[str, Any]:
-        return {"k": self.kind, "r": list(self.reads), **self.settings}
+        found = {"k": self.kind, "r": list(self.reads), **self.settings}
+        if "v" in found and not math.isfinite(found["v"]):  # JSON has no word for it, JavaScript and Python read these
+            found["v"] = "NaN" if math.isnan(found["v"]) else "Infinity" if found["v"] > 0 else "-Infinity"
+        return found
 
 
 class Known:
@@ -125,6 +128,8 @@ def rule_of(node: Node, output: str, known: Known) -> Rule | None:
     if made is None:
         return None
     name, taken, settings = made
+    if any(isinstance(v, float) and not math.isfinite(v) for k, v in settings.items() if k != "v"):
+        return None
     shapes = tuple(known.shapes[n] if n else () for n in taken)
     return Rule(name, taken, (*shapes, known.shapes[output]), settings)
 

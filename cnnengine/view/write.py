@@ -35,4 +35,5 @@ def page(view: View, budget: int = BUDGET, *, served: bool = False, told: Told |
     """
     budget = integer(budget, "budget", LEAST, None)
     data, chunks = view.data(budget, served, frame(), told)
-    return assembled(data, chunks, f"{view.about['model']} - cnnengine", served)
+    title = f"{view.about['model']} - cnnengine".encode("utf-8", "replace").decode()  # a file's name may be no text
+    return assembled(data, chunks, title, served)

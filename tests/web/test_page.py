@@ -337,7 +337,7 @@ def test_pictures_of_the_page(browser: Any, tmp_path: Path, kind: str):
             tab.page.keyboard.press("t")
             assert light_of(picture_of(tab)) < 60
             assert tab.verdict()["ok"] == "1"
-        folder = os.environ.get("CNNENGINE_PICTURES")
+        folder = os.environ.get("PICTURES")
         if folder:
             Path(folder, f"view_{kind}.png").write_bytes(tab.page.screenshot())
         tab.assert_quiet(url)

@@ -326,7 +326,7 @@ const MOVES = ["same", "transpose", "concat", "slice", "pad", "gather", "blocks"
 function arithmetic(L, idx) {
   const R = L.rule;
   if (!MOVES.includes(R.k)) return A[R.k](R, idx, L);
-  const from = moved(L, idx), y = from ? value(...from) : R.v;
+  const from = moved(L, idx), y = from ? value(...from) : +R.v;
   return { sum: y, mag: Math.abs(y), show: () => showMoved(L, idx, from) };
 }
 function gathered(R, X, ext) {
@@ -639,7 +639,7 @@ function drawSum() {
     card.replaceChildren(head, el("p", "note", (L.points ? "The page carries the exact numbers of these pixels of this layer:" : "The numbers of this layer did not fit into the page.")), chips, el("p", "hint", "cnnengine view MODEL IMAGE --serve computes any pixel; --budget makes the page larger."));
     return;
   }
-  const tol = (L.tol || 1e-5) * Math.max(Math.abs(engine), r.mag, 1e-30), diff = Math.abs(r.sum - engine), same = r.sum === engine || (Number.isNaN(r.sum) && Number.isNaN(engine)), ok = same || diff <= tol;
+  const tol = (L.tol || 1e-5) * Math.max(Math.abs(engine), isFinite(r.mag) ? r.mag : 0, 1e-30), diff = Math.abs(r.sum - engine), same = r.sum === engine || (Number.isNaN(r.sum) && Number.isNaN(engine)), ok = same || diff <= tol;
   const v = el("div", "verdict" + (ok ? "" : " off"), el("div", "", el("small", "", "computed here"), el("b", "", num(r.sum))), el("div", "", el("small", "", "computed by the engine"), el("b", "", num(engine))), el("div", "", el("small", "", "difference"), el("b", "", same ? "0" : diff.toExponential(1).replace("-", "−"))), el("div", "mark", ok ? "✓ they agree" : "✗ they differ"));
   v.id = "verdict"; v.setAttribute("role", "status"); Object.assign(v.dataset, { sum: r.sum, engine, mag: r.mag, ok: ok ? 1 : 0, layer: at, index: pix.join(",") });
   card.replaceChildren(head, ...r.show(), v);
