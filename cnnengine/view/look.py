@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 TOP = 5
 PICTURE = 480
 """Pixels of a side of the picture in a page at most."""
-ROWS = 12
+ROWS = 5
 """Lines of a result that are shown."""
 
 

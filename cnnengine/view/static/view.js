@@ -458,10 +458,15 @@ function select(i, { idx, m, focus } = {}) {
     if (!pix) pix = best(L, map);
   }
   render();
-  for (const r of rows) { const on = +r.dataset.i === at; r.setAttribute("aria-selected", on); if (on) { $("layers").setAttribute("aria-activedescendant", r.id); r.scrollIntoView({ block: "nearest", inline: "nearest" }); } }
-  for (const h of $("path").children) h.setAttribute("aria-current", +h.dataset.i === at);
+  for (const r of rows) { const on = +r.dataset.i === at; r.setAttribute("aria-selected", on); if (on) { $("layers").setAttribute("aria-activedescendant", r.id); reveal(r, $("layers")); } }
+  for (const h of $("path").children) { const on = +h.dataset.i === at; h.setAttribute("aria-current", on); if (on) reveal(h, $("path")); }
   try { history.replaceState(null, "", "#layer=" + at); } catch (e) { /* a page of a file that may not */ }
   if (focus) $("stage").focus();
+}
+function reveal(e, box) { // scrolls the box alone, not the page
+  const a = e.getBoundingClientRect(), b = box.getBoundingClientRect();
+  if (a.top < b.top) box.scrollTop += a.top - b.top - 4; else if (a.bottom > b.bottom) box.scrollTop += a.bottom - b.bottom + 4;
+  if (a.left < b.left) box.scrollLeft += a.left - b.left - 40; else if (a.right > b.right) box.scrollLeft += a.right - b.right + 40;
 }
 function best(L, m) { // the strongest pixel of a map
   const v = view(L), e = exact(L, m), k = e ? null : codes(L, m); let b = 0;
@@ -482,7 +487,7 @@ function render() {
   if (L.macs) facts.append(el("span", "chip", big(L.macs) + " multiply-adds"));
   if (L.kernel) facts.append(el("span", "chip", "kernel " + L.kernel.join(", ")));
   if (L.domain) facts.append(el("span", "chip", L.domain));
-  if (L.fused) facts.append(el("span", "chip", "a run computes it in one with " + L.fused.filter(n => n !== L.name).slice(0, 4).join(", ")));
+  if (L.fused) facts.append(el("span", "chip", "a run computes it in one with " + L.fused.filter(n => n !== L.name).slice(0, 2).join(", ") + (L.fused.length > 3 ? ` and ${L.fused.length - 3} more` : "")));
   if (L.how === "unused") facts.append(el("span", "chip", "no output needs it"));
   if (L.rounds) facts.append(el("span", "chip", "a run may round it otherwise"));
   const ins = (L.rule ? L.rule.r.map(layerOf) : L.from || []).filter(i => i >= 0);
@@ -556,7 +561,7 @@ function lazy(c, draw) { c._draw = draw; if (seenBy) seenBy.observe(c); else dra
 function choose(m) {
   const L = LS[at]; map = m; const p = L.points && L.points.find(q => spot(L, q).m === m);
   const s = pix ? spot(L, pix) : null; pix = p && !whollyCarried(L) ? p : best(L, m) || (s && place(L, m, s.y, s.x));
-  for (const d of document.querySelectorAll(".map")) { const on = +d.dataset.m === m; d.setAttribute("aria-selected", on); if (on) { $("grid").setAttribute("aria-activedescendant", d.id); d.scrollIntoView({ block: "nearest" }); } }
+  for (const d of document.querySelectorAll(".map")) { const on = +d.dataset.m === m; d.setAttribute("aria-selected", on); if (on) { $("grid").setAttribute("aria-activedescendant", d.id); reveal(d, $("grid")); } }
   drawBig(); drawSum();
 }
 function pick(y, x, keys) {
