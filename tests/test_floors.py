@@ -26,7 +26,7 @@ FLOORS = [
     ["functional", "importer", "onnx_functions", "config", "feeds", "files", "metadata"],
     ["loaded", "explain"],
     ["model"],
-    ["report", "session", "capi", "backend", "bench", "quantization", "tasks"],
+    ["report", "session", "capi", "backend", "bench", "quantization", "tasks", "view"],
     ["onnxruntime"],
     ["cli", "__pyinstaller"],
 ]
