@@ -175,8 +175,8 @@ def _prepare(op: Operator, specs: Sequence[TensorSpec | None], outputs: int | No
     made = op.specs(specs)
     if not all(s.is_concrete for s in made):
         return None
-    for spec in made:
-        check_size(spec.concrete, spec.dtype, f"result of {op.op_type}")
+    for result in made:
+        check_size(result.concrete, result.dtype, f"result of {op.op_type}")
     emitter = Emitter(dispatch.lanes(), {}, keeps=False)
     names = []
     for i, spec in enumerate(specs):
