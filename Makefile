@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test web wheel bare peers zoo lint sanitize portable matrix aarch64 bench heldout clean
+.PHONY: demo test web wheel bare peers zoo fuzz lint sanitize portable matrix aarch64 bench heldout clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
@@ -55,6 +55,11 @@ zoo:
 	$(PYTHON) -m venv $(ENVS).venv-zoo
 	$(ENVS).venv-zoo/bin/pip install '.[onnx]'
 	$(ENVS).venv-zoo/bin/python tests/run_zoo.py $(ZOO_ARGS)
+
+# Models changed at random, loaded and run: no crash, no hang, no exception but cnnengine's. Needs the package built in place.
+FUZZ_ARGS ?= --seconds 600
+fuzz:
+	PYTHONPATH=. $(PYTHON) fuzz/graphs.py $(FUZZ_ARGS)
 
 lint:
 	$(PYTHON) -m venv $(ENVS).venv-lint

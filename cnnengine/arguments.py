@@ -120,7 +120,8 @@ def extents(value: Any, name: str, *, model: str | None = None) -> tuple[int, ..
 
 def names(value: Any, name: str, *, model: str | None = None) -> list[str]:
     """Names of tensors: strings in a sequence, but no string itself."""
-    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
+    # the names' order counts, and a set has none; what a mapping's values would mean is not for us to say
+    if isinstance(value, (str, bytes, bytearray, Mapping, set, frozenset)) or not isinstance(value, Iterable):
         found: list[Any] = [None]
     else:
         found = list(value)

@@ -95,6 +95,8 @@ class Model:
         inputs = None if inputs is None else tuple(arguments.names(inputs, "inputs"))
         if base_dir is not None and not isinstance(base_dir, (str, bytes, os.PathLike)):
             raise InputError("is no path", tensor="base_dir", expected="a path", received=type(base_dir).__name__)
+        if base_dir is not None and not _is_folder(base_dir):
+            raise InputError("is no folder", tensor="base_dir", expected="a folder that is there", received=repr(base_dir))
         winograd = winograd_option(winograd)
         self.precision: str = precision_option(precision)
         if limits is not None and not isinstance(limits, Limits):
@@ -1012,6 +1014,13 @@ def named(name: str, source: Any, **options: Any) -> Model:
     model = Model(source, **options)
     model._name = name
     return model
+
+
+def _is_folder(path: str | bytes | os.PathLike[str]) -> bool:
+    try:
+        return os.path.isdir(path)
+    except ValueError:  # a null byte
+        return False
 
 
 def _file_name(path: str | os.PathLike[str]) -> str:

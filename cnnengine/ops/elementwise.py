@@ -650,7 +650,7 @@ class Not(_One):
         return [np.asarray(np.logical_not(inputs[0]))]
 
     def lower(self, ctx: Lowering) -> bool:
-        true = ctx.pack(("true",), lambda _: np.ones(1, np.bool_))
+        true = ctx.pack(("true",), lambda _: np.ones(1, np.bool_)).reshaped(())
         ctx.call("logic", [ctx.plain(0), true], [ctx.out_plain()], op="xor")
         return True
 
@@ -674,7 +674,7 @@ class BitwiseNot(_One):
         x = ctx.inputs[0]
         if x is None or x.dtype not in PAIRED or not math.prod(x.concrete):
             return False
-        bits = ctx.pack(("all bits", str(x.dtype)), lambda _: np.invert(np.zeros(1, x.dtype)))
+        bits = ctx.pack(("all bits", str(x.dtype)), lambda _: np.invert(np.zeros(1, x.dtype))).reshaped(())
         ctx.call("pair", [ctx.plain(0), bits], [ctx.out_plain()], op="xor")
         return True
 

@@ -22,7 +22,7 @@ from ..layout import NO_HALO, aligned_empty
 from ..operator import READ_PACKED, READ_PLAIN
 from ..runtime.runner import bad_input
 from ..runtime.threads import default_threads
-from ..spec import TensorSpec
+from ..spec import TensorSpec, check_size
 from .buffers import Buffer, BufferRef
 from .emit import Emitter
 
@@ -175,6 +175,8 @@ def _prepare(op: Operator, specs: Sequence[TensorSpec | None], outputs: int | No
     made = op.specs(specs)
     if not all(s.is_concrete for s in made):
         return None
+    for result in made:
+        check_size(result.concrete, result.dtype, f"result of {op.op_type}")
     emitter = Emitter(dispatch.lanes(), {}, keeps=False)
     names = []
     for i, spec in enumerate(specs):

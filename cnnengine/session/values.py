@@ -47,6 +47,8 @@ class OrtValue:
             raise InputError(
                 "must be an array", expected=f"one of {', '.join(TYPE_NAMES)}", received=getattr(array, "dtype", type(array))
             )
+        if array.dtype.kind == "O" and not all(isinstance(one, (str, int)) and not isinstance(one, bool) for one in array.flat):
+            raise InputError("objects that are no texts", tensor="array", expected="an array of str")
         self._array = np.require(array, array.dtype.newbyteorder("="), "C").reshape(array.shape)
 
     @staticmethod

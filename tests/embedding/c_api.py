@@ -10,7 +10,9 @@ import numpy as np
 import cnnengine.capi
 
 MAX_RANK = 8
-OK, ARGUMENT, HANDLE, NOT_FOUND, MODEL, UNSUPPORTED, SHAPE, DTYPE, MEMORY, BUSY, NEEDS_PYTHON, INPUT, INTERNAL = range(13)
+OK, ARGUMENT, HANDLE, NOT_FOUND, MODEL, UNSUPPORTED, SHAPE, DTYPE, MEMORY, BUSY, NEEDS_PYTHON, INPUT, INTERNAL, STOPPED = range(
+    14
+)
 ALLOW_PYTHON, NO_WINOGRAD = 1, 2
 CODES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "float64": 11}
 
@@ -69,6 +71,7 @@ class Table(ctypes.Structure):
         ("run", function(U64, PTENSOR, I32, PTENSOR, I32)),
         ("last_error", function(result=ctypes.c_char_p)),
         ("status_name", function(ctypes.c_int, result=ctypes.c_char_p)),
+        ("stop", function(U64)),
     ]
 
 

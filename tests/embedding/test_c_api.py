@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import sys
 import threading
 import time
@@ -636,6 +637,54 @@ def test_eight_threads_at_once_with_shapes_of_their_own(threads: int) -> None:
     for worker in workers:
         worker.join()
     assert not wrong
+    API.model_free(model)
+
+
+@pytest.mark.parametrize("python", [False, True], ids=["kernels", "Python"])
+def test_another_thread_stops_a_run(python: bool) -> None:
+    """A run that is stopped gives a status long before its end, and the next one is whole; others are not touched."""
+    if python:  # rounds of a Loop, each of which is a run of its own
+        body = helper.make_graph(
+            [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("Add", ["v", "v"], ["w"])],
+            "body",
+            [helper.make_tensor_value_info("i", TensorProto.INT64, ()), helper.make_tensor_value_info("c", TensorProto.BOOL, ()),
+             helper.make_tensor_value_info("v", TensorProto.FLOAT, ())],
+            [helper.make_tensor_value_info("d", TensorProto.BOOL, ()), helper.make_tensor_value_info("w", TensorProto.FLOAT, ())],
+        )  # fmt: skip
+        nodes = [helper.make_node("Loop", ["m", "", "x"], ["y"], body=body)]
+        rounds = helper.make_tensor("m", TensorProto.INT64, [], [200_000])
+        model = load(proto(nodes, {"x": (TensorProto.FLOAT, ())}, {"y": (TensorProto.FLOAT, ())}, [rounds]))
+        x, y = np.zeros((), np.float32), np.zeros((), np.float32)
+    else:
+        names = ["x", *(f"v{k}" for k in range(299)), "y"]
+        nodes = [helper.make_node("Conv", [a, "w"], [b], pads=[1] * 4) for a, b in itertools.pairwise(names)]
+        weights = helper.make_tensor("w", TensorProto.FLOAT, (16, 16, 3, 3), np.full(2304, 0.01, np.float32))
+        shape = (TensorProto.FLOAT, (1, 16, 96, 96))
+        model = load(proto(nodes, {"x": shape}, {"y": shape}, [weights]), flags=c_api.NO_WINOGRAD)
+        x = np.ones((1, 16, 96, 96), np.float32)
+        y = np.zeros_like(x)
+    ws = workspace(model, [x], c_api.ALLOW_PYTHON)
+    assert API.stop(ws) == c_api.OK  # nothing is under way: without effect
+    statuses, running = [], threading.Event()
+
+    def run() -> None:
+        running.set()
+        while not statuses or statuses[-1] == c_api.OK:
+            statuses.append(API.run(ws, tensors([x]), 1, tensors([y]), 1))
+        statuses.append(error())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    running.wait()
+    while thread.is_alive():
+        assert API.stop(ws) == c_api.OK
+        time.sleep(0.01)
+    thread.join()
+    assert (statuses[-2] == c_api.STOPPED and "stop" in statuses[-1]) or "ended" in statuses[-1]
+    assert len(statuses) <= 4, "runs went to their end"
+    assert API.run(ws, tensors([x]), 1, tensors([y]), 1) == c_api.OK, error()
+    assert API.workspace_free(ws) == c_api.OK and API.stop(ws) == c_api.HANDLE
+    assert API.stop(model) == c_api.HANDLE and API.stop(0) == c_api.HANDLE
     API.model_free(model)
 
 

@@ -147,7 +147,7 @@ def header_numbers() -> dict[str, int]:
 
 
 def test_header_and_pxd_declare_the_same_functions() -> None:
-    assert len(header_functions()) == 13
+    assert len(header_functions()) == 14
     assert pxd_functions() == header_functions()
 
 
@@ -211,7 +211,9 @@ def test_a_wrong_version_or_a_shorter_table_is_an_import_error(
     header = (INCLUDE / "cnnengine.h").read_text()
     cases = {
         "version": header.replace("#define CNNE_API_VERSION 1", "#define CNNE_API_VERSION 2"),
-        "later": header.replace("(*status_name)(int status);", "(*status_name)(int status);\n    int (*later)(void);"),
+        "later": header.replace(
+            "(*stop)(cnne_workspace workspace);", "(*stop)(cnne_workspace workspace);\n    int (*later)(void);"
+        ),
     }
     for name, text in cases.items():
         assert text != header
@@ -259,6 +261,7 @@ int main(void)
     worst += cnne_run(workspace, &tensor, 1, &tensor, 1) != CNNE_ERROR_INTERNAL;
     worst += cnne_workspace_free(workspace) != CNNE_ERROR_INTERNAL;
     worst += cnne_model_free(model) != CNNE_ERROR_INTERNAL;
+    worst += cnne_stop(workspace) != CNNE_ERROR_INTERNAL;
     worst += cnne_last_error()[0] == 0 || cnne_status_name(0)[0] == 0;
     return worst;
 }
