@@ -98,6 +98,13 @@ ROUNDS = 20
 def simplify(graph: Graph) -> Graph:
     """Run the rewrites of PORTABLE and LAST, where there are integers those of QUANTIZED before; the same graph where none finds
     anything."""
+    try:
+        return _simplified(graph)
+    except CNNEngineError as error:
+        raise error.locate(model=graph.name) from None
+
+
+def _simplified(graph: Graph) -> Graph:
     nodes = Nodes.of_graph(graph)
     _vet(nodes)
     if nodes.has(*INTEGERS):

@@ -49,8 +49,8 @@ def results_of(node: Node, nodes: Nodes) -> list[np.ndarray] | None:
             return None
         look(node=node.name, operator=node.op.op_type)
         results = node.op.evaluate(*values)
-    except LimitError:
-        raise
+    except LimitError as error:
+        raise error.locate(node=node.name, operator=node.op.op_type, tensor=node.outputs[0]) from None
     except (CNNEngineError, *FAULTS):
         return None
     if not all(isinstance(r, np.ndarray | np.generic) for r in results):
