@@ -21,26 +21,26 @@ from cnnengine.ops.sequence import SequenceAt, SplitToSequence
 from cnnengine.ops.shape import Dropout, Identity, Reshape, Shape
 from cnnengine.ops.transpose import Transpose
 from cnnengine.rewrites import (
-    bind_constants,
-    cancel_transposes,
-    channels_first,
     common_subexpressions,
     dead_code,
-    fold_batchnorm,
     fold_constants,
     fold_scale,
-    fold_sequences,
-    fuse_gates,
-    fuse_matmul,
-    fuse_pad,
-    global_pool,
-    inline_if,
     merge_activation,
     remove_identity,
-    resolve_castlike,
     simplify,
-    sum_as_add,
 )
+from cnnengine.rewrites.bind_constants import bind_constants
+from cnnengine.rewrites.cancel_transposes import cancel_transposes
+from cnnengine.rewrites.channels_first import channels_first
+from cnnengine.rewrites.fold_batchnorm import fold_batchnorm
+from cnnengine.rewrites.fold_sequences import fold_sequences
+from cnnengine.rewrites.fuse_gates import fuse_gates
+from cnnengine.rewrites.fuse_matmul import fuse_matmul
+from cnnengine.rewrites.fuse_pad import fuse_pad
+from cnnengine.rewrites.global_pool import global_pool
+from cnnengine.rewrites.inline_if import inline_if
+from cnnengine.rewrites.resolve_castlike import resolve_castlike
+from cnnengine.rewrites.sum_as_add import sum_as_add
 from cnnengine.spec import TensorSpec
 
 
