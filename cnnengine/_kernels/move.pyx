@@ -42,9 +42,10 @@ from libc.string cimport memcpy, memset
 from cnnengine._kernels.chunks cimport BYTES_PER_NS, chunk_ns, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div
-from cnnengine._kernels.launch cimport MAX_ARGS, Launch, make_launch
+from cnnengine._kernels.launch cimport MAX_ARGS, Launch, chunk_fn, make_launch
 from cnnengine._kernels.planes cimport channels_of, fill_halo, fill_halo_of, first_channel, planes_of, planes_of_any, planes_t, same_blocks, touching
 from cnnengine._kernels.table cimport KernelTable
+from cnnengine._kernels.tiles.qvector cimport blending_t
 
 from dataclasses import replace
 
@@ -941,6 +942,7 @@ cdef struct resize_t:
     planes_t x, y
     Py_ssize_t unit_rows, units, n_units, chunk_units
     bint blend                          # some pixel along w is a mixture
+    blending_t store                    # how mixtures of bytes become bytes
     # tables follow: first and second index of d, h, w (w in elements), then the second's weight of d, h, w
 
 
@@ -1016,7 +1018,47 @@ cdef void pick_pixels_chunk(const void *geometry, void *const *args, Py_ssize_t 
                                      y + z * g.y.sd + r % g.y.h * g.y.sh, g.y.w)
 
 
-def build_resize(inputs, outputs, *, tables) -> Launch:
+cdef void blend_bytes_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, char *scratch) noexcept nogil:
+    """The same for bytes that are mixed: rows of floats along d and h, bytes along w."""
+    cdef const resize_t *g = <const resize_t *>geometry
+    cdef Py_ssize_t axes = g.y.d + g.y.h + g.y.w
+    cdef const Py_ssize_t *first = <const Py_ssize_t *>(<const char *>geometry + sizeof(resize_t))
+    cdef const Py_ssize_t *second = first + axes
+    cdef const float *weight = <const float *>(second + axes)
+    cdef const uint8_t *x
+    cdef const uint8_t *row
+    cdef const uint8_t *other
+    cdef uint8_t *y
+    cdef float *a = <float *>scratch
+    cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
+    cdef Py_ssize_t plane, n, block, r, r0, r1, z, h, w = g.y.d + g.y.h, n_row = g.x.w * g.x.lanes
+    while unit < end:
+        plane = unit // g.units
+        n = plane // g.y.blocks
+        block = plane % g.y.blocks
+        r0 = unit % g.units * g.unit_rows
+        r1 = min(r0 + g.unit_rows, g.y.d * g.y.h)
+        unit = unit + 1
+        if r0 == 0:
+            fill_halo_of(&g.y, 1, <char *>args[1], n, block, g.y.fill)
+        x = <const uint8_t *>args[0] + g.x.offset + n * g.x.sn + block * g.x.sp
+        y = <uint8_t *>args[1] + g.y.offset + n * g.y.sn + block * g.y.sp
+        for r in range(r0, r1):
+            z = r // g.y.h
+            h = g.y.d + r % g.y.h
+            row = x + first[z] * g.x.sd + first[h] * g.x.sh
+            other = x + first[z] * g.x.sd + second[h] * g.x.sh
+            if weight[z] != 0:
+                g.table.qvector.blend_bytes(row, x + second[z] * g.x.sd + first[h] * g.x.sh, weight[z], a, n_row)
+                if weight[h] != 0:
+                    g.table.qvector.blend_bytes(other, x + second[z] * g.x.sd + second[h] * g.x.sh, weight[z], a + n_row, n_row)
+                    g.table.qvector.blend_floats(a, a + n_row, weight[h], a, n_row)
+            else:
+                g.table.qvector.blend_bytes(row, other, weight[h], a, n_row)
+            g.table.qvector.blend_pixels(a, first + w, second + w, weight + w, &g.store, y + z * g.y.sd + r % g.y.h * g.y.sh, g.y.w)
+
+
+def build_resize(inputs, outputs, *, tables, store=None) -> Launch:
     """Every output pixel a mixture of two input pixels per spatial axis: nearest and linear Resize.
 
     Parameters
@@ -1025,15 +1067,20 @@ def build_resize(inputs, outputs, *, tables) -> Launch:
         Of float32 or uint8 in planes of the instruction set's lanes, one group; any halo. The output's halo is written.
     tables : sequence of (first, second, weight), one per spatial axis
         Output i of the axis is input[first[i]] * (1 - weight[i]) + input[second[i]] * weight[i]; where the weight is 0 the
-        second is not read, but along the last axis. In uint8 all weights are 0.
+        second is not read, but along the last axis. In uint8 all weights are 0, unless `store` says what becomes of mixtures.
+    store : (x_zero, ratio, zero, low, high), optional
+        Of uint8: ``clamp(rint((mixture - x_zero) * ratio) + zero, low, high)``, mixtures made along d, then h, then w, each
+        operation rounded to float32. Bounds are those of y, from 0 to 255.
 
     Raises
     ------
     ValueError
-        The views do not fit, or a table has another length than the output or an index outside the input.
+        The views do not fit, a table has another length than the output or an index outside the input, or numbers of `store` are
+        none of uint8 or not finite.
     """
     (x_view,), (y_view,) = inputs, outputs
     cdef resize_t g
+    cdef chunk_fn run = resize_chunk
     cdef Launch launch
     cdef Py_ssize_t i, at = 0, total, step, item
     cdef Py_ssize_t *indices
@@ -1054,8 +1101,16 @@ def build_resize(inputs, outputs, *, tables) -> Launch:
         if m and (min(first.min(), second.min()) < 0 or max(first.max(), second.max()) >= n):
             raise ValueError(f"resize: an index outside of the {n} inputs of an axis")
     item = item_of("resize", x_view, y_view)
-    if item == 1 and any(weight.any() for _, _, weight in every):
-        raise ValueError("resize: pixels of uint8 are not mixed")
+    if item == 1:
+        run = pick_pixels_chunk if store is None else blend_bytes_chunk
+        if store is None and any(weight.any() for _, _, weight in every):
+            raise ValueError("resize: pixels of uint8 are not mixed")
+    if store is not None:
+        x_zero, ratio, zero, low, high = store
+        if item != 1 or not 0 <= x_zero <= 255 or not 0 <= low <= high <= 255 or not 0 <= zero <= 255 or not 0 < ratio < 2.0 ** 22:
+            raise ValueError(f"resize: {y_view.dtype} stored by {store}")
+        g.store.x_zero, g.store.ratio = x_zero, ratio
+        g.store.zero, g.store.low, g.store.high = zero, low, high
     total = g.y.d + g.y.h + g.y.w
     g.blend = bool(every[2][2].any())
     g.unit_rows = max(<Py_ssize_t>1, UNIT_BYTES // max(<Py_ssize_t>1, g.y.w * g.y.lanes * 2 * item))
@@ -1063,8 +1118,8 @@ def build_resize(inputs, outputs, *, tables) -> Launch:
     g.n_units = g.y.n * g.y.blocks * g.units if g.y.w else 0
     # blending rows and then pixels takes twice as long as moving them
     g.chunk_units = per_chunk(g.n_units, min(g.unit_rows, g.y.d * g.y.h) * g.y.w * g.y.lanes * 4.0 * item / BYTES_PER_NS)
-    launch = make_launch("resize", resize_chunk if item == 4 else pick_pixels_chunk, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units),
-                         2 * g.x.w * g.x.lanes * sizeof(float) if item == 4 else 0, (x_view.nbytes, y_view.nbytes), 0.0,
+    launch = make_launch("resize", run, &g, sizeof(g), ceil_div(g.n_units, g.chunk_units),
+                         2 * g.x.w * g.x.lanes * sizeof(float) if run != pick_pixels_chunk else 0, (x_view.nbytes, y_view.nbytes), 0.0,
                          x_view.nbytes + y_view.nbytes).typed(inputs, outputs)
     indices = <Py_ssize_t *>launch.tail(total * (2 * sizeof(Py_ssize_t) + sizeof(float)))
     weights = <float *>(indices + 2 * total)

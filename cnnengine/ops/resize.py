@@ -21,6 +21,8 @@ PRODUCT_LIMIT = 1 << 20
 
 Taps = tuple[np.ndarray, np.ndarray]
 """Input indices and weights, both (outputs, taps)."""
+Axis = tuple[int, int, Fraction, tuple[float, float]]
+"""Extents of the input and of the output, the exact scale, and the part of the input that is looked at."""
 Positions = tuple[np.ndarray, int]
 """Numerators of exact fractions, integers, and the denominator of all."""
 
@@ -204,9 +206,15 @@ class Resize(Operator):
             weights = weights / np.where(total == 0, 1, total)
         return np.clip(index, 0, n - 1), weights
 
+    @property
+    def mixes_two(self) -> bool:
+        """Whether every output pixel is a mixture of two input pixels per axis, and axes that keep their extents stay."""
+        moves = self.coordinates in ("tf_crop_and_resize", "tf_half_pixel_for_nn")
+        return self.mode == "linear" and not (moves or self.exclude_outside or self.antialias)
+
     # ---------------------------------------------------------------- operator
 
-    def _values(self, inputs: Sequence[Any]) -> tuple[Any, Any, Any]:
+    def values_of(self, inputs: Sequence[Any]) -> tuple[Any, Any, Any]:
         """roi, scales, sizes."""
         padded = (*inputs, None, None, None, None)
         if self.factors is not None:
@@ -222,7 +230,7 @@ class Resize(Operator):
             return [TensorSpec(x.dtype, None)]
         if unknown or not x.is_concrete:
             return [TensorSpec(x.dtype, (None,) * len(x.shape))]
-        _, scales, sizes = self._values(values)
+        _, scales, sizes = self.values_of(values)
         return [TensorSpec(x.dtype, self.resolve(x.concrete, scales, sizes)[0])]
 
     def _keeps(self, n: int, m: int, scale: Fraction, region: tuple[float, float]) -> bool:
@@ -248,7 +256,7 @@ class Resize(Operator):
 
     def reference(self, *inputs: Any) -> list[Any]:
         x = inputs[0]
-        roi, scales, sizes = self._values(inputs)
+        roi, scales, sizes = self.values_of(inputs)
         out, factors = self.resolve(x.shape, scales, sizes)
         if 0 in out:
             return [np.empty(out, x.dtype)]
@@ -278,35 +286,24 @@ class Resize(Operator):
         x = ctx.inputs[0]
         if x is None or x.dtype not in (FLOAT32, UINT8) or not 3 <= len(x.concrete) <= 5 or 0 in x.concrete:
             return False
-        values = [None if i >= len(ctx.inputs) or ctx.inputs[i] is None else ctx.const(i) for i in range(1, 4)]
-        if self.factors is None and any(
-            i < len(ctx.inputs) and ctx.inputs[i] is not None and values[i - 1] is None for i in range(self.first, 4)
-        ):
+        every = self.axes_of(ctx)
+        if every is None:
             return False
-        roi, scales, sizes = self._values((None, *values))
-        out, factors = self.resolve(x.concrete, scales, sizes)
-        if 0 in out:
-            return False
-        regions = self._regions(len(out), roi)
-        if all(self._keeps(*axis) for axis in zip(x.concrete, out, factors, regions, strict=True)):
+        if all(self._keeps(*axis) for axis in every):
             ctx.same()
             return True
+        out, factors, regions = tuple(axis[1] for axis in every), tuple(axis[2] for axis in every), [axis[3] for axis in every]
         if x.dtype == UINT8 and (self.mode != "nearest" or self.coordinates == "tf_crop_and_resize"):
             return False
         if out[:2] != x.concrete[:2] or any(factor != 1 for factor in factors[:2]) or regions[:2] != [(0.0, 1.0)] * 2:
             return x.dtype == FLOAT32 and self._lower_as_products(ctx, out, factors, regions)
         # few channels fill few lanes; what lies plain stays so
         blocked = ctx.is_planes(0) and 2 * out[1] > ctx.lanes
-        axes = list(zip(x.concrete[2:], out[2:], factors[2:], regions[2:], strict=True))
+        axes = every[2:]
         shrinks = self.antialias and any(factor < 1 for factor in factors)
         tapped = self.mode == "cubic" or self.exclude_outside or self.coordinates == "tf_crop_and_resize" or shrinks
         if blocked and (self.mode == "nearest" or not tapped) and self.coordinates != "tf_crop_and_resize":
-            tables = []
-            for n, m, scale, region in axes:
-                index, weights = self.taps(n, m, scale, *region)
-                second = weights[:, 1] if weights.shape[1] > 1 else np.zeros(m)
-                tables.append((index[:, 0], index[:, -1], second.astype(np.float32)))
-            ctx.call("resize", (in_planes(ctx, 0),), (ctx.out_planes(),), tables=tuple(tables))
+            ctx.call("resize", (in_planes(ctx, 0),), (ctx.out_planes(),), tables=tuple(self.mixture(*axis) for axis in axes))
             return True
         if x.dtype == UINT8:
             picks = {axis: self.taps(*numbers[:3], *numbers[3])[0][:, 0] for axis, numbers in enumerate(axes, 2)}
@@ -318,6 +315,27 @@ class Resize(Operator):
         else:
             ctx.call("resample", (ctx.plain(0),), (ctx.out_plain(),), **given)
         return True
+
+    def axes_of(self, ctx: Lowering) -> list[Axis] | None:
+        """The axes of a node; None where they are known only while it runs, or nothing is left of them."""
+        x = ctx.inputs[0]
+        assert x is not None
+        values = [None if i >= len(ctx.inputs) or ctx.inputs[i] is None else ctx.const(i) for i in range(1, 4)]
+        if self.factors is None and any(
+            i < len(ctx.inputs) and ctx.inputs[i] is not None and values[i - 1] is None for i in range(self.first, 4)
+        ):
+            return None
+        roi, scales, sizes = self.values_of((None, *values))
+        out, factors = self.resolve(x.concrete, scales, sizes)
+        if 0 in out:
+            return None
+        return list(zip(x.concrete, out, factors, self._regions(len(out), roi), strict=True))
+
+    def mixture(self, n: int, m: int, scale: Fraction, region: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of one axis, nearest or linear: two pixels for each output pixel, and the weight of the second."""
+        index, weights = self.taps(n, m, scale, *region)
+        second = weights[:, 1] if weights.shape[1] > 1 else np.zeros(m)
+        return index[:, 0], index[:, -1], second.astype(np.float32)
 
     def _table(self, n: int, m: int, scale: Fraction, region: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of one axis: how many taps each output pixel has, and their indices and weights, one output after the other.

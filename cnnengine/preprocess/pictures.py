@@ -108,7 +108,9 @@ def read_image(path: str | os.PathLike[str] | IO[bytes]) -> Image:
 
 
 def decoded(
-    path: str | os.PathLike[str] | IO[bytes], needed: Callable[[int, int], tuple[int, int] | None] | None = None
+    path: str | os.PathLike[str] | IO[bytes],
+    needed: Callable[[int, int], tuple[int, int] | None] | None = None,
+    gray: bool = False,
 ) -> Decoded:
     """The same, at a half, a quarter or an eighth of its extents where no more is needed.
 
@@ -120,6 +122,8 @@ def decoded(
     path : path or binary file object
     needed : function
         From the picture's height and width, upright, to the least that is needed; None for all of it.
+    gray : bool
+        Whether a picture that is made smaller needs no colours: of JPEG, brightness alone is decoded then.
 
     Raises
     ------
@@ -138,7 +142,11 @@ def decoded(
             turned = orientation in TURNED
             original = (width, height) if turned else (height, width)
             wanted = None if needed is None or image.format not in DRAFTED else needed(*original)
-            drafted = None if wanted is None else image.draft(None, wanted if turned else (wanted[1], wanted[0]))
+            drafted = None
+            if wanted is not None:
+                least = wanted if turned else (wanted[1], wanted[0])
+                smaller = width // least[0] > 1 and height // least[1] > 1
+                drafted = image.draft("L" if gray and smaller else None, least)
             margins = None
             if drafted is not None and image.size != (width, height):
                 filled = drafted[1]  # extents are divided by 2, 4 or 8: a part of the last column and row may lie outside

@@ -223,7 +223,7 @@ class Preprocess:
         """A file for `prepared`, which takes a fraction of the time of decoding it where it is a large JPEG.
 
         Where a picture is resized to less than half its extents, by a filter for which every pixel counts, JPEG is decoded at a
-        half, a quarter or an eighth, the least that has more pixels than it is resized to.
+        half, a quarter or an eighth, the least that has more pixels than it is resized to; for a gray input without its colours.
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class Preprocess:
             The file cannot be read, or the picture does not fit.
         """
         counts = self.antialias and self.resample != "nearest"
-        return decoded(path, None if exact or not counts else self._least)
+        return decoded(path, None if exact or not counts else self._least, self.gray)
 
     def _least(self, height: int, width: int) -> tuple[int, int]:
         """More pixels than a picture is resized to, so that the filter has the last word."""

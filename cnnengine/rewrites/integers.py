@@ -19,6 +19,7 @@ from .quantized_elements import quantized_elements
 from .quantized_moves import quantized_moves
 from .quantized_pools import quantized_pools
 from .quantized_products import quantized_products
+from .quantized_resizes import quantized_resizes
 from .quantized_tables import quantized_tables
 from .remove_identity import remove_identity
 from .resolve_castlike import resolve_castlike
@@ -39,6 +40,7 @@ QUANTIZED: tuple[Rewrite, ...] = (
     quantized_products,
     integer_products,
     quantized_pools,
+    quantized_resizes,
     cancel_flips,
     dead_code,
 )

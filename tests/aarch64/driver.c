@@ -1731,6 +1731,7 @@ static void run(void)
 #define TILE(name) JOIN(MODULE, 7qvector_##name)
 typedef struct JOIN(TYPES, 7qvector_scaling_t) scaling_tile;
 typedef struct JOIN(TYPES, 7qvector_pairing_t) pairing_tile;
+typedef struct JOIN(TYPES, 7qvector_blending_t) blending_tile;
 
 static uint8_t *bytes(size_t n)
 {
@@ -1877,6 +1878,33 @@ static void run(void)
         TILE(pick)(a, first, y, pixels);
         for (int i = 0; i < pixels * LANES; i++)
             check("pick", y[i], a[first[i / LANES] + i % LANES], 0, 0);
+        Py_ssize_t second[300];
+        float weights[300];
+        float *rows = malloc((n + 1) * sizeof(float)), *others = malloc((n + 1) * sizeof(float));
+        for (int p = 0; p < pixels; p++)
+            second[p] = below(pixels) * LANES, weights[p] = below(2) ? 0.25f * below(5) : below(1000) / 999.0f;
+        for (int i = 0; i < n; i++)
+            others[i] = below(25500) / 100.0f;
+        const float t = below(1000) / 999.0f;
+        TILE(blend_bytes)(a, b, t, rows, pixels * LANES);
+        for (int i = 0; i < pixels * LANES; i++) {
+            volatile float part = ((float)b[i] - a[i]) * t, sum = a[i] + part;
+            check("mixture of bytes", rows[i], sum, 0, 0);
+            volatile float less = others[i] - rows[i], more = less * t, all = rows[i] + more;
+            x[i] = all;
+        }
+        TILE(blend_floats)(rows, others, t, rows, pixels * LANES);
+        for (int i = 0; i < pixels * LANES; i++)
+            check("mixture of floats", rows[i], x[i], 0, 0);
+        blending_tile m;
+        m.x_zero = below(256), m.ratio = below(2) ? 0.5f : 0.37f, m.zero = below(256), m.low = below(100), m.high = 100 + below(156);
+        TILE(blend_pixels)(rows, first, second, weights, &m, y, pixels);
+        for (int i = 0; i < pixels * LANES; i++) {
+            const float p = rows[first[i / LANES] + i % LANES], q = rows[second[i / LANES] + i % LANES];
+            volatile float less = q - p, part = less * weights[i / LANES], sum = p + part, moved = sum - m.x_zero, step = moved * m.ratio;
+            check("mixture of pixels", y[i], clamped((double)rintf(step) + m.zero, m.low, m.high), 0, 0);
+        }
+        free(rows), free(others);
         free(a), free(b), free(y), free(x), free(scales), free(f), free(zeros);
     }
 }

@@ -43,7 +43,9 @@ from cnnengine.ops import (
     quantized_dense,
     quantized_elements,
     quantized_pool,
+    quantized_resize,
     quantized_table,
+    resize,
     retired,
     sequence,
     shape,
@@ -110,6 +112,8 @@ def _more() -> Iterator[tuple[Operator, list[Any]]]:
     bytes_ = rng.integers(0, 256, (2, 3, 5, 6), np.uint8)
     yield quantized_pool.QuantizedAveragePool(0.5, 3, 0.25, 9, pool.AveragePool((2, 2))), [bytes_]
     yield quantized_pool.QuantizedGlobalAveragePool(0.5, 3, 0.25, 9), [bytes_]
+    linear = resize.Resize("linear", "half_pixel")
+    yield quantized_resize.QuantizedResize(linear, 0.5, 3, 0.25, 9, -9, 246), [bytes_, None, np.float32([1, 1, 2, 1.5])]
     weights, ratio = bytes_[0, 0].view(np.int8).reshape(-1)[:18].reshape(6, 3), np.array([0.5, 0.25, 1], np.float32)
     yield quantized_dense.QuantizedDense(3, 9, -9, 240), [bytes_, weights, None, ratio]
     yield quantized_dense.QuantizedDense(3, gives_what="floats"), [bytes_[0, 0], weights, np.int8([1, 2, 3]), ratio]

@@ -94,6 +94,17 @@ def test_every_way_to_fit(settings: Preprocess) -> None:
     assert np.abs(x - y).mean() < 0.75
 
 
+@pytest.mark.parametrize(("extents", "mode"), [((480, 643), "L"), ((643, 480), "L"), ((113, 113), "RGB"), ((40, 50), "RGB")])
+@pytest.mark.parametrize("orientation", [None, 6])
+def test_a_gray_input_needs_no_colours(extents: tuple[int, int], mode: str, orientation: int | None) -> None:
+    settings = Preprocess(size=48, fit="crop", resize=(56,), scale=1, gray=True)
+    data = jpeg(*extents, orientation)
+    picture, x, y = both(settings, data)
+    assert picture.image.mode == mode
+    assert np.abs(x - y).mean() < 0.75
+    assert CROP.read(io.BytesIO(data)).image.mode == "RGB"  # whose colours count
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -104,6 +104,32 @@ def dynamic_product(d: Draft) -> None:
     d.give(y if d.maybe() else d.n("Relu", y))
 
 
+@pattern("quantized_resizes")
+def resized_between(d: Draft) -> None:
+    d.opset = d.one(13, 17, 19)
+    rank = d.one(3, 4, 4, 5)
+    shape = d.shape(rank)
+    by = steps(d)
+    x = d.x(*shape) if d.near(0.1) else dequantised(d, d.x(*shape), by)
+    modes = ["half_pixel", "asymmetric", "pytorch_half_pixel", "align_corners"] + ["tf_crop_and_resize"] * d.near(0.1)
+    attributes: dict[str, Any] = {"coordinate_transformation_mode": d.one(*modes)}
+    if d.near(0.1):
+        attributes["exclude_outside"] = 1
+    factors = [1.0, d.one(2.0, 0.5) if d.near(0.1) else 1.0, *[d.one(1.0, 2.0, 2.0, 4.0, 0.5) for _ in shape[2:]]]
+    roi = d.c([0.0] * rank + [1.0] * rank)
+    if d.maybe(0.3):
+        given = [roi, "", d.ints(*[max(int(n * f), 1) for n, f in zip(shape, factors, strict=True)])]
+    else:
+        given = [roi, d.c(factors)]
+    y = d.n("Resize", x, *given, mode="cubic" if d.near(0.1) else "linear", **attributes)
+    if d.maybe(0.3):
+        y = d.n("Relu", y) if d.maybe() else d.clip(y, -1.0, 2.0)
+    if d.near(0.1):
+        d.give(y)
+    else:
+        quantised(d, y)
+
+
 @pattern("quantized_pools")
 def pool_between(d: Draft) -> None:
     d.opset = d.one(13, 17, 21)

@@ -182,7 +182,7 @@ def test_what_is_viewed_is_quantised_before(b: Bytes) -> None:
 
 
 @pytest.mark.parametrize("change", [
-    "per axis", "two scales", "two zero points", "graph output", "float reader", "computed scale", "linear", "padding", "window",
+    "per axis", "two scales", "two zero points", "graph output", "float reader", "computed scale", "cubic", "padding", "window",
     "sums", "16 bits", "computed padding",
 ])  # fmt: skip
 def test_near_misses_of_moves(b: Bytes, change: str) -> None:
@@ -201,8 +201,8 @@ def test_near_misses_of_moves(b: Bytes, change: str) -> None:
         scale = b.node("Abs", b.input(name="s"))
         by = scale, by[1]
         x = b.dq("x", by)
-    elif change == "linear":
-        op, more, fields = "Resize", ["", b.constant([1, 1, 2, 2])], {"mode": "linear", "coordinates": "asymmetric"}
+    elif change == "cubic":
+        op, more, fields = "Resize", ["", b.constant([1, 1, 2, 2])], {"mode": "cubic", "coordinates": "asymmetric"}
     elif change == "padding":
         op, more, fields = "Pad", [b.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64), b.constant(0.01)], {}
     elif change == "computed padding":
@@ -229,7 +229,7 @@ def test_near_misses_of_moves(b: Bytes, change: str) -> None:
     told = reasons(quantized_moves, before)
     expected = {
         "two scales": "not quantised in one way", "two zero points": "not quantised in one way", "graph output": "an output",
-        "float reader": "as floats too", "linear": "computes what it gives", "padding": "no integer stands for",
+        "float reader": "as floats too", "cubic": "computes what it gives", "padding": "no integer stands for",
         "computed padding": "no integer stands for", "window": "padding altogether", "sums": "computes what it moves",
     }  # fmt: skip
     assert change not in expected or any(expected[change] in reason for reason in told), told

@@ -52,6 +52,20 @@ cdef struct pairing_t:
 # y[i] of a[i] and b[i] for i < n, or of b[i % period]: 0 where each has its own, else 4 * LANES, or 1.
 ctypedef void (*pair_bytes_fn)(const uint8_t *a, const uint8_t *b, Py_ssize_t period, const pairing_t *s, uint8_t *y, Py_ssize_t n) noexcept nogil
 
+# y[i] = a[i] + (b[i] - a[i]) * t for i < n, whole pixels; the difference, the product and the sum rounded each.
+ctypedef void (*blend_bytes_fn)(const uint8_t *a, const uint8_t *b, float t, float *y, Py_ssize_t n) noexcept nogil
+ctypedef void (*blend_floats_fn)(const float *a, const float *b, float t, float *y, Py_ssize_t n) noexcept nogil
+
+# How what is blended of bytes is stored: v in steps of the result is (v - x_zero) * ratio, each operation rounded; then
+# clamp(rint(that) + zero, low, high).
+cdef struct blending_t:
+    float x_zero, ratio
+    int zero, low, high
+
+# The same for lane l of pixel p < pixels, of x[first[p] + l] and x[second[p] + l] by t[p], stored in y[p * LANES + l].
+ctypedef void (*blend_pixels_fn)(const float *x, const Py_ssize_t *first, const Py_ssize_t *second, const float *t, const blending_t *s,
+                                 uint8_t *y, Py_ssize_t pixels) noexcept nogil
+
 cdef struct QVectorTiles:
     int lanes
     pack_bytes_fn pack, pack4
@@ -64,3 +78,6 @@ cdef struct QVectorTiles:
     dequantize_fn dequantize
     range_fn range
     pair_bytes_fn pair
+    blend_bytes_fn blend_bytes
+    blend_floats_fn blend_floats
+    blend_pixels_fn blend_pixels

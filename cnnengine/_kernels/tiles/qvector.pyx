@@ -1,4 +1,4 @@
-"""Tiles of quantised numbers, but for products: between layouts, to and from floats, by a table, and two of them to one.
+"""Tiles of quantised numbers, but for products: between layouts, to and from floats, by a table, two to one, mixtures of pixels.
 
 Moves are transposes in blocks of 16 pixels: the rows of 16 bytes of as many channels as a pixel has lanes, as one run, have their
 halves interleaved until the channel is the innermost index (qbytes.h); backwards as many times as 16 pixels have bits. The last
@@ -347,6 +347,37 @@ cdef void pair(const uint8_t *a, const uint8_t *b, Py_ssize_t period, const pair
         pair_any(False, True, a, b, period, s, y, n)
 
 
+# ---------------------------------------------------------------- mixtures of pixels
+
+cdef inline vf blended(vf a, vf b, float t) noexcept nogil:
+    return a + vrounded((b - a) * t)
+
+
+cdef void blend_bytes(const uint8_t *a, const uint8_t *b, float t, float *y, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while i < n:
+        vstore(y + i, blended(vi_to_vf(vbytes_int(a + i)), vi_to_vf(vbytes_int(b + i)), t))
+        i = i + LANES
+
+
+cdef void blend_floats(const float *a, const float *b, float t, float *y, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while i < n:
+        vstore(y + i, blended(vload(a + i), vload(b + i), t))
+        i = i + LANES
+
+
+cdef void blend_pixels(const float *x, const Py_ssize_t *first, const Py_ssize_t *second, const float *t, const blending_t *s,
+                       uint8_t *y, Py_ssize_t pixels) noexcept nogil:
+    cdef Py_ssize_t p
+    cdef float low = <float>(s.low - s.zero), high = <float>(s.high - s.zero)
+    cdef vf x_zero = vset(s.x_zero), ratio = vset(s.ratio), v
+    cdef vi zero = viset(s.zero)
+    for p in range(pixels):
+        v = vrounded(blended(vload(x + first[p]), vload(x + second[p]), t[p]) - x_zero) * ratio
+        vstore_bytes(y + p * LANES, vround(vmin_keep(vmax_keep(v, low), high)) + zero)
+
+
 cdef QVectorTiles tiles
 tiles.lanes = LANES
 tiles.pack = pack
@@ -361,4 +392,7 @@ tiles.quantize = quantize
 tiles.dequantize = dequantize
 tiles.range = range_of
 tiles.pair = pair
+tiles.blend_bytes = blend_bytes
+tiles.blend_floats = blend_floats
+tiles.blend_pixels = blend_pixels
 capsule = PyCapsule_New(&tiles, CNNENGINE_CAPSULE, NULL)
