@@ -592,7 +592,6 @@ class Model:
         ...     print(name, tensor.node, tensor.how)
         >>> trace["conv1_out"].value.mean(axis=(0, 2, 3))
         """
-        from .importer import import_model
         from .plan.trace import FileNode, Trace
 
         program = self._opened()
@@ -607,10 +606,7 @@ class Model:
             feeds = {self.inputs[0].name: feeds}
         values = check_feeds(feeds, self._by_name, model=self._name)
         message = source.message
-        source.check()
-        with source.reading(), collector_paused():
-            graph = import_model(message, name=self._name, fallback=self._options["fallback"])
-            graph = _part_of(graph, self._options["inputs"], self._options["outputs"])
+        graph = self._file_graph(source)
         nodes = [FileNode(n.name, n.op_type, n.domain or "ai.onnx", (*n.input,), (*n.output,)) for n in message.graph.node]
         initializers = [t.name for t in message.graph.initializer] + [t.values.name for t in message.graph.sparse_initializer]
         return Trace(
@@ -625,6 +621,124 @@ class Model:
             precision=self.precision,
             limit=limit,
         )
+
+    def _file_graph(self, source: Source) -> Graph:
+        """The graph as it is in the file, before rewrites, between the inputs and outputs that were asked for."""
+        from .importer import import_model
+
+        source.check()
+        with source.reading(), collector_paused():
+            graph = import_model(source.message, name=self._name, fallback=self._options["fallback"])
+            return _part_of(graph, self._options["inputs"], self._options["outputs"])
+
+    def explain(
+        self,
+        x: Any,
+        target: Any = None,
+        *,
+        method: str = "auto",
+        top: int | None = None,
+        input: str | None = None,
+        output: str | None = None,
+        layer: str | None = None,
+        patch: int | Sequence[int] | None = None,
+        stride: int | Sequence[int] | None = None,
+        hide: str = "mean",
+        layout: str | None = None,
+        labels: Sequence[str] | None = None,
+        threads: int | None = None,
+        limit: int = 1 << 28,
+        progress: Callable[[int, int], object] | None = None,
+        assume: str | None = None,
+        **settings: Any,
+    ) -> Any:
+        """Which places of an input a score rests on (docs/explain.md).
+
+        Parameters
+        ----------
+        x : array_like, mapping of str to array_like, or a picture
+            One sample, as `run` takes it, also without the axis of samples; or a picture as `preprocess` takes it. A uint8 array
+            (H, W) or (H, W, 3) is a picture where the input takes other numbers.
+        target : int, str, tuple of int, function, or list of these, optional
+            A class by its index or label, the best one by default; of outputs that are no ranking, the index of an element
+            without the axis of samples; or a function of the outputs of one sample, as the model gives them when it is called,
+            to a number. A list gives a list.
+        method : {"auto", "cam", "ablation", "occlusion"}
+            "cam" is exact, and fits networks that end in a mean over all places and sums; "ablation" removes the channels of one
+            layer (Ablation-CAM); "occlusion" hides patches of the input. "auto" takes the first of them that fits.
+        top : int, optional
+            Explain so many of the best classes, in place of a target: gives a list.
+        input, output : str, optional
+            Which of several: the only one that has places by default, and the first.
+        layer : str, optional
+            The tensor whose channels are ablated; the last with several places by default.
+        patch, stride : int or sequence of int, optional
+            Of occlusion, in elements of the input: a seventh of the longer side, and half a patch.
+        hide : {"mean", "blur"}
+            What patches show.
+        layout : {"NCHW", "NHWC"}, optional
+            Order of the input's axes, where it does not follow from the network.
+        labels : sequence of str, optional
+            In place of the file's.
+        threads : int, optional
+        limit : int
+            Bytes of tensors of one run: how many samples go together.
+        progress : function of (int, int), optional
+            Called after each run with how many are done, and of how many.
+        assume, **settings
+            As for `preparation`.
+
+        Returns
+        -------
+        Explanation, or list of Explanation
+            ``.map`` is float32 at the input's extents, ``.overlay()`` a picture, ``str()`` says method, reason, cost and source.
+
+        Raises
+        ------
+        InputError
+            No such class, element, tensor or method; several samples; an input without axes of places; a method that does not
+            fit the network, which says why.
+        ShapeError
+            As `run`.
+
+        Examples
+        --------
+        >>> found = model.explain("cat.jpg", "tabby")
+        >>> found.save("heat.png")
+        """
+        from .explain import Best, Wish, explained, fed
+
+        self._opened()
+        source: Source | None = self._source
+        if source is None:
+            raise ClosedError("the model was closed", model=self._name)
+        count = self._thread_count() if threads is None else default_threads(threads)
+        limit = arguments.integer(limit, "limit", 1, None, model=self._name)
+        progress = _reporter(progress, self._name)
+        try:
+            wish = Wish(method, output, layer, patch, stride, hide)
+            if top is not None and target is not None:
+                raise InputError("stands in place of a target", tensor="top", received=target)
+            targets = [Best(top)] if top is not None else target if isinstance(target, list) else [target]
+            if layout is not None:
+                settings["layout"] = layout
+            names = self.labels if labels is None else arguments.names(labels, "labels")
+            found = explained(
+                self._file_graph(source),
+                fed(x, self.inputs, input, layout, lambda: self.preparation(assume, **settings), self._name),
+                targets,
+                wish,
+                labels=names,
+                store=source,
+                threads=count,
+                winograd=self._options["winograd"],
+                limit=limit,
+                progress=progress,
+                precision=self.precision,
+            )
+        except CNNEngineError as error:
+            raise error.locate(model=self._name) from None
+        return found if top is not None or isinstance(target, list) else found[0]
 
     def prepare(self, shapes: Mapping[str, Sequence[int]] | Sequence[int]) -> Model:
         """Plan for these input shapes ahead of the first run.
@@ -927,7 +1041,7 @@ def inside(model: Model) -> Loaded:
     ClosedError
     """
     program = model._opened()
-    return Loaded(model.name, model._source, program.graph, program, model._by_name, model._threads_given)
+    return Loaded(model.name, model._source, program.graph, program, model._by_name, model._threads_given, model._options)
 
 
 def load(

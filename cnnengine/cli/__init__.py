@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 SHELLS = ("bash", "zsh", "tcsh")
-COMPLETED = {"MODEL": "FILE", "INPUT": "FILE", "FILE": "FILE", "FILE|NAME": "FILE", "PATH": "FILE", "FOLDER": "DIRECTORY"}
+COMPLETED = {
+    "MODEL": "FILE",
+    "INPUT": "FILE",
+    "FILE": "FILE",
+    "FILE|NAME": "FILE",
+    "IMAGE": "FILE",
+    "OUT": "FILE",
+    "PATH": "FILE",
+    "FOLDER": "DIRECTORY",
+}
 """What an argument's name in the help says that a shell completes."""
 SURE = 0.7
 """How alike words must be: all options begin alike."""
@@ -73,7 +82,7 @@ class _Completion(argparse.Action):
 
 def _parser() -> argparse.ArgumentParser:
     # here, for what they import fails where CNNENGINE_ISA names no instruction set of this machine
-    from . import annotate, bench, check, config, info, predict, profile, quantize
+    from . import annotate, bench, check, config, explain, info, predict, profile, quantize, view
 
     parser = _Parser(prog="cnnengine", description="Run convolutional networks from ONNX files on the CPU.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
@@ -84,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         help="print what makes a shell complete commands, options and files, and leave; needs shtab (pip install shtab)",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (predict, info, annotate, profile, check, quantize, bench, config):
+    for command in (predict, info, view, explain, annotate, profile, check, quantize, bench, config):
         command.add_to(subparsers)
     return parser
 

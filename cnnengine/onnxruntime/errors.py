@@ -16,6 +16,7 @@ from ..errors import (
     NotInstalledError,
     ShapeError,
     StoppedError,
+    TimedOutError,
     UnsupportedOperatorError,
 )
 
@@ -132,6 +133,10 @@ class EndedError(StoppedError, Fail):
     """A run that its options ended."""
 
 
+class LateError(TimedOutError, Fail):
+    """A run that took longer than it may."""
+
+
 class FailedError(CNNEngineError, Fail):
     """Anything else."""
 
@@ -139,6 +144,7 @@ class FailedError(CNNEngineError, Fail):
 _KINDS: list[tuple[type[CNNEngineError], type[CNNEngineError], type[CNNEngineError]]] = [
     # ours, as programs know it, and as they know it of a node
     (LimitError, TooMuchError, TooMuchError),
+    (TimedOutError, LateError, LateError),
     (StoppedError, EndedError, EndedError),
     (ModelNotFoundError, MissingFileError, MissingFileError),
     (UnsupportedOperatorError, RefusedError, RefusedError),

@@ -15,10 +15,10 @@ import numpy as np
 from ..arguments import integer, number
 from ..errors import InputError
 from ..preprocess import Placement
+from ..preprocess.sampling import along, bilinear
 from .candidates import Candidates, Extents, Match, Seen
 from .detections import Detections, outward
 from .layouts import recognised
-from .sampling import along, bilinear
 from .source import Known, Source, known_of, ran
 from .suppression import suppressed
 

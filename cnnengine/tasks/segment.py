@@ -1,6 +1,6 @@
 """Segmentation: a class for each pixel of the picture.
 
-Scores are interpolated to the picture's own pixels, through whatever was cut, filled and stretched (`sampling.py`), and the best
+Scores are interpolated to the picture's own pixels, through whatever was cut, filled and stretched (`sampling`), and the best
 class of each pixel is taken after that: edges are as sharp as the scores make them. This is done in bands of rows, so that a
 large photo and many classes take little memory.
 """
@@ -15,10 +15,10 @@ import numpy as np
 
 from ..errors import InputError, ShapeError
 from ..preprocess import Placement
+from ..preprocess.sampling import Axis, across_columns, along, down_rows, nearest
 from .candidates import array_of
 from .detect import part_of_one
 from .drawing import colour_of, overlaid
-from .sampling import Axis, across_columns, along, down_rows, nearest
 from .source import Known, Source, known_of, ran
 from .tables import named, table
 

@@ -17,7 +17,7 @@ import cnnengine
 from cnnengine import tasks
 from cnnengine.errors import CNNEngineError, InputError
 from cnnengine.preprocess import Placement
-from cnnengine.tasks.sampling import along, bilinear, nearest
+from cnnengine.preprocess.sampling import along, bilinear, nearest
 from cnnengine.tasks.source import Known
 from cnnengine.tasks.text import decoded
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..preprocess import Placement
+from .placing import Placement
 
 
 @dataclass(frozen=True, eq=False)
