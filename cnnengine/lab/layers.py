@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import arguments
 from .. import functional as F
-from .picture import SIDE, alike, binomial, gray, light, ramped, share, signed, taken
+from .picture import SIDE, alike, binomial, gray, light, share, signed, taken
 from .result import Experiment, Panel
 
 SOBEL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32) / 4
@@ -79,11 +79,14 @@ def activations(image: Any, *, gain: float = 4.0, size: int = SIDE) -> Experimen
     """
     factor = np.float32(arguments.number(gain, "gain"))
     x = np.ascontiguousarray(edges(taken(image, size)) * factor)
-    panels = [signed("edges", x, f"Right minus left, times {factor:g}: from {x.min():.2g} to {x.max():.2g}.")]
+    most = float(np.percentile(np.abs(x), 99)) or 1.0
+    panels = [signed("edges", x, f"Right minus left, times {factor:g}: from {x.min():.2g} to {x.max():.2g}.", most)]
     for name, function, said in ACTIVATIONS:
         y = np.asarray(function(x))
-        panels.append(signed(name, y, f"{said}: {y.min():.2g} to {y.max():.2g}, {share(float((y == 0).mean()))} zeros."))
-    return Experiment("Activations", "The same edges through each curve: orange above zero, blue below.", panels)
+        panels.append(signed(name, y, f"{said}: {y.min():.2g} to {y.max():.2g}, {share(float((y == 0).mean()))} zeros.", most))
+    return Experiment(
+        "Activations", "The same edges through each curve, in the same colours: orange above zero, blue below.", panels
+    )
 
 
 def normalisations(image: Any, *, size: int = SIDE) -> Experiment:
@@ -123,7 +126,9 @@ def normalisations(image: Any, *, size: int = SIDE) -> Experiment:
     ]
     panels = [light("input", dim, "The picture, dark and tinted.")]
     for name, y, said in ways:
-        told = ", ".join(f"{m:.2f} ± {s:.2f}" for m, s in zip(y[0].mean(axis=(1, 2)), y[0].std(axis=(1, 2)), strict=True))
+        told = ", ".join(
+            f"{round(float(m), 2) + 0:.2f} ± {s:.2f}" for m, s in zip(y[0].mean(axis=(1, 2)), y[0].std(axis=(1, 2)), strict=True)
+        )
         panels.append(light(name, y, f"{said} Channels: {told}.", -2.2, 2.2))
     local = F.local_response_norm(dim, size=3, alpha=3.0, beta=0.75, bias=0.1)
     panels.append(
@@ -254,9 +259,9 @@ def paddings(image: Any, kernel: int = 15, *, size: int = SIDE) -> Experiment:
         light("input", x, "The picture in gray."),
         light("none", none, f"The window stays inside: {k - 1} rows and columns fewer."),
         light("zeros", zeros, "Zeros around: as large as the input, and darker toward the border."),
-        ramped("what zeros cost", np.abs(zeros - edge), "How far the border is off, compared with repeated pixels."),
+        signed("what zeros cost", zeros - edge, "How much darker the border is than with repeated pixels."),
         light("edge", edge, "The outermost pixels repeated."),
         light("reflected", mirrored, "The picture mirrored at its border."),
-        light("average pooling, padding not counted", counted, "The mean of what is inside: no border, although it is padded."),
+        light("average pooling", counted, "The mean of what is inside, padding not counted: no dark border."),
     ]
     return Experiment("Padding", f"What a blur of {k} x {k} sees beyond the border.", panels)

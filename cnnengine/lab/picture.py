@@ -72,13 +72,13 @@ def light(name: str, y: np.ndarray, sentence: str, low: float = 0.0, high: float
 
 
 def signed(name: str, y: np.ndarray, sentence: str, most: float | None = None) -> Panel:
-    """A panel of signed numbers, of several channels their mean: orange above zero, blue below."""
-    return Panel(name, y, sentence, pages.signed(y[0].mean(axis=0), most))
+    """A panel of signed numbers, of several channels their mean: orange above zero, blue below.
 
-
-def ramped(name: str, y: np.ndarray, sentence: str) -> Panel:
-    """A panel of numbers of any range, the largest the lightest."""
-    return Panel(name, y, sentence, pages.ramp(y[0].mean(axis=0)))
+    The full colour is that of `most`, by default of what one in a hundred is beyond.
+    """
+    maps = y[0].mean(axis=0)
+    usual = float(np.percentile(np.abs(maps), 99)) or float(np.abs(maps).max())
+    return Panel(name, y, sentence, pages.signed(maps, usual if most is None else most))
 
 
 def share(value: float) -> str:

@@ -13,6 +13,8 @@ from .picture import LEAST, SIDE, alike, binomial, gray, light, share, signed, t
 from .result import Experiment, Panel
 
 LEVELS = (4, 2, 1)
+DETAIL = 64
+"""Pixels in which single ones are seen."""
 
 
 def _kernel(kernel: Any) -> int:
@@ -50,7 +52,7 @@ def pooling(image: Any, kernel: int = 4, *, size: int = SIDE) -> Experiment:
     panels = [
         light("input", x, "The picture, each channel from 0 to 1."),
         light("max", _max(x, k, k), f"Keeps the largest of every {k} x {k}: bright things grow, dark lines go."),
-        light("average", F.avg_pool2d(x, k, stride=k), f"Keeps the mean of every {k} x {k}: everything is dimmed alike."),
+        light("average", F.avg_pool2d(x, k, stride=k), f"Keeps the mean of every {k} x {k}: what is fine evens out."),
         light(
             "L2",
             l2,
@@ -70,7 +72,7 @@ def pooling(image: Any, kernel: int = 4, *, size: int = SIDE) -> Experiment:
         light(
             "5x5 convolution, stride",
             F.conv2d(x, blur, stride=k, pads=2, groups=channels),
-            f"A weighted sum of every 5 x 5, moving by {k}; what the weights are is learned. These blur.",
+            f"A weighted sum of every 5 x 5, moving by {k}; weights are learned. These blur; zeros around darken the border.",
         ),
         light(
             "adaptive average",
@@ -92,7 +94,7 @@ def _pyramid(y: np.ndarray, channels: int) -> Panel:
         part = np.rint(np.clip(y[0, begin : begin + count], 0, 1) * 255).astype(np.uint8).reshape(channels, level, level)
         begin += count
         large = part.repeat(side // level, 1).repeat(side // level, 2)
-        grids += [large, np.full((channels, side, 4), 255, np.uint8)]
+        grids += [large, np.full((channels, side, 4), 128, np.uint8)]
     whole = np.concatenate(grids[:-1], axis=2)
     said = f"The largest of 4 x 4, 2 x 2 and 1 x 1 bins, one after another: {y.shape[1]} numbers for a picture of any size."
     return Panel("pyramid (SPP)", y, said, whole[0] if channels == 1 else np.ascontiguousarray(whole.transpose(1, 2, 0)))
@@ -133,9 +135,7 @@ def shift(image: Any, pixels: int = 3, kernel: int = 4, *, size: int = SIDE) -> 
     panels = [light("input", before, "Before."), light("moved", after, f"Moved to the left by {move} pixels.")]
     for name, said, way in ways:
         changed = way(after) - way(before)
-        panels.append(
-            signed(name, changed, f"{said} changes by {share(float(np.abs(changed).mean()))} of white, on average.", 0.5)
-        )
+        panels.append(signed(name, changed, f"{said}: {share(float(np.abs(changed).mean()))} of white off, on average.", 0.3))
     about = f"What a shift by {move} pixels changes: orange is brighter, blue darker. The larger the bins, the less it is."
     return Experiment("Shift", about, panels)
 
@@ -152,7 +152,9 @@ def winners(image: Any, kernel: int = 4, *, size: int = SIDE) -> Experiment:
     InputError
     """
     k, x = _kernel(kernel), gray(taken(image, size))
-    panels = [light("input", x, "The picture in gray.")]
+    top, left = [max(0, (n - DETAIL) // 2) for n in x.shape[2:]]
+    x = np.ascontiguousarray(x[..., top : top + DETAIL, left : left + DETAIL])
+    panels = [light("input", x, "The middle of the picture in gray.")]
     for name, window, stride in (("apart", k, k), ("overlapping", 3, 2)):
         y, indices = F.max_pool2d(x, window, stride=stride, return_indices=True)
         count = np.bincount(indices.ravel(), minlength=x.size).reshape(x.shape).astype(np.float32)
@@ -184,10 +186,9 @@ def unpooling(image: Any, kernel: int = 2, *, size: int = SIDE) -> Experiment:
     mean = F.avg_pool2d(x, k, stride=k)
     back = F.max_unpool2d(pooled, indices, k, stride=k)
     spread = F.conv_transpose2d(mean, np.ones((1, 1, k, k), np.float32), stride=k)
-    tent = np.convolve(np.ones(k), np.ones(k)) / k
+    taps = 2 * k - k % 2
+    tent = 1 - np.abs(np.arange(taps) - (taps - 1) / 2) / k
     smooth = F.conv_transpose2d(mean, np.outer(tent, tent)[None, None].astype(np.float32), stride=k, pads=k // 2)
-    smooth = np.pad(smooth, [(0, 0), (0, 0), *((0, max(0, a - b)) for a, b in zip(x.shape[2:], smooth.shape[2:], strict=True))])
-    smooth = np.ascontiguousarray(smooth[..., : x.shape[2], : x.shape[3]])
     flat = F.conv_transpose2d(np.ones_like(mean), np.ones((1, 1, 3, 3), np.float32), stride=2)
 
     def lost(y: np.ndarray) -> str:
