@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Prefix of the environments' folders, as /tmp/check/
 ENVS ?=
 
-.PHONY: demo test wheel bare peers zoo lint sanitize portable matrix aarch64 bench heldout clean
+.PHONY: demo test web wheel bare peers zoo lint sanitize portable matrix aarch64 bench heldout clean
 
 demo:
 	$(PYTHON) -m venv $(ENVS).venv-demo
@@ -14,6 +14,12 @@ test:
 	$(PYTHON) -m venv $(ENVS).venv-test
 	$(ENVS).venv-test/bin/pip install '.[test]'
 	$(ENVS).venv-test/bin/pytest $(PYTEST_ARGS)
+
+# The page of `cnnengine view` in a browser: Debian's chromium, or what CHROMIUM names.
+web:
+	$(PYTHON) -m venv $(ENVS).venv-web
+	$(ENVS).venv-web/bin/pip install '.[web]'
+	CNNENGINE_ALL_INSTALLED=1 $(ENVS).venv-web/bin/pytest tests/web $(PYTEST_ARGS)
 
 # Source archive and wheel of a release, made and tried in an empty environment: docs/releasing.md.
 wheel:
@@ -102,4 +108,4 @@ heldout:
 	$(ENVS).venv-bench/bin/cnnengine bench $(MODELS) $(BENCH_ARGS)
 
 clean:
-	rm -rf build dist .bare .venv-demo .venv-test .venv-wheel .venv-bare .venv-bare-record .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-portable .venv-bench
+	rm -rf build dist .bare .venv-demo .venv-test .venv-web .venv-wheel .venv-bare .venv-bare-record .venv-peers .venv-zoo .venv-lint .venv-sanitize .venv-portable .venv-bench

@@ -19,16 +19,20 @@ from .errors import (
     ClosedError,
     CNNEngineError,
     InputError,
+    LimitError,
     ModelError,
     ModelNotFoundError,
     NotInstalledError,
     ShapeError,
+    StoppedError,
+    TimedOutError,
     UnsupportedOperatorError,
 )
 
 _refused: CNNEngineError | None = None
 try:
-    from .model import Model, TensorInfo, load
+    from .limits import Limits
+    from .model import Model, Stop, TensorInfo, load
 except CNNEngineError as error:
     # CNNENGINE_ISA names no instruction set of this machine: what computes raises this when it is asked for, so that the command,
     # which lies in this package, can say it in a line
@@ -90,6 +94,8 @@ __all__ = [
     "IOBinding",
     "InferenceSession",
     "InputError",
+    "LimitError",
+    "Limits",
     "Model",
     "ModelError",
     "ModelMetadata",
@@ -101,7 +107,10 @@ __all__ = [
     "RunOptions",
     "SessionOptions",
     "ShapeError",
+    "Stop",
+    "StoppedError",
     "TensorInfo",
+    "TimedOutError",
     "UnsupportedOperatorError",
     "__version__",
     "disable_telemetry_events",

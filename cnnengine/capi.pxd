@@ -11,7 +11,7 @@ cdef extern from "cnnengine.h" nogil:
         CNNE_MAX_RANK
         CNNE_OK, CNNE_ERROR_ARGUMENT, CNNE_ERROR_HANDLE, CNNE_ERROR_NOT_FOUND, CNNE_ERROR_MODEL, CNNE_ERROR_UNSUPPORTED
         CNNE_ERROR_SHAPE, CNNE_ERROR_DTYPE, CNNE_ERROR_MEMORY, CNNE_ERROR_BUSY, CNNE_ERROR_NEEDS_PYTHON, CNNE_ERROR_INPUT
-        CNNE_ERROR_INTERNAL
+        CNNE_ERROR_INTERNAL, CNNE_ERROR_STOPPED
         CNNE_FLOAT32, CNNE_UINT8, CNNE_INT8, CNNE_UINT16, CNNE_INT16, CNNE_INT32, CNNE_INT64, CNNE_BOOL, CNNE_FLOAT16
         CNNE_FLOAT64, CNNE_UINT32, CNNE_UINT64
         CNNE_ALLOW_PYTHON, CNNE_NO_WINOGRAD
@@ -46,5 +46,6 @@ cdef int cnne_workspace_free(cnne_workspace workspace) noexcept nogil
 cdef int cnne_workspace_output(cnne_workspace workspace, int32_t index, cnne_info *info) noexcept nogil
 cdef int cnne_run(cnne_workspace workspace, const cnne_tensor *inputs, int32_t n_inputs, const cnne_tensor *outputs,
                   int32_t n_outputs) noexcept nogil
+cdef int cnne_stop(cnne_workspace workspace) noexcept nogil
 cdef const char *cnne_last_error() noexcept nogil
 cdef const char *cnne_status_name(int status) noexcept nogil

@@ -14,7 +14,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from cnnengine.runtime.runner cimport NativePlan, Workspace, memory_t, plan_t, run_plan, wire
+from cnnengine.runtime.runner cimport NativePlan, Workspace, atomic_int, ending_t, flagged, memory_t, plan_t, run_plan, wire
 from cnnengine.runtime.threads cimport allowed_threads
 
 import numpy as np
@@ -27,6 +27,12 @@ cdef extern from "capi_handles.h" nogil:
     uint64_t handle_new(void *object, int kind) noexcept
     void *handle_take(uint64_t handle, int kind, int alone, int *busy) noexcept
     void *handle_drop(uint64_t handle) noexcept
+    ctypedef struct held_t "handle_held":
+        void *object
+        void *names                     # list of bytes, which the infos point into
+        atomic_int stopped
+    int handle_stop(uint64_t handle, int kind) noexcept
+    int handle_flag(uint64_t handle, int kind, size_t offset) noexcept
     int handle_close(uint64_t handle, int kind, int alone, void **object) noexcept
     void error_set(const char *text) noexcept
     void error_at(const char *text, const char *what, int64_t index, int64_t expected, int64_t received) noexcept
@@ -38,6 +44,9 @@ cdef extern from "capi_strided.h" nogil:
     int strided_distinct(int rank, const int64_t *dims, const int64_t *strides, int64_t item) noexcept
     int strided_span(const void *data, int rank, const int64_t *dims, const int64_t *strides, int64_t item, uintptr_t *first,
                      uintptr_t *end) noexcept
+
+cdef extern from "<stdatomic.h>" nogil:
+    void atomic_store(atomic_int *p, int v) noexcept
 
 cdef extern from "Python.h" nogil:
     int Py_IsInitialized() noexcept
@@ -60,6 +69,7 @@ cdef extern from "cnnengine.h" nogil:
         int (*run)(cnne_workspace, const cnne_tensor *, int32_t, const cnne_tensor *, int32_t) noexcept nogil
         const char *(*last_error)() noexcept nogil
         const char *(*status_name)(int) noexcept nogil
+        int (*stop)(cnne_workspace) noexcept nogil
 
 if handles_init():
     raise MemoryError("no memory for a fork handler")
@@ -70,11 +80,6 @@ cdef enum:
     MODEL = 1
     WORKSPACE = 2
     RANK = 8                            # CNNE_MAX_RANK
-
-# What a handle stands for begins with the Python objects that it reaches into.
-cdef struct held_t:
-    PyObject *object
-    PyObject *names                     # list of bytes, which the infos point into
 
 cdef struct model_t:
     held_t held                         # Model
@@ -134,6 +139,8 @@ cdef int failed(object error) noexcept with gil:
         error_set(text)
         if isinstance(error, MemoryError):
             return CNNE_ERROR_MEMORY
+        if isinstance(error, errors.StoppedError):
+            return CNNE_ERROR_STOPPED
         if isinstance(error, errors.ModelNotFoundError):
             return CNNE_ERROR_NOT_FOUND
         if isinstance(error, errors.UnsupportedOperatorError):
@@ -194,9 +201,9 @@ cdef uint64_t registered(held_t *made, object kept, list names, int kind) except
     """A handle for what begins with `made`, which holds the objects until `forget`."""
     cdef uint64_t handle
     Py_INCREF(kept)
-    made.object = <PyObject *>kept
+    made.object = <void *>kept
     Py_INCREF(names)
-    made.names = <PyObject *>names
+    made.names = <void *>names
     handle = handle_new(made, kind)
     if handle == 0:
         raise MemoryError("no memory for a handle")
@@ -204,8 +211,8 @@ cdef uint64_t registered(held_t *made, object kept, list names, int kind) except
 
 
 cdef void forget(held_t *held) noexcept:
-    Py_XDECREF(held.object)
-    Py_XDECREF(held.names)
+    Py_XDECREF(<PyObject *>held.object)
+    Py_XDECREF(<PyObject *>held.names)
 
 
 # ---------------------------------------------------------------- models
@@ -613,6 +620,7 @@ cdef int run_native(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor
     cdef const char *data
     cdef operand_t *o
     cdef const int64_t *word = NULL
+    cdef ending_t ending
     cdef int threads = allowed_threads(w.threads) if w.limited else w.threads
     for i in range(w.n_inputs):
         o = &w.inputs[i]
@@ -641,9 +649,14 @@ cdef int run_native(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor
         if o.number >= 0:
             w.outs[o.number] = <void *>data
     wire(w.plan, w.memory, <void *const *>w.ins, <void *const *>w.outs)
-    fault = run_plan(w.plan, w.memory, 0, w.plan.n_steps, threads, &word)
+    ending.flag = &w.held.stopped
+    ending.deadline = 0
+    ending.outer = NULL
+    fault = run_plan(w.plan, w.memory, 0, w.plan.n_steps, threads, &word, &ending, False)
     if fault >= 0:
         return fail(CNNE_ERROR_INPUT, w.plan.faults[fault].text)
+    if fault != -1:
+        return fail(CNNE_ERROR_STOPPED, "the run was ended by cnne_stop")
     for i in range(w.n_outputs):
         o = &w.outputs[i]
         if outputs[i].data == NULL:
@@ -681,7 +694,8 @@ cdef int run_python(workspace_t *w, const cnne_tensor *inputs, const cnne_tensor
     try:
         model = (<list>w.held.object)[0]
         feeds = {info.name: np.array(as_array(&inputs[i], info.dtype)) for i, info in enumerate(model.inputs)}
-        results = model.run(None, feeds)
+        with flagged(&w.held.stopped):
+            results = model.run(None, feeds)
         results = [np.asarray(result) for result in results]
         for i, result in enumerate(results):
             if outputs[i].data == NULL:
@@ -712,6 +726,7 @@ cdef int cnne_run(cnne_workspace workspace, const cnne_tensor *inputs, int32_t n
     w = <workspace_t *>handle_take(workspace, WORKSPACE, 1, &busy)
     if w == NULL:
         return bad_handle(busy)
+    atomic_store(&w.held.stopped, 0)
     if n_inputs != w.n_inputs or n_outputs != w.n_outputs:
         error_at("wrong number of inputs or outputs", "outputs", n_outputs, w.n_inputs, n_inputs)
         status = CNNE_ERROR_ARGUMENT
@@ -738,6 +753,10 @@ cdef int cnne_run(cnne_workspace workspace, const cnne_tensor *inputs, int32_t n
     return status
 
 
+cdef int cnne_stop(cnne_workspace workspace) noexcept nogil:
+    return CNNE_OK if handle_stop(workspace, WORKSPACE) else bad_handle(0)
+
+
 cdef const char *cnne_last_error() noexcept nogil:
     return error_get()
 
@@ -756,6 +775,7 @@ cdef const char *cnne_status_name(int status) noexcept nogil:
     if status == CNNE_ERROR_NEEDS_PYTHON: return "needs Python"
     if status == CNNE_ERROR_INPUT: return "bad input"
     if status == CNNE_ERROR_INTERNAL: return "internal error"
+    if status == CNNE_ERROR_STOPPED: return "stopped"
     return "unknown"
 
 
@@ -776,4 +796,5 @@ table.workspace_output = cnne_workspace_output
 table.run = cnne_run
 table.last_error = cnne_last_error
 table.status_name = cnne_status_name
+table.stop = cnne_stop
 _C_API = PyCapsule_New(&table, CNNE_CAPSULE, NULL)

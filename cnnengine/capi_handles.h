@@ -9,6 +9,7 @@
 #ifndef CNNENGINE_CAPI_HANDLES_H
 #define CNNENGINE_CAPI_HANDLES_H
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,6 +141,25 @@ static int handle_close(uint64_t handle, int kind, int alone, void **object)
     }
     handles_unlock();
     return result;
+}
+
+/* What handles stand for begins so. */
+typedef struct {
+    void *object;       /* Python objects that are held */
+    void *names;
+    _Atomic int stopped;
+} handle_held;
+
+/* Have the run end that is under way with this handle; 0 when it is not an open one. It is not held, so nobody finds it in use. */
+static int handle_stop(uint64_t handle, int kind)
+{
+    handle_place *place;
+    handles_lock();
+    place = handle_find(handle, kind);
+    if (place != NULL)
+        atomic_store(&((handle_held *)place->object)->stopped, 1);
+    handles_unlock();
+    return place != NULL;
 }
 
 static _Thread_local char handles_error[1024];

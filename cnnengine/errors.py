@@ -10,10 +10,13 @@ __all__ = [
     "CNNEngineError",
     "ClosedError",
     "InputError",
+    "LimitError",
     "ModelError",
     "ModelNotFoundError",
     "NotInstalledError",
     "ShapeError",
+    "StoppedError",
+    "TimedOutError",
     "UnsupportedOperatorError",
 ]
 
@@ -128,6 +131,20 @@ class ShapeError(CNNEngineError, ValueError):
 
 class InputError(CNNEngineError, ValueError):
     """An array or argument given by the caller has the wrong name, dtype, kind or number."""
+
+
+class LimitError(ModelError, ShapeError):
+    """A model asks for more than the caller's `Limits` allow; the attribute `limit` is the name of the one that was reached."""
+
+    limit: str | None = None
+
+
+class StoppedError(CNNEngineError, RuntimeError):
+    """A run was ended before its last step, because somebody asked for it; the model goes on working."""
+
+
+class TimedOutError(StoppedError, TimeoutError):
+    """A run was ended because it took longer than it may."""
 
 
 class NotInstalledError(InputError, ImportError):

@@ -39,6 +39,8 @@ class Loaded:
     inputs : mapping of str to TensorInfo
     threads_given : bool
         Whether somebody said how many threads a run has, so that OpenMP's settings say nothing.
+    options : mapping of str to object
+        What `load` was called with.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Loaded:
     program: Program
     inputs: Mapping[str, TensorInfo]
     threads_given: bool
+    options: Mapping[str, Any]
 
     def check_feeds(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Values as `run` takes them; raises what `Model.run` raises for inputs that do not fit."""

@@ -12,17 +12,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import arguments
-from .errors import ClosedError, CNNEngineError, InputError, ShapeError, UnsupportedOperatorError
+from .errors import (
+    ClosedError,
+    CNNEngineError,
+    InputError,
+    LimitError,
+    ShapeError,
+    StoppedError,
+    TimedOutError,
+    UnsupportedOperatorError,
+)
 from .feeds import TensorInfo, check_feeds, direct_targets, in_place, result_targets, shared
 from .graph import Graph
 from .layout import kept
+from .limits import Limits, within
 from .loaded import Loaded
 from .plan import Binding, Program, Segment
 from .plan.budget import winograd_option
 from .records import fields_of
 from .runtime.blas import limited
 from .runtime.quiet import collector_paused
-from .runtime.runner import Call
+from .runtime.runner import Call, Ending, Stop
 from .runtime.threads import default_threads, limited_threads
 from .spec import TensorSpec
 
@@ -31,7 +41,7 @@ if TYPE_CHECKING:
     from .metadata import About, Preparation
     from .plan.trace import Trace
 
-__all__ = ["Model", "TensorInfo", "load"]
+__all__ = ["Model", "Stop", "TensorInfo", "load"]
 
 
 Progress = Callable[[int, "int | None"], object]
@@ -69,6 +79,7 @@ class Model:
         winograd: bool | float = True,
         precision: str = "float32",
         inputs: Sequence[str] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         from .importer import import_model, reading
         from .rewrites import lower_precision, precision_option, simplify
@@ -86,6 +97,8 @@ class Model:
             raise InputError("is no path", tensor="base_dir", expected="a path", received=type(base_dir).__name__)
         winograd = winograd_option(winograd)
         self.precision: str = precision_option(precision)
+        if limits is not None and not isinstance(limits, Limits):
+            raise InputError("of the wrong kind", tensor="limits", expected="Limits", received=type(limits).__name__)
         started = time.perf_counter()
         self._options: dict[str, Any] = {
             "threads": None if threads is None else self._threads,
@@ -95,8 +108,9 @@ class Model:
             "inputs": inputs,
             "winograd": winograd,
             "precision": precision,
+            "limits": limits,
         }
-        with reading() as files, collector_paused(), limited(self._threads):
+        with within(limits), reading() as files, collector_paused(), limited(self._threads):
             source = files.open(model, base_dir)
             message = source.message
             self._name = _file_name(model) if isinstance(model, (str, os.PathLike)) else message.graph.name or "model"
@@ -112,7 +126,9 @@ class Model:
             source.release()
             given = {n: kept(simple.constants[n]) for n in simple.outputs if n in simple.constants}
             self._graph: Graph = simple.replace(constants={**simple.constants, **given})
-            self._program = Program(self._graph, winograd=winograd, store=source, threads=self._thread_count(), pairs=pairs)
+            self._program = Program(
+                self._graph, winograd=winograd, store=source, threads=self._thread_count(), pairs=pairs, limits=limits
+            )
             self._short: tuple[Segment | None, Call | None] = None, None
             self._closed = False
             self.metadata = dict(graph.metadata)
@@ -163,6 +179,8 @@ class Model:
             return
         try:
             self.prepare(shapes)
+        except LimitError:
+            raise
         except ShapeError:
             guessed = [i for i in self.inputs if i.shape and i.shape[0] != shapes[i.name][0]]
             if given is not None or not guessed:
@@ -170,6 +188,8 @@ class Model:
             try:
                 self.prepare({**shapes, **{i.name: (2, *shapes[i.name][1:]) for i in guessed}})
                 return
+            except LimitError:
+                raise
             except ShapeError:
                 pass
 
@@ -181,6 +201,8 @@ class Model:
         *,
         threads: int | None = None,
         out: Sequence[Any] | None = None,
+        timeout: float | None = None,
+        stop: Stop | None = None,
     ) -> list[Any]:
         """Outputs for these inputs.
 
@@ -196,6 +218,10 @@ class Model:
         out : sequence of array or None, optional
             One per output that is wanted: results are written there, without a copy where the array is C-contiguous and shares no
             memory with an input. Anything that NumPy can write to in place will do.
+        timeout : float, optional
+            Seconds after which the run ends at its next step.
+        stop : Stop, optional
+            Ends the run at its next step once another thread, or a signal handler, sets it.
 
         Returns
         -------
@@ -208,8 +234,12 @@ class Model:
             A missing, unknown or wrongly typed input; an unknown output name.
         ShapeError
             The shapes do not fit the model.
+        TimedOutError, StoppedError
+            `timeout` is over, or `stop` is set; the model goes on working. What `out` holds then is no result.
         ClosedError
         """
+        if timeout is not None or stop is not None:
+            return self._run_until(timeout, stop, names, feeds, threads, out)
         if threads is None:
             threads = self._thread_count()
         elif type(threads) is not int or not 0 < threads <= 256:
@@ -259,6 +289,23 @@ class Model:
                 value = copy.deepcopy(value)
             results.append(value)
         return results
+
+    def _run_until(self, timeout: Any, stop: Any, names: Any, feeds: Any, threads: Any, out: Any) -> list[Any]:
+        """`run` with an end."""
+        if timeout is not None:
+            timeout = arguments.number(timeout, "timeout")
+            if not timeout > 0:
+                raise InputError("is out of range", model=self._name, tensor="timeout", expected="> 0", received=timeout)
+        if stop is not None and not isinstance(stop, Stop):
+            raise InputError("of the wrong kind", model=self._name, tensor="stop", expected="Stop", received=type(stop).__name__)
+        try:
+            with Ending(stop, timeout):
+                return self.run(names, feeds, threads=threads, out=out)
+        except TimedOutError as error:
+            error.expected = error.expected or f"at most {timeout} s"
+            raise error.locate(model=self._name, tensor="timeout") from None
+        except StoppedError as error:
+            raise error.locate(model=self._name) from None
 
     def _thread_count(self) -> int:
         count: int = self._threads if self._threads_given else limited_threads(self._threads)
@@ -842,6 +889,13 @@ class Model:
             raise ClosedError("the model was closed", model=self._name)
         return program
 
+    def trim(self) -> None:
+        """Give back memory that can be had again: that of runs but those under way, and plans but the last one of each part.
+
+        Without it memory of runs stays for the next ones, but for what is far larger than the last runs needed.
+        """
+        self._opened().trim()
+
     def close(self) -> None:
         """Give up weights, plans and workspaces; every later use raises ClosedError."""
         if self._closed:
@@ -992,7 +1046,7 @@ def inside(model: Model) -> Loaded:
     ClosedError
     """
     program = model._opened()
-    return Loaded(model.name, model._source, program.graph, program, model._by_name, model._threads_given)
+    return Loaded(model.name, model._source, program.graph, program, model._by_name, model._threads_given, model._options)
 
 
 def load(
@@ -1006,6 +1060,7 @@ def load(
     winograd: bool | float = True,
     precision: str = "float32",
     inputs: Sequence[str] | None = None,
+    limits: Limits | None = None,
 ) -> Model:
     """Load an ONNX model.
 
@@ -1036,6 +1091,8 @@ def load(
     inputs : sequence of str, optional
         Tensors to feed instead of the file's inputs, in this order: any intermediate tensor, at which the network then begins, or
         an initializer. Where a skip leads past them, what it carries must be named too (docs/trace.md).
+    limits : Limits, optional
+        How much the model may ask for, now and in its runs; `Limits.strict()` for a stranger's file (docs/security.md).
 
     Returns
     -------
@@ -1047,6 +1104,8 @@ def load(
         There is no such file, or it is not a valid model.
     UnsupportedOperatorError
         Names every node that cannot be run; or the type of a tensor in `inputs` does not follow from the graph.
+    LimitError
+        The model asks for more than `limits` allow.
     InputError
         An argument is not what it should be; of a name that is not in the graph, `expected` has those like it.
     """
@@ -1060,4 +1119,5 @@ def load(
         winograd=winograd,
         precision=precision,
         inputs=inputs,
+        limits=limits,
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .errors import ShapeError
+from .limits import check
 from .records import lazy
 
 Dim = int | str | None
@@ -23,29 +23,23 @@ MAX_RANK = 32
 """Axes that NumPy has in every version."""
 
 
-def _memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not every system tells
-        return 1 << 40
-
-
-MAX_BYTES = _memory()
-"""Bytes of one tensor: the machine's memory. A file of a hundred bytes can ask for more than any machine has."""
+def check_rank(rank: int, tensor: str | None = None) -> None:
+    """Raise ShapeError for more axes than an array can have: a million extents would take hours to multiply."""
+    if rank > MAX_RANK:
+        raise ShapeError("too many axes", tensor=tensor, expected=f"at most {MAX_RANK}", received=rank)
 
 
 def check_size(shape: Sequence[int], dtype: np.dtype, tensor: str | None = None) -> None:
-    """Raise ShapeError for a tensor that no memory can hold."""
-    if 0 < math.prod(shape) * dtype.itemsize <= MAX_BYTES and len(shape) <= MAX_RANK:
-        return
+    """Raise LimitError for a tensor that is larger than tensors may be, ShapeError for one of too many axes."""
+    check_rank(len(shape), tensor)
     # NumPy refuses empty arrays too when their other extents are beyond all memory
-    if len(shape) > MAX_RANK or math.prod(max(d, 1) for d in shape) * dtype.itemsize > MAX_BYTES:
-        raise ShapeError(
-            "a tensor of this size cannot be held",
-            tensor=tensor,
-            expected=f"at most {MAX_BYTES} bytes and {MAX_RANK} axes",
-            received=tuple(shape),
-        )
+    size = math.prod([d or 1 for d in shape]) * dtype.itemsize
+    if size > ANY_SIZE:
+        check("tensor_bytes", size, tensor=tensor)
+
+
+ANY_SIZE = 1 << 16
+"""Bytes of a tensor that no limit forbids."""
 
 
 @dataclass(frozen=True, eq=False)

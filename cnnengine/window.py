@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,6 +10,23 @@ from functools import lru_cache
 from .errors import ShapeError
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+
+MOST = 2**31 - 1
+"""Each number of a window, and each extent that it moves over. Kernels compute with 64 bits and check nothing."""
+MOST_PLACES = 2**48
+"""Places that a window moves over, on all axes together: times the bytes of a block of channels they stay far below 64 bits."""
+SMALL = 2**15
+"""An extent up to which three axes have fewer places."""
+
+
+def _check_reach(reach: Sequence[int], **received: object) -> None:
+    """Raise ShapeError where kernels could not count the places that a window moves over, `reach` of them along each axis."""
+    if max(reach, default=0) > MOST or math.prod(reach) > MOST_PLACES:
+        raise ShapeError(
+            "the window moves over more places than can be counted",
+            expected=f"at most {MOST} along an axis, pads included, and {MOST_PLACES} in all",
+            received=", ".join(f"{name} {value}" for name, value in received.items()),
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,14 @@ class Window:
         for name in ("kernel", "strides", "dilations"):
             if any(v < 1 for v in getattr(window, name)):
                 raise ShapeError(f"{name} must be positive", tensor=name, expected=">= 1", received=getattr(window, name))
+        for name in ("kernel", "strides", "dilations", "pads"):
+            if any(abs(v) > MOST for v in getattr(window, name)):
+                raise ShapeError(
+                    f"{name} beyond what can be computed with",
+                    tensor=name,
+                    expected=f"at most {MOST}",
+                    received=getattr(window, name),
+                )
         if window.auto_pad not in AUTO_PADS:
             raise ShapeError("unknown auto_pad", tensor="auto_pad", expected=AUTO_PADS, received=window.auto_pad)
         return window
@@ -114,7 +140,7 @@ class Window:
             raise ShapeError(
                 "the window and the input differ in rank", expected=f"{self.rank} spatial axes", received=tuple(spatial)
             )
-        out, begins, ends = [], [], []
+        out, begins, ends, reach = [], [], [], []
         for i, (n, k, s, e) in enumerate(zip(spatial, self.kernel, self.strides, self.extent, strict=True)):
             if self.auto_pad.startswith("SAME"):
                 size = -(-n // s)
@@ -137,6 +163,9 @@ class Window:
             out.append(size)
             begins.append(begin)
             ends.append(end)
+            reach.append(max(n + abs(begin) + abs(end), e, s, size))
+        if self.rank > 3 or max(reach, default=0) > SMALL:
+            _check_reach(reach, extents=tuple(spatial), window=self)
         return tuple(out), tuple(begins), tuple(ends)
 
     def resolve_transpose(
@@ -163,7 +192,7 @@ class Window:
             raise ShapeError(
                 "output_shape has the wrong length", tensor="output_shape", expected=self.rank, received=tuple(output_shape)
             )
-        out, begins, ends = [], [], []
+        out, begins, ends, reach = [], [], [], []
         for i, (n, s, e) in enumerate(zip(spatial, self.strides, self.extent, strict=True)):
             full = (n - 1) * s + output_padding[i] + e
             if output_shape or self.auto_pad.startswith("SAME"):
@@ -186,6 +215,9 @@ class Window:
             out.append(size)
             begins.append(begin)
             ends.append(end)
+            reach.append(max(full, size, s, abs(begin) + abs(end), abs(output_padding[i])))
+        if self.rank > 3 or max(reach, default=0) > SMALL:
+            _check_reach(reach, extents=tuple(spatial), window=self)
         return tuple(out), tuple(begins), tuple(ends)
 
 

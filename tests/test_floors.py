@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1] / "cnnengine"  # the sources: what is
 # function or for annotations alone.
 FLOORS = [
     ["errors", "records"],
-    ["_kernels", "arguments"],
+    ["_kernels", "arguments", "limits"],
     ["spec", "layout", "window", "weights"],
     ["packing", "runtime", "preprocess", "pages"],
     ["operator"],
@@ -26,7 +26,7 @@ FLOORS = [
     ["functional", "importer", "onnx_functions", "config", "feeds", "files", "metadata", "lab"],
     ["loaded", "explain"],
     ["model"],
-    ["report", "session", "capi", "backend", "bench", "quantization", "tasks"],
+    ["report", "session", "capi", "backend", "bench", "quantization", "tasks", "view"],
     ["onnxruntime"],
     ["cli", "__pyinstaller"],
 ]

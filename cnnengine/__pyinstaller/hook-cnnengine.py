@@ -3,7 +3,7 @@
 The command line and `bench` are left out unless the program imports them: `bench` names other engines, which would be frozen too.
 """
 
-from PyInstaller.utils.hooks import collect_submodules, copy_metadata
+from PyInstaller.utils.hooks import collect_data_files, collect_submodules, copy_metadata
 
 LEFT_OUT = ("cnnengine.__pyinstaller", "cnnengine.__main__", "cnnengine.backend", "cnnengine.bench", "cnnengine.cli")
 
@@ -12,3 +12,4 @@ try:
     datas = copy_metadata("cnnengine")  # cnnengine.__version__
 except Exception:  # run from a source tree
     datas = []
+datas += collect_data_files("cnnengine.view")  # the files of its page

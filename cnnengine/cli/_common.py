@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..arguments import integer
 from ..errors import InputError
+from ..limits import Limits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,6 +140,27 @@ def add_winograd_option(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="compute convolutions by Winograd's algorithm: on, off, or with weights of at most X times the model's memory "
         "(default: on, twice and 24 MiB; example: --winograd 4)",
+    )
+
+
+def limits(text: str) -> Limits | None:
+    """An argparse type: 'default' or 'strict'."""
+    if text not in ("default", "strict"):
+        raise ValueError
+    return Limits.strict() if text == "strict" else None
+
+
+limits.__name__ = "'default' or 'strict'"
+
+
+def add_limits_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--limits",
+        metavar="NAME",
+        type=limits,
+        default=None,
+        help="how much memory and time a model may ask for: default, or strict for a stranger's file (default: default; "
+        "example: --limits strict)",
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..metadata.own import KEYS
-from ._common import EXIT_OK, add_precision_option, add_shape_option, complain, shapes_of, show
+from ._common import EXIT_OK, add_limits_option, add_precision_option, add_shape_option, complain, shapes_of, show
 from .pictures import preparation_of, told, told_as_json
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("model", metavar="MODEL", help="ONNX file (example: model.onnx)")
     add_shape_option(parser)
     add_precision_option(parser)
+    add_limits_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object (example: cnnengine info model.onnx --json)")
     parser.set_defaults(run=run)
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from .. import load
     from ..report import summarize
 
-    with load(args.model, precision=args.precision) as model:
+    with load(args.model, precision=args.precision, limits=args.limits) as model:
         summary = summarize(model, shapes_of(model, args.shape))
         if args.json:
             print(json.dumps(_as_json(model, summary), ensure_ascii=False, allow_nan=False))

@@ -21,7 +21,17 @@ from ..metadata.own import SOURCE as OWN
 from ..preprocess import Placement, Preprocess, frames_of, require_pillow
 from ..tasks import LAYOUTS, NAMES, VALUES, Chosen, Described, Wishes, canvas_of, picture_input, unplaced, upright
 from ..tasks.task import by_the_first_axis
-from ._common import EXIT_OK, EXIT_SOME_FAILED, add_precision_option, add_winograd_option, complain, part, positive, whole
+from ._common import (
+    EXIT_OK,
+    EXIT_SOME_FAILED,
+    add_limits_option,
+    add_precision_option,
+    add_winograd_option,
+    complain,
+    part,
+    positive,
+    whole,
+)
 from .drawings import Drawings
 from .out import KINDS, Mode, Out, Sample, opened
 from .pictures import add_image_options, image_options, labels_given, option_name, preparation_of, told
@@ -117,6 +127,7 @@ def add_to(subparsers: Subparsers) -> None:
     )
     add_winograd_option(parser)
     add_precision_option(parser)
+    add_limits_option(parser)
     add_image_options(parser)
     parser.set_defaults(run=run)
 
@@ -217,7 +228,7 @@ def run(args: argparse.Namespace) -> int:
         require_pillow()
     with (
         warnings.catch_warnings(),
-        load(args.model, threads=args.threads, winograd=args.winograd, precision=args.precision) as model,
+        load(args.model, threads=args.threads, winograd=args.winograd, precision=args.precision, limits=args.limits) as model,
     ):
         preparation = _preparation(model, args) if images else None
         if images:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ._common import (
     EXIT_OK,
+    add_limits_option,
     add_precision_option,
     add_shape_option,
     add_winograd_option,
@@ -50,6 +51,7 @@ def add_to(subparsers: Subparsers) -> None:
     )
     add_winograd_option(parser)
     add_precision_option(parser)
+    add_limits_option(parser)
     parser.add_argument(
         "--seconds",
         metavar="X",
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.plot is not None:
         check_plot(args.plot)
-    with load(args.model, threads=args.threads, winograd=args.winograd, precision=args.precision) as model:
+    with load(args.model, threads=args.threads, winograd=args.winograd, precision=args.precision, limits=args.limits) as model:
         report = profile(model, shapes_of(model, args.shape), seconds=args.seconds)
     if args.plot is not None:
         save_plot(report.plot(), args.plot)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ModelError, NotInstalledError
+from ..limits import use
 from ..ops.common import known_dtype
+from ..spec import check_size
 from .reader import BITS, EXTERNAL, check_rank, tensor_bytes
 from .wire import Attribute, NodeMessage, SparseTensor, Tensor
 
 if TYPE_CHECKING:
     import onnx
 
-LARGEST = 2**33
 """Bytes that a sparse tensor may have once it is dense: a small file must not ask for all memory."""
 
 
@@ -77,6 +78,8 @@ def array_of(tensor: onnx.TensorProto | Tensor, *, views: bool = False) -> np.nd
             expected=f"{math.prod(tensor.dims)} elements for {tuple(tensor.dims)}",
             received=values.size,
         )
+    if not values.size:  # NumPy refuses what the other extents would make too large
+        check_size(tensor.dims, values.dtype, tensor.name)
     whole = values.reshape(tuple(tensor.dims))
     if whole.base is not None and (not views or whole.nbytes < VIEWED):
         whole = np.array(whole)
@@ -184,8 +187,10 @@ def dense(sparse: onnx.SparseTensorProto | SparseTensor) -> np.ndarray:
     check_rank(sparse, sparse.values.name)
     values, indices, dims = array_of(sparse.values), array_of(sparse.indices), tuple(sparse.dims)
     name = sparse.values.name
-    if any(d < 0 for d in dims) or math.prod(dims) * values.dtype.itemsize > LARGEST:
-        raise ModelError("a sparse tensor has impossible dims", tensor=name, expected=f"at most {LARGEST} bytes", received=dims)
+    if any(d < 0 for d in dims):
+        raise ModelError("a sparse tensor has impossible dims", tensor=name, expected="extents >= 0", received=dims)
+    check_size(dims, values.dtype, name)
+    use("total_bytes", math.prod(dims) * values.dtype.itemsize, tensor=name)
     if values.ndim != 1 or indices.dtype.kind not in "iu" or indices.shape not in ((len(values),), (len(values), len(dims))):
         raise ModelError(
             "a sparse tensor's indices do not fit", tensor=name, expected=f"{len(values)} rows", received=indices.shape

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
+from ..limits import check, look
 from ..operator import Operator
 from ..ops import lookup
 from .wire import Attribute, FunctionMessage, GraphMessage, ModelMessage, NodeMessage, as_message, parse_as
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 Key = tuple[str, str, str]
 Opsets = Mapping[str, int]
 
-EXPANDED = 1 << 16
-"""Nodes and calls that calls may expand to: functions that call each other twice double with each, out of a few bytes."""
-EXPANDED_BYTES = 1 << 28
-"""Bytes that they may have as the file writes them: a function's constants are in each of its calls."""
 PREFIX = 120
 """Characters of a call's name that begin the names of what it expands to; of longer ones the end, so that calls inside calls have
 names of bounded length."""
@@ -116,7 +113,10 @@ class Inliner:
         Raises
         ------
         ModelError
-            A function calls itself, a call does not fit its function, or there are more nodes than `EXPANDED`.
+            A function calls itself, or a call does not fit its function.
+        LimitError
+            Functions that call each other twice double with each, out of a few bytes, and a function's constants are in each of
+            its calls.
         """
         # the calls that are being expanded, innermost last: nodes that are left of each, their versions, its function
         stack: list[tuple[Iterator[Any], Opsets, Key | None]] = [(iter(nodes), opsets, None)]
@@ -149,14 +149,9 @@ class Inliner:
     def _count(self, node: Any) -> None:
         self._expanded += 1
         self._bytes += node.ByteSize()
-        if self._expanded > EXPANDED or self._bytes > EXPANDED_BYTES:
-            raise ModelError(
-                "calls of functions expand to too many nodes",
-                node=node.name,
-                operator=node.op_type,
-                expected=f"at most {EXPANDED} nodes of {EXPANDED_BYTES} bytes together",
-                received="more",
-            )
+        check("expanded_nodes", self._expanded, node=node.name, operator=node.op_type)
+        check("expanded_bytes", self._bytes, node=node.name, operator=node.op_type)
+        look()
 
     def _defined(self, node: Any, opsets: Opsets) -> FunctionMessage | None:
         """The function by which ONNX defines this node's operator, None where there is none or types are missing for it."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import CNNEngineError, ModelError, NotInstalledError, UnsupportedOperatorError, command, needed
 from ..graph import Graph, Node
+from ..limits import look
 from ..operator import Expansion, NodeRecord, Operator
 from ..ops import lookup
 from ..ops.common import known_dtype
@@ -263,6 +264,7 @@ class _Importer:
     def _node(self, node: Any, opsets: Opsets, constants: dict[str, np.ndarray]) -> list[Node]:
         """The node, or those that stand for it, whose constants are added; none when it is noted as a problem."""
         name, domain = self._unique(node), "" if node.domain == "ai.onnx" else node.domain
+        look(node=name, operator=node.op_type)
         own = self.inliner.operators.get(key_of(node)) if self.inliner.operators else None
         if own is not None:
             if len(node.input) != 1 or len(node.output) != 1 or not node.input[0] or node.attribute:

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CNNEngineError, ModelError, ModelNotFoundError, needed
+from ..errors import CNNEngineError, ModelError, ModelNotFoundError, needed, shortened
+from ..limits import current, exceeded, use
 from ..spec import MAX_RANK
 from .guard import Guard, Watch
 from .schemas import IR_VERSION, OPSET
@@ -136,6 +137,8 @@ def _whole(file: Any, path: str, limit: int | None) -> bytes:
 
 
 def _too_large(path: str, limit: int, received: object) -> ModelError:
+    if limit < PROTOBUF_LIMIT:
+        return exceeded("file_bytes", received, limit, model=path)
     return ModelError(
         "the file is too large to be one ONNX message", model=path, expected=f"at most {limit} bytes", received=received
     )
@@ -306,6 +309,8 @@ def open_model(model: Any, base_dir: str | os.PathLike[str] | None = None) -> So
             raise _no_model(data, name) from None
         if not message.HasField("graph") or not (message.graph.node or message.graph.output or message.graph.initializer):
             raise _no_model(data, name)
+        use("file_bytes", len(data), model=name)
+        _count_nodes(message, name)
         source = Source(message, name, data, folder)
         source.file = file
         _check_versions(message, name)
@@ -377,6 +382,19 @@ def external_files(model: str) -> tuple[str, ...]:
         return tuple(sorted({e.value for t in external for e in t.external_data if e.key == "location"}))
 
 
+def _count_nodes(message: ModelMessage, name: str) -> None:
+    """Raise LimitError for more nodes than the limits allow, those of functions and of graphs inside of nodes counted."""
+    left = [message.graph.node, *(function.node for function in message.functions)]
+    while left:
+        nodes = left.pop()
+        use("nodes", len(nodes), model=name)
+        for node in nodes:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    left.append(attribute.g.node)
+                left.extend(graph.node for graph in attribute.graphs)
+
+
 @dataclass(frozen=True)
 class Folder:
     """Where external data may lie.
@@ -438,7 +456,14 @@ def _content(model: Any, opened: reading) -> tuple[MappedFile | None, bytes | mm
     if isinstance(model, bytes | bytearray | memoryview):
         return None, bytes(model), "bytes", None
     if hasattr(model, "read"):
-        data = model.read()
+        try:
+            data = model.read()
+        except MemoryError:
+            raise
+        except Exception as error:  # objects raise what they like
+            raise ModelError(
+                f"the file object cannot be read ({shortened(str, error)})", received=type(error).__name__
+            ) from error
         if not isinstance(data, bytes | bytearray | memoryview):
             raise ModelError("the file object gives text", expected="a file opened in binary mode", received=type(data).__name__)
         return None, bytes(data), str(getattr(model, "name", "file object")), None
@@ -451,7 +476,7 @@ def _content(model: Any, opened: reading) -> tuple[MappedFile | None, bytes | mm
             received=type(model).__name__,
         ) from None
     try:
-        file = MappedFile(path, PROTOBUF_LIMIT)
+        file = MappedFile(path, min(PROTOBUF_LIMIT, current().file_bytes))
         opened.files.append(file)
         return file, file.data, path, Folder.of_model(path)
     except FileNotFoundError:
@@ -619,6 +644,8 @@ def _load_external(proto: Any, folder: Folder | None, name: str, files: dict[str
                 received=f"{length} at offset {offset}",
             )
         try:
+            if location not in files:
+                use("file_bytes", os.path.getsize(path), model=name, tensor=tensor.name)
             file = files.get(location) or files.setdefault(location, MappedFile(path))
         except FileNotFoundError:
             raise ModelNotFoundError(

@@ -50,7 +50,8 @@ enum {
     CNNE_ERROR_BUSY = 9,            /* another thread runs this workspace */
     CNNE_ERROR_NEEDS_PYTHON = 10,   /* the model has nodes that run in Python; see CNNE_ALLOW_PYTHON */
     CNNE_ERROR_INPUT = 11,          /* values that the model cannot take, as an index out of range */
-    CNNE_ERROR_INTERNAL = 12
+    CNNE_ERROR_INTERNAL = 12,
+    CNNE_ERROR_STOPPED = 13         /* cnne_stop ended the run; what its outputs hold is no result */
 };
 
 /* Element types, by ONNX's numbers. */
@@ -101,6 +102,7 @@ typedef struct cnne_api_table {
     int (*run)(cnne_workspace workspace, const cnne_tensor *inputs, int32_t n_inputs, const cnne_tensor *outputs, int32_t n_outputs);
     const char *(*last_error)(void);
     const char *(*status_name)(int status);
+    int (*stop)(cnne_workspace workspace);
 } cnne_api_table;
 
 static const cnne_api_table *cnne_api_ = NULL;
@@ -158,6 +160,9 @@ CNNE_INLINE int cnne_run(cnne_workspace workspace, const cnne_tensor *inputs, in
 {
     return CNNE_CALL_(run, (workspace, inputs, n_inputs, outputs, n_outputs));
 }
+/* End the run that is under way in a workspace, from another thread: it gives CNNE_ERROR_STOPPED at its next
+ * step, and the workspace may be run again. Without effect where no run is under way. Not for signal handlers: it takes a lock. */
+CNNE_INLINE int cnne_stop(cnne_workspace workspace) { return CNNE_CALL_(stop, (workspace)); }
 /* Of this thread's last call that failed; never NULL, valid until its next call. */
 CNNE_INLINE const char *cnne_last_error(void) { return cnne_api_ ? cnne_api_->last_error() : "cnne_import() was not called"; }
 CNNE_INLINE const char *cnne_status_name(int status) { return cnne_api_ ? cnne_api_->status_name(status) : "unknown"; }

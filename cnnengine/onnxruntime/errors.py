@@ -10,10 +10,13 @@ from ..errors import (
     ClosedError,
     CNNEngineError,
     InputError,
+    LimitError,
     ModelError,
     ModelNotFoundError,
     NotInstalledError,
     ShapeError,
+    StoppedError,
+    TimedOutError,
     UnsupportedOperatorError,
 )
 
@@ -122,12 +125,27 @@ class ClosedModelError(ClosedError, Fail):
     """The model was closed."""
 
 
+class TooMuchError(LimitError, InvalidGraph, Fail):
+    """A model that asks for more than the limits allow."""
+
+
+class EndedError(StoppedError, Fail):
+    """A run that its options ended."""
+
+
+class LateError(TimedOutError, Fail):
+    """A run that took longer than it may."""
+
+
 class FailedError(CNNEngineError, Fail):
     """Anything else."""
 
 
 _KINDS: list[tuple[type[CNNEngineError], type[CNNEngineError], type[CNNEngineError]]] = [
     # ours, as programs know it, and as they know it of a node
+    (LimitError, TooMuchError, TooMuchError),
+    (TimedOutError, LateError, LateError),
+    (StoppedError, EndedError, EndedError),
     (ModelNotFoundError, MissingFileError, MissingFileError),
     (UnsupportedOperatorError, RefusedError, RefusedError),
     (ModelError, BadModelError, BadModelError),

@@ -12,7 +12,7 @@ from .._kernels import function
 from ..errors import InputError, ShapeError
 from ..operator import ANY_RANK, EXACT, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from ..spec import TensorSpec, check_size
+from ..spec import TensorSpec, check_rank, check_size
 from .common import FLOAT32, integers, required, scalar
 from .copies import movable
 
@@ -36,6 +36,8 @@ class ConstantOfShape(Operator):
 
     def _shape(self, shape: Any) -> tuple[int, ...]:
         result = integers(shape, self.op_type, "input")
+        check_rank(len(result), "input")
+        check_size(result, self.dtype)
         if any(d < 0 for d in result):
             raise ShapeError("not a shape", operator=self.op_type, tensor="input", expected="extents >= 0", received=result)
         return result
@@ -61,6 +63,10 @@ COUNTED = frozenset(np.dtype(t) for t in ("float32", "float64", "int16", "int32"
 """Types that ranges are compiled for."""
 
 
+KNOWN = 1 << 20
+"""Elements of a range up to which it is computed while planning; a longer one is at each run."""
+
+
 @dataclass(frozen=True)
 class Range(Operator):
     """ONNX Range (11, 27): start, start + delta, ... before limit."""
@@ -73,7 +79,11 @@ class Range(Operator):
     def infer(self, inputs: Sequence[TensorSpec | None]) -> list[TensorSpec]:
         specs = [required(inputs, i, self.op_type) for i in range(3)]
         if all(s.value is not None for s in specs):
-            return [TensorSpec.of(self.reference(*(s.value for s in specs))[0])]
+            values = [s.value for s in specs]
+            start, _, count = self._counted(values)
+            if count <= KNOWN:
+                return [TensorSpec.of(self.reference(*values)[0])]
+            return [TensorSpec(start.dtype, (count,))]
         return [TensorSpec(specs[0].dtype, (None,))]
 
     def _counted(self, inputs: Sequence[Any]) -> tuple[Any, Any, int]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import CNNEngineError, InputError, ModelError
 from ..graph import Graph
+from ..limits import use
 from ..operator import ANY_RANK, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import UNKNOWN, TensorSpec
@@ -260,6 +261,7 @@ class Loop(Controlling):
         scanned: list[list[Any]] = [[] for _ in range(len(self.body.outputs) - 1 - n)]
         i = 0
         while going and i < limit:
+            use("loop_trips", 1)
             results = evaluate(self.body, (np.array(i, np.int64), np.array(going), *state, *captured))
             going = bool(scalar(results[0], self.op_type, "cond"))
             state = results[1 : 1 + n]
@@ -419,6 +421,7 @@ class Scan(Controlling):
         state, cut, captured = list(inputs[:states]), inputs[states : self.formal], inputs[self.formal :]
         rounds = self._rounds([x.shape for x in cut])
         stacked: list[list[Any]] = [[] for _ in self.output_axes]
+        use("loop_trips", rounds)
         for i in range(rounds):
             slices = [
                 x.take(rounds - 1 - i if d else i, axis=a)
@@ -488,6 +491,7 @@ class SequenceMap(Controlling):
                     received=[len(c) if isinstance(c, list) else type(c).__name__ for c in columns],
                 )
         made: list[list[Any]] = [[] for _ in self.body.outputs]
+        use("loop_trips", rounds)
         for i in range(rounds):
             results = evaluate(self.body, (*(c[i] if isinstance(c, list) else c for c in columns), *captured))
             for column, value in zip(made, results, strict=True):

@@ -14,6 +14,7 @@ from .._kernels.pack import pack_bias, pack_conv, pack_depthwise
 from .._kernels.winograd import depth_as_channels, pack_winograd
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..layout import NO_HALO, Halo, merge_halos
+from ..limits import check
 from ..operator import EVERY, READ_PACKED, Activation, Extents, Gives, Giving, Lowering, NodeRecord, Operator
 from ..packing import Empty, NarrowPanels, Panels
 from ..records import dataclass
@@ -564,6 +565,7 @@ def phases_of(conv: ConvTranspose, w_shape: tuple[int, ...], spatial: tuple[int,
     if any(b < 0 for b in begins):
         raise UnsupportedOperatorError("negative begin pads are not supported", operator=conv.op_type, received=begins)
     window = conv.window(w_shape)
+    check("phases", math.prod(map(min, window.strides, out)), operator=conv.op_type)
     # per axis and phase: first output position, extent, [(tap, pixel offset)]
     axes = []
     for k, s, d, b, size in zip(window.kernel, window.strides, window.dilations, begins, out, strict=True):

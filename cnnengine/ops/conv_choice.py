@@ -17,12 +17,16 @@ from .taps import Pair, plane
 def _axis_regions(size: int, out: int, stride: int, offsets: Sequence[int]) -> list[tuple[int, int, list[int]]]:
     """Runs of output positions along one axis that the same taps serve: (first, count, taps that do not meet padding alone)."""
     regions: list[tuple[int, int, list[int]]] = []
-    for i in range(out):
-        used = [t for t, offset in enumerate(offsets) if 0 <= i * stride + offset < size]
+    # what changes is where a tap enters the input and where it leaves it: an output may have many more positions
+    first = [-(offset // stride) for offset in offsets]
+    behind = [-((offset - size) // stride) for offset in offsets]
+    starts = sorted({i for i in (0, *first, *behind) if 0 <= i < out})
+    for i, end in zip(starts, (*starts[1:], out), strict=False):
+        used = [t for t in range(len(offsets)) if first[t] <= i < behind[t]]
         if regions and regions[-1][2] == used:
-            regions[-1] = (regions[-1][0], regions[-1][1] + 1, used)
+            regions[-1] = (regions[-1][0], regions[-1][1] + end - i, used)
         else:
-            regions.append((i, 1, used))
+            regions.append((i, end - i, used))
     return regions
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ModelError, ShapeError
 from ..operator import ANY_RANK, EXACT, SAME, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from ..spec import TensorSpec
+from ..spec import TensorSpec, check_rank, check_size
 from .common import (
     Specs,
     as_ints,
@@ -203,11 +203,18 @@ class Expand(Operator):
             if not isinstance(length, int) or x.shape is None:
                 return [TensorSpec(x.dtype, None)]
             return [TensorSpec(x.dtype, (None,) * max(length, len(x.shape)))]
-        return [TensorSpec(x.dtype, broadcast_shape(x.concrete, integers(shape.value, self.op_type, "shape"), self.op_type))]
+        return [TensorSpec(x.dtype, self._shape(x.concrete, shape.value))]
+
+    def _shape(self, extents: Sequence[int], wanted: Any) -> tuple[int, ...]:
+        shape = integers(wanted, self.op_type, "shape")
+        check_rank(len(shape), "shape")
+        return broadcast_shape(extents, shape, self.op_type)
 
     def reference(self, *inputs: Any) -> list[Any]:
-        x, shape = inputs
-        return [np.array(np.broadcast_to(x, broadcast_shape(x.shape, integers(shape, self.op_type, "shape"), self.op_type)))]
+        x, wanted = inputs
+        shape = self._shape(x.shape, wanted)
+        check_size(shape, x.dtype)
+        return [np.array(np.broadcast_to(x, shape))]
 
     def lower(self, ctx: Lowering) -> bool:
         x, y = ctx.inputs[0], ctx.outputs[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -85,19 +85,22 @@ class _WindowPool(Operator):
         """Per kernel tap, first axis outermost: where its outputs stand, and the inputs that it brings them."""
         window = self.window
         out, begins, _ = self._resolve(x.shape)
-        for tap in itertools.product(*[range(k) for k in window.kernel]):
-            to, source = [], []
-            for i, k in enumerate(tap):
-                offset = k * window.dilations[i] - begins[i]
-                first = max(0, -(offset // window.strides[i]))
-                end = min(out[i], (x.shape[2 + i] - 1 - offset) // window.strides[i] + 1)
-                if end <= first:
-                    break
-                to.append(slice(first, end))
-                start = first * window.strides[i] + offset
-                source.append(slice(start, start + (end - first - 1) * window.strides[i] + 1, window.strides[i]))
-            else:
-                yield (..., *to), (..., *source)
+        axes: list[list[tuple[slice, slice]]] = []
+        for n, m, k, s, d, b in zip(x.shape[2:], out, window.kernel, window.strides, window.dilations, begins, strict=True):
+            taps: Iterable[int] = range(k)
+            if k > n * m:  # most of them meet padding alone: those that do not, by the outputs
+                met = (range(max(0, -((i * s - b) // d)), min(k, -((i * s - b - n) // d))) for i in range(m))
+                taps = sorted(set(itertools.chain.from_iterable(met)))
+            along = []
+            for tap in taps:
+                offset = tap * d - b
+                first, end = max(0, -(offset // s)), min(m, (n - 1 - offset) // s + 1)
+                if end > first:
+                    start = first * s + offset
+                    along.append((slice(first, end), slice(start, start + (end - first - 1) * s + 1, s)))
+            axes.append(along)
+        for picked in itertools.product(*axes):
+            yield (..., *(to for to, _ in picked)), (..., *(source for _, source in picked))
 
     def geometry(self, ctx: Lowering, dtype: np.dtype = FLOAT32) -> dict[str, Any] | None:
         """What launches are told of the windows; None where no kernel takes the input, which must be of this type."""
@@ -219,8 +222,7 @@ class AveragePool(_WindowPool):
             count = np.ones(out)
             for i, n in enumerate(x.shape[2:]):
                 start = np.arange(out[i]) * window.strides[i] - begins[i]
-                taps = start[:, None] + np.arange(window.kernel[i]) * window.dilations[i]
-                inside = np.count_nonzero(taps < n + ends[i], axis=1)
+                inside = np.clip(-((start - n - ends[i]) // window.dilations[i]), 0, window.kernel[i])
                 count = count * inside.reshape(-1, *(1,) * (len(out) - 1 - i))
         return total, count
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import InputError, ModelError, ShapeError
+from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..operator import ROUNDING, Lowering, NodeRecord, Operator
 from ..records import dataclass
 from ..spec import TensorSpec
@@ -20,6 +20,10 @@ def _choice(node: NodeRecord, name: str, allowed: Sequence[str], default: str) -
     if value not in allowed:
         raise ModelError(f"unknown {name}", node=node.name, operator=node.op_type, expected=tuple(allowed), received=value)
     return str(value)
+
+
+MOST_SAMPLES = 1 << 10
+"""Samples along an axis of a bin that a file may ask for; networks take from 1 to 4."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,15 @@ class RoiAlign(Operator):
         if min(numbers[:2]) < 1 or numbers[2] < 0:
             raise ModelError(
                 "bins and samples cannot be", node=node.name, operator=node.op_type, expected=">= 1, >= 1, >= 0", received=numbers
+            )
+        if numbers[2] > MOST_SAMPLES:
+            raise UnsupportedOperatorError(
+                "too many samples in a bin",
+                node=node.name,
+                operator=node.op_type,
+                tensor="sampling_ratio",
+                expected=f"at most {MOST_SAMPLES} along an axis",
+                received=numbers[2],
             )
         scale = float(node.attribute("spatial_scale", 1.0))
         return cls(_choice(node, "mode", ("avg", "max"), "avg"), numbers[0], numbers[1], numbers[2], scale, half)

@@ -181,6 +181,8 @@ class OneHot(Operator):
         indices, depth, values = inputs
         n = self._depth(depth)
         axis = normal_axis(self.axis, indices.ndim + 1, self.op_type)
+        if not indices.size:
+            return [np.zeros((*indices.shape[:axis], n, *indices.shape[axis:]), values.dtype)]
         which = np.expand_dims(np.where(indices < 0, indices + n, indices), axis)
         grid = np.arange(n).reshape([-1 if a == axis else 1 for a in range(indices.ndim + 1)])
         return [np.where(which == grid, values[1], values[0]).astype(values.dtype)]

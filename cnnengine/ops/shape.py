@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import InputError, ModelError, ShapeError, UnsupportedOperatorError
 from ..operator import ANY_RANK, EXACT, SAME, Gives, Giving, Lowering, NodeRecord, Operator
 from ..records import dataclass
-from ..spec import Dim, TensorSpec
+from ..spec import Dim, TensorSpec, check_rank
 from .common import (
     INT64,
     Specs,
@@ -216,6 +216,7 @@ class Reshape(_View):
 
     def resolve(self, extents: Sequence[int], wanted: Sequence[int]) -> tuple[int, ...]:
         """The output shape for an input of these extents."""
+        check_rank(len(wanted), "shape")
         shape = list(wanted)
         for i, d in enumerate(shape):
             if d == 0 and not self.allowzero:

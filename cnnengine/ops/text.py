@@ -13,6 +13,7 @@ from ..operator import BROADCAST, EXACT, SAME, Gives, Giving, NodeRecord, Operat
 from ..records import dataclass
 from ..spec import TensorSpec
 from .common import INT64, Specs, broadcast_shape, required, spec_at
+from .regex import Matcher
 
 TEXT = np.dtype(object)
 OTHER_CASES = ("az", "el", "lt", "tr")
@@ -157,8 +158,8 @@ class StringNormalizer(Operator):
 
 
 @lru_cache(maxsize=64)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.ASCII)  # the classes of RE2 hold ASCII alone
+def _matcher(pattern: str) -> Matcher:
+    return Matcher(pattern)
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,9 @@ class RegexFullMatch(Operator):
         if pattern is None:
             raise ModelError("a required attribute is missing", node=node.name, operator=node.op_type, expected="pattern")
         try:
-            _compiled(pattern)
+            _matcher(pattern)
+        except UnsupportedOperatorError as error:
+            raise error.locate(node=node.name, operator=node.op_type) from None
         except (re.error, RecursionError, OverflowError) as error:
             raise UnsupportedOperatorError(
                 f"this pattern is not understood ({error})", node=node.name, operator=node.op_type, received=pattern
@@ -193,5 +196,5 @@ class RegexFullMatch(Operator):
         return [TensorSpec(np.dtype(np.bool_), _texts(inputs, 0, self.op_type).concrete)]
 
     def reference(self, *inputs: Any) -> list[Any]:
-        x, matches = np.asarray(inputs[0]), _compiled(self.pattern).fullmatch
-        return [np.array([matches(text) is not None for text in x.reshape(-1).tolist()], np.bool_).reshape(x.shape)]
+        x, matches = np.asarray(inputs[0]), _matcher(self.pattern).matches
+        return [np.array([matches(text) for text in x.reshape(-1).tolist()], np.bool_).reshape(x.shape)]

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ..graph import Graph, Node
 from ..ops.control import Controlling
 from ..runtime.locks import own_lock
+from ..runtime.runner import check_ended
 from .host import run_host, settled
 from .segment import Segment
 
@@ -24,6 +25,10 @@ class Body(Protocol):
 
     def segments(self) -> list[Segment]:
         """All segments that are planned now."""
+        ...
+
+    def trim(self) -> None:
+        """Give up memory and plans that can be made again."""
         ...
 
     def close(self) -> None:
@@ -58,6 +63,7 @@ class Bodies:
 
     def evaluate(self, graph: Graph, values: Sequence[Any], threads: int) -> list[Any]:
         """The outputs of a node's graph for its inputs, in their order."""
+        check_ended()
         body = self._made.get(id(graph))
         if body is None:
             with self._lock:
@@ -71,6 +77,13 @@ class Bodies:
         with self._lock:
             made = list(self._made.values())
         return [segment for body in made for segment in body.segments()]
+
+    def trim(self) -> None:
+        """Give up the memory of their runs, and plans."""
+        with self._lock:
+            made = list(self._made.values())
+        for body in made:
+            body.trim()
 
     def close(self) -> None:
         """Give up all of them."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import InputError, ShapeError
 from ..layout import ALIGNMENT, NO_HALO, Halo, KernelCall, aligned_copy, aligned_empty, is_mapped, kept, merge_halos
+from ..limits import check, look
 from ..packing import Build, Copy, Empty, InParts, Scratch, Slab
 from ..records import lazy
 from ..spec import TensorSpec
@@ -394,4 +395,8 @@ class NodeContext:
         return BufferRef(buffer, buffer.shape)
 
     def call(self, kernel: str, inputs: Sequence[Any], outputs: Sequence[Any], /, **params: Any) -> None:
-        self._emitter.calls.append(KernelCall(kernel, tuple(inputs), tuple(outputs), params, self._node))
+        calls = self._emitter.calls
+        if not len(calls) & 1023:  # a stride of the file may ask for as many as it says
+            check("steps", len(calls), node=self._node, operator=self._operator)
+            look(node=self._node, operator=self._operator)
+        calls.append(KernelCall(kernel, tuple(inputs), tuple(outputs), params, self._node))

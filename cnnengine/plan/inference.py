@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import CNNEngineError, InputError, ShapeError
 from ..graph import Node
+from ..limits import look
 from ..ops.common import FAULTS
 from ..spec import TensorSpec, check_size
 
@@ -44,6 +45,7 @@ def infer_nodes(nodes: Sequence[Node], specs: dict[str, TensorSpec], model: str)
         outputs are not in `specs`.
     """
     for index, node in enumerate(nodes):
+        look(model=model or None, node=node.name, operator=node.op.op_type)
         inputs = [specs[n] if n else None for n in node.inputs]
         depends = False
         try:

@@ -6,6 +6,7 @@ Buffers of the arena share memory when their lives do not meet (plan.arena). Tho
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -16,9 +17,9 @@ import numpy as np
 from .._kernels import kernel
 from ..errors import ShapeError
 from ..layout import KernelCall, View
+from ..limits import check, current
 from ..runtime.blas import limited
-from ..runtime.runner import NativePlan, Workspace
-from ..spec import MAX_BYTES
+from ..runtime.runner import NativePlan, Workspace, check_ended
 from .arena import Life, assign
 from .buffers import Buffer, BufferRef
 from .place import place
@@ -95,6 +96,7 @@ class Plan:
                 if not isinstance(piece, HostStep):
                     workspace.run(piece[0], piece[1], threads)
                     continue
+                check_ended()
                 with nullcontext() if around is None else around(piece.node):
                     self.run_host_step(piece, workspace, inputs, outputs)
 
@@ -114,9 +116,20 @@ class Plan:
         """Run one of the pieces, in a workspace that was begun for the plan with these arrays."""
         arrays = [self._array(r, workspace, inputs, outputs) if isinstance(r, BufferRef) else r for r in step.inputs]
         results = step.run(*arrays)
-        for ref, result in zip(step.outputs, results, strict=False):
-            if ref is not None:
-                self._array(ref, workspace, inputs, outputs)[...] = result
+        for ref, result in itertools.zip_longest(step.outputs, results[: len(step.outputs)]):
+            if ref is None:
+                continue
+            target = self._array(ref, workspace, inputs, outputs)
+            found = None if result is None else np.shape(result)
+            if found != target.shape:  # NumPy would repeat one element as often as there is room
+                raise ShapeError(
+                    "a node gave another shape than its operator says",
+                    node=step.node,
+                    operator=step.operator,
+                    expected=target.shape,
+                    received="no result" if found is None else found,
+                )
+            target[...] = result
 
 
 def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
@@ -147,14 +160,12 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
             if ref.buffer.fault is not None:
                 life.last = len(items)  # read when the steps have run
     arena = assign(list(lives.values()))
-    if arena > MAX_BYTES:
+    if arena > current().arena_bytes:
         time = max(lives.values(), key=lambda life: life.nbytes).first
-        raise ShapeError(
-            "no memory holds the intermediate results",
-            node=items[time].node,
-            expected=f"at most {MAX_BYTES} bytes",
-            received=arena,
-        )
+        check("arena_bytes", arena, node=items[time].node)
+    given = {r.buffer: views[r].nbytes for item in items for r in item.outputs if r is not None and r.buffer.kind == "output"}
+    if given:
+        check("arena_bytes", sum(given.values()), node=items[-1].node)
     offsets = {buffer: lives[buffer.place()[0]].offset + start for buffer, start in starts.items()}
 
     steps: list[tuple[Any, list[tuple[str, Any]]]] = []
@@ -175,6 +186,7 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
             )
         except (MemoryError, OverflowError) as error:
             raise ShapeError(f"extents beyond what can be computed with ({error})", node=item.node) from None
+        check("arena_bytes", arena + launch.scratch_bytes, node=item.node)
         slots = [_slot(r, offsets) for r in (*item.inputs, *item.outputs)]
         if any(launch.extents[len(slots) :]):
             raise ValueError(f"{launch.kernel}: {len(slots)} operands for {launch.n_args}")

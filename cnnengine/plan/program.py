@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Mapping
 from functools import partial
@@ -11,6 +12,7 @@ import numpy as np
 
 from .._kernels import dispatch
 from ..graph import Graph
+from ..limits import Limits, within
 from ..runtime.locks import own_lock
 from ..runtime.runner import Workspace, Workspaces
 from ..spec import TensorSpec
@@ -44,6 +46,8 @@ class Program:
         Threads that pack constants.
     pairs : collection of str
         Names of convolutions that are computed by products of bfloat16 numbers where that is the fastest.
+    limits : Limits, optional
+        How much plans and runs may ask for.
 
     Attributes
     ----------
@@ -61,8 +65,10 @@ class Program:
         store: Store | None = None,
         threads: int = 1,
         pairs: Collection[str] = (),
+        limits: Limits | None = None,
     ) -> None:
         self.graph = graph
+        self._limits = limits
         self.isa = dispatch.current_isa()
         self.workspaces = Workspaces()
         self._segments: dict[int, OrderedDict[Hashable, Segment]] = {}
@@ -71,12 +77,22 @@ class Program:
         self._last_read = _last_reads(graph)
         self._lock = own_lock(self)
         # none of these refers to the program: it is freed, weights and all, with the last reference to it
-        self._bodies = Bodies(partial(Program, winograd=winograd, store=store, threads=threads))
+        self._bodies = Bodies(partial(Program, winograd=winograd, store=store, threads=threads, limits=limits))
         run_node = self._bodies.run_node
         self._stepper = Stepper(graph, run_node)
-        self._planner = Planner(
-            graph, dispatch.lanes(), self._last_read, run_node, winograd=winograd, store=store, threads=threads, pairs=pairs
+        self._make_planner = partial(
+            Planner,
+            graph,
+            dispatch.lanes(),
+            self._last_read,
+            run_node,
+            winograd=winograd,
+            store=store,
+            threads=threads,
+            pairs=pairs,
         )
+        self._planner = self._make_planner()
+        self._planning: int | None = None  # the thread that plans
 
     @property
     def packed(self) -> Mapping[tuple[Hashable, ...], np.ndarray]:
@@ -128,17 +144,39 @@ class Program:
                 n: TensorSpec(v.dtype, v.shape) if isinstance(v, np.ndarray) else TensorSpec(np.dtype(object), None)
                 for n, v in live.items()
             }
-            made = self._planner.plan(start, specs)
+            made = self._plan(start, specs)
             plans[key] = made
             while len(plans) > PLANS:
                 plans.popitem(last=False)
             return made
+
+    def _plan(self, start: int, specs: Mapping[str, TensorSpec]) -> Segment:
+        """The segment from a node on; with the lock held."""
+        with within(self._limits):
+            if self._planning == threading.get_ident():
+                # a signal handler or a finalizer of the thread that is in the middle of planning: it has what it makes to itself
+                return self._make_planner().plan(start, specs)
+            self._planning = threading.get_ident()
+            try:
+                return self._planner.plan(start, specs)
+            finally:
+                self._planning = None
 
     def segments(self) -> list[Segment]:
         """All segments that are planned now, those of the nodes' graphs too."""
         with self._lock:
             found = [segment for plans in self._segments.values() for segment in plans.values()]
         return found + self._bodies.segments()
+
+    def trim(self) -> None:
+        """Give up the memory of runs, and all plans but the last one for each node that a segment starts at."""
+        self.workspaces.trim()
+        with self._lock:
+            for plans in list(self._segments.values()):
+                while len(plans) > 1:
+                    plans.popitem(last=False)
+            self._seen.clear()
+        self._bodies.trim()
 
     def close(self) -> None:
         """Give up plans and workspaces; what runs now runs to its end."""
@@ -158,7 +196,8 @@ class Program:
         """
         workspace = self.workspaces.take()
         try:
-            return self._run(values, workspace, threads, given)
+            with within(self._limits):
+                return self._run(values, workspace, threads, given)
         finally:
             self.workspaces.give(workspace)
 

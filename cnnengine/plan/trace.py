@@ -277,6 +277,14 @@ class Trace(Mapping[str, Traced]):
             )
         return self._graph.no_value(name, "a tensor of the file")
 
+    def maker(self, name: str) -> Node | None:
+        """The engine's node that makes a tensor, with its settings; None of an input or a constant.
+
+        Of an operator that the engine writes by several, it is the last of these.
+        """
+        self[name]
+        return self._graph.producers().get(name)
+
     # ------------------------------------------------------------ values
     def value(self, name: str) -> Any:
         """What a tensor holds; `Traced.value` in one call.

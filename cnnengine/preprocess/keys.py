@@ -23,7 +23,7 @@ def labels_of_model(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
         return None
     try:
         return list_of_strings(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"not a JSON list of strings: {error}", tensor=LABELS_KEY) from None
 
 

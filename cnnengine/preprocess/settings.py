@@ -385,7 +385,7 @@ def stated_settings(metadata: Mapping[str, str]) -> dict[str, object] | None:
 
     try:
         stated = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"not valid JSON: {error}", tensor=METADATA_KEY) from None
     known = list(fields_of(Preprocess))
     if not isinstance(stated, dict) or not set(stated) <= set(known):

@@ -108,7 +108,8 @@ def check(
         return _check(model, shapes, feeds, peer, (tolerance, steps), threads, precision)
     with explaining() as reasons:
         if isinstance(model, Model):  # what rewrites say of it, they said when it was loaded
-            with named(model.name, inside(model).source, **{**model._options, "threads": model.threads}) as again:
+            loaded = inside(model)
+            with named(model.name, loaded.source, **{**loaded.options, "threads": model.threads}) as again:
                 found = _check(again, shapes, feeds, peer, (tolerance, steps), threads, precision)
         else:
             found = _check(model, shapes, feeds, peer, (tolerance, steps), threads, precision)

@@ -14,8 +14,9 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from ..errors import CNNEngineError
+from ..errors import CNNEngineError, LimitError
 from ..graph import Graph, Node
+from ..limits import look
 from ..operator import Operator
 from ..ops.common import FAULTS
 from ..ops.control import Controlling
@@ -167,8 +168,11 @@ def _vet(nodes: Nodes) -> None:
 
 
 def _apply(rewrite: Rewrite, nodes: Nodes) -> bool:
+    look()
     try:
         return rewrite.apply(nodes)
+    except LimitError:
+        raise
     except FAULTS:
         # Shapes are not known yet, so weights of wrong ranks or lengths get this far. What is left as it is fails where shapes
         # are inferred, with the name of the node.

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from ..errors import CNNEngineError
+from ..errors import CNNEngineError, LimitError
 from ..graph import Node
+from ..limits import left, look, use
 from ..ops.cast import HALVES, Cast
 from ..ops.common import FAULTS
 from ..ops.control import waits
@@ -41,14 +42,21 @@ def results_of(node: Node, nodes: Nodes) -> list[np.ndarray] | None:
     if not any(node.inputs) or waits(node.op):
         return None
     values = [constants[n] if n else None for n in node.inputs]
-    limit = max(FREE, node.op.growth * sum(v.nbytes for v in values if v is not None))
+    limit = min(max(FREE, node.op.growth * sum(v.nbytes for v in values if v is not None)), left("total_bytes"))
     try:
         specs = node.op.specs([None if v is None else TensorSpec.of(v) for v in values])
         if any(s.is_concrete and math.prod(s.concrete) * s.dtype.itemsize > limit for s in specs):
             return None
+        look(node=node.name, operator=node.op.op_type)
         results = node.op.evaluate(*values)
+    except LimitError:
+        raise
     except (CNNEngineError, *FAULTS):
         return None
-    if not all(isinstance(r, np.ndarray | np.generic) for r in results) or sum(r.nbytes for r in results) > limit:
+    if not all(isinstance(r, np.ndarray | np.generic) for r in results):
         return None  # sequences stay values of the graph
+    made = sum(r.nbytes for r in results)
+    if made > limit:
+        return None
+    use("total_bytes", made, node=node.name, operator=node.op.op_type)
     return [np.asarray(r) for r in results]

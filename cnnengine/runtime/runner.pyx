@@ -5,15 +5,18 @@ A `NativePlan` is immutable and shared; everything that a run changes lies in a 
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.string cimport memset, strcmp
 
 from cnnengine._kernels.launch cimport Launch
-from cnnengine.runtime.threads cimport HABIT_BYTES, run_steps, step_t, time_steps
+from cnnengine.runtime.threads cimport HABIT_BYTES, ended_fn, nanoseconds, run_steps, step_t, time_steps
+
+import os
+import threading
 
 import numpy as np
 
-from cnnengine.errors import InputError
+from cnnengine.errors import InputError, StoppedError, TimedOutError
 
 cdef object ndarray = np.ndarray
 cdef object empty = np.empty
@@ -27,6 +30,21 @@ cdef extern from "<stdatomic.h>" nogil:
         pass
     long long atomic_load(atomic_llong *p) noexcept
     long long atomic_fetch_add(atomic_llong *p, long long v) noexcept
+    int atomic_load_int "atomic_load"(const atomic_int *p) noexcept
+    void atomic_store_int "atomic_store"(atomic_int *p, int v) noexcept
+
+cdef extern from *:
+    """
+    static _Thread_local const void *runner_ending;
+    #define RUNNER_ENDING() runner_ending
+    #define RUNNER_END_BY(ending) (runner_ending = (ending))
+    """
+    const void *ending_of_thread "RUNNER_ENDING"() noexcept nogil
+    void set_ending_of_thread "RUNNER_END_BY"(const void *ending) noexcept nogil
+
+cdef extern from "Python.h" nogil:
+    int check_signals "PyErr_CheckSignals"() noexcept
+    unsigned long thread_ident "PyThread_get_thread_ident"() noexcept
 
 cdef atomic_llong _allocations          # workspaces grow in any thread
 cdef int _fill_byte = -1
@@ -34,6 +52,28 @@ cdef int _fill_byte = -1
 # Steps cheaper than this many nanoseconds are estimated from bytes and operations at these rates of one thread.
 cdef double BYTES_PER_NS = 16.0
 cdef double FLOPS_PER_NS = 80.0
+
+# Plans that are estimated to take less do not ask for signals between their steps: they are done before anyone waits.
+cdef double SHORT_NS = 1e6
+# Signals are looked for once in this time, since that takes the GIL, for which other threads may be waiting too.
+cdef uint64_t LOOK_NS = 30000000
+
+# Bytes of an arena that is never given back, and calls that need less than a quarter of a larger one before that is.
+cdef Py_ssize_t _small_arena = 32 << 20
+cdef int _unneeded_calls = 64
+SMALL_ARENA, UNNEEDED_CALLS = _small_arena, _unneeded_calls
+
+# The thread that runs Python's signal handlers: the one that forked, in a child.
+cdef unsigned long _main_thread = threading.main_thread().ident or 0
+
+
+def _forked():
+    global _main_thread
+    _main_thread = threading.get_ident()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def allocation_count() -> int:
@@ -65,13 +105,73 @@ cdef void wire(const plan_t *plan, const memory_t *memory, void *const *ins, voi
         memset(memory.arena, _fill_byte, plan.arena_bytes)
 
 
+cdef const ending_t *current_ending() noexcept nogil:
+    return <const ending_t *>ending_of_thread()
+
+
+cdef int ended_by(const ending_t *ending) noexcept nogil:
+    cdef uint64_t now = 0
+    while ending != NULL:
+        if ending.flag != NULL and atomic_load_int(ending.flag):
+            return STOPPED
+        if ending.deadline:
+            now = now or nanoseconds()
+            if now >= ending.deadline:
+                return LATE
+        ending = ending.outer
+    return 0
+
+
+# What is asked between steps, for as long as they run.
+cdef struct watch_t:
+    const ending_t *ending
+    bint signals
+    uint64_t looked
+
+
+cdef int look(void *about, int idle) noexcept nogil:
+    cdef watch_t *watch = <watch_t *>about
+    cdef const void *kept
+    cdef int raised = 0, end = ended_by(watch.ending)
+    if end or not watch.signals:
+        return end
+    if not idle:
+        return -1 if nanoseconds() - watch.looked >= LOOK_NS else 0
+    # a handler may run models of its own: what ends this run is no matter to those
+    kept = ending_of_thread()
+    set_ending_of_thread(NULL)
+    with gil:
+        raised = check_signals()
+    set_ending_of_thread(kept)
+    watch.looked = nanoseconds()
+    return SIGNALLED if raised else 0
+
+
 cdef Py_ssize_t run_plan(const plan_t *plan, const memory_t *memory, Py_ssize_t first, Py_ssize_t count, int threads,
-                         const int64_t **word) noexcept nogil:
+                         const int64_t **word, const ending_t *ending, bint signals) noexcept nogil:
     cdef Py_ssize_t i, k
     cdef const int64_t *words
+    cdef watch_t watch
+    cdef ended_fn ended = NULL
+    cdef int end = 0
+    cdef bint watched = ending != NULL
+    if signals and plan.cost > SHORT_NS and thread_ident() == _main_thread:
+        watched = True
+    else:
+        signals = False
+    if watched:
+        watch.ending = ending
+        watch.signals = signals
+        watch.looked = nanoseconds() if signals else 0
+        end = ended_by(ending)
+        ended = look
     # a lone step in the middle of others tells nothing of how long the plan takes
-    run_steps(plan.steps + first, count, <void *const *>memory.args, memory.scratch, plan.scratch_bytes, threads,
-              plan.habits + HABIT_BYTES * first if count == plan.n_steps or count > 1 else NULL)
+    if not end:
+        end = run_steps(plan.steps + first, count, <void *const *>memory.args, memory.scratch, plan.scratch_bytes, threads,
+                        plan.habits + HABIT_BYTES * first if count == plan.n_steps or count > 1 else NULL,
+                        ended, &watch)
+    if end:
+        return -FIRST_ENDED - end
     for i in range(plan.n_faults):
         if first <= plan.faults[i].step < first + count:
             words = <const int64_t *>memory.args[plan.faults[i].arg]
@@ -85,6 +185,78 @@ cdef Py_ssize_t run_plan(const plan_t *plan, const memory_t *memory, Py_ssize_t 
 def bad_input(node, operator, text, tensor, value):
     """The error of what a kernel found to be wrong with an input: `text` says what, `tensor` which one."""
     return InputError(text, node=node, operator=operator, tensor=tensor, received=value)
+
+
+cdef int raise_end(int end) except -1:
+    """Raise for what ended a run; the exception of a signal handler is set already."""
+    if end == SIGNALLED:
+        return -1
+    if end == LATE:
+        raise TimedOutError("the run took longer than it may")
+    raise StoppedError("the run was ended")
+
+
+def check_ended():
+    """Raise where the run that is under way on this thread shall end: what runs in Python asks between its parts."""
+    cdef const ending_t *ending = current_ending()
+    cdef int end
+    if ending != NULL:
+        end = ended_by(ending)
+        if end:
+            raise_end(end)
+
+
+cdef class Stop:
+    """Ends runs from another thread: those that were told of it (``model.run(..., stop=stop)``) end at their next step, with a
+    StoppedError, once it is set; runs that are told of it while it is set end at once.
+    """
+
+    def set(self):
+        """End the runs."""
+        atomic_store_int(&self.flag, 1)
+
+    def clear(self):
+        """Let runs begin again; those that did not look since it was set go on."""
+        atomic_store_int(&self.flag, 0)
+
+    def is_set(self) -> bool:
+        return atomic_load_int(&self.flag) != 0
+
+    def __reduce__(self):
+        raise TypeError("a Stop is an object of this process alone")
+
+
+cdef class Ending:
+    """Context in which runs of this thread end once `stop` is set, or after so many seconds.
+
+    Parameters
+    ----------
+    stop : Stop or None
+    timeout : float or None
+        Seconds from entering.
+    """
+
+    def __init__(self, Stop stop, timeout):
+        self.stop = stop
+        self.timeout = timeout
+        self.c.flag = NULL if stop is None else &stop.flag
+
+    def __enter__(self):
+        self.c.outer = current_ending()
+        self.c.deadline = 0
+        if self.timeout is not None:
+            self.c.deadline = nanoseconds() + <uint64_t>(min(self.timeout, 1e9) * 1e9)
+        set_ending_of_thread(&self.c)
+        return self
+
+    def __exit__(self, kind, value, trace):
+        set_ending_of_thread(self.c.outer)
+
+
+cdef Ending flagged(const atomic_int *flag):
+    cdef Ending made = Ending(None, None)
+    made.c.flag = flag
+    return made
 
 
 cdef uintptr_t address(object array) except? 0:
@@ -140,6 +312,7 @@ cdef class NativePlan:
             c.steps[i].n_chunks = launch.n_chunks
             c.steps[i].first_arg = k
             c.steps[i].cost = max(launch.nbytes / BYTES_PER_NS, launch.flops / FLOPS_PER_NS)
+            c.cost += c.steps[i].cost
             c.scratch_bytes = max(c.scratch_bytes, (launch.scratch_bytes + 63) & ~63)
             for operand in range(launch.n_args):
                 kind, where = operands[k]
@@ -195,7 +368,9 @@ cdef class NativePlan:
         return self.c.arena_bytes
 
     cdef int report(self, Py_ssize_t fault, const int64_t *word) except -1:
-        """Raise InputError for a fault that a run reported."""
+        """Raise for what `run_plan` gave: InputError for a fault, else what ended the run."""
+        if fault <= -FIRST_ENDED:
+            return raise_end(<int>(-FIRST_ENDED - fault))
         raise bad_input(*self.fault_notes[fault], word[1])
 
     def __dealloc__(self):
@@ -224,6 +399,7 @@ cdef class Workspace:
         if threads < 1:
             raise ValueError("no run without a thread")
         if self.plan is not plan:
+            self.plan = None                # whatever fails from here on: its operands may lead to memory that is given back
             if c.arena_bytes > self.arena_bytes:
                 aligned_release(self.c.arena)
                 self.c.arena = NULL
@@ -236,7 +412,6 @@ cdef class Workspace:
                 self.n_args = 0
                 self.c.args = <void **>allocate(sizeof(void *) * c.n_args)
                 self.n_args = c.n_args
-            self.plan = None
             for i in range(c.n_args):
                 self.c.args[i] = NULL
             for i in range(c.n_fixed):
@@ -256,7 +431,7 @@ cdef class Workspace:
         self.attach(plan, threads)
         if plan.c.n_inputs > len(inputs) or plan.c.n_outputs > len(outputs):
             raise ValueError(f"{len(inputs)} inputs, {len(outputs)} outputs for {plan.c.n_inputs}, {plan.c.n_outputs}")
-        if n > self.n_ends:
+        if n > self.n_ends or self.ends == NULL:
             aligned_release(self.ends)
             self.ends = NULL
             self.n_ends = 0
@@ -289,8 +464,8 @@ cdef class Workspace:
         cdef Py_ssize_t fault
         self.check(first, count, threads)
         with nogil:
-            fault = run_plan(&plan.c, &self.c, first, count, threads, &word)
-        if fault >= 0:
+            fault = run_plan(&plan.c, &self.c, first, count, threads, &word, current_ending(), True)
+        if fault != -1:
             plan.report(fault, word)
 
     def time(self, Py_ssize_t first, Py_ssize_t count, int threads, double[::1] taken):
@@ -302,6 +477,19 @@ cdef class Workspace:
         if count:
             with nogil:
                 time_steps(plan.c.steps + first, count, <void *const *>self.c.args, self.c.scratch, plan.c.scratch_bytes, threads, &taken[0])
+
+    cdef void shrink(self) noexcept:
+        """Give back an arena that is far larger than what calls have needed for a while."""
+        if self.plan is None or self.plan.c.arena_bytes > self.arena_bytes // 4:
+            self.unneeded = 0
+            return
+        self.unneeded += 1
+        if self.unneeded >= _unneeded_calls:
+            self.unneeded = 0
+            self.plan = None
+            aligned_release(self.c.arena)
+            self.c.arena = NULL
+            self.arena_bytes = 0
 
     def array(self, Py_ssize_t offset, tuple shape, dtype):
         """A tensor in the arena as an array; valid until the workspace serves another call."""
@@ -332,8 +520,18 @@ cdef class Workspaces:
             return Workspace()
 
     cpdef give(self, Workspace workspace):
+        if workspace.arena_bytes > _small_arena:
+            workspace.shrink()
         if not self.closed:
             self.idle.append(workspace)
+
+    def arenas(self):
+        """Bytes of the arenas that no call uses now."""
+        return [(<Workspace>workspace).arena_bytes for workspace in self.idle]
+
+    def trim(self):
+        """Give up the memory of all calls but those under way."""
+        self.idle.clear()
 
     def close(self):
         """Give up all memory, that of the calls under way when they end."""
@@ -424,8 +622,8 @@ cdef class Call:
                 workspace.attach(plan, threads)
                 with nogil:
                     wire(&plan.c, &workspace.c, ins, outs)
-                    fault = run_plan(&plan.c, &workspace.c, 0, plan.c.n_steps, threads, &word)
-                if fault >= 0:
+                    fault = run_plan(&plan.c, &workspace.c, 0, plan.c.n_steps, threads, &word, current_ending(), True)
+                if fault != -1:
                     plan.report(fault, word)
             finally:
                 self.workspaces.give(workspace)

@@ -15,14 +15,20 @@ cdef struct step_t:
 cdef enum:
     HABIT_BYTES = 64            # of what run_steps remembers of a plan; zeros at first
 
+# Asked before each step but the first. A number above 0 ends the run there; one below asks for a second call with `idle`, for which the
+# helpers are given back, since it may take long and do anything.
+ctypedef int (*ended_fn)(void *about, int idle) noexcept nogil
+
 # Run the steps in order; every chunk of a step is done, and seen by every thread, before a chunk of the next one begins.
 # Thread t of the call uses scratch + t * scratch_stride, 0 <= t < threads; t = 0 is the caller. scratch may be NULL. Where the
 # stride is at least 64, the first 64 bytes of a thread's scratch are zeros at its first chunk of each step.
 # `habit` (64-byte aligned; or NULL) remembers how long these steps took, and has short plans run by the caller alone where that is
 # faster.
-# Safe from several threads at once: one of them has the helpers, the others run alone. Chunks must not call run_steps.
-cdef void run_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
-                    int threads, void *habit) noexcept nogil
+# Where `ended` is not NULL it is asked between steps; the result is what ended the run, or 0. What steps wrote before is then lost.
+# Safe from several threads at once: one of them has the helpers, the others run alone. Chunks must not call run_steps; an idle `ended`
+# may.
+cdef int run_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
+                   int threads, void *habit, ended_fn ended, void *about) noexcept nogil
 
 # The same without habits, and the nanoseconds from the start of each step to that of the next one, for reports.
 cdef void time_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,

@@ -41,9 +41,9 @@ if <int>TEAM_HABIT_BYTES != <int>HABIT_BYTES:
     raise ImportError("threads.pxd and team.h differ")
 
 
-cdef void run_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
-                    int threads, void *habit) noexcept nogil:
-    cdef int owner = 0, alone = 0, timed = 0
+cdef int run_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,
+                   int threads, void *habit, ended_fn ended, void *about) noexcept nogil:
+    cdef int owner = 0, alone = 0, timed = 0, end = 0
     cdef Py_ssize_t i
     cdef uint64_t start = 0
     if threads > 1 and habit != NULL:
@@ -53,11 +53,20 @@ cdef void run_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, 
         if timed:
             start = team_ticks()
     for i in range(n_steps):
+        if ended != NULL and i:
+            end = ended(about, 0)
+            if end < 0:
+                team_leave(owner)
+                owner = 0
+                end = ended(about, 1)
+            if end:
+                break
         team_step(&owner, steps[i].fn, steps[i].geometry, steps[i].n_chunks, args + steps[i].first_arg, scratch, scratch_stride,
                   threads, steps[i].cost)
     team_leave(owner)
-    if timed:
+    if timed and not end:
         team_habit_note(<team_habit *>habit, alone, team_ticks() - start)
+    return end
 
 
 cdef void time_steps(const step_t *steps, Py_ssize_t n_steps, void *const *args, char *scratch, Py_ssize_t scratch_stride,

@@ -8,7 +8,9 @@ from pathlib import PurePath
 from typing import Any, Generic, TypeVar, overload
 
 from .. import arguments
-from ..errors import InputError, UnsupportedOperatorError, shortened
+from ..errors import InputError, StoppedError, UnsupportedOperatorError, shortened
+from ..limits import Limits
+from ..model import Stop
 from .values import OrtValue
 
 T = TypeVar("T")
@@ -127,6 +129,17 @@ PRECISION_ENTRY = "cnnengine.precision"
 """The config entry that says what `load` takes as `precision`."""
 
 
+LIMITS_ENTRY = "cnnengine.limits"
+"""The config entry that says what a model may ask for: "default" or "strict"."""
+
+
+def limits_of(words: str) -> Limits | None:
+    """What `load` takes as `limits`, for the words of an option."""
+    if words not in ("default", "strict"):
+        raise InputError("unknown value", tensor=LIMITS_ENTRY, expected="'default' or 'strict'", received=words)
+    return Limits.strict() if words == "strict" else None
+
+
 class SessionOptions(_Options):
     """Options of an InferenceSession.
 
@@ -167,7 +180,7 @@ class SessionOptions(_Options):
 
         `session.model_external_initializers_file_folder_path` names the folder of external data of a model that is given as
         bytes, `cnnengine.winograd` is "on", "off" or a number, as `load` takes it, `cnnengine.precision` is "float32" or
-        "bfloat16"; no other has an effect.
+        "bfloat16", `cnnengine.limits` is "default" or "strict"; no other has an effect.
         """
         self._add(key, value)
 
@@ -273,15 +286,30 @@ class SessionOptions(_Options):
 
 
 class RunOptions(_Options):
-    """Options of one run. `terminate` ends a run that has not begun; the others are accepted and have no effect."""
+    """Options of one run. `terminate`, set by any thread, ends the runs that have these options, at their next step, and those
+    that begin with it; the others are accepted and have no effect."""
 
-    __slots__ = ()
+    __slots__ = ("_stop",)
 
     log_severity_level = _Option(int, -1)
     log_verbosity_level = _Option(int, 0)
     logid = _Option(str, "")
     only_execute_path_to_fetches = _Option(bool, False)
-    terminate = _Option(bool, False)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stop = Stop()
+
+    @property
+    def terminate(self) -> bool:
+        return bool(self._stop.is_set())
+
+    @terminate.setter
+    def terminate(self, value: bool) -> None:
+        if arguments.boolean(value, "terminate"):
+            self._stop.set()
+        else:
+            self._stop.clear()
 
     def add_active_adapter(self, adapter: Any) -> None:
         """Refused: there are no LoRA adapters."""
@@ -302,4 +330,4 @@ def check_run_options(options: Any, model: str) -> None:
     if not isinstance(options, RunOptions):
         raise InputError("of the wrong kind", tensor="run_options", expected="RunOptions", received=type(options).__name__)
     if options.terminate:
-        raise InputError("the run was ended by its options", model=model, tensor="run_options.terminate")
+        raise StoppedError("the run was ended by its options", model=model, tensor="run_options.terminate")

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from .. import arguments
-from ..errors import CNNEngineError, InputError, ModelError, ShapeError
+from ..errors import CNNEngineError, InputError, ModelError, ShapeError, StoppedError
+from ..limits import within
 from ..model import Model, inside, named
 from ..plan import Segment
 from ..plan.budget import winograd_words
@@ -25,6 +26,7 @@ from .binding import IOBinding
 from .describe import ModelMetadata, NodeArg, complete_outputs, initializer_names, name_of, node_arg
 from .options import (
     FOLDER_ENTRY,
+    LIMITS_ENTRY,
     PRECISION_ENTRY,
     PROVIDER,
     WINOGRAD_ENTRY,
@@ -32,6 +34,7 @@ from .options import (
     SessionOptions,
     check_run_options,
     checked_severity,
+    limits_of,
 )
 from .values import OrtValue
 
@@ -179,7 +182,9 @@ class InferenceSession:
         Raises
         ------
         InputError
-            A missing, unknown or wrongly typed input; an unknown output; `run_options.terminate` is set.
+            A missing, unknown or wrongly typed input; an unknown output.
+        StoppedError
+            `run_options.terminate` is set, or was by another thread while the run was under way.
         ShapeError
             The shapes do not fit the model.
         """
@@ -187,7 +192,7 @@ class InferenceSession:
             check_run_options(run_options, self._model.name)
         started = time.perf_counter_ns()
         model, names, feeds = self._ready(output_names, input_feed)
-        results = model.run(names, feeds)
+        results = _run(model, names, feeds, run_options)
         self._event("model_run", started)
         return results
 
@@ -232,7 +237,7 @@ class InferenceSession:
                     raise ready
                 check_run_options(run_options, self._model.name)
                 model, names, feeds = ready
-                results, error = model.run(names, feeds), ""
+                results, error = _run(model, names, feeds, run_options), ""
                 self._event("model_run", started)
             except CNNEngineError as caught:
                 results, error = [], str(caught)
@@ -320,7 +325,8 @@ class InferenceSession:
                     field: [t for t in getattr(graph, field) if name_of(t) not in names]
                     for field in ("initializer", "sparse_initializer")
                 }
-                found = named(self._model.name, source.with_graph(**kept), threads=self._threads)
+                limits = limits_of(self._options._entries.get(LIMITS_ENTRY, "default"))
+                found = named(self._model.name, source.with_graph(**kept), threads=self._threads, limits=limits)
                 self._overriding[names] = found
             return found
 
@@ -389,6 +395,15 @@ class InferenceSession:
             return ", ".join(f"{a.name}: {a.type} {a.shape}" for a in arguments)
 
         return f"<cnnengine.InferenceSession {self._model.name!r}: {show(self._inputs)} -> {show(self._outputs)}>"
+
+
+def _run(model: Model, names: Any, feeds: dict[str, Any], options: RunOptions | None) -> list[Any]:
+    if options is None:
+        return model.run(names, feeds)
+    try:
+        return model.run(names, feeds, stop=options._stop)
+    except StoppedError as error:
+        raise error.locate(tensor="run_options.terminate") from None
 
 
 def _dtypes(model: Model) -> dict[str, np.dtype]:
@@ -460,12 +475,14 @@ def _load_from(source: str | bytes | os.PathLike[str], folder: str | None, optio
     """The Model, from a proto in which the options' dimensions and initializers are in place."""
     winograd = winograd_words(options._entries.get(WINOGRAD_ENTRY, "on"))
     precision = options._entries.get(PRECISION_ENTRY, "float32")
+    limits = limits_of(options._entries.get(LIMITS_ENTRY, "default"))
     if not options._dimensions and not options._initializers:
-        return Model(source, threads=threads, base_dir=folder or None, winograd=winograd, precision=precision)
+        return Model(source, threads=threads, base_dir=folder or None, winograd=winograd, precision=precision, limits=limits)
     from ..importer import open_model
     from ..importer.attributes import tensor_of
 
-    source_of = open_model(source, folder or None)
+    with within(limits):
+        source_of = open_model(source, folder or None)
     graph = source_of.message.graph
     name = graph.name or "model" if isinstance(source, bytes) else Path(os.fspath(source)).name
     tensors = {t.name: t for t in graph.initializer}
@@ -487,7 +504,7 @@ def _load_from(source: str | bytes | os.PathLike[str], folder: str | None, optio
         input=[_with_extents(v, options._dimensions) for v in graph.input],
         output=[_with_extents(v, options._dimensions) for v in graph.output],
     )
-    return named(name, changed, threads=threads, winograd=winograd, precision=precision)
+    return named(name, changed, threads=threads, winograd=winograd, precision=precision, limits=limits)
 
 
 def _with_extents(value: Any, extents: Mapping[str, int]) -> Any:

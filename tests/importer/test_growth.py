@@ -18,8 +18,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
-from cnnengine.errors import CNNEngineError, ModelError
-from cnnengine.importer import functions, import_model, open_model
+from cnnengine.errors import CNNEngineError, LimitError, ModelError
+from cnnengine.importer import import_model, open_model
+from cnnengine.limits import Limits, within
 from cnnengine.rewrites import simplify
 
 GROWTH = 8.0
@@ -317,18 +318,16 @@ def test_functions_that_double() -> None:
 
 
 @pytest.mark.parametrize("leaf", [True, False], ids=["nodes", "nothing"])
-def test_functions_that_double_without_end(leaf: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(functions, "EXPANDED", 1000)
+def test_functions_that_double_without_end(leaf: bool) -> None:
     data = doubling(60, [node("Neg", ["a"], ["b"])] if leaf else [])
-    with pytest.raises(ModelError, match="too many nodes"):
+    with within(Limits(expanded_nodes=1000)), pytest.raises(LimitError, match="expanded_nodes"):
         import_model(open_model(data).message)
 
 
-def test_bytes_of_functions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(functions, "EXPANDED_BYTES", 1 << 20)
+def test_bytes_of_functions_are_bounded() -> None:
     large = helper.make_node("Constant", [], ["k"], value=const("k", np.ones(1 << 12, np.float32)))
     data = doubling(12, [large, node("Add", ["a", "k"], ["b"])])
-    with pytest.raises(ModelError, match="too many nodes"):
+    with within(Limits(expanded_bytes=1 << 20)), pytest.raises(LimitError, match="expanded_bytes"):
         import_model(open_model(data).message)
 
 

@@ -263,7 +263,7 @@ class TestSummary:
             [value("y", TensorProto.FLOAT, ["N", 1, "H", "W"])],
         )
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
-        with pytest.raises(cnnengine.ShapeError, match="cannot be held"):
+        with pytest.raises(cnnengine.ShapeError, match="tensor_bytes"):
             summarize(path, {"x": (1, 1, 1000000, 1000000)})
         found = summarize(path, {"x": (1, 1, 8192, 8192)})
         assert found.layers[0].outputs == (((1, 1, 8192, 8192), "float32"),)

@@ -12,7 +12,9 @@ from support import Builder, kinds, same
 from cnnengine.graph import Graph
 from cnnengine.ops.reduce import ReduceMean
 from cnnengine.ops.transpose import Transpose
-from cnnengine.rewrites import dead_code, fuse_layernorm, simplify
+from cnnengine.rewrites import simplify
+from cnnengine.rewrites.dead_code import dead_code
+from cnnengine.rewrites.fuse_layernorm import fuse_layernorm
 
 EPSILON = 1e-3
 

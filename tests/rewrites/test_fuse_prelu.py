@@ -9,7 +9,9 @@ import pytest
 from support import Builder, kinds, same
 
 from cnnengine.ops.transpose import Transpose
-from cnnengine.rewrites import dead_code, fuse_prelu, simplify
+from cnnengine.rewrites import simplify
+from cnnengine.rewrites.dead_code import dead_code
+from cnnengine.rewrites.fuse_prelu import fuse_prelu
 
 Make = Callable[[Builder, str], str]
 

@@ -14,7 +14,8 @@ from cnnengine.operator import Activation
 from cnnengine.ops.conv import Conv
 from cnnengine.ops.norm import BatchNormalization
 from cnnengine.report import summarize
-from cnnengine.rewrites import merge_branches, simplify
+from cnnengine.rewrites import simplify
+from cnnengine.rewrites.merge_branches import merge_branches
 from cnnengine.weights import Computed, Scaled, Summed
 
 

@@ -121,7 +121,7 @@ def probe(Py_ssize_t n_steps, Py_ssize_t n_chunks, double work_ns, int threads, 
                         fn(steps[i].geometry, args + 2 * i, c, scratch + threadid() * stride)
             else:
                 with nogil:
-                    run_steps(steps, n_steps, args, scratch, stride, threads, habit)
+                    run_steps(steps, n_steps, args, scratch, stride, threads, habit, NULL, NULL)
             seconds.append((nanoseconds() - start) * 1e-9)
         return {
             "counts": [[atomic_load(&records[2 * (i * n_chunks + c)]) for c in range(n_chunks)] for i in range(n_steps)],
