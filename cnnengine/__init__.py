@@ -39,7 +39,7 @@ except CNNEngineError as error:
     _refused = error
 
 if TYPE_CHECKING:
-    from . import functional, tasks
+    from . import functional, lab, tasks
     from .config import show_config
     from .preprocess import Preprocess
     from .quantization import quantize
@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
     """What is listed here, and `session`'s names, are found when first asked for: importing stays cheap."""
     if _refused is not None and name in __all__ and name != "__version__":
         raise _refused
-    if name in ("functional", "tasks"):
+    if name in ("functional", "lab", "tasks"):
         return importlib.import_module(f".{name}", __name__)
     value: Any
     if name == "__version__":
@@ -122,6 +122,7 @@ __all__ = [
     "get_device",
     "get_include",
     "get_version_string",
+    "lab",
     "load",
     "quantize",
     "set_default_logger_severity",

@@ -926,6 +926,20 @@ class Model:
         how = f"{self.threads} threads" if self.precision == "float32" else f"{self.threads} threads, {self.precision}"
         return f"<cnnengine.Model {self._name!r}{state}: {show(self.inputs)} -> {show(self.outputs)}; {how}>"
 
+    def _repr_html_(self) -> str:
+        from .pages import facts, listing
+
+        if self._closed:
+            return facts([("model", f"{self._name} (closed)")])
+        rows: list[tuple[str, str, Any, str]] = []
+        for kind, infos in (("input", self.inputs), ("output", self.outputs)):
+            shown = [
+                (i.name, i.dtype, "of any rank" if i.shape is None else " x ".join(map(str, i.shape)) or "scalar") for i in infos
+            ]
+            rows += [(kind, *one) for one in shown]
+        known = [("model", self._name), ("runs with", f"{self.threads} threads, {self.precision}, {self.isa}")]
+        return facts(known) + listing(("", "name", "element", "shape"), rows)
+
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
         return (_restore, (self._bytes(), self._name, dict(self._options)), {"_path": self._path})

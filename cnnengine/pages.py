@@ -1,8 +1,7 @@
 """What results look like in notebooks and in pages: text escaped, pictures inside of the page, one sheet of colours.
 
 A page asks nobody for anything: its style, script and pictures are in it, and its policy forbids the browser every request.
-Signed numbers are orange above zero and blue below, which those who see red and green alike keep apart; numbers without a sign
-go from black over blue and orange to white.
+Signed numbers are orange above zero and blue below, which those who see red and green alike keep apart.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 ABOVE, BELOW = (224, 90, 0), (0, 104, 178)
 """Red, green, blue of what is above zero, and below."""
-RAMP = ((0, 0, 0), (24, 60, 120), (70, 130, 180), (240, 150, 60), (255, 245, 220))
-"""Colours of numbers without a sign, from the least to the largest, each lighter than the one before."""
 STYLE = """\
 :root{color-scheme:light dark;--ink:#1b1f24;--dim:#57606a;--paper:#fff;--line:#d0d7de}
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--dim:#9da7b1;--paper:#0d1117;--line:#30363d}}
@@ -43,6 +40,11 @@ figcaption{font-size:.85rem;color:var(--dim)}
 def escape(text: object) -> str:
     """A text as HTML shows it, whatever is in it."""
     return html.escape(str(text), quote=True)
+
+
+def preformatted(value: object) -> str:
+    """What a value prints, as it stands."""
+    return f"<pre>{escape(value)}</pre>"
 
 
 def facts(rows: Iterable[tuple[object, object]]) -> str:
@@ -89,19 +91,6 @@ def shown(image: Image, text: str, width: int | None = None, pixels: bool = Fals
     """A picture in a page, and what it says to those who do not see it."""
     size = "" if width is None else f' width="{width}"'
     return f'<img{" class=pixels" if pixels else ""} alt="{escape(text)}"{size} src="{uri(image)}">'
-
-
-def ramp(numbers: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
-    """Numbers without a sign as colours: uint8 (..., 3); what is no number is magenta."""
-    numbers = np.asarray(numbers, np.float64)
-    fine = np.isfinite(numbers)
-    low = float(np.min(numbers, initial=np.inf, where=fine)) if low is None else low
-    high = float(np.max(numbers, initial=-np.inf, where=fine)) if high is None else high
-    share = np.zeros(numbers.shape) if not high > low else np.clip((np.where(fine, numbers, low) - low) / (high - low), 0, 1)
-    stops = np.linspace(0, 1, len(RAMP))
-    made = np.stack([np.interp(share, stops, [colour[c] for colour in RAMP]) for c in range(3)], -1)
-    made[~fine] = (255, 0, 255)
-    return np.rint(made).astype(np.uint8)
 
 
 def signed(numbers: np.ndarray, most: float | None = None) -> np.ndarray:

@@ -23,7 +23,7 @@ FLOORS = [
     ["ops"],
     ["rewrites"],
     ["plan"],
-    ["functional", "importer", "onnx_functions", "config", "feeds", "files", "metadata"],
+    ["functional", "importer", "onnx_functions", "config", "feeds", "files", "metadata", "lab"],
     ["loaded", "explain"],
     ["model"],
     ["report", "session", "capi", "backend", "bench", "quantization", "tasks", "view"],

@@ -82,7 +82,7 @@ class _Completion(argparse.Action):
 
 def _parser() -> argparse.ArgumentParser:
     # here, for what they import fails where CNNENGINE_ISA names no instruction set of this machine
-    from . import annotate, bench, check, config, explain, info, predict, profile, quantize, view
+    from . import annotate, bench, check, config, explain, info, lab, predict, profile, quantize, view
 
     parser = _Parser(prog="cnnengine", description="Run convolutional networks from ONNX files on the CPU.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         help="print what makes a shell complete commands, options and files, and leave; needs shtab (pip install shtab)",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (predict, info, view, explain, annotate, profile, check, quantize, bench, config):
+    for command in (predict, info, view, explain, lab, annotate, profile, check, quantize, bench, config):
         command.add_to(subparsers)
     return parser
 

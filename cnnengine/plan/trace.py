@@ -39,6 +39,9 @@ from .segment import Segment
 ALIASES = ("Identity", "Dropout")
 """Operators of which a run has nothing to compute: they are not named among what is fused."""
 
+SHOWN = 200
+"""Tensors that notebooks list."""
+
 
 @dataclass(frozen=True)
 class FileNode:
@@ -241,6 +244,16 @@ class Trace(Mapping[str, Traced]):
 
     def __repr__(self) -> str:
         return f"<cnnengine.Trace of {self.model!r}: {len(self._tensors)} tensors of {len(self.nodes)} nodes>"
+
+    def _repr_html_(self) -> str:
+        from ..pages import escape, listing
+
+        rows = []
+        for tensor in list(self._tensors.values())[:SHOWN]:
+            node = tensor.node
+            rows.append((tensor.name, tensor.source, "" if node is None else node.operator, "" if node is None else node.name))
+        more = f"<p>and {len(self._tensors) - SHOWN} more</p>" if len(self._tensors) > SHOWN else ""
+        return f"<p>{escape(repr(self)[1:-1])}</p>{listing(('tensor', 'source', 'operator', 'node'), rows)}{more}"
 
     def _unknown(self, name: Any) -> InputError:
         if not isinstance(name, str):

@@ -16,7 +16,7 @@ from ..model import Model, inside
 from ..preprocess import Placement
 from .candidates import softmax
 from .source import Source, known_of, ran
-from .tables import table
+from .tables import Printed, table
 from .task import by_the_first_axis
 
 MOST = 3
@@ -29,7 +29,7 @@ SUMS = frozenset(
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(Printed):
     """The best classes of one sample, best first.
 
     Attributes

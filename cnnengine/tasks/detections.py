@@ -10,14 +10,14 @@ import numpy as np
 
 from ..errors import InputError
 from .drawing import boxes_drawn, colour_of, overlaid
-from .tables import named, table
+from .tables import Printed, named, table
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 @dataclass(frozen=True, eq=False)
-class Detections:
+class Detections(Printed):
     """What was found in a picture, the best first.
 
     Attributes

@@ -12,14 +12,14 @@ from ..errors import InputError
 from ..preprocess import Placement
 from .candidates import array_of
 from .source import Source, ran
-from .tables import table
+from .tables import Printed, table
 from .task import by_the_first_axis
 
 SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding:
+class Embedding(Printed):
     """What a network makes of a picture.
 
     Attributes

@@ -19,7 +19,7 @@ from ..preprocess import Placement, Preprocess
 from ..preprocess.placing import MOST_PIXELS
 from .candidates import array_of
 from .source import Source, picture_input, prepared, ran
-from .tables import table
+from .tables import Printed, table
 from .task import by_the_first_axis
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ VALUES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Picture(Printed):
     """A picture that a network made.
 
     Attributes

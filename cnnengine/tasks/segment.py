@@ -20,7 +20,7 @@ from .candidates import array_of
 from .detect import part_of_one
 from .drawing import colour_of, overlaid
 from .source import Known, Source, known_of, ran
-from .tables import named, table
+from .tables import Printed, named, table
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +32,7 @@ UNSEEN = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
+class Segmentation(Printed):
     """A class for each pixel.
 
     Attributes

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..pages import preformatted
+
+
+class Printed:
+    """A result that notebooks show as it is printed."""
+
+    def _repr_html_(self) -> str:
+        return preformatted(self)
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Lines of columns two spaces apart below their head; the columns of these numbers are aligned on the right."""

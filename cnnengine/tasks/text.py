@@ -17,11 +17,11 @@ from ..errors import InputError
 from ..preprocess import Placement
 from .candidates import array_of, softmax
 from .source import Source, known_of, ran
-from .tables import table
+from .tables import Printed, table
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class Line(Printed):
     """A line of text.
 
     Attributes
