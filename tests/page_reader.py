@@ -100,7 +100,7 @@ class Read:
         layer = self.layers[i]
         if "rule" not in layer:
             return []
-        found = list(layer.get("points", []))
+        found = list(layer.get("points", []))[:count]
         shape = self.shape(layer["t"])
         if len(found) < count and all(t < 0 or self.whole(t) is not None for t in (layer["t"], *layer["rule"]["r"])):
             rng = np.random.default_rng(i)

@@ -516,7 +516,8 @@ function render() {
   o.onkeydown = e => { const d = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[e.key]; if (!d) return; e.preventDefault(); e.stopPropagation(); const s = spot(L, pix || place(L, map, 0, 0)); pick(clip(s.y + d[0], 0, v.h - 1), clip(s.x + d[1], 0, v.w - 1), true); };
   const under = el("div", "under"); under.id = "under"; under.setAttribute("aria-live", "polite");
   const lg = el("canvas"); lg.id = "legend";
-  right.append(cap, box, under, el("div", "legend", num(L.scale[0]), lg, num(L.scale[1])));
+  const jump = el("div", "under"); jump.id = "jump";
+  right.append(cap, box, under, jump, el("div", "legend", num(L.scale[0]), lg, num(L.scale[1])));
   two.append(left, right); S.append(two);
   const sum = el("section", "card sum"); sum.id = "sum"; S.append(sum);
   const f = filters(L); if (f) S.append(f);
@@ -625,6 +626,7 @@ const layerT = name => D.tensors.findIndex(t => t[0] === name);
 // ------------------------------------------------------------------ the sum beside the engine's
 function drawSum() {
   const L = LS[at], card = $("sum"), mine = ++ticket;
+  $("jump").replaceChildren();
   const title = t => el("div", "cap", el("h4", "", t));
   if (!L.rule) { card.replaceChildren(title("Its arithmetic"), el("p", "note", L.op === "Input" ? "This is what goes in. Every number behind it follows from it." : `For ${L.op} the page shows the values, not how each is computed.`)); return; }
   if (!pix) return;
@@ -648,6 +650,8 @@ function drawSum() {
   const v = el("div", "verdict" + (ok ? "" : " off"), el("div", "", el("small", "", "computed here"), el("b", "", num(r.sum))), el("div", "", el("small", "", "computed by the engine"), el("b", "", num(engine))), el("div", "", el("small", "", "difference"), el("b", "", same ? "0" : diff.toExponential(1).replace("-", "−"))), el("div", "mark", ok ? "✓ they agree" : "✗ they differ"));
   v.id = "verdict"; v.setAttribute("role", "status"); Object.assign(v.dataset, { sum: r.sum, engine, mag: r.mag, ok: ok ? 1 : 0, layer: at, index: pix.join(",") });
   card.replaceChildren(head, ...r.show(), v);
+  const go = el("button", "chip", (ok ? "✓ it adds up" : "✗ it does not add up") + " ↓"); go.type = "button"; go.onclick = () => card.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth", block: "nearest" });
+  $("jump").replaceChildren(go);
 }
 
 // ------------------------------------------------------------------ filters
