@@ -247,6 +247,26 @@ def test_other_operators(case: int):
     assert_agrees(read, 6, 30)
 
 
+QUANTISED = [
+    {"s": np.float32(0.02), "z": np.uint8(128)},
+    {"s": np.float32(0.004), "z": np.int8(-3)},
+    {"s": np.float32([0.01, 0.02, 0.5]), "z": np.int8([0, 3, -7])},
+    {"s": np.float32(0.0625), "z": np.uint16(5)},
+]
+
+
+@pytest.mark.parametrize("case", range(len(QUANTISED)))
+def test_quantised_tensors(case: int):
+    x = normal(1, 3, 6, 7)
+    x[0, 0, 0, :3] = 0.03125, 0.09375, -0.03125  # halves of a step
+    nodes = [node("QuantizeLinear", ["x", "s", "z"], ["q"], axis=1), node("DequantizeLinear", ["q", "s", "z"], ["y"], axis=1)]
+    read = made(nodes, x, {"y": None}, QUANTISED[case])
+    assert all("rule" in one for one in read.layers[1:])
+    for i in (1, 2):
+        for index in np.ndindex(1, 3, 6, 7):
+            assert read.compute(i, list(index))[0] == pytest.approx(read.value(read.layers[i]["t"], index), rel=1e-6, abs=1e-9)
+
+
 NEAR = [
     (node("Pad", ["x", "p"], ["y"], mode="wrap"), (4, 5), {"p": np.array([1, 2, 2, 1])}),
     (node("ReduceLogSumExp", ["x"], ["y"]), (2, 5), {}),
