@@ -100,7 +100,7 @@ class Read:
         layer = self.layers[i]
         if "rule" not in layer:
             return []
-        found = list(layer.get("points", []))
+        found = list(layer.get("points", []))[:count]
         shape = self.shape(layer["t"])
         if len(found) < count and all(t < 0 or self.whole(t) is not None for t in (layer["t"], *layer["rule"]["r"])):
             rng = np.random.default_rng(i)
@@ -365,6 +365,10 @@ def _together(p: Read, rule: Any, layer: Any, index: list[int]) -> tuple[float, 
         "And": lambda: bool(x) and bool(y),
         "Or": lambda: bool(x) or bool(y),
         "Xor": lambda: bool(x) != bool(y),
+        "DequantizeLinear": lambda: (x - (y if len(values) > 2 else 0)) * values[1],
+        "QuantizeLinear": lambda: min(
+            max(round(float(np.float32(x) / np.float32(values[1]))) + (y if len(values) > 2 else 0), rule["lo"]), rule["hi"]
+        ),
     }
     size = math.fsum(map(abs, values)) if f in ("Add", "Sum", "Mean", "Sub") else 0.0
     return float(results[f]()), size

@@ -147,7 +147,8 @@ class Walk:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.left_out: list[str] = []
         """Tensors that follow from the file and the shapes alone."""
-        self._known = Known(self.shapes, self._constant)
+        self._dtypes: dict[str, np.dtype] = {}
+        self._known = Known(self.shapes, self._dtypes, self._constant)
 
     def _constant(self, name: str) -> np.ndarray | None:
         tensor = self._trace[name]
@@ -164,7 +165,7 @@ class Walk:
                 told(at, total)
             value = tensor.value
             if isinstance(value, np.ndarray):
-                self.shapes[name] = value.shape
+                self.shapes[name], self._dtypes[name] = value.shape, value.dtype
             if tensor.source == "constant":
                 continue
             if tensor.node is None:

@@ -91,12 +91,20 @@ class Known:
     ----------
     shapes : mapping of str to tuple of int
         Of the tensors so far.
+    dtypes : mapping of str to numpy.dtype
+        Theirs.
     value : function of str
         What a tensor holds that does not depend on the input; None of any other.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], value: Callable[[str], np.ndarray | None]) -> None:
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        dtypes: Mapping[str, np.dtype],
+        value: Callable[[str], np.ndarray | None],
+    ) -> None:
         self.shapes = shapes
+        self.dtypes = dtypes
         self.value = value
 
     def numbers(self, node: Node, at: int) -> list[int] | None:
@@ -299,6 +307,28 @@ def _together(node: Node, output: str, known: Known, shapes: Shapes) -> Made:
     return "together", reads, {"f": kind, "al": aligned}
 
 
+def _scaled(node: Node, output: str, known: Known, shapes: Shapes) -> Made:
+    op: Any = node.op
+    quantises = op.op_type == "QuantizeLinear"
+    steps = known.dtypes[output if quantises else node.inputs[0]]
+    if op.block_size or steps.kind not in "iu" or (quantises and op.precision not in (None, np.dtype(np.float32))):
+        return None
+    reads = tuple(n for n in node.inputs if n)
+    aligned = [list(shapes[0])]
+    for name in reads[1:]:
+        shape = [1] * len(shapes[0])
+        if math.prod(known.shapes[name]) != 1:
+            shape[op.axis % len(shape)] = math.prod(known.shapes[name])
+        aligned.append(shape)
+    settings: dict[str, Any] = {"f": op.op_type, "al": aligned}
+    if quantises:
+        if known.dtypes[node.inputs[0]] != np.float32:
+            return None
+        limits = np.iinfo(steps)
+        settings |= {"lo": int(limits.min), "hi": int(limits.max)}
+    return "together", reads, settings
+
+
 def _same(node: Node, output: str, known: Known, shapes: Shapes) -> Made:
     if math.prod(shapes[0]) != math.prod(known.shapes[output]):
         return None
@@ -455,6 +485,7 @@ MAKERS: dict[str, Callable[[Node, str, Known, Shapes], Made]] = {
     "Gather": _gather,
     "DepthToSpace": _blocks,
     **dict.fromkeys(("Resize", "Upsample"), _resize),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _scaled),
 }
 
 

@@ -53,6 +53,8 @@ TOGETHER_WORDS = {
     "Max": "Keeps the largest of {many} numbers at each place.",
     "PRelu": "Keeps positive numbers and multiplies negative ones by a slope that was learned for each channel.",
     "Where": "Takes each number from the second tensor where the first says yes, and from the third elsewhere.",
+    "QuantizeLinear": "Rounds each number to a whole step of a scale, from {lo} to {hi}: it needs fewer bits then.",
+    "DequantizeLinear": "Turns steps back into numbers: (step - zero point) x scale.",
     "Expand": "Repeats the tensor along axes of extent 1 until it has a larger shape.",
 }
 OTHER_WORDS = {
@@ -64,8 +66,6 @@ OTHER_WORDS = {
     "ArgMin": "Gives the place of the smallest number along an axis.",
     "TopK": "Keeps the largest numbers along an axis, in order.",
     "NonMaxSuppression": "Drops boxes that overlap a better box of the same class.",
-    "QuantizeLinear": "Rounds each number to a whole step of a scale, to store it in 8 bits.",
-    "DequantizeLinear": "Turns 8-bit steps back into numbers: (step - zero point) x scale.",
     "QLinearConv": "Slides filters over the input in whole numbers and rounds the sums to 8-bit steps.",
     "LSTM": "Reads a sequence step by step with gates that decide what to keep and what to forget.",
     "GRU": "Reads a sequence step by step with gates that decide what to keep.",
@@ -270,7 +270,7 @@ def _together(operator: str, rule: Rule) -> str:
                 "Div": "Divides, with the same number on one side everywhere.",
             }[f]
     words = TOGETHER_WORDS.get(f, f"Compares or combines two tensors element by element ({f}).")
-    return words.format(two="two tensors", many=len(rule.reads))
+    return words.format(two="two tensors", many=len(rule.reads), lo=rule.settings.get("lo"), hi=rule.settings.get("hi"))
 
 
 def _same(operator: str, rule: Rule) -> str:

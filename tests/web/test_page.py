@@ -176,6 +176,102 @@ def test_three_clicked_pixels_of_each_layer_agree(browser: Any, tmp_path: Path, 
     assert clicked == 3 * (len(read.layers) - 1)
 
 
+def everything() -> str:
+    """The page of a network of all the operators that the others have not."""
+    node, rng = helper.make_node, np.random.default_rng(2)
+    weights: dict[str, np.ndarray] = {
+        "c": rng.standard_normal(8).astype(np.float32),
+        "w": rng.standard_normal((8, 2, 3, 3)).astype(np.float32),
+        "last": rng.standard_normal(6).astype(np.float32),
+        "m": rng.standard_normal((8, 6, 5)).astype(np.float32),
+        "pads": np.array([0, 0, 1, 2, 0, 0, 2, 1]),
+        "starts": np.array([1, -1]),
+        "ends": np.array([7, -99]),
+        "axes": np.array([1, 3]),
+        "steps": np.array([2, -2]),
+        "picks": np.array([5, -8]),
+        "axis": np.array([1]),
+        "two": np.array([1, 1, 2, 2], np.float32),
+        "scale": np.float32(0.05),
+        "zero": np.uint8(120),
+        "half": np.float32(0.5),
+    }
+    nodes = [
+        node("InstanceNormalization", ["x", "c", "c"], ["instance"]),
+        node("GroupNormalization", ["x", "c", "c"], ["group"], num_groups=2),
+        node("LayerNormalization", ["x", "last", "last"], ["layer"]),
+        node("MeanVarianceNormalization", ["x"], ["mvn"]),
+        node("LRN", ["x"], ["lrn"], size=3, alpha=0.5),
+        node("MaxPool", ["x"], ["pooled", "at"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("MaxUnpool", ["pooled", "at"], ["unpooled"], kernel_shape=[2, 2], strides=[2, 2]),
+        node(
+            "AveragePool",
+            ["x"],
+            ["mean"],
+            kernel_shape=[3, 3],
+            strides=[2, 2],
+            pads=[1, 1, 1, 1],
+            count_include_pad=1,
+            ceil_mode=1,
+        ),
+        node("LpPool", ["x"], ["l3"], kernel_shape=[2, 2], p=3),
+        node("Conv", ["x", "w"], ["grouped"], group=4, dilations=[2, 2], pads=[2, 2, 2, 2]),
+        node("ConvTranspose", ["x", "w"], ["larger"], group=2, strides=[2, 2], pads=[1, 0, 0, 1]),
+        node("MatMul", ["x", "m"], ["product"]),
+        node("Pad", ["x", "pads"], ["reflected"], mode="reflect"),
+        node("Pad", ["x", "pads", "half"], ["padded"]),
+        node("Slice", ["x", "starts", "ends", "axes", "steps"], ["sliced"]),
+        node("Gather", ["x", "picks"], ["gathered"], axis=1),
+        node("DepthToSpace", ["x"], ["spread"], blocksize=2, mode="CRD"),
+        node("Resize", ["x", "", "two"], ["cubic"], mode="cubic"),
+        node("Split", ["x"], ["first", "second"], axis=1, num_outputs=2),
+        node("QuantizeLinear", ["x", "scale", "zero"], ["steps8"]),
+        node("DequantizeLinear", ["steps8", "scale", "zero"], ["back"]),
+        node("ReduceL1", ["x", "axis"], ["l1"], keepdims=0),
+        node("ReduceMin", ["x", "axis"], ["least"]),
+        node("Softmax", ["x"], ["softmax"], axis=1),
+        node("LogSoftmax", ["x"], ["log"], axis=-1),
+        node("Greater", ["x", "half"], ["more"]),
+        node("Where", ["more", "x", "half"], ["chosen"]),
+        node("Gelu", ["x"], ["gelu"], approximate="tanh"),
+        node("Gelu", ["x"], ["gelu2"]),
+    ]
+    used = {n for one in nodes for n in one.input}
+    ends = [n for one in nodes for n in one.output if n not in used and n != "at"]
+    graph = helper.make_graph(
+        nodes,
+        "everything",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 6, 6])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ends],
+        [numpy_helper.from_array(np.asarray(v), n) for n, v in weights.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    with cnnengine.load(proto.SerializeToString()) as model:
+        return page(look(model, feeds={"x": rng.standard_normal((1, 8, 6, 6)).astype(np.float32)}, timed=False))
+
+
+def test_every_kind_of_arithmetic(browser: Any, tmp_path: Path):
+    text = everything()
+    read = Read(text)
+    url = written(tmp_path, "page", text)
+    rng = np.random.default_rng(3)
+    with Tab(browser, url) as tab:
+        for i, layer in enumerate(read.layers):
+            tab.page.locator(f"#l{i}").click()
+            if "rule" not in layer:
+                continue
+            shape = read.shape(layer["t"])
+            rows, columns = (1 if a < 0 else shape[a] for a in layer["view"][1:])
+            for _ in range(3):
+                tab.click(int(rng.integers(rows)), int(rng.integers(columns)), rows, columns)
+                said = tab.verdict()
+                assert said is not None and said["ok"] == "1" and agrees(said), layer["op"]
+                value, size = read.compute(i, [int(v) for v in said["index"].split(",")])
+                assert abs(value - float(said["sum"])) <= 1e-7 * max(size, abs(value)) + 1e-12, layer["op"]
+        tab.assert_quiet(url)
+    assert sum("rule" in layer for layer in read.layers) == 30
+
+
 @pytest.mark.parametrize("name", ["mobilenet_v2.ts", "c3d_small.ts"])
 def test_pixels_that_a_page_carries_where_not_all_fits(browser: Any, tmp_path: Path, name: str):
     text = made(name, 2_000_000)

@@ -294,7 +294,8 @@ const A = {
   together(R, idx) {
     const X = R.r.map((t, k) => value(t, unravel(ravel(idx.map((v, a) => R.al[k][a] === 1 ? 0 : v), R.al[k]), T[t].shape))), s = X.reduce((a, b) => a + b, 0);
     const y = { Add: s, Sum: s, Mean: s / X.length, Sub: X[0] - X[1], Mul: X[0] * X[1], Div: X[0] / X[1], Pow: Math.pow(X[0], X[1]), Min: Math.min(...X), Max: Math.max(...X), PRelu: X[0] < 0 ? X[0] * X[1] : X[0],
-      Where: X[0] ? X[1] : X[2], Expand: X[0], Equal: +(X[0] === X[1]), Greater: +(X[0] > X[1]), GreaterOrEqual: +(X[0] >= X[1]), Less: +(X[0] < X[1]), LessOrEqual: +(X[0] <= X[1]), And: +(X[0] && X[1]), Or: +(X[0] || X[1]), Xor: +(!X[0] !== !X[1]) }[R.f];
+      Where: X[0] ? X[1] : X[2], Expand: X[0], Equal: +(X[0] === X[1]), Greater: +(X[0] > X[1]), GreaterOrEqual: +(X[0] >= X[1]), Less: +(X[0] < X[1]), LessOrEqual: +(X[0] <= X[1]), And: +(X[0] && X[1]), Or: +(X[0] || X[1]), Xor: +(!X[0] !== !X[1]),
+      DequantizeLinear: (X[0] - (X[2] || 0)) * X[1], QuantizeLinear: clip(even(Math.fround(X[0] / X[1])) + (X[2] || 0), R.lo, R.hi) }[R.f];
     const sym = { Add: "+", Sum: "+", Sub: "−", Mul: "×", Div: "÷", Pow: "to the power of" }[R.f] || ",";
     return { sum: +y, mag: /Add|Sum|Sub|Mean/.test(R.f) ? X.reduce((a, b) => a + Math.abs(b), 0) : Math.abs(y), show: () => steps([...X.map((v, k) => [(k && sym !== "," ? sym + " " : "") + where(R.r[k]), v]), [R.f, y]]) };
   },
@@ -336,6 +337,7 @@ function gathered(R, X, ext) {
   if (R.f === "lp") sum = Math.pow(X.reduce((a, b) => a + Math.pow(Math.abs(b), R.p), 0), 1 / R.p);
   return { sum, mag: { mean: m / n, sum: m, l1: m, sumsquare: q, lp: m }[R.f] || Math.abs(sum), show: () => showWindow({ f: { mean: "average" }[R.f] || R.f, p: R.p }, X, ext, win, sum, n) };
 }
+const even = x => { const r = Math.round(x); return Math.abs(x % 1) === .5 && r % 2 ? r - 1 : r; }; // halves to even
 function erf(x) { // by its series, and its continued fraction where that is shorter
   const a = Math.abs(x);
   if (a > 6) return Math.sign(x);
@@ -349,7 +351,7 @@ function F(R) {
     Celu: x => Math.max(0, x) + Math.min(0, a * Math.expm1(x / a)), Gelu: x => R.approximate === "tanh" ? .5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + .044715 * x ** 3))) : .5 * x * (1 + erf(x / Math.SQRT2)),
     Swish: x => x * sg(a * x), Affine: x => a * x + R.beta, HardSigmoid: x => clip(a * x + R.beta, 0, 1), Shrink: x => x < -R.lambd ? x + R.bias : x > R.lambd ? x - R.bias : 0, Sigmoid: sg, Tanh: Math.tanh,
     HardSwish: x => x * clip(x / 6 + .5, 0, 1), Mish: x => x * Math.tanh(sp(x)), Softplus: sp, Softsign: x => x / (1 + Math.abs(x)), Exp: Math.exp, Log: Math.log, Sqrt: Math.sqrt, Reciprocal: x => 1 / x, Erf: erf, Abs: Math.abs,
-    Neg: x => -x, Sign: Math.sign, Floor: Math.floor, Ceil: Math.ceil, Round: x => { const r = Math.round(x); return Math.abs(x % 1) === .5 && r % 2 ? r - 1 : r; }, Sin: Math.sin, Cos: Math.cos, Not: x => +!x,
+    Neg: x => -x, Sign: Math.sign, Floor: Math.floor, Ceil: Math.ceil, Round: even, Sin: Math.sin, Cos: Math.cos, Not: x => +!x,
     Clip: x => Math.min(Math.max(x, R.min === undefined ? -Infinity : R.min), R.max === undefined ? Infinity : R.max) }[R.f];
 }
 
@@ -516,7 +518,8 @@ function render() {
   o.onkeydown = e => { const d = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[e.key]; if (!d) return; e.preventDefault(); e.stopPropagation(); const s = spot(L, pix || place(L, map, 0, 0)); pick(clip(s.y + d[0], 0, v.h - 1), clip(s.x + d[1], 0, v.w - 1), true); };
   const under = el("div", "under"); under.id = "under"; under.setAttribute("aria-live", "polite");
   const lg = el("canvas"); lg.id = "legend";
-  right.append(cap, box, under, el("div", "legend", num(L.scale[0]), lg, num(L.scale[1])));
+  const jump = el("div", "under"); jump.id = "jump";
+  right.append(cap, box, under, jump, el("div", "legend", num(L.scale[0]), lg, num(L.scale[1])));
   two.append(left, right); S.append(two);
   const sum = el("section", "card sum"); sum.id = "sum"; S.append(sum);
   const f = filters(L); if (f) S.append(f);
@@ -625,6 +628,7 @@ const layerT = name => D.tensors.findIndex(t => t[0] === name);
 // ------------------------------------------------------------------ the sum beside the engine's
 function drawSum() {
   const L = LS[at], card = $("sum"), mine = ++ticket;
+  $("jump").replaceChildren();
   const title = t => el("div", "cap", el("h4", "", t));
   if (!L.rule) { card.replaceChildren(title("Its arithmetic"), el("p", "note", L.op === "Input" ? "This is what goes in. Every number behind it follows from it." : `For ${L.op} the page shows the values, not how each is computed.`)); return; }
   if (!pix) return;
@@ -648,6 +652,8 @@ function drawSum() {
   const v = el("div", "verdict" + (ok ? "" : " off"), el("div", "", el("small", "", "computed here"), el("b", "", num(r.sum))), el("div", "", el("small", "", "computed by the engine"), el("b", "", num(engine))), el("div", "", el("small", "", "difference"), el("b", "", same ? "0" : diff.toExponential(1).replace("-", "−"))), el("div", "mark", ok ? "✓ they agree" : "✗ they differ"));
   v.id = "verdict"; v.setAttribute("role", "status"); Object.assign(v.dataset, { sum: r.sum, engine, mag: r.mag, ok: ok ? 1 : 0, layer: at, index: pix.join(",") });
   card.replaceChildren(head, ...r.show(), v);
+  const go = el("button", "chip", (ok ? "✓ it adds up" : "✗ it does not add up") + " ↓"); go.type = "button"; go.onclick = () => card.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth", block: "nearest" });
+  $("jump").replaceChildren(go);
 }
 
 // ------------------------------------------------------------------ filters
