@@ -19,7 +19,7 @@ from ..files import Given, Scaled, expand, is_array, read_feeds
 from ..metadata import SETS
 from ..metadata.own import SOURCE as OWN
 from ..preprocess import Placement, Preprocess, frames_of, require_pillow
-from ..tasks import LAYOUTS, NAMES, VALUES, Chosen, Described, Wishes, canvas_of, picture_input, unplaced, upright
+from ..tasks import Chosen, Described, canvas_of, picture_input, unplaced, upright
 from ..tasks.task import by_the_first_axis
 from ._common import (
     EXIT_OK,
@@ -28,13 +28,13 @@ from ._common import (
     add_precision_option,
     add_winograd_option,
     complain,
-    part,
     positive,
     whole,
 )
 from .drawings import Drawings
+from .meanings import add_task_options, option_of, wishes_of
 from .out import KINDS, Mode, Out, Sample, opened
-from .pictures import add_image_options, image_options, labels_given, option_name, preparation_of, told
+from .pictures import add_image_options, image_options, option_name, preparation_of, told
 from .progress import MANY, Progress
 from .reading import Ahead
 from .results import json_line, printed, text_line
@@ -87,7 +87,12 @@ def add_to(subparsers: Subparsers) -> None:
         help=f"class labels: a file with one a line or a JSON list, or those of {', '.join(SETS)} from torchvision or timm, "
         "where one is installed (default: the model's; example: --labels classes.txt)",
     )
-    _add_task_options(parser)
+    tasks = add_task_options(parser, "classes to print, or boxes to keep (default: 3 classes, 100 boxes; example: --top 5)")
+    tasks.add_argument(
+        "--draw",
+        metavar="FOLDER",
+        help="write pictures there: with boxes or segments drawn, or those that the network makes (example: --draw out/)",
+    )
     parser.add_argument(
         "--softmax",
         action="store_true",
@@ -155,63 +160,6 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="add to results that are there, and leave out inputs that they hold (example: --out r.csv --resume)",
     )
-
-
-def _add_task_options(parser: argparse.ArgumentParser) -> None:
-    """What the outputs mean, and what of it is wanted."""
-    tasks = parser.add_argument_group("tasks", "What the outputs mean, where the file does not say it (docs/tasks.md).")
-    tasks.add_argument(
-        "--task",
-        choices=NAMES,
-        help="classes, boxes, a class for each pixel, a picture, a vector, or a line of text (default: what the file says, or "
-        "the outputs leave no doubt of; example: --task detect)",
-    )
-    tasks.add_argument(
-        "--top",
-        metavar="N",
-        type=positive,
-        help="classes to print, or boxes to keep (default: 3 classes, 100 boxes; example: --top 5)",
-    )
-    tasks.add_argument(
-        "--threshold",
-        metavar="X",
-        type=part,
-        help="boxes with scores above it count; of one score for each pixel, those above it (default: 0.25 for boxes, 0.5 for "
-        "pixels; example: --threshold 0.5)",
-    )
-    tasks.add_argument(
-        "--overlap",
-        metavar="X",
-        type=part,
-        help="boxes that overlap a better one of their class by more, as intersection over union, are dropped (default: 0.45; "
-        "example: --overlap 0.7)",
-    )
-    tasks.add_argument(
-        "--draw",
-        metavar="FOLDER",
-        help="write pictures there: with boxes or segments drawn, or those that the network makes (example: --draw out/)",
-    )
-    tasks.add_argument(
-        "--format",
-        metavar="NAME",
-        choices=LAYOUTS,
-        help=f"how outputs describe boxes: {', '.join(LAYOUTS)} (default: recognised; example: --format yolox)",
-    )
-    tasks.add_argument(
-        "--values",
-        choices=VALUES,
-        help="what the numbers of an output that is a picture are: "
-        + "; ".join(f"{name}: {text}" for name, text in VALUES.items())
-        + " (default: input; example: --values unit)",
-    )
-
-
-OPTIONS = {"layout": "--format"}
-"""Options that are called otherwise than what they say."""
-
-
-def _option(name: str) -> str:
-    return OPTIONS.get(name, option_name(name))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -312,18 +260,7 @@ def _batch_size(model: Model, wanted: int | None) -> int:
 
 def _task(model: Model, args: argparse.Namespace, preparation: Preparation | None) -> Chosen:
     """What reads the outputs."""
-    last = model.outputs[0].shape[-1] if len(model.outputs) == 1 and model.outputs[0].shape else None
-    wishes = Wishes(
-        task=args.task,
-        layout=args.format,
-        values=args.values,
-        output="logits" if args.softmax else None,
-        threshold=args.threshold,
-        overlap=args.overlap,
-        top=args.top,
-        labels=labels_given(args.labels, last if isinstance(last, int) else None) if args.labels else None,
-    )
-    return Chosen(model, wishes, None if preparation is None else preparation.settings, _option)
+    return Chosen(model, wishes_of(model, args), None if preparation is None else preparation.settings, option_of)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,10 @@ from ..arguments import integer
 from ..errors import InputError
 from ..files import is_array, read_feeds
 from ..preprocess import require_pillow
-from ..tasks import LAYOUTS, NAMES, VALUES, Wishes, picture_input
-from ._common import EXIT_OK, add_precision_option, add_winograd_option, complain, one_line, part, positive, whole
-from .pictures import add_image_options, image_options, labels_given, option_name
+from ..tasks import picture_input
+from ._common import EXIT_OK, add_precision_option, add_winograd_option, complain, one_line, positive, whole
+from .meanings import add_task_options, option_of, wishes_of
+from .pictures import add_image_options, image_options, option_name
 from .progress import StatusLine
 
 if TYPE_CHECKING:
@@ -96,19 +97,14 @@ def add_to(subparsers: Subparsers) -> None:
         help="class labels: a file with one a line or a JSON list, or a set as predict takes it (example: --labels classes.txt)",
     )
     parser.add_argument("--softmax", action="store_true", help="the output holds logits (example: view m.onnx x.png --softmax)")
-    parser.add_argument("--task", choices=NAMES, help="what the outputs mean (example: --task detect)")
-    parser.add_argument("--top", metavar="N", type=positive, default=5, help="classes to show (default: 5; example: --top 3)")
-    parser.add_argument("--threshold", metavar="X", type=part, help="of boxes or pixels, as predict takes it (example: 0.5)")
-    parser.add_argument("--overlap", metavar="X", type=part, help="of boxes, as predict takes it (example: --overlap 0.7)")
-    parser.add_argument("--format", metavar="NAME", choices=LAYOUTS, help="how outputs describe boxes (example: --format yolox)")
-    parser.add_argument("--values", choices=VALUES, help="what the numbers of a picture are (example: --values unit)")
+    add_task_options(parser, "classes or boxes to show (default: 5; example: --top 3)")
     parser.add_argument(
         "--threads", metavar="N", type=positive, help="threads to use (default: as many as predict; example: --threads 2)"
     )
     add_winograd_option(parser)
     add_precision_option(parser)
     add_image_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, top=5)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -145,20 +141,10 @@ def run(args: argparse.Namespace) -> int:
 def _looked(model: Model, args: argparse.Namespace, status: StatusLine) -> View:
     from ..view import look
 
-    last = model.outputs[0].shape[-1] if len(model.outputs) == 1 and model.outputs[0].shape else None
-    wishes = Wishes(
-        task=args.task,
-        layout=args.format,
-        values=args.values,
-        output="logits" if args.softmax else None,
-        threshold=args.threshold,
-        overlap=args.overlap,
-        top=args.top,
-        labels=labels_given(args.labels, last if isinstance(last, int) else None) if args.labels else None,
-    )
+    wishes = wishes_of(model, args)
     common = {
         "wishes": wishes,
-        "option": lambda name: "--format" if name == "layout" else option_name(name),
+        "option": option_of,
         "timed": not args.untimed,
         "title": os.path.basename(args.input),
         "told": lambda what, done, total: status.tell(f"{what}: {done}/{total}"),
