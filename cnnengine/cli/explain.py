@@ -144,6 +144,10 @@ def run(args: argparse.Namespace) -> int:
                 progress=told,
                 **options,
             )
+        except InputError as error:
+            if error.tensor == "target":
+                error.tensor = "--class"  # as whoever typed it knows it
+            raise
         finally:
             told.clear()
     several = found if isinstance(found, list) else [found]

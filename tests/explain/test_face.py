@@ -385,7 +385,7 @@ def test_command_on_arrays_and_what_it_refuses(cnn: Any, tmp_path: Path) -> None
         ((NIN, THREE, "-o", tmp_path / "no" / "heat.png"), "cannot be written"),
         ((NIN, THREE, "-o", tmp_path / "no" / "page.html"), "cannot be written"),
         ((NIN, THREE, "-o", tmp_path / "no" / "map.npy"), "cannot be written"),
-        ((NIN, THREE, "--class", "thre"), "class"),
+        ((NIN, THREE, "--class", "thre"), "option --class: no such class"),
     ):
         done = cnn("explain", *args)
         assert done.status == 2, args
