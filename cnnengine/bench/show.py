@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..report import tables
+from ..report.plots import drawable
 from .precision import shown
 from .verdict import (
     AGAIN,
@@ -266,10 +267,15 @@ def plot(head: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Figur
     else:
         axes.set_ylim(0, top * 1.25)
     axes.set_xticks(
-        range(len(records)), [record["model"] for record in records], rotation=0 if len(records) < 4 else 30, ha="center"
+        range(len(records)),
+        [drawable(record["model"]) for record in records],
+        rotation=0 if len(records) < 4 else 30,
+        ha="center",
     )
     axes.set_ylabel(f"{which} time / cnnengine's (milliseconds on the bars)")
     threads = counted(head["threads"], "thread")
-    axes.set_title(f"{head['cpu']}, {head['cnnengine']['isa']}, {threads}, batch {head['batch']}; lower is faster", fontsize=9)
+    axes.set_title(
+        f"{drawable(head['cpu'])}, {head['cnnengine']['isa']}, {threads}, batch {head['batch']}; lower is faster", fontsize=9
+    )
     figure.legend(fontsize=8, ncols=len(engines), loc="outside lower center")
     return figure

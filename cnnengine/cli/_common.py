@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -101,10 +103,23 @@ def check_plot(path: str) -> None:
         raise InputError("unknown kind of file", tensor="--plot", expected=".png, .svg or .pdf", received=path)
 
 
+def check_json(option: str, path: str, model: str) -> None:
+    """Refuse before measuring what could not be written after it, or would be written over the model."""
+    if not path.lower().endswith(".json"):
+        raise InputError("unknown kind of file", tensor=option, expected=".json", received=path)
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise InputError("cannot be written: there is no such folder", file=path)
+    if os.path.exists(path) and os.path.exists(model) and os.path.samefile(path, model):
+        raise InputError("is the model itself", tensor=option, expected="another name", received=path)
+
+
 def save_plot(figure: Figure, path: str) -> None:
     """Write a figure; a folder that is not there is an `InputError`."""
     try:
-        figure.savefig(path, dpi=120)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph ")  # of names in scripts that the font lacks, which show as boxes
+            figure.savefig(path, dpi=120)
     except OSError as error:
         raise InputError(f"cannot write the plot: {error.strerror or error}", file=path) from error
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..metadata.own import KEYS
-from ._common import EXIT_OK, add_limits_option, add_precision_option, add_shape_option, complain, shapes_of, show
+from ._common import (
+    EXIT_OK,
+    add_limits_option,
+    add_precision_option,
+    add_shape_option,
+    check_plot,
+    complain,
+    save_plot,
+    shapes_of,
+    show,
+)
 from .pictures import preparation_of, told, told_as_json
 
 if TYPE_CHECKING:
@@ -23,11 +33,12 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Show a model as it is run: inputs, outputs, one line per layer with its operator, output shape, parameters, multiply-adds
 (MACs) and kernel; totals and metadata. Layers without a compiled kernel are marked: 'host' runs in NumPy, 'fallback' in
-onnx.reference. '-' needs no computation."""
+onnx.reference. '-' needs no computation. The graph itself, as a picture to walk through, is what Netron shows (netron.app)."""
 EXAMPLES = """examples:
   cnnengine info model.onnx
   cnnengine info detector.onnx --shape image=1,3,480,640
   cnnengine info model.onnx --json | python -m json.tool
+  cnnengine info model.onnx --plot memory.png
 """
 
 
@@ -44,6 +55,12 @@ def add_to(subparsers: Subparsers) -> None:
     add_precision_option(parser)
     add_limits_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object (example: cnnengine info model.onnx --json)")
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw memory over the steps of a run: which tensors lie where, and where the most is in use; .png, .svg or .pdf; "
+        "needs matplotlib (example: --plot memory.png)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -52,8 +69,15 @@ def run(args: argparse.Namespace) -> int:
     from .. import load
     from ..report import summarize
 
+    if args.plot is not None:
+        check_plot(args.plot)
     with load(args.model, precision=args.precision, limits=args.limits) as model:
         summary = summarize(model, shapes_of(model, args.shape))
+        if args.plot is not None:
+            if summary.memory is None:
+                said = "more than the batch is dynamic: give the shape"
+                raise InputError(said, tensor="--plot", expected=_shapes_for(model, args.shape))
+            save_plot(summary.plot(), args.plot)
         if args.json:
             print(json.dumps(_as_json(model, summary), ensure_ascii=False, allow_nan=False))
             return EXIT_OK

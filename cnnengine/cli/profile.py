@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ._common import (
     EXIT_OK,
     add_limits_option,
     add_precision_option,
     add_shape_option,
     add_winograd_option,
+    check_json,
     check_plot,
     positive,
     save_plot,
@@ -32,7 +35,8 @@ machine, a line before the last tells by what."""
 EXAMPLES = """examples:
   cnnengine profile model.onnx --threads 1
   cnnengine profile model.onnx --sort time --top 10
-  cnnengine profile detector.onnx --shape image=1,3,480,640 --plot roofline.png
+  cnnengine profile detector.onnx --shape image=1,3,480,640 --plot profile.png
+  cnnengine profile model.onnx --trace trace.json --node-data times.json
 """
 
 
@@ -72,22 +76,43 @@ def add_to(subparsers: Subparsers) -> None:
         "--json", action="store_true", help="print one JSON object with all steps (example: --json > profile.json)"
     )
     parser.add_argument(
-        "--plot", metavar="FILE", help="draw the roofline, .png, .svg or .pdf; needs matplotlib (example: --plot roofline.png)"
+        "--plot",
+        metavar="FILE",
+        help="draw a bar per layer beside the roofline, .png, .svg or .pdf; needs matplotlib (example: --plot profile.png)",
+    )
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="write the steps in Chrome's trace format, which Perfetto and chrome://tracing open (example: --trace trace.json)",
+    )
+    parser.add_argument(
+        "--node-data",
+        metavar="FILE",
+        help="write the time of each node for Model Explorer, which lays it over the graph (example: --node-data times.json)",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print, and draw when asked to."""
+    """Measure, print, and write what is asked for."""
     from .. import load
     from ..report import profile
 
     if args.plot is not None:
         check_plot(args.plot)
+    for option, path in (("--trace", args.trace), ("--node-data", args.node_data)):
+        if path is not None:
+            check_json(option, path, args.model)
+    if args.trace is not None and args.node_data is not None and os.path.abspath(args.trace) == os.path.abspath(args.node_data):
+        raise InputError("two results cannot be in one file", tensor="--node-data", received=args.node_data)
     with load(args.model, threads=args.threads, winograd=args.winograd, precision=args.precision, limits=args.limits) as model:
         report = profile(model, shapes_of(model, args.shape), seconds=args.seconds)
     if args.plot is not None:
         save_plot(report.plot(), args.plot)
+    if args.trace is not None:
+        report.write_trace(args.trace)
+    if args.node_data is not None:
+        report.write_node_data(args.node_data)
     if args.json:
         print(json.dumps(report.as_dict(), ensure_ascii=False, allow_nan=False))
     else:

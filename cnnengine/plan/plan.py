@@ -63,6 +63,7 @@ class Plan:
     pieces : list of (first, count) of native steps, or HostStep
     offsets : bytes from the start of the arena to each buffer that lies in it
     reports : of the native steps, in order
+    lives : of the buffers that lie in the arena and in no other one: first and last item of the plan, bytes, place
     hosted : whether any piece runs on the host
     """
 
@@ -70,6 +71,7 @@ class Plan:
     pieces: list[tuple[int, int] | HostStep]
     offsets: dict[Buffer, int]
     reports: list[StepReport] = field(default_factory=list)
+    lives: dict[Buffer, Life] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.hosted = any(isinstance(piece, HostStep) for piece in self.pieces)
@@ -198,7 +200,7 @@ def build_plan(items: Sequence[KernelCall | HostStep]) -> Plan:
         reports.append(StepReport(item.node, launch.kernel, launch.flops, launch.nbytes, launch.n_chunks))
     if len(steps) > first:
         pieces.append((first, len(steps) - first))
-    return Plan(NativePlan(steps, arena, faults), pieces, offsets, reports)
+    return Plan(NativePlan(steps, arena, faults), pieces, offsets, reports, lives)
 
 
 def _slot(ref: BufferRef | None, offsets: dict[Buffer, int]) -> tuple[str, Any]:

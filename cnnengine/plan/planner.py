@@ -18,7 +18,7 @@ from ..ops.copies import movable
 from ..packing import Slab
 from ..spec import TensorSpec
 from .budget import allowed, choose_transforms
-from .buffers import BufferRef
+from .buffers import Buffer, BufferRef
 from .emit import Emitter
 from .host import RunNode
 from .inference import infer_nodes, located
@@ -175,6 +175,7 @@ class Planner:
             layers,
             draft.by_numpy,
             {} if isinstance(tiles, bool) else tiles,
+            draft.tensors(),
         )
 
     def _lower(
@@ -306,6 +307,15 @@ class Draft:
                     self.add_host(HostStep(name, "Identity", _same, (ref,), (copy,)))
             outputs.append((name, shape, dtype))
         return outputs, constants
+
+    def tensors(self) -> dict[Buffer, list[str]]:
+        """The values that each buffer of the arena holds, under one shape or another."""
+        found: dict[Buffer, list[str]] = {}
+        for name, value in self.emitter.values.items():
+            for ref in value.refs.values():
+                if ref.buffer.kind == "arena":
+                    found.setdefault(ref.buffer, []).append(name)
+        return found
 
     def add_host(self, step: HostStep) -> None:
         """Add a step on the host, to run behind all calls so far."""

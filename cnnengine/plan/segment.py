@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,7 @@ from ..graph import Node
 from ..runtime.blas import limited
 from ..runtime.runner import Workspace
 from ..spec import TensorSpec
+from .buffers import Buffer
 from .host import RunNode, settled
 from .inference import located
 from .plan import Around, Plan
@@ -68,6 +69,7 @@ class Segment:
     layers : the nodes that run, in order, without the tail
     by_numpy : names of the host nodes that found no kernel when they ran
     tiles : the tiles of convolutions by Winograd's algorithm, by the name of their output
+    tensors : names of the values that each buffer of the arena holds; for reports
     following : the segments that came after this one, by what the tail gave
     """
 
@@ -83,6 +85,7 @@ class Segment:
     layers: list[Layer] = field(default_factory=list)
     by_numpy: set[str] = field(default_factory=set)
     tiles: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    tensors: Mapping[Buffer, Sequence[str]] = field(default_factory=dict)
     following: WeakValueDictionary[Hashable, Segment] = field(default_factory=WeakValueDictionary)
 
     @property

@@ -6,8 +6,10 @@ from ..rewrites import Declined
 from .against import Comparison, Difference, Peer
 from .check import check
 from .found import Check, HostNode, Unsupported
+from .memory import Held, Memory, memory
 from .precision import PrecisionErrors, TensorError, precision_errors
-from .profile import Profile, StepProfile, profile
+from .profile import Profile, profile
+from .steps import StepProfile
 from .summary import LayerSummary, Summary, summarize
 
 __all__ = [
@@ -15,8 +17,10 @@ __all__ = [
     "Comparison",
     "Declined",
     "Difference",
+    "Held",
     "HostNode",
     "LayerSummary",
+    "Memory",
     "Peer",
     "PrecisionErrors",
     "Profile",
@@ -25,6 +29,7 @@ __all__ = [
     "TensorError",
     "Unsupported",
     "check",
+    "memory",
     "precision_errors",
     "profile",
     "summarize",

@@ -30,10 +30,11 @@ from ..runtime.threads import default_threads
 from . import hints
 from .against import PEERS, STEPS, TOLERANCE, Peer, compare
 from .found import Check, HostNode, Unsupported
+from .owners import layers_of
 from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
 from .precision import precision_errors
 from .suggest import suggested
-from .summary import kernels_of, layers_of
+from .summary import kernels_of
 
 ROUNDS = 5
 """Runs at most, after the one that plans."""

@@ -8,7 +8,9 @@ at the first rate, its bytes at the second rate for that many bytes.
 from __future__ import annotations
 
 import bisect
+import json
 import math
+import os
 import statistics
 import threading
 import time
@@ -23,13 +25,17 @@ from .._kernels import dispatch
 from ..errors import InputError
 from ..layout import aligned_empty
 from ..model import Model, inside
+from ..pages import written
+from ..plan import Layer
 from ..plan.plan import HostStep
 from ..runtime.blas import limited
 from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
+from . import exchange, plots
+from .owners import layers_of, owners_of
 from .planning import Shapes, dynamic_inputs, opened, random_feeds, resolve_shapes
+from .steps import StepProfile
 from .suggest import suggested
-from .summary import owners_of
 from .tables import Printed, Text, shape_text, shortened
 
 if TYPE_CHECKING:
@@ -49,60 +55,6 @@ FULL_SHARE = 0.9
 FLOATS, BYTES, PAIRS = "floats", "bytes", "pairs of bfloat16 numbers"
 
 _clock = time.perf_counter_ns
-
-
-@dataclass(frozen=True)
-class StepProfile:
-    """One step of a plan.
-
-    Attributes
-    ----------
-    node, operator : str
-        The node that it serves; for a reorder of an output, the node that made it.
-    kernel : str
-        The compiled kernel; "host" for a step in Python.
-    chunks : int
-        Pieces that threads can share.
-    seconds_min, seconds_median : float
-    flops, nbytes : float
-        Operations (those of the direct algorithm) and bytes of its operands; 0 for host steps, which do not say.
-    limit_seconds : float
-        The shortest time that the measured peak and bandwidth allow.
-    """
-
-    node: str
-    operator: str
-    kernel: str
-    chunks: int
-    seconds_min: float
-    seconds_median: float
-    flops: float
-    nbytes: float
-    limit_seconds: float
-
-    @property
-    def gflops(self) -> float:
-        """GFLOP/s in the fastest round."""
-        return self.flops / self.seconds_min * 1e-9 if self.seconds_min else 0.0
-
-    @property
-    def gigabytes(self) -> float:
-        """GB/s in the fastest round."""
-        return self.nbytes / self.seconds_min * 1e-9 if self.seconds_min else 0.0
-
-    @property
-    def intensity(self) -> float:
-        """Operations per byte."""
-        return self.flops / self.nbytes if self.nbytes else 0.0
-
-    @property
-    def roofline(self) -> float:
-        """Fraction of the limit that the fastest round reached; 1 is the measured limit itself."""
-        return self.limit_seconds / self.seconds_min if self.seconds_min else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        return {**self.__dict__, **{n: getattr(self, n) for n in ("gflops", "gigabytes", "intensity", "roofline")}}
 
 
 @dataclass(frozen=True)
@@ -191,14 +143,77 @@ class Profile(Printed):
         return out
 
     def plot(self) -> Figure:
-        """The roofline plot: a point per step over its operations per byte, its area the share of time.
+        """A bar per layer, as run, beside the roofline, a point per step over its operations per byte.
+
+        A bar is the sum of the steps' shortest times; as much of it as the roofline asks for is dark, the rest pale.
 
         Raises
         ------
         InputError
-            matplotlib is not installed (the extra ``bench``).
+            matplotlib is not installed.
         """
-        return _plot(self)
+        shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in self.shapes.items())
+        title = f"{self.model}: {shapes}; {self.isa}, {self.threads} threads, {self.run_min * 1e3:.2f} ms"
+        return plots.profile(self.steps, self.peak_gflops, self.bandwidths, title)
+
+    def trace_events(self) -> list[dict[str, Any]]:
+        """The steps as events of Chrome's trace format, which Perfetto and chrome://tracing open; `write_trace` writes them.
+
+        Steps are timed one by one, round after round, so this is no recording of one run. A track has the medians of the
+        steps end to end, one their shortest times, one the median of whole runs. Threads have no tracks: all of
+        `threads` work on a step, and which did what is not known.
+
+        Returns
+        -------
+        list of dict
+            Times in microseconds. The arguments of a step are its operator, kernel, shapes of outputs, flops, bytes, chunks, what
+            it reached and the share of the roofline.
+        """
+        return exchange.trace_events(self.steps, self.model, self.threads, self.rounds, self.run_median)
+
+    def write_trace(self, path: str | os.PathLike[str]) -> None:
+        """Write `trace_events` as a file.
+
+        Raises
+        ------
+        InputError
+            The file cannot be written.
+        """
+        about = {
+            "model": self.model,
+            "inputs": {name: list(shape) for name, shape in self.shapes.items()},
+            "isa": self.isa,
+            "precision": self.precision,
+            "threads": self.threads,
+            "rounds": self.rounds,
+            "peak_gflops": self.peak_gflops,
+            "disturbed": list(self.disturbed),
+        }
+        data = {"traceEvents": self.trace_events(), "displayTimeUnit": "ms", "otherData": about}
+        written(path, json.dumps(data, allow_nan=False))
+
+    def node_data(self) -> dict[str, Any]:
+        """Microseconds by the names of nodes, as Model Explorer lays them over the graph; `write_node_data` writes them.
+
+        Nodes that were fused into another have no time of their own, and are left out; so is a node that is named "results",
+        which Model Explorer would take for the data of a graph.
+
+        Returns
+        -------
+        dict
+            Data of one graph: "name", "results" and the "gradient" of colours.
+        """
+        return exchange.node_data(self.steps)
+
+    def write_node_data(self, path: str | os.PathLike[str]) -> None:
+        """Write `node_data` as a file.
+
+        Raises
+        ------
+        InputError
+            The file cannot be written.
+        """
+        written(path, json.dumps(self.node_data(), allow_nan=False, indent=1))
 
 
 def _row(step: StepProfile, total: float) -> list[str]:
@@ -282,21 +297,25 @@ def _profile(model: Model, shapes: Shapes | None, threads: int | None, seconds: 
     steps: list[_Step] = []
     for segment, inputs, outputs in parts:
         owners = owners_of(segment)
+        made = {layer.node.name: _outputs(layer) for layer in layers_of(segment)}
         begin = _beginning(segment.plan, workspace, inputs, outputs, threads)
         for piece in segment.plan.pieces:
             if isinstance(piece, HostStep):
                 run = _host(segment.plan, piece, workspace, inputs, outputs)
-                steps.append(_Step(piece.node, piece.operator, "host", 1, 0.0, 0.0, run, begin))
+                steps.append(_Step(piece.node, piece.operator, "host", 1, 0.0, 0.0, run, begin, made.get(piece.node, ())))
             else:
                 for index in range(piece[0], piece[0] + piece[1]):
                     report = segment.plan.reports[index]
                     node = owners.get(report.node)
                     name, operator = (report.node, "") if node is None else (node.name, node.op.op_type)
                     run = _native(workspace, index, threads)
-                    steps.append(_Step(name, operator, report.kernel, report.n_chunks, report.flops, report.nbytes, run, begin))
+                    figures = report.kernel, report.n_chunks, report.flops, report.nbytes
+                    steps.append(_Step(name, operator, *figures, run, begin, made.get(name, ())))
         if segment.tail is not None:
             node = segment.tail.node
-            steps.append(_Step(node.name, node.op.op_type, "host", 1, 0.0, 0.0, _tail(segment, values, threads), begin))
+            run = _tail(segment, values, threads)
+            results = tuple((name, getattr(values[name], "shape", None)) for name in node.outputs if name)  # a sequence has none
+            steps.append(_Step(node.name, node.op.op_type, "host", 1, 0.0, 0.0, run, begin, results))
 
     whole: list[int] = []
     began, worked = time.perf_counter(), time.process_time()
@@ -320,10 +339,10 @@ def _profile(model: Model, shapes: Shapes | None, threads: int | None, seconds: 
     integers = dot_peak(threads) if BYTES in counted else 0.0
     pairs = pair_peak(threads) if PAIRS in counted else 0.0
     peaks = {FLOATS: peak, BYTES: integers, PAIRS: pairs}
-    results = tuple(step.result(cost, peaks[step.counts], bandwidths) for step in steps)
+    timed = tuple(step.result(cost, peaks[step.counts], bandwidths) for step in steps)
     signs = disturbances(
         threads,
-        results,
+        timed,
         min(whole) * 1e-9,
         statistics.median(whole) * 1e-9,
         (peak, fma_peak(threads)),
@@ -340,7 +359,7 @@ def _profile(model: Model, shapes: Shapes | None, threads: int | None, seconds: 
         bandwidths,
         min(whole) * 1e-9,
         statistics.median(whole) * 1e-9,
-        results,
+        timed,
         signs,
         model.precision,
         pairs,
@@ -394,6 +413,7 @@ class _Step:
     nbytes: float
     run: Callable[[], None]
     begin: Callable[[], None]
+    outputs: tuple[tuple[str, tuple[int, ...] | None], ...] = ()
 
     def __post_init__(self) -> None:
         self.taken: list[int] = []
@@ -408,7 +428,14 @@ class _Step:
     def result(self, cost: int, peak: float, bandwidths: tuple[tuple[int, float], ...]) -> StepProfile:
         least, median = (max(int(n) - cost, RESOLUTION) * 1e-9 for n in (min(self.taken), statistics.median(self.taken)))
         limit = max(self.flops / (peak * 1e9), self.nbytes / (bandwidth_at(bandwidths, self.nbytes) * 1e9))
-        return StepProfile(self.node, self.operator, self.kernel, self.chunks, least, median, self.flops, self.nbytes, limit)
+        figures = least, median, self.flops, self.nbytes, limit
+        return StepProfile(self.node, self.operator, self.kernel, self.chunks, *figures, self.outputs)
+
+
+def _outputs(layer: Layer) -> tuple[tuple[str, tuple[int, ...] | None], ...]:
+    """Names and shapes of what a layer makes and something reads."""
+    known = zip(layer.node.outputs, layer.outputs, strict=True)
+    return tuple((name, None if found is None else found[0]) for name, found in known if name)
 
 
 def _beginning(
@@ -521,83 +548,3 @@ def bandwidth_at(bandwidths: tuple[tuple[int, float], ...], nbytes: float) -> fl
     (a, low), (b, high) = bandwidths[at - 1], bandwidths[at]
     part = math.log(nbytes / a) / math.log(b / a)
     return low + (high - low) * part
-
-
-# ---------------------------------------------------------------- the plot
-LABELLED = 6
-"""Steps that the plot names: those that take the most time."""
-
-
-def _plot(report: Profile) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("plots need matplotlib: pip install matplotlib") from None
-
-    shown = [step for step in report.steps if step.flops > 0 and step.nbytes > 0]
-    total = report.steps_min or 1.0
-    figure = Figure(figsize=(10, 6.5), layout="constrained")
-    axes = figure.add_subplot()
-    low = min([0.25, *(step.intensity for step in shown)]) / 2
-    high = max([64.0, *(step.intensity for step in shown)]) * 2
-    shades = ("0.35", "0.55", "0.72")
-    names = ("memory", "last-level cache", "second-level cache")
-    floor = min([*(step.gflops for step in shown), report.peak_gflops / 100]) / 2
-    for (size, rate), shade, name in zip(reversed(report.bandwidths), shades, names, strict=True):
-        ridge = report.peak_gflops / rate
-        axes.plot(
-            [low, ridge, high], [low * rate, report.peak_gflops, report.peak_gflops], color=shade, linewidth=1.2, zorder=1,
-            label=f"{name} ({_bytes(size)}): {rate:.0f} GB/s",
-        )  # fmt: skip
-    axes.text(high, report.peak_gflops * 1.06, f"multiply-add peak {report.peak_gflops:.0f} GFLOP/s ", ha="right", fontsize=9)
-    taken: dict[str, float] = {}
-    for step in shown:
-        taken[_family(step.kernel)] = taken.get(_family(step.kernel), 0.0) + step.seconds_min
-    families = sorted(taken, key=lambda family: -taken[family])
-    for i, family in enumerate(families):
-        members = [step for step in shown if _family(step.kernel) == family]
-        axes.scatter(
-            [s.intensity for s in members],
-            [s.gflops for s in members],
-            [16 + 900 * s.seconds_min / total for s in members],
-            color=f"C{i % 10}",
-            alpha=0.65,
-            edgecolors="black",
-            linewidths=0.4,
-            zorder=2,
-            label=f"{family} ({taken[family] / total:.0%} of the time)",
-        )
-    named = []
-    for number, step in enumerate(sorted(shown, key=lambda s: -s.seconds_min)[:LABELLED], 1):
-        side = (-9, 4) if number % 2 else (4, -11)
-        axes.annotate(str(number), (step.intensity, step.gflops), xytext=side, textcoords="offset points", fontsize=9, zorder=3)
-        name = step.node if len(step.node) <= 40 else f"...{step.node[-37:]}"
-        named.append(f"{number}  {name}: {step.seconds_min / total:.0%}, {step.roofline:.0%} of its limit")
-    box = {"facecolor": "white", "edgecolor": "0.8", "boxstyle": "round"}
-    axes.text(0.012, 0.985, "\n".join(named), transform=axes.transAxes, va="top", fontsize=8, bbox=box, zorder=4)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log", base=10)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
-    axes.set_xlim(low, high)
-    axes.set_ylim(floor, report.peak_gflops * 8)
-    axes.set_xlabel("operations per byte of the operands")
-    axes.set_ylabel("GFLOP/s, fastest round")
-    shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in report.shapes.items())
-    title = f"{report.model}: {shapes}; {report.isa}, {report.threads} threads, {report.run_min * 1e3:.2f} ms"
-    axes.set_title(title, fontsize=11)
-    axes.grid(which="major", color="0.9", zorder=0)
-    legend = axes.legend(loc="lower right", fontsize=8)
-    for handle in legend.legend_handles:
-        resize = getattr(handle, "set_sizes", None)
-        if resize is not None:
-            resize([40])
-    return figure
-
-
-def _family(kernel: str) -> str:
-    return kernel.split("[")[0].split()[0].rstrip(",")
-
-
-def _bytes(size: int) -> str:
-    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"

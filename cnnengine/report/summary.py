@@ -5,20 +5,25 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import InputError
 from ..graph import Node
 from ..model import Model, inside
 from ..operator import Activation, Operator
 from ..ops.fused import ConvChain, FusedConv
 from ..plan import Layer, Segment
-from ..runtime.runner import Workspace
 from ..weights import Computed
-from .planning import Shapes, opened, random_feeds, resolve_shapes, shape_feeds
+from .memory import Memory, memory_of, segments_of
+from .owners import layers_of, owners_of
+from .planning import Shapes, opened, resolve_shapes
 from .tables import Printed, Text, shape_text, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Known = tuple[tuple[int, ...], np.dtype]
 
@@ -81,6 +86,8 @@ class Summary(Printed):
         As the model was loaded.
     lowered : tuple of str
         Names of the layers in this precision, where that is not float32.
+    memory : Memory or None
+        Which tensors are in memory at which step; None when shapes are not known.
     """
 
     model: str
@@ -93,6 +100,7 @@ class Summary(Printed):
     weight_bytes: int | None
     precision: str = "float32"
     lowered: tuple[str, ...] = ()
+    memory: Memory | None = field(default=None, repr=False)
 
     def count(self, runs: str) -> int:
         """How many layers run in this way."""
@@ -127,7 +135,8 @@ class Summary(Printed):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        data = asdict(self)
+        data = asdict(replace(self, memory=None))
+        data["memory"] = None if self.memory is None else self.memory.as_dict()
         for layer, described in zip(self.layers, data["layers"], strict=True):
             del described["tensors"]
             described["outputs"] = [
@@ -135,6 +144,18 @@ class Summary(Printed):
                 for name, o in zip(layer.tensors, layer.outputs, strict=True)
             ]
         return data
+
+    def plot(self) -> Figure:
+        """Memory over the steps of a run: which tensors lie where, and where the most is in use (`Memory.plot`).
+
+        Raises
+        ------
+        InputError
+            matplotlib is not installed, or shapes are not known.
+        """
+        if self.memory is None:
+            raise InputError("memory is known when shapes are: give them", model=self.model, tensor="shapes")
+        return self.memory.plot()
 
 
 def _row(layer: LayerSummary) -> list[str]:
@@ -186,6 +207,7 @@ def _summary(model: Model, shapes: Shapes | None) -> Summary:
     read: set[str] = set()
     arena: int | None = None
     weights: int | None = None
+    held: Memory | None = None
     if resolved is None:
         for node in graph.nodes:
             parameters = _parameters(node, graph.constants)
@@ -197,9 +219,7 @@ def _summary(model: Model, shapes: Shapes | None) -> Summary:
                 LayerSummary(node.name, node.op.op_type, fused_of(node), outputs, total, None, (), host, tuple(node.outputs))
             )
     else:
-        found = [view.program.segment(0, shape_feeds(model, resolved))] if graph.nodes else []
-        if found and found[0].end < len(graph.nodes):  # the others depend on what those before them give
-            found = list(view.segments(random_feeds(model, resolved), Workspace(), model.threads))
+        found = segments_of(model, resolved)
         for segment in found:
             kernels = kernels_of(segment)
             for layer in layers_of(segment):
@@ -208,24 +228,11 @@ def _summary(model: Model, shapes: Shapes | None) -> Summary:
                 layers.append(_describe(layer, segment, kernels.get(id(layer.node), []), sum(parameters.values())))
         arena = max((segment.plan.arena_bytes for segment in found), default=0)
         weights = view.weight_bytes
+        held = memory_of(model.name, resolved, found)
     total = sum(graph.constants[name].size for name in read)
     macs = None if resolved is None else sum(layer.macs or 0 for layer in layers)
-    return Summary(model.name, model.isa, resolved, tuple(layers), total, macs, arena, weights, model.precision, model.lowered)
-
-
-def layers_of(segment: Segment) -> list[Layer]:
-    """The layers of a segment, with the one that ends it."""
-    tail = [] if segment.tail is None else [Layer(segment.tail.node, (), (None,) * len(segment.tail.node.outputs))]
-    return [*segment.layers, *tail]
-
-
-def owners_of(segment: Segment) -> dict[str, Node]:
-    """Name of a node or of its values -> the node: plans name either."""
-    owners: dict[str, Node] = {}
-    for layer in layers_of(segment):
-        owners.update((name, layer.node) for name in layer.node.outputs if name)
-    owners.update((layer.node.name, layer.node) for layer in layers_of(segment))
-    return owners
+    figures = total, macs, arena, weights
+    return Summary(model.name, model.isa, resolved, tuple(layers), *figures, model.precision, model.lowered, held)
 
 
 def kernels_of(segment: Segment) -> dict[int, list[str]]:

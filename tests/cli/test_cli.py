@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -599,6 +600,35 @@ class TestInfo:
         assert data["layers"][0]["outputs"] == [{"name": "/Relu_output_0", "shape": [2, 6, 28, 28], "dtype": "float32"}]
         assert data["metadata"]["cnnengine.output"] == "logits"
 
+    def test_memory(self, cnn, tmp_path: Path) -> None:
+        data = json.loads(cnn("info", MODEL, "--json").out[0])
+        assert max(step["in_use"] for step in data["memory"]["steps"]) <= data["totals"]["arena_bytes"]
+        assert data["memory"]["held"][0]["tensors"] == ["/Relu_output_0"]
+        assert json.loads(cnn("info", SPP, "--json").out[0])["memory"] is None
+        pytest.importorskip("matplotlib")
+        result = cnn("info", MODEL, "--plot", tmp_path / "memory.png")
+        assert (result.status, result.err) == (0, [])
+        assert result.out == cnn("info", MODEL).out
+        assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
+        refused = cnn("info", SPP, "--plot", tmp_path / "spp.png")
+        assert (refused.status, refused.out, len(refused.err)) == (2, [], 1)
+        assert refused.err[0].startswith("cnnengine: option --plot: more than the batch is dynamic: give the shape")
+        assert cnn("info", SPP, "--shape", "1,1,20,20", "--plot", tmp_path / "spp.svg").status == 0
+        assert (tmp_path / "spp.svg").exists()
+        assert cnn("info", MODEL, "--plot", tmp_path / "none" / "x.png").status == 2
+
+    def test_letters_that_the_font_lacks_are_no_warning(self, cnn, tmp_path: Path) -> None:
+        pytest.importorskip("matplotlib")
+        name = "\N{CJK UNIFIED IDEOGRAPH-4E2D}"
+        nodes = [helper.make_node("MaxPool", ["x"], [name], name, kernel_shape=[2, 2]), helper.make_node("Tanh", [name], ["y"])]
+        model = save_model(tmp_path / "m.onnx", nodes, {"x": [1, 8, 9, 9]}, {"y": [1, 8, 8, 8]})
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert cnn("info", model, "--plot", tmp_path / "m.png") == cnn("info", model)
+
+    def test_the_graph_itself_is_left_to_netron(self, cnn) -> None:
+        assert "netron.app" in " ".join(cnn("info", "--help").out)
+
     def test_many_runs_of_one_kernel_are_counted(self, cnn, tmp_path: Path) -> None:
         nodes = [helper.make_node("Concat", ["x"] * 5, ["y"], axis=1)]
         model = save_model(tmp_path / "m.onnx", nodes, {"x": [1, 3, 4, 4]}, {"y": [1, 15, 4, 4]})
@@ -678,7 +708,48 @@ class TestProfile:
         refused = cnn("profile", MODEL, "--seconds", 0, "--plot", tmp_path / "none" / "roofline.png")
         assert (refused.status, len(refused.err)) == (2, 1)
 
-    @pytest.mark.parametrize("command", ["profile", "bench"])
+    def test_files_for_other_programs(self, cnn, tmp_path: Path) -> None:
+        trace, nodes = tmp_path / "t.json", tmp_path / "times \N{CJK UNIFIED IDEOGRAPH-4E2D}.JSON"
+        trace.write_text("what was there before is written over" * 9999)
+        words = ("profile", MODEL, "--seconds", 0, "--trace", trace, "--node-data", nodes, "--json")
+        result = cnn(*words)
+        assert (result.status, result.err) == (0, [])
+        steps = json.loads(result.out[0])["steps"]
+        events = json.loads(trace.read_bytes())["traceEvents"]
+        assert [e["name"] for e in events if e["ph"] == "X" and e["tid"] == 1] == [step["node"] for step in steps]
+        assert json.loads(nodes.read_bytes())["results"].keys() == {step["node"] for step in steps}
+
+    @pytest.mark.parametrize("option", ["--trace", "--node-data"])
+    def test_files_that_are_refused_before_anything_is_measured(
+        self, cnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+    ) -> None:
+        def measured(*given: object) -> None:
+            pytest.fail("measured all the same")
+
+        monkeypatch.setattr(sys.modules["cnnengine.report.profile"], "_profile", measured)
+        model = tmp_path / "model.json"
+        model.write_bytes(Path(MODEL).read_bytes())
+        for path, said in (
+            (tmp_path / "x.txt", f"option {option}: unknown kind of file"),
+            (tmp_path / "none" / "x.json", "there is no such folder"),
+            (tmp_path / "." / "model.json", f"option {option}: is the model itself"),
+        ):
+            result = cnn("profile", model, "--seconds", 0, option, path)
+            assert (result.status, result.out, len(result.err)) == (2, [], 1)
+            assert said in result.err[0]
+        assert model.read_bytes() == Path(MODEL).read_bytes()
+        both = cnn("profile", model, "--trace", tmp_path / "a.json", "--node-data", tmp_path / "." / "a.json")
+        assert (both.status, len(both.err)) == (2, 1)
+        assert "two results cannot be in one file" in both.err[0]
+        assert not (tmp_path / "a.json").exists()
+
+    def test_a_folder_in_the_place_of_a_file(self, cnn, tmp_path: Path) -> None:
+        (tmp_path / "x.json").mkdir()
+        result = cnn("profile", MODEL, "--seconds", 0, "--trace", tmp_path / "x.json")
+        assert (result.status, len(result.err)) == (2, 1)
+        assert "x.json" in result.err[0]
+
+    @pytest.mark.parametrize("command", ["profile", "bench", "info"])
     def test_without_matplotlib_the_extra_is_named(self, cnn, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         result = cnn(command, MODEL, "--plot", "roofline.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -15,7 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cnnengine
 from cnnengine.report import Profile, StepProfile, profile, summarize
+from cnnengine.report.plots import _apart
 from cnnengine.report.profile import _Step, bandwidth_at, copy_bandwidth, disturbances, fma_peak
+from cnnengine.report.steps import by_layer
 
 ROOT = Path(__file__).resolve().parents[2]
 LENET = ROOT / "models" / "digits_lenet.onnx"
@@ -254,7 +257,13 @@ class TestPlot:
     def test_a_point_for_every_step_that_computes(self, report: Profile, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib")
         figure = report.plot()
-        (axes,) = figure.axes
+        bars, axes = figure.axes
+        lengths = [0.0] * len(by_layer(report.steps))
+        for bar in bars.patches:
+            lengths[round(bar.get_y() + bar.get_height() / 2)] += bar.get_width() * 1e-6
+        np.testing.assert_allclose(
+            lengths, [sum(step.seconds_min for step in layer) for layer in by_layer(report.steps)], rtol=1e-9
+        )
         shown = [s for s in report.steps if s.flops and s.nbytes]
         points = np.concatenate([np.asarray(c.get_offsets()) for c in axes.collections])
         np.testing.assert_allclose(sorted(map(tuple, points)), sorted((s.intensity, s.gflops) for s in shown), rtol=1e-9)
@@ -266,6 +275,36 @@ class TestPlot:
         step = StepProfile("t", "Transpose", "copy_nd", 1, 1e-6, 1e-6, 0.0, 64.0, 1e-9)
         rates = ((1 << 18, 80.0), (1 << 22, 40.0), (1 << 27, 10.0))
         assert Profile("m", "avx2", 1, {"x": (1,)}, 5, 100.0, 0.0, rates, 1e-6, 1e-6, (step,)).plot().axes
+        assert Profile("m", "avx2", 1, {"x": (1,)}, 5, 100.0, 0.0, rates, 1e-6, 1e-6, ()).plot().axes
+
+    def test_the_full_colour_is_what_the_roofline_asks_for(self) -> None:
+        pytest.importorskip("matplotlib")
+        slow = StepProfile("a", "Conv", "conv", 1, 4e-6, 4e-6, 1e5, 1e4, 1e-6)
+        fast = StepProfile("b", "Conv", "winograd", 1, 2e-6, 2e-6, 1e6, 1e4, 5e-6)  # counted as the direct algorithm
+        rates = ((1 << 18, 80.0), (1 << 22, 40.0), (1 << 27, 10.0))
+        bars, _ = Profile("m", "avx2", 1, {"x": (1,)}, 5, 100.0, 0.0, rates, 1e-6, 1e-6, (slow, fast)).plot().axes
+        full, pale = ([b.get_width() for b in bars.patches if (b.get_facecolor()[3] == 1) == whole] for whole in (True, False))
+        assert full == pytest.approx([1, 2])
+        assert pale == pytest.approx([3, 0])
+
+    def test_names_are_drawn_as_they_are(self, tmp_path: Path) -> None:
+        pytest.importorskip("matplotlib")
+        name = "a $\\frac{$ \n\x07 \udcff"
+        step = StepProfile(name, name, "conv", 1, 1e-6, 1e-6, 1e3, 64.0, 1e-9)
+        rates = ((1 << 18, 80.0), (1 << 22, 40.0), (1 << 27, 10.0))
+        figure = Profile(name, "avx2", 1, {name: (1,)}, 5, 100.0, 0.0, rates, 1e-6, 1e-6, (step,)).plot()
+        figure.savefig(tmp_path / "plot.svg")
+        (label,) = figure.axes[0].get_yticklabels()
+        assert label.get_text().startswith("a \\$\\frac{\\$ \\n\\x07 \\udcff")
+
+    @pytest.mark.parametrize("gap", [1, 2, 3, 7])
+    def test_names_keep_apart(self, gap: int) -> None:
+        sizes = [float(n) for n in np.random.default_rng(gap).permutation(50)]
+        named = _apart(sizes, gap)
+        assert named == sorted(named)
+        assert sizes.index(49.0) in named
+        assert all(b - a >= gap for a, b in itertools.pairwise(named))
+        assert all(any(abs(i - j) < gap and sizes[j] >= sizes[i] for j in named) for i in range(50))
 
     def test_without_matplotlib_the_extra_is_named(self, report: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
