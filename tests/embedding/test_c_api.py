@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +19,7 @@ from onnx import TensorProto, helper
 import cnnengine
 from cnnengine.report import summarize
 from cnnengine.runtime.runner import allocation_count
+from cnnengine.runtime.threads import thread_info
 
 from . import c_api
 from .c_api import Info, Options, Tensor, tensors
@@ -372,6 +375,27 @@ def test_runs_in_place_and_outputs_over_inputs() -> None:
     API.model_free(model)
 
 
+def test_an_output_that_is_not_wanted_lies_nowhere() -> None:
+    """Where it lay in the run before is free for another, and for the input."""
+    data = proto(
+        [helper.make_node("Softmax", ["x"], ["y"], axis=0), helper.make_node("Neg", ["x"], ["z"])],
+        {"x": (1, [64])},
+        {"y": (1, [64]), "z": (1, [64])},
+    )
+    model = load(data)
+    made = workspace(model)
+    x, first, second = (np.full(64, v, np.float32) for v in (2, NAN, NAN))
+    wanted, less = tensors([first, second]), tensors([first, first])
+    less[0].data = None
+    for _ in range(2):
+        assert API.run(made, tensors([x]), 1, wanted, 2) == c_api.OK, error()
+        np.testing.assert_allclose(first, 1 / 64, rtol=1e-6)
+        assert API.run(made, tensors([x]), 1, less, 2) == c_api.OK, error()
+        np.testing.assert_array_equal(first, -x)
+    API.workspace_free(made)
+    API.model_free(model)
+
+
 @pytest.mark.parametrize("extent", [-1, -(2**63), 2**31, 2**40, 2**61, 2**62, 2**63 - 1])
 def test_extents_that_no_memory_has(extent: int) -> None:
     """Dynamic axes take any number: what cannot be is a status, and nothing is computed in wrapped numbers."""
@@ -475,6 +499,55 @@ def test_handles_closed_by_other_threads() -> None:
             thread.join()
         assert sorted(closed) == [c_api.OK] * 4 + [c_api.HANDLE] * 8
     assert seen <= {c_api.OK, c_api.HANDLE} and c_api.HANDLE in seen
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads of Python take turns soon."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_a_model_that_is_closed_while_it_is_used_goes_with_its_last_user(hasty: None) -> None:
+    kinds = [("Softmax", "Relu", "Neg", "Tanh")[i % 4] for i in range(120)]  # whose plan takes a while
+    nodes = [helper.make_node(kind, [f"t{i}"], [f"t{i + 1}"]) for i, kind in enumerate(kinds)]
+    data = proto(nodes, {"t0": (1, [4, 5])}, {"t120": (1, [4, 5])})
+
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(o, cnnengine.Model) for o in gc.get_objects())
+
+    before, within = alive(), 0
+    for delay in (0.001, 0.0, 0.002, 0.004, 0.008) * 8:
+        model, started, made = load(data), threading.Event(), ctypes.c_uint64()
+        statuses: list[int] = []
+
+        def use(
+            model: ctypes.c_uint64 = model,
+            started: threading.Event = started,
+            made: ctypes.c_uint64 = made,
+            statuses: list[int] = statuses,
+        ) -> None:
+            started.set()
+            statuses.append(API.workspace_new(model, None, 0, 0, made))
+
+        thread = threading.Thread(target=use)
+        thread.start()
+        started.wait()
+        time.sleep(delay)
+        assert API.model_free(model) == c_api.OK
+        going_on = not statuses
+        thread.join()
+        assert statuses[0] in (c_api.OK, c_api.HANDLE)
+        within += going_on and statuses[0] == c_api.OK
+        if statuses[0] == c_api.OK:
+            assert API.workspace_free(made) == c_api.OK
+        if within == 3:
+            break
+    assert within, "no model was closed in time"
+    assert alive() == before
 
 
 def test_loads_that_fail(tmp_path: Path) -> None:
@@ -585,6 +658,40 @@ def test_no_gil_while_kernels_run() -> None:
         thread.join()
         API.workspace_free(made)
         API.model_free(model)
+
+
+LIMITED = """
+import ctypes, os, sys, time
+from pathlib import Path
+os.environ["CNNENGINE_NUM_THREADS"] = "2"
+sys.path.insert(0, sys.argv[1])
+import threadpoolctl
+import numpy as np
+import c_api
+from cnnengine.runtime.threads import thread_info
+api, data = c_api.table(), Path(sys.argv[2]).read_bytes()
+x, y = np.ones((1, 64, 112, 112), np.float32), np.empty((1, 64, 112, 112), np.float32)
+def helpers(threads):
+    model, made = ctypes.c_uint64(), ctypes.c_uint64()
+    assert api.load_memory(data, len(data), c_api.Options(ctypes.sizeof(c_api.Options), 0, threads), model) == c_api.OK
+    assert api.workspace_new(model, c_api.tensors([x]), 1, 0, made) == c_api.OK
+    for _ in range(3):
+        assert api.run(made, c_api.tensors([x]), 1, c_api.tensors([y]), 1) == c_api.OK
+    return thread_info()["helpers"]
+with threadpoolctl.threadpool_limits(1):
+    print(helpers(0), helpers(2))
+"""
+"""What has no number of threads of its own keeps to OpenMP's limit in the native run; what was given one does not."""
+
+
+def test_the_limit_of_openmp_holds_for_what_was_given_no_number(tmp_path: Path) -> None:
+    pytest.importorskip("threadpoolctl")
+    if thread_info()["openmp"] is None:
+        pytest.skip("built without OpenMP")
+    (tmp_path / "slow.onnx").write_bytes(slow_model())
+    command = [sys.executable, "-c", LIMITED, str(Path(__file__).parent), str(tmp_path / "slow.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.stdout == "0 1\n", done.stderr
 
 
 def test_one_workspace_serves_one_thread() -> None:

@@ -214,6 +214,10 @@ def transpose_cases():
         yield (1, c, 4, 6), (c, 5, 3, 3), {"stride": 2}
         yield (1, 3, 4, 6), (3, c, 2, 2), {"stride": 2}
         yield (2, c, 3, 5), (c, 1, 3, 3), {"stride": 2, "pads": 1, "groups": c}
+    for width in (20, 21, 31, 64):  # phases of a depthwise one, wider than a tile has pixels
+        yield (1, 19, 3, width), (19, 1, 3, 3), {"stride": 2, "pads": 1, "groups": 19}
+        yield (2, 8, 3, width), (8, 1, 4, 4), {"stride": 2, "pads": (1, 1, 0, 1), "groups": 8}
+        yield (1, 5, width), (5, 1, 3), {"stride": 3, "groups": 5}
     for k in (1, 2, 3, 4):
         for stride in (1, 2, 3, 4):
             yield (1, 5, 4, 5), (5, 6, k, k), {"stride": stride}

@@ -38,7 +38,8 @@ CHAINS = importlib.import_module("cnnengine.rewrites.fuse_chains")  # the packag
 TOLERANCE = 2e-5
 """Of max |y|: float32 rounds by 6e-8, sums here have up to 500 terms, and up to 30 layers follow one another."""
 
-OPSET = 21
+OPSETS = (13, 15, 17, 18, 19, 20, 21, 21, 21, 22, 23)
+"""Where operators are other ones or are written otherwise; blocks leave out what their version has not."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ class Maker:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
         self.integral: set[str] = set()
+        self.opset = OPSETS[-1]
+        self.shown: list[str] = []
+        """What blocks made for another reader: outputs of the graph."""
 
     # ------------------------------------------------------------ choosing
     def begin(self, seed: str) -> None:
@@ -152,6 +156,8 @@ class Maker:
             name = n("Relu", name)
         elif kind == "relu6":
             name = n("Clip", name, c(0.0), c(6.0)) if self.maybe() else n("Min", n("Relu", name), c(6.0))
+        elif kind == "hard_swish" and self.opset < 14:
+            name = n("Mul", *self.swapped(name, n("HardSigmoid", name, alpha=1 / 6, beta=0.5)))
         elif kind == "silu":
             name = n("Mul", *self.swapped(name, n("Sigmoid", name)))
         elif kind == "hard_swish":
@@ -169,7 +175,7 @@ class Maker:
         elif kind == "sigmoid":
             name = n(self.one("Sigmoid", "HardSigmoid", "Tanh"), name)
         elif kind == "gelu":
-            way = self.integer(0, 2)
+            way = self.integer(0 if self.opset >= 20 else 1, 2)
             if way == 0:
                 name = n("Gelu", name, approximate=self.one("none", "tanh"))
             elif way == 1:
@@ -183,7 +189,11 @@ class Maker:
         elif kind == "prelu":
             name = n("PRelu", name, self.normal(self.one(1, x.channels), *(1,) * len(x.spatial), scale=0.2))
         elif kind == "mish":
-            name = n("Mish", name) if self.maybe() else n("Mul", *self.swapped(name, n("Tanh", n("Softplus", name))))
+            name = (
+                n("Mish", name)
+                if self.opset >= 18 and self.maybe()
+                else n("Mul", *self.swapped(name, n("Tanh", n("Softplus", name))))
+            )
         elif kind == "other":
             name = n(self.one("Elu", "Selu", "Celu", "Softplus", "Softsign", "Neg", "Abs"), name)
         return self.like(x, name)
@@ -269,6 +279,8 @@ class Maker:
         if self.maybe():
             return self.node("GlobalAveragePool", x.name)
         axes = range(2, 2 + len(x.spatial)) if self.maybe() else range(-len(x.spatial), 0)
+        if self.opset < 18:
+            return self.node("ReduceMean", x.name, axes=list(axes), keepdims=1)
         return self.node("ReduceMean", x.name, self.ints(*axes), keepdims=1)
 
     def gate(self, x: Value) -> Value:
@@ -356,6 +368,20 @@ class Maker:
         y = self.concat(parts)
         return self.shuffle(y) if self.maybe() else y
 
+    def joined_and_split(self, x: Value) -> Value:
+        """What is joined is read by a Split alone, whose parts end elsewhere than those that were joined."""
+        rank = len(x.spatial)
+        parts = [
+            self.activation(self.conv(x, self.one(8, 16, self.integer(1, 20)), [1] * rank)) for _ in range(self.integer(2, 3))
+        ]
+        aside = self.conv(x, self.one(8, 16), [1] * rank)
+        whole = self.concat(parts)
+        pieces = self.split(whole)
+        for i, piece in enumerate(pieces):
+            k = self.one(1, 3)
+            pieces[i] = self.activation(self.conv(piece, 8, [k] * rank, pads=[k // 2] * 2 * rank))
+        return self.concat([*pieces, aside])
+
     def shuffle(self, x: Value) -> Value:
         groups = self.one(*[g for g in (1, 2, 3, 4) if x.channels % g == 0])
         if self.integer(0, 3) == 0:
@@ -366,7 +392,7 @@ class Maker:
         y = self.like(x, self.node("Reshape", inner, self.ints(0, self.one(-1, x.channels), *x.spatial)))
         return self.one(*self.split(y)) if self.maybe() else y
 
-    def pool(self, x: Value) -> Value:
+    def pool(self, x: Value, mean: bool = False) -> Value:
         rank = len(x.spatial)
         kernel = [self.integer(1, min(3, n)) for n in x.spatial]
         strides = [self.integer(1, 2) for _ in kernel]
@@ -378,7 +404,7 @@ class Maker:
             extent.append(count - (up and (count - 1) * s >= n + pads[i]))  # none starts in the padding behind
         extent = tuple(extent)
         attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": strides, "pads": pads, "ceil_mode": up}
-        if self.maybe():
+        if not mean and self.maybe():
             return Value(self.node("MaxPool", x.name, **attributes), x.channels, extent)
         name = self.node("AveragePool", x.name, count_include_pad=self.integer(0, 1), **attributes)
         return Value(name, x.channels, extent)
@@ -402,7 +428,10 @@ class Maker:
 
     def sizes(self, x: Value, *extents: int) -> str:
         """(N, extents...), N taken from x when the model runs."""
-        batch = self.node("Shape", x.name, end=1)
+        batch = self.node("Shape", x.name, end=1) if self.opset >= 15 else self.node("Shape", x.name)
+        self.integral.add(batch)
+        if self.opset < 15:
+            batch = self.node("Slice", batch, self.ints(0), self.ints(1))
         sizes = self.node("Concat", batch, self.ints(*extents), axis=0)
         self.integral |= {batch, sizes}
         return sizes
@@ -418,6 +447,15 @@ class Maker:
             kernel = [min(self.one(1, 3), n) for n in extent]
             y = self.tail(self.conv(y, self.integer(1, 24), kernel, strides=[self.integer(1, 2) for _ in kernel]))
         return y
+
+    def padded_pool(self, x: Value) -> Value:
+        """Zeros that a mean counts, and windows that the ceiling cuts."""
+        rank = len(x.spatial)
+        widths = [self.integer(0, 2) for _ in x.spatial * 2]
+        more = self.one(0, 0, 0, 1)  # channels of zeros, which no pads of a pool are
+        padded = self.node("Pad", x.name, self.ints(0, more, *widths[:rank], 0, 0, *widths[rank:]))
+        extent = tuple(n + widths[i] + widths[rank + i] for i, n in enumerate(x.spatial))
+        return self.pool(Value(padded, x.channels + more, extent), mean=True)
 
     def cut(self, x: Value) -> Value:
         """Slices of the extents, with steps and from behind."""
@@ -436,7 +474,7 @@ class Maker:
         if self.maybe():
             y = self.conv(x, c, [3] * rank, group=c, pads=[1] * 2 * rank)
         name = self.node("Transpose", y.name, perm=[0, *range(2, 2 + rank), 1])
-        if c > 3 and self.maybe():
+        if c > 3 and self.opset >= 17 and self.maybe():
             names = [self.normal(c, scale=0.2, shift=1), self.normal(c, scale=0.2)][: self.integer(1, 2)]
             name = self.node("LayerNormalization", name, *names, axis=self.one(-1, rank + 1), epsilon=1e-3)
         hidden = c
@@ -463,7 +501,7 @@ class Maker:
         kind = self.integer(0, 3)
         if kind == 0 and math.prod(x.spatial) > 8:
             name = self.node("InstanceNormalization", x.name, *vectors, epsilon=1e-2)
-        elif kind == 1 and math.prod(x.spatial) > 8:
+        elif kind == 1 and self.opset >= 21 and math.prod(x.spatial) > 8:
             groups = self.one(*[g for g in (1, 2, 3, 4) if c % g == 0])
             name = self.node("GroupNormalization", x.name, *vectors, num_groups=groups, epsilon=1e-2)
         elif kind == 2:
@@ -483,6 +521,20 @@ class Maker:
         name = self.node("ConvTranspose", x.name, w, kernel_shape=kernel, strides=strides, group=group)
         extent = tuple((n - 1) * s + k for n, s, k in zip(x.spatial, strides, kernel, strict=True))
         return self.tail(Value(name, channels, extent))
+
+    def depthwise_transposed(self, x: Value) -> Value:
+        """A channel by itself, every pixel made several."""
+        kernel = [self.integer(1, 4) for _ in x.spatial]
+        strides = [self.integer(1, 3) if n < 14 else self.one(1, 2) for n in x.spatial]
+        pads = [self.integer(0, k - 1) // 2 for k in kernel * 2]
+        w = self.normal(x.channels, 1, *kernel, scale=1 / math.sqrt(math.prod(kernel)))
+        inputs = [x.name, w, *([self.normal(x.channels, scale=0.3)] if self.maybe() else [])]
+        name = self.node("ConvTranspose", *inputs, kernel_shape=kernel, strides=strides, pads=pads, group=x.channels)
+        rank = len(kernel)
+        extent = tuple(
+            (n - 1) * s + k - pads[i] - pads[rank + i] for i, (n, s, k) in enumerate(zip(x.spatial, strides, kernel, strict=True))
+        )
+        return self.tail(Value(name, x.channels, extent)) if min(extent) > 0 else x
 
     def channels_last_conv(self, x: Value) -> Value:
         """As converters of channels-last frameworks write it: Transposes around every layer, and a Pad before the second."""
@@ -533,7 +585,10 @@ class Maker:
         else:
             scores = self.node("MatMul", q, self.node("Transpose", k, perm=[0, 2, 1]))
             scores = self.node("Div", scores, self.constant(math.sqrt(size)))
-        y = self.node("MatMul", self.node("Softmax", scores, axis=-1), v)
+        weights = self.node("Softmax", scores, axis=-1)
+        y = self.node("MatMul", weights, v)
+        if self.maybe():
+            self.shown.append(self.node(self.one("Neg", "Relu"), self.one(q, k, v, scores, weights, y)))
         y = self.node("MatMul", y, self.normal(size, c, scale=1 / math.sqrt(size)))
         y = self.node("Transpose", y, perm=[0, 2, 1])
         return self.residual(self.like(x, self.node("Reshape", y, self.ints(0, c, *x.spatial))), x)
@@ -572,7 +627,10 @@ BLOCKS = [
     Maker.blocks_of_pixels,
     Maker.normalised,
     Maker.transposed_conv,
-    Maker.attention,
+    Maker.depthwise_transposed,
+    Maker.joined_and_split,
+    Maker.padded_pool,
+    *[Maker.attention] * 2,
     Maker.arithmetic,
     Maker.tail,
 ]
@@ -605,10 +663,14 @@ def cases(draw: Any) -> Case:
     # The bits of `which` are the blocks that are there; fewer of them is what a failure shrinks to.
     seed, which = draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, 255))
     make = Maker(f"{seed} shape")
+    make.opset = make.one(*OPSETS)
     rank = make.one(2, 2, 2, 2, 2, 1, 3)
     channels = make.one(3, 8, 16, 24, 32, make.integer(1, 40))
     low, high = make.one(*{1: [(5, 40)], 2: [(4, 9), (9, 18), (9, 18)], 3: [(2, 6), (5, 8)]}[rank])
+    if rank == 2 and make.integer(0, 9) == 0:  # wide planes, of which chunks and tiles have only a part
+        channels, low, high = min(channels, 8), 20, 60
     spatial = tuple(make.integer(low, high) for _ in range(rank))
+    largest = max(1000, math.prod(spatial))
     dims: list[Any] = make.one(["N", channels, *spatial], ["N", channels, *"DHW"[:rank]], [2, channels, *spatial])
     isa, eager = make.one(*dispatch.available_isas()), make.maybe()
     x = make.rng.standard_normal((2, channels, *spatial)).astype(np.float32)
@@ -618,7 +680,7 @@ def cases(draw: Any) -> Case:
         if not which >> i & 1:
             continue
         value = make.one(*BLOCKS)(make, values[-1] if make.integer(0, 4) else make.one(*values))
-        if math.prod(value.spatial) <= 1000:
+        if math.prod(value.spatial) <= largest:
             values.append(value)
     make.begin(f"{seed} outputs")
     outputs = [values[-1].name]
@@ -629,6 +691,7 @@ def cases(draw: Any) -> Case:
     # values of the middle, wherever they are
     names = [name for n in make.nodes for name in n.output if name not in make.integral]
     outputs += make.choose.sample(names, min(len(names), make.one(0, 0, 1, 5)))
+    outputs += make.shown
     outputs = list(dict.fromkeys(o for o in outputs if o != "x"))
     if not outputs:
         outputs = [make.node("Relu", "x")]
@@ -640,7 +703,7 @@ def cases(draw: Any) -> Case:
         [info(name, TensorProto.FLOAT, None) for name in outputs],
         [numpy_helper.from_array(v, k) for k, v in make.constants.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", make.opset)], ir_version=10)
     return Case(model, x, isa, eager)
 
 
@@ -701,10 +764,17 @@ class ConvTranspose(OpRun):
         pads=None,
         strides=None,
     ):
-        return (oracle.conv_transpose(x, w, b, stride=strides or 1, groups=group).astype(x.dtype),)
+        return (oracle.conv_transpose(x, w, b, stride=strides or 1, pads=pads or 0, groups=group).astype(x.dtype),)
 
 
-CORRECTED = [MaxPool, AveragePool, LRN, ConvTranspose]
+class BatchNormalization(OpRun):
+    """Before version 14 onnx.reference mixes in what the batch's own mean and variance are."""
+
+    def _run(self, x, scale, bias, mean, variance, epsilon=None, momentum=None, training_mode=None):
+        return (oracle.batch_norm(x, scale, bias, mean, variance, epsilon=epsilon).astype(x.dtype),)
+
+
+CORRECTED = [MaxPool, AveragePool, LRN, ConvTranspose, BatchNormalization]
 """Operators that onnx.reference gets wrong, by the oracle."""
 
 

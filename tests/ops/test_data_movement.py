@@ -234,6 +234,20 @@ def test_wrong_operands(case: int) -> None:
     assert caught.value.operator == op_type
 
 
+@pytest.mark.parametrize("version", [2, 11, 13, 18, 19, 21])
+def test_the_modes_of_pad_by_version(version: int) -> None:
+    given: dict[str, Any] = {"pads": [0, 0, 1, 0, 0, 2]} if version < 11 else {}
+    operands = [X] if version < 11 else [X, I(given.get("pads", [0, 0, 1, 0, 0, 2]))]
+    if version < 19:  # which brought it
+        with pytest.raises(ModelError, match="unknown mode"):
+            record("Pad", version, {"mode": "wrap", **given}, 1, len(operands))
+    else:
+        (y,) = record("Pad", version, {"mode": "wrap", **given}, 1, len(operands)).evaluate(*operands)
+        np.testing.assert_array_equal(y, np.pad(X, [(0, 0), (0, 0), (1, 2)], "wrap"))
+    with pytest.raises(ModelError, match="unknown mode"):
+        record("Pad", version, {"mode": "circular", **given}, 1, len(operands))
+
+
 @pytest.mark.parametrize(
     ("op_type", "version"), [("Reshape", 1), ("Slice", 1), ("Pad", 2), ("Unsqueeze", 1), ("Concat", 4), ("TopK", 1), ("Cast", 13)]
 )

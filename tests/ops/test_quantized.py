@@ -94,6 +94,30 @@ def run(op_type: str, version: int, operands: list[np.ndarray], **attributes: ob
     return compiled
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("channels", [1, 9])
+def test_halves_of_a_convolution_go_to_the_even_number(dtype: type, channels: int) -> None:
+    """Of numbers that float32 holds: each result is half a sum, above and below the zero point, by kernels and references."""
+    x = np.arange(-20, 21, dtype=np.int64).reshape(1, 1, 1, 41)
+    operands = [np.repeat(x + 64, channels, 1).astype(dtype), np.float32(1), dtype(64)]
+    w = np.zeros((3, channels, 1, 1), np.int8)
+    w[:, -1, 0, 0] = 1, -1, 3
+    operands += [w, np.float32(0.5), np.int8(0), np.float32(1), dtype(64)]
+    names = [f"x{i}" for i in range(len(operands))]
+    node = helper.make_node("QLinearConv", names, ["y"])
+    info = helper.make_tensor_value_info("x0", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), operands[0].shape)
+    constants = [numpy_helper.from_array(np.asarray(v), n) for n, v in zip(names[1:], operands[1:], strict=True)]
+    graph = helper.make_graph([node], "g", [info], [onnx.ValueInfoProto(name="y")], constants)
+    (y,) = cnnengine.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 10)], ir_version=8)).run(
+        None, {"x0": operands[0]}
+    )
+    (plain,) = QLinearConv.from_onnx(NodeRecord("QLinearConv", "", 10, {}, tuple(names), ("y",))).evaluate(*operands)
+    np.testing.assert_array_equal(y, plain)
+    exact = x[0, 0] * np.array([1, -1, 3]).reshape(3, 1)  # twice the result
+    want = np.array([[round(int(v) / 2) + 64 for v in row] for row in exact])  # Python's round goes to even
+    np.testing.assert_array_equal(y[0, :, 0], want.reshape(3, 41))
+
+
 @pytest.mark.parametrize("version", [10, 13, 19, 21])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 @pytest.mark.parametrize("axis", [None, 1, -1])

@@ -27,6 +27,19 @@ def same(op: QuantizedConv, arrays: list[np.ndarray | None]) -> np.ndarray:
     return np.asarray(found[0])
 
 
+def test_halves_go_to_the_even_number(isa: str) -> None:
+    w = np.zeros((8, 9, 1, 1), np.int8)
+    w[:, 4, 0, 0] = 1, -1, 3, -3, 5, -5, 7, -7
+    arrays = inputs(w, np.zeros(8), 0.5)
+    x = arrays[0]
+    assert x is not None
+    y = same(QuantizedConv(Conv(), 100, 128, -128, 127), arrays)
+    sums = (x[:, 4:5].astype(int) - 100) * w[:, 4, 0, 0].reshape(1, 8, 1, 1)
+    want = np.array([round(int(v) / 2) + 128 for v in sums.reshape(-1)]).reshape(sums.shape)  # Python's round goes to even
+    assert (sums % 4 == 1).any() and (sums % 4 == 3).any()
+    np.testing.assert_array_equal(y, want.clip(0, 255))
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_bias_that_decides_alone_is_cut(isa: str, sign: int) -> None:
     """Its size and a sum do not fit in 32 bits; what is left of it is beyond the bounds, or what is cut off next to nothing."""

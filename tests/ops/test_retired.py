@@ -212,6 +212,19 @@ def test_an_output_shape_with_and_without_batch_and_channels(named: bool, rank: 
     runs(model([operator], {"x": x}, 17, {"w": w}), {"x": x}, want, host=["ConvTranspose"] if rank > 3 else [])
 
 
+@pytest.mark.parametrize("alpha", [-0.5, -2.0, 0.25])
+def test_celu_of_any_alpha(isa: str, alpha: float) -> None:
+    """Below zero it is no exponential that dies out but one that grows; behind a convolution too, which may take it in."""
+    x = np.concatenate([X, 20 * X], 1)
+    w = np.eye(6, dtype=F).reshape(6, 6, 1, 1)
+    wide = contrib.wide(x)
+    with np.errstate(over="ignore"):
+        want = (np.maximum(wide, 0) + np.minimum(0, alpha * np.expm1(wide / alpha))).astype(F)  # infinite where float32 ends
+    for nodes in ([node("Celu", alpha=alpha)], [node("Conv", ["x", "w"], ["c"]), node("Celu", ["c"], alpha=alpha)]):
+        (y,) = cnnengine.load(model(nodes, {"x": x}, 17, {"w": w})).run(None, {"x": x})
+        np.testing.assert_allclose(y, want, rtol=2e-5, atol=2e-6)
+
+
 def test_pooling_of_four_axes() -> None:
     for op, want in (("MaxPool", oracle.max_pool(FOUR, (2, 2, 1, 2))[0]), ("AveragePool", oracle.avg_pool(FOUR, (2, 2, 1, 2)))):
         runs(model([node(op, kernel_shape=[2, 2, 1, 2])], {"x": FOUR}, 17), {"x": FOUR}, want, host=[op])

@@ -132,6 +132,22 @@ def test_roi_align_reference_is_the_standards(mode, half, ratio):
     np.testing.assert_allclose(op.evaluate(x, rois, images)[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("version", "half"), [(10, False), (15, False), (16, True), (22, True)])
+def test_roi_align_places_its_regions_as_its_version_does(version, half):
+    """Version 10 has no half pixel and no attribute for it; from 16 on it is the default."""
+    rng = np.random.default_rng(5)
+    x, rois = rng.standard_normal((2, 3, 11, 9)).astype(F), np.sort(rng.uniform(0, 16, (7, 2, 2)), 1).reshape(7, 4).astype(F)
+    images, settings = rng.integers(0, 2, 7), {"output_height": 3, "output_width": 2, "sampling_ratio": 2, "spatial_scale": 0.5}
+    where = "half_pixel" if half else "output_half_pixel"
+    expected = standard("RoiAlign", [x, rois, images], 16, coordinate_transformation_mode=where, **settings)
+    info = [helper.make_tensor_value_info(n, t, s) for n, t, s in (("x", 1, x.shape), ("rois", 1, (7, 4)), ("images", 7, (7,)))]
+    node = helper.make_node("RoiAlign", [v.name for v in info], ["y"], **settings)
+    graph = helper.make_graph([node], "g", info, [onnx.ValueInfoProto(name="y")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=8)
+    (y,) = cnnengine.load(model).run(None, {"x": x, "rois": rois, "images": images})
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("half", [True, False])
 @pytest.mark.parametrize("ratio", [0, 2])
 @pytest.mark.parametrize(

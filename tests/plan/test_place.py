@@ -92,6 +92,20 @@ def test_pieces_are_ranges_of_their_source(isa, monkeypatch, n):
     assert check(net, *results, monkeypatch=monkeypatch) == (0, 4)
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_concat_that_splits_alone_read(isa, monkeypatch, n):
+    """Nothing has the whole as an operand: the memory is as large as its last part's place and size say."""
+    v = lanes()
+    net = Net(np.random.default_rng(6), (n, 3, 4, 5))
+    y = net.concat(net.conv(("x", 3), v), net.conv(("x", 3), v, 3), net.conv(("x", 3), 2 * v))
+    others = [net.conv(("x", 3), v, 3) for _ in range(3)]  # alive at once with it
+    pieces = net.split(y, [v, 2 * v, v])
+    results = [net.conv(t, 5, 3) for t in (*others, *pieces[::-1])]
+    assert check(net, *results, monkeypatch=monkeypatch) == (0, 6)
+    _, _, nbytes = run(net.model(*results), net.rng.standard_normal(net.shape).astype(np.float32))
+    assert nbytes >= 4 * n * 4 * 5 * (4 + 3) * v
+
+
 @pytest.mark.parametrize("seed", range(25))
 def test_random_nests(isa, monkeypatch, seed):
     rng = np.random.default_rng(seed)

@@ -65,6 +65,7 @@ def kernels_of_conv(model) -> tuple[str, ...]:
         ((1, 32, 20, 20), (40, 32, 3, 3), {"pads": [6] * 4, "dilations": [6, 6]}, False),
         ((1, 32, 9, 9), (40, 32, 3, 3), {"pads": [4] * 4, "dilations": [4, 4]}, False),  # three pixels of four
         ((1, 32, 40, 40), (40, 32, 3, 3), {"pads": [2] * 4, "dilations": [2, 2], "strides": [2, 2]}, False),
+        ((1, 96, 64, 64), (40, 96, 3, 3), {"pads": [2] * 4, "dilations": [2, 2], "strides": [2, 2]}, False),  # tiles that pay
         ((1, 32, 14, 14), (32, 32, 1, 3), {"pads": [0, 1, 0, 1]}, True),
         ((1, 32, 14, 14), (32, 32, 3, 1), {"pads": [1, 0, 1, 0]}, True),
         ((1, 32, 14, 14), (32, 32, 1, 5), {"pads": [0, 2, 0, 2]}, True),

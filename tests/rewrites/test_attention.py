@@ -145,6 +145,14 @@ def scores_read_elsewhere(net: Net) -> list[str]:
     return [net.node("MatMul", net.node("Softmax", scaled, axis=-1), v), net.node("ReduceMax", scores, axes=[0, 1])]
 
 
+def softmax_of_scores_read_elsewhere(net: Net) -> list[str]:
+    """The factor is with q: the Softmax reads the product itself, and so does another."""
+    q, k, v = heads(net, "gather")
+    q = net.node("Mul", q, net.number(D**-0.5))
+    scores = net.node("MatMul", q, net.node("Transpose", k, perm=[0, 1, 3, 2]))
+    return [net.node("MatMul", net.node("Softmax", scores, axis=-1), v), net.node("ReduceMax", scores, axes=[0, 1])]
+
+
 def divided_by_the_scores(net: Net) -> list[str]:
     q, k, v = heads(net, "gather")
     scores = net.node("MatMul", q, net.node("Transpose", k, perm=[0, 1, 3, 2]))
@@ -153,13 +161,32 @@ def divided_by_the_scores(net: Net) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "make", [with_mask, weights_read_elsewhere, softmax_of_columns, scores_read_elsewhere, divided_by_the_scores]
+    "make",
+    [
+        *(with_mask, weights_read_elsewhere, softmax_of_columns, scores_read_elsewhere, softmax_of_scores_read_elsewhere),
+        divided_by_the_scores,
+    ],
 )
 def test_near_misses(make: Callable[[Net], list[str]]) -> None:
     net = Net()
     results, kernels, x = run(net.close(*make(net)))
     assert "attention" not in kernels
     np.testing.assert_allclose(results[0], expected(x), rtol=2e-5, atol=3e-6)
+
+
+@pytest.mark.parametrize("which", ["q", "k", "v"])
+def test_operands_read_elsewhere_too(which: str) -> None:
+    """What scales or turns an operand stays for its other reader, and the product has the operand once."""
+    net = Net()
+    q, k, v = heads(net, "gather")
+    q, k = net.node("Mul", q, net.number(D**-0.25)), net.node("Mul", k, net.number(D**-0.25))
+    turned = net.node("Transpose", k, perm=[0, 1, 3, 2])
+    y = net.node("MatMul", net.node("Softmax", net.node("MatMul", q, turned), axis=-1), v)
+    results, _, x = run(net.close(y, net.node("Neg", {"q": q, "k": turned, "v": v}[which])))
+    np.testing.assert_allclose(results[0], expected(x), rtol=2e-5, atol=3e-6)
+    wide = np.moveaxis(x.astype(np.float64).reshape(N, T, 3, H, D), 2, 0).transpose(0, 1, 3, 2, 4)["qkv".index(which)]
+    side = {"q": wide * D**-0.25, "k": wide.swapaxes(-1, -2) * D**-0.25, "v": wide}[which]
+    np.testing.assert_allclose(results[1], -side, rtol=1e-6, atol=1e-6)
 
 
 def test_a_result_read_twice_is_not_turned(isa) -> None:

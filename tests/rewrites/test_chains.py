@@ -131,6 +131,23 @@ def test_depthwise_and_project(monkeypatch):
         assert np.array_equal(model.run(None, {"x": x})[0], expected)
 
 
+@pytest.mark.parametrize(("begin", "fits"), [(0, True), (2, True), (3, False), (5, False)])
+def test_rows_of_padding_that_meet_no_row(monkeypatch, begin, fits):
+    """Where the first windows are padding alone, the depthwise convolution stays by itself."""
+    net = Net()
+    x = net.add("Relu", net.conv("x", 16, 40, 1))
+    net.constants["d"] = rand(40, 1, 3, 3)
+    y = net.add("Conv", x, "d", group=40, pads=[begin, 1, 1, 1])
+    proto = net.model((2, 16, 17, 14), [net.add("Neg", y)])
+    x = rand(2, 16, 17, 14)
+    with unfused(monkeypatch, proto) as plain:
+        (expected,) = plain.run(None, {"x": x})
+    monkeypatch.setattr(CHAINS, "CHAIN_BYTES", 1)
+    with cnnengine.load(proto) as model:
+        assert ("ConvChain" in operators(model)) == fits
+        assert np.array_equal(model.run(None, {"x": x})[0], expected)
+
+
 def test_what_reports_say(monkeypatch):
     proto = inverted_residual((1, 3, 20, 22), 16, 48, 24, 3, 2)
     with unfused(monkeypatch, proto) as plain:

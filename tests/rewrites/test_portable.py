@@ -485,29 +485,29 @@ def hard_swish_clip(b: Builder, x: str, how: int) -> str:
     return b.node("Mul", b.node("Mul", clipped, b.constant(1 / 6)), x)
 
 
-def gelu(b: Builder, x: str, how: int) -> str:
+def gelu(b: Builder, x: str, how: int, root: float = math.sqrt(0.5), half: float = 0.5) -> str:
     if how % 2:
-        argument = b.node("Mul", x, b.constant(math.sqrt(0.5)))
+        argument = b.node("Mul", x, b.constant(root))
     else:
-        argument = b.node("Div", x, b.constant(math.sqrt(2)))
+        argument = b.node("Div", x, b.constant(1 / root))
     term = b.node("Add", b.node("Erf", argument), b.constant([1.0] if how % 3 else 1.0))
     if how < 2:
-        return b.node("Mul", b.node("Mul", x, b.constant(0.5)), term)
+        return b.node("Mul", b.node("Mul", x, b.constant(half)), term)
     if how < 4:
-        return b.node("Mul", b.node("Mul", x, term), b.constant(0.5))
-    return b.node("Div", b.node("Mul", term, x), b.constant(2.0))
+        return b.node("Mul", b.node("Mul", x, term), b.constant(half))
+    return b.node("Div", b.node("Mul", term, x), b.constant(1 / half))
 
 
-def gelu_tanh(b: Builder, x: str, how: int) -> str:
+def gelu_tanh(b: Builder, x: str, how: int, cubic: float = 0.044715, root: float = math.sqrt(2 / math.pi)) -> str:
     if how == 0:
-        cube = b.node("Mul", b.node("Pow", x, b.constant(3.0)), b.constant(0.044715))
+        cube = b.node("Mul", b.node("Pow", x, b.constant(3.0)), b.constant(cubic))
     else:
-        cube = b.node("Mul", b.constant(0.044715), b.node("Mul", x, b.node("Mul", x, x)))
+        cube = b.node("Mul", b.constant(cubic), b.node("Mul", x, b.node("Mul", x, x)))
     if how < 2:
-        argument = b.node("Mul", b.node("Add", x, cube), b.constant(math.sqrt(2 / math.pi)))
+        argument = b.node("Mul", b.node("Add", x, cube), b.constant(root))
     else:
-        inner = b.node("Add", b.constant(1.0), b.node("Mul", b.node("Mul", x, x), b.constant(0.044715)))
-        argument = b.node("Mul", b.node("Mul", b.constant(math.sqrt(2 / math.pi)), x), inner)
+        inner = b.node("Add", b.constant(1.0), b.node("Mul", b.node("Mul", x, x), b.constant(cubic)))
+        argument = b.node("Mul", b.node("Mul", b.constant(root), x), inner)
     return b.node("Mul", b.node("Mul", b.constant(0.5), x), b.node("Add", b.constant(1.0), b.node("Tanh", argument)))
 
 
@@ -549,6 +549,39 @@ NOT_GATES = [
 @pytest.mark.parametrize("case", range(len(NOT_GATES)))
 def test_near_misses_do_not_fuse(b: Builder, case: int) -> None:
     before = b.graph(NOT_GATES[case](b, b.input(3, 4)))
+    assert fuse_gates(before) is before
+
+
+NEAR = 1 + 5e-5
+"""Between what float32 makes of a constant (1e-7) and a constant of another formula: results show it."""
+NEAR_GATES = [
+    *[lambda b, x, n, i=i: gelu_tanh(b, x, i, cubic=0.044715 * n) for i in range(3)],
+    *[lambda b, x, n, i=i: gelu_tanh(b, x, i, root=math.sqrt(2 / math.pi) * n) for i in range(3)],
+    *[lambda b, x, n, i=i: gelu(b, x, i, root=math.sqrt(0.5) * n) for i in range(2)],
+    *[lambda b, x, n, i=i: gelu(b, x, i, half=0.5 * n) for i in (0, 2, 4)],
+    lambda b, x, n: b.node("Mul", x, b.node("HardSigmoid", x, alpha=n / 6, beta=0.5)),
+]
+
+
+@pytest.mark.parametrize("case", range(len(NEAR_GATES)))
+def test_numbers_that_are_near_are_others(b: Builder, case: int) -> None:
+    x = b.node("Tanh", b.input(3, 4))
+    for factor in (NEAR, 1 / NEAR):
+        before = b.graph(NEAR_GATES[case](b, x, factor))
+        assert fuse_gates(before) is before
+    after = fuse_gates(b.graph(NEAR_GATES[case](b, x, 1 + 1e-7)))
+    assert kinds(after)[-1] in ("Gelu", "HardSwish")
+
+
+@pytest.mark.parametrize("how", range(3))
+def test_powers_that_are_no_cubes(b: Builder, how: int) -> None:
+    x = b.node("Tanh", b.input(3, 4))
+    power = b.node("Pow", x, b.constant(3.5 if how == 0 else 2.0))
+    if how == 1:
+        power = b.node("Mul", x, b.node("Mul", x, power))
+    argument = b.node("Add", x, b.node("Mul", power, b.constant(0.044715)))
+    argument = b.node("Mul", argument, b.constant(math.sqrt(2 / math.pi)))
+    before = b.graph(b.node("Mul", b.node("Mul", b.constant(0.5), x), b.node("Add", b.constant(1.0), b.node("Tanh", argument))))
     assert fuse_gates(before) is before
 
 
@@ -594,6 +627,38 @@ def test_pads_that_must_stay(b: Builder) -> None:
     pooled = b.node("AveragePool", b.node(Pad("constant", (0, 0, 1, 1, 0, 0, 1, 1)), x), kernel_shape=(3, 3), pads=(1, 1, 1, 1))
     before = b.graph(*outputs, pooled)
     assert fuse_pad(before) is before
+
+
+AROUND = (0, 0, 1, 1, 0, 0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("widths", "pool"),
+    [
+        (AROUND, {"kernel_shape": (3, 3), "strides": (3, 3), "ceil_mode": 1}),  # the last windows are cut
+        (AROUND, {"kernel_shape": (1, 1)}),  # zeros alone, which no pool counts
+        ((0, 0, 3, 0, 0, 0, 0, 0), {"kernel_shape": (3, 3)}),
+        ((0, 0, 0, 0, 0, 0, 0, 3), {"kernel_shape": (3, 3)}),
+        ((0, 1, 1, 1, 0, 0, 1, 1), {"kernel_shape": (3, 3)}),
+        ((0, 0, 1, 1, 0, 2, 1, 1), {"kernel_shape": (3, 3)}),
+        ((0, 0, 1, 1, 1, 0, 1, 1), {"kernel_shape": (3, 3)}),
+        ((0, 0, 1, 1, 0, 0, -1, 1), {"kernel_shape": (3, 3)}),
+        (AROUND, {"kernel_shape": (3, 3), "auto_pad": "SAME_UPPER", "strides": (2, 2)}),
+    ],
+)
+@pytest.mark.parametrize("computed", [False, True])
+def test_pads_that_must_stay_before_a_pool(b: Builder, widths: tuple[int, ...], pool: dict[str, Any], computed: bool) -> None:
+    x = b.input(2, 4, 5, 5)
+    padded = b.node(Pad(), x, b.constant(widths, np.int64)) if computed else b.node(Pad("constant", widths), x)
+    before = b.graph(b.node("AveragePool", padded, **pool))
+    assert fuse_pad(before) is before
+
+
+def test_a_ceiling_cuts_where_the_pad_ends(b: Builder) -> None:
+    """What the pads of the pool would be: a window of six elements, where the Pad's zeros make it nine."""
+    padded = b.node(Pad("constant", (0, 0, 0, 0, 0, 0, 2, 2)), b.input(1, 1, 5, 5))
+    before = b.graph(b.node("AveragePool", padded, kernel_shape=(3, 3), strides=(2, 2), ceil_mode=1))
+    same(b, before, simplify(before))
 
 
 def test_a_pad_that_others_read_stays_beside_the_pads_of_the_convolution(b: Builder) -> None:

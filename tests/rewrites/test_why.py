@@ -203,6 +203,16 @@ AT_SHAPES = {
         {"w": weights(8, 8, 1, 1)},
         "the weights for 8 channels are more than 9 pixels",
     ),
+    "fuse_attention, read twice": (
+        [
+            node("Mul", ["q", "s"], ["a"]),
+            node("MatMul", ["a", "k"], ["p"]),
+            node("Add", ["p", "a"], ["y"]),
+        ],
+        {"q": (4, 3), "k": (3, 3)},
+        {"s": np.float32(0.25)},
+        "a is read elsewhere too",
+    ),
     "fuse_softmax_products, another axis": (
         [node("MatMul", ["q", "k"], ["a"]), node("Softmax", ["a"], ["s"], axis=0), node("MatMul", ["s", "v"], ["y"])],
         {"q": (4, 3), "k": (3, 4), "v": (4, 5)},

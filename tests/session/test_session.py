@@ -249,6 +249,13 @@ def test_bindings(session: InferenceSession) -> None:
     np.testing.assert_array_equal(y, x + W)
     np.testing.assert_array_equal(z.numpy(), np.maximum(x, 0))
     assert [v.shape() for v in binding.get_outputs()] == [[2, 3, 4]] * 2
+    copies = binding.copy_outputs_to_cpu()
+    before = [copied.copy() for copied in copies]
+    x += 1
+    session.run_with_iobinding(binding)
+    assert (y == x + W).all()
+    for copied, then in zip(copies, before, strict=True):
+        np.testing.assert_array_equal(copied, then)  # of that run, wherever later ones write
 
     binding.bind_output("y", "cpu", 0, np.float32, (2, 3, 5))
     with pytest.raises(ShapeError, match="'y'"):
