@@ -262,10 +262,7 @@ class Model:
                 )
         targets = None if out is None else result_targets(wanted, out, model=self._name)
         direct = None if targets is None else direct_targets(targets, values)
-        try:
-            first = program.run(values, threads, direct)
-        except CNNEngineError as error:
-            raise error.locate(model=self._name) from None
+        first = program.run(values, threads, direct)
         if first is not self._short[0]:
             self._short = first, None if first is None else self._call_of(first, values, program)
             if self._closed:  # by another thread, meanwhile

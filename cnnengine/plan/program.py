@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels import dispatch
+from ..errors import CNNEngineError
 from ..graph import Graph
 from ..limits import Limits, within
 from ..runtime.locks import own_lock
@@ -198,6 +199,8 @@ class Program:
         try:
             with within(self._limits):
                 return self._run(values, workspace, threads, given)
+        except CNNEngineError as error:
+            raise error.locate(model=self.graph.name or None) from None
         finally:
             self.workspaces.give(workspace)
 
