@@ -192,6 +192,14 @@ def bias_of(name: str, sums: np.ndarray, nodes: Nodes) -> Bias | None:
     return Bias(floats=np.asarray(found, np.float32).reshape(-1))
 
 
+def told_quantized(name: str, node: Node, nodes: Nodes) -> tuple[Node, Steps] | None:
+    """`only_quantized` of what `node` gives, with the reason why it is left where there is none."""
+    found = only_quantized(name, nodes)
+    if found is None:
+        nodes.left(node, "no QuantizeLinear with one constant scale and zero point alone reads it")
+    return found
+
+
 def bounded(y: str, nodes: Nodes) -> tuple[str, tuple[Node, ...], float, float]:
     """The value of a Relu or Clip that alone reads this one, its node and its bounds; else this one, no node and no bounds."""
     reader = nodes.only_reader(y)
@@ -213,6 +221,14 @@ def between(low: float, high: float, steps: Steps) -> tuple[int, int] | None:
 
     found = step(low, -steps.zero), step(high, 255 - steps.zero)
     return found if found[0] <= found[1] else None
+
+
+def told_between(low: float, high: float, steps: Steps, node: Node, nodes: Nodes) -> tuple[int, int] | None:
+    """`between`, with the reason why `node` is left where there are none."""
+    found = between(low, high, steps)
+    if found is None:
+        nodes.left(node, "no quantised number lies within the bounds of its activation")
+    return found
 
 
 @dataclass(frozen=True)
@@ -270,9 +286,8 @@ def stored(node: Node, y: str, gone: tuple[Node, ...], sums: np.ndarray, bias: B
     else:
         quantize, signed = found
         steps, units = signed.unsigned(), bias.units
-        within = between(low, high, steps)
+        within = told_between(low, high, steps, node, nodes)
         if within is None:
-            nodes.left(node, "no quantised number lies within the bounds of its activation")
             return None
         with np.errstate(all="ignore"):
             ratio = sums / np.float32(steps.scale)

@@ -9,7 +9,7 @@ from ..ops.pieces import Concat
 from ..ops.quantized import QuantizeLinear
 from ..ops.quantized_elements import QuantizedAdd, QuantizedMul
 from .nodes import Nodes, rewrite
-from .quantized import Quantized, Steps, between, bounded, integers, only_quantized, results, unsigned
+from .quantized import Quantized, Steps, bounded, integers, results, told_between, told_quantized, unsigned
 
 
 @rewrite(("Add", "Sub", "Mul", "Concat"), ("DequantizeLinear",), ("QuantizeLinear",))
@@ -32,15 +32,13 @@ def _pair(node: Node, nodes: Nodes) -> None:
             nodes.left(node, "one of its operands is no quantised tensor")
         return
     y, gone, low, high = bounded(node.outputs[0], nodes)
-    found = only_quantized(y, nodes)
+    found = told_quantized(y, node, nodes)
     if found is None:
-        nodes.left(node, "no QuantizeLinear with one constant scale and zero point alone reads it")
         return
     quantize, signed = found
     steps = signed.unsigned()
-    within = between(low, high, steps)
+    within = told_between(low, high, steps, node, nodes)
     if within is None:
-        nodes.left(node, "no quantised number lies within the bounds of its activation")
         return
     added: list[Node] = []
     left, right = unsigned(a, nodes, added), unsigned(b, nodes, added)
@@ -62,9 +60,8 @@ def _join(node: Node, nodes: Nodes) -> None:
         if known:
             nodes.left(node, "one of its inputs is no quantised tensor")
         return
-    found = only_quantized(node.outputs[0], nodes)
+    found = told_quantized(node.outputs[0], node, nodes)
     if found is None:
-        nodes.left(node, "no QuantizeLinear with one constant scale and zero point alone reads it")
         return
     quantize, signed = found
     steps = signed.unsigned()

@@ -13,7 +13,7 @@ from ..ops.reduce import ReduceMean
 from ..ops.shape import Flatten
 from .common import axes_of, only_output
 from .nodes import Nodes, rewrite
-from .quantized import INT8, Steps, integers, normal, only_quantized, results, unsigned
+from .quantized import INT8, Steps, integers, normal, results, told_quantized, unsigned
 
 MEANS = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 
@@ -47,9 +47,8 @@ def _pool(node: Node, nodes: Nodes) -> None:
     if x is None:
         nodes.left(node, "its input has no constant scale and zero point for all of it")
         return
-    found = only_quantized(node.outputs[0], nodes)
+    found = told_quantized(node.outputs[0], node, nodes)
     if found is None:
-        nodes.left(node, "no QuantizeLinear with one constant scale and zero point alone reads it")
         return
     quantize, signed = found
     added: list[Node] = []

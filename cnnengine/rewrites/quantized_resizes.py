@@ -9,7 +9,7 @@ from ..ops.quantized_resize import MOST_RATIO, QuantizedResize
 from ..ops.resize import Resize
 from .common import only_output
 from .nodes import Nodes, rewrite
-from .quantized import between, bounded, integers, normal, only_quantized, results, unsigned
+from .quantized import bounded, integers, normal, results, told_between, told_quantized, unsigned
 
 KINDS = ("Resize", "Upsample")
 
@@ -33,15 +33,13 @@ def _resize(node: Node, op: Resize, nodes: Nodes) -> None:
         nodes.left(node, "its pixels are not mixtures of two per axis")
         return
     y, gone, low, high = bounded(node.outputs[0], nodes)
-    found = only_quantized(y, nodes)
+    found = told_quantized(y, node, nodes)
     if found is None:
-        nodes.left(node, "no QuantizeLinear with one constant scale and zero point alone reads it")
         return
     quantize, signed = found
     steps = signed.unsigned()
-    within = between(low, high, steps)
+    within = told_between(low, high, steps, node, nodes)
     if within is None:
-        nodes.left(node, "no quantised number lies within the bounds of its activation")
         return
     with np.errstate(all="ignore"):
         ratio = np.float32(x.steps.scale) / np.float32(steps.scale)
