@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
 from ..model import Model, inside
 from ..plan import Segment
 from ..plan.buffers import Buffer
@@ -15,8 +14,8 @@ from ..plan.plan import HostStep
 from ..runtime.runner import Workspace
 from . import plots
 from .owners import owners_of
-from .planning import Shapes, dynamic_inputs, opened, random_feeds, resolve_shapes, shape_feeds
-from .suggest import suggested
+from .planning import Shapes, opened, random_feeds
+from .suggest import needed_shapes
 from .tables import Printed, Text, shape_text, shortened
 
 if TYPE_CHECKING:
@@ -162,15 +161,7 @@ def memory(model: Any, shapes: Shapes | None = None) -> Memory:
 
 
 def _memory(model: Model, shapes: Shapes | None) -> Memory:
-    resolved = resolve_shapes(model, shapes)
-    if resolved is None:
-        missing = [name for name in dynamic_inputs(model) if name not in (shapes or {})]
-        raise InputError(
-            "more than the batch is dynamic: give the shape",
-            model=model.name,
-            tensor=", ".join(missing),
-            expected=suggested(model, missing),
-        )
+    resolved = needed_shapes(model, shapes)
     return memory_of(model.name, resolved, segments_of(model, resolved))
 
 
@@ -179,7 +170,7 @@ def segments_of(model: Model, shapes: Shapes) -> list[Segment]:
     view = inside(model)
     if not view.graph.nodes:
         return []
-    first = view.program.segment(0, shape_feeds(model, shapes))
+    first = view.program.segment(0, view.of_shapes(shapes))
     if first.end == len(view.graph.nodes):
         return [first]
     return list(view.segments(random_feeds(model, shapes), Workspace(), model.threads))

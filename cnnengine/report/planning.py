@@ -10,7 +10,6 @@ import numpy as np
 
 from ..arguments import extents, mapping, meant
 from ..errors import InputError, ShapeError
-from ..feeds import check_feeds
 from ..model import Model, inside
 from ..spec import check_size
 
@@ -54,19 +53,6 @@ def resolve_shapes(model: Model, shapes: Shapes | None) -> dict[str, tuple[int, 
 def dynamic_inputs(model: Model) -> list[str]:
     """Inputs whose shape must be given, since more than the batch is dynamic."""
     return [i.name for i in model.inputs if i.shape is None or any(not isinstance(n, int) for n in i.shape[1:])]
-
-
-def shape_feeds(model: Model, shapes: Shapes) -> dict[str, Any]:
-    """Inputs of these shapes that take no memory: for plans that nothing is run by.
-
-    Raises
-    ------
-    ShapeError, InputError
-        A shape does not fit the model, or is larger than an array can be.
-    """
-    _check_sizes(model, shapes)
-    feeds = {info.name: np.broadcast_to(np.zeros((), info.dtype), tuple(shapes[info.name])) for info in model.inputs}
-    return check_feeds(feeds, inside(model).inputs, model=model.name, copies=False)
 
 
 def _check_sizes(model: Model, shapes: Shapes) -> None:

@@ -33,9 +33,9 @@ from ..runtime.runner import Workspace
 from ..runtime.threads import default_threads
 from . import exchange, plots
 from .owners import layers_of, owners_of
-from .planning import Shapes, dynamic_inputs, opened, random_feeds, resolve_shapes
+from .planning import Shapes, opened, random_feeds
 from .steps import StepProfile
-from .suggest import suggested
+from .suggest import needed_shapes
 from .tables import Printed, Text, shape_text, shortened
 
 if TYPE_CHECKING:
@@ -274,15 +274,7 @@ def _profile(model: Model, shapes: Shapes | None, threads: int | None, seconds: 
     min_rounds, seconds = arguments.integer(min_rounds, "min_rounds", 1), arguments.number(seconds, "seconds")
     if not 0 <= seconds < 1e9:
         raise InputError("must be a time", model=model.name, tensor="seconds", expected=">= 0", received=seconds)
-    resolved = resolve_shapes(model, shapes)
-    if resolved is None:
-        missing = [name for name in dynamic_inputs(model) if name not in (shapes or {})]
-        raise InputError(
-            "more than the batch is dynamic: give the shape",
-            model=model.name,
-            tensor=", ".join(missing),
-            expected=suggested(model, missing),
-        )
+    resolved = needed_shapes(model, shapes)
     peak, bandwidths = fma_peak(threads), tuple((size, copy_bandwidth(size, threads)) for size in SIZES)
 
     workspace = Workspace()

@@ -7,10 +7,10 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..errors import CNNEngineError
+from ..errors import CNNEngineError, InputError
 from ..feeds import TensorInfo
 from ..model import Model, inside
-from .planning import random_feeds
+from .planning import Shapes, dynamic_inputs, random_feeds, resolve_shapes
 
 Extents = dict[str, tuple[int, ...]]
 
@@ -59,6 +59,26 @@ def suggested(model: Model, names: Sequence[str]) -> str:
     shapes = {info.name: ("?",) if info.shape is None else info.shape for info in model.inputs}
     texts = (f"{name}={','.join('N' if n is None else str(n) for n in shapes[name])}" for name in names)
     return f"--shape {' --shape '.join(texts)}, as the model is made for (no usual shape runs)"
+
+
+def needed_shapes(model: Model, shapes: Shapes | None) -> dict[str, tuple[int, ...]]:
+    """`resolve_shapes`, where a report cannot do without them.
+
+    Raises
+    ------
+    InputError
+        More than the batch is dynamic, and was not given; `expected` has options that run.
+    """
+    resolved = resolve_shapes(model, shapes)
+    if resolved is None:
+        missing = [name for name in dynamic_inputs(model) if name not in (shapes or {})]
+        raise InputError(
+            "more than the batch is dynamic: give the shape",
+            model=model.name,
+            tensor=", ".join(missing),
+            expected=suggested(model, missing),
+        )
+    return resolved
 
 
 def _candidates(model: Model) -> Iterator[Extents]:
