@@ -39,7 +39,7 @@ from cnnengine._kernels.chunks cimport BYTES_PER_NS, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, smaller
 from cnnengine._kernels.launch cimport Launch, make_launch
-from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t
+from cnnengine._kernels.planes cimport fill_halo, planes_of, planes_t, rows_of, rows_t
 from cnnengine._kernels.table cimport KernelTable
 
 import numpy as np
@@ -131,7 +131,8 @@ cdef void resample_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     cdef float *weights = <float *>(offsets + g.most)
     cdef float *mixed = <float *>(scratch + (g.most * (sizeof(Py_ssize_t) + sizeof(float)) + 63) // 64 * 64)
     cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
-    cdef Py_ssize_t plane, n, block, r, r0, r1, z, h, a, b, count, i, k
+    cdef rows_t u
+    cdef Py_ssize_t n, block, r, r0, r1, z, h, a, b, count, i, k
     cdef Py_ssize_t n_row = g.x.w * g.x.lanes, m_row = g.y.w * g.y.lanes
     cdef const float *x
     cdef const float *row
@@ -140,11 +141,8 @@ cdef void resample_chunk(const void *geometry, void *const *args, Py_ssize_t chu
     cdef float *to
     cdef float *before
     while unit < end:
-        plane = unit // g.units
-        n = plane // g.y.blocks
-        block = plane % g.y.blocks
-        r0 = unit % g.units * g.unit_rows
-        r1 = min(r0 + g.unit_rows, g.y.d * g.y.h)
+        u = rows_of(unit, g.units, g.unit_rows, g.y.d * g.y.h, g.y.blocks)
+        n, block, r0, r1 = u.n, u.block, u.r0, u.r1
         unit = unit + 1
         if r0 == 0:
             fill_halo(&g.y, <float *>args[1], n, block)

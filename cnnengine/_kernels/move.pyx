@@ -43,7 +43,10 @@ from cnnengine._kernels.chunks cimport BYTES_PER_NS, chunk_ns, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div
 from cnnengine._kernels.launch cimport MAX_ARGS, Launch, chunk_fn, make_launch
-from cnnengine._kernels.planes cimport channels_of, fill_halo, fill_halo_of, first_channel, planes_of, planes_of_any, planes_t, same_blocks, touching
+from cnnengine._kernels.planes cimport (
+    channels_of, fill_halo, fill_halo_of, first_channel, planes_of, planes_of_any,
+    planes_t, rows_of, rows_t, same_blocks, touching,
+)
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.qvector cimport blending_t
 
@@ -120,13 +123,11 @@ cdef void reorder_chunk(const void *geometry, void *const *args, Py_ssize_t chun
     cdef const char *x
     cdef char *y
     cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
-    cdef Py_ssize_t plane, n, block, r, r0, r1, w, at, c, channels, lane, xo, yo, last_x, last_y
+    cdef rows_t u
+    cdef Py_ssize_t n, block, r, r0, r1, w, at, c, channels, lane, xo, yo, last_x, last_y
     while unit < end:
-        plane = unit // g.units
-        n = plane // g.blocks
-        block = plane % g.blocks
-        r0 = unit % g.units * g.unit_rows
-        r1 = min(r0 + g.unit_rows, g.rows)
+        u = rows_of(unit, g.units, g.unit_rows, g.rows, g.blocks)
+        n, block, r0, r1 = u.n, u.block, u.r0, u.r1
         unit = unit + 1
         if g.way == WAY_UNPACK:
             # the source block leads: its channels are planes of y
@@ -397,14 +398,12 @@ cdef void take_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
     cdef char *y
     cdef Py_ssize_t item = g.item
     cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
-    cdef Py_ssize_t plane, n, at, r, r0, r1, w, first, z, h
+    cdef rows_t u
+    cdef Py_ssize_t n, at, r, r0, r1, w, first, z, h
     cdef int i, count
     while unit < end:
-        plane = unit // g.units
-        n = plane // g.blocks
-        at = plane % g.blocks * 3
-        r0 = unit % g.units * g.unit_rows
-        r1 = min(r0 + g.unit_rows, g.rows)
+        u = rows_of(unit, g.units, g.unit_rows, g.rows, g.blocks)
+        n, at, r0, r1 = u.n, u.block * 3, u.r0, u.r1
         unit = unit + 1
         if r0 == 0:
             fill_halo_of(&g.y, item, <char *>args[g.sources], n, blocks[at], g.y.fill)
@@ -958,13 +957,11 @@ cdef void resize_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
     cdef float *y
     cdef float *a = <float *>scratch
     cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
-    cdef Py_ssize_t plane, n, block, r, r0, r1, z, h, n_row = g.x.w * g.x.lanes
+    cdef rows_t u
+    cdef Py_ssize_t n, block, r, r0, r1, z, h, n_row = g.x.w * g.x.lanes
     while unit < end:
-        plane = unit // g.units
-        n = plane // g.y.blocks
-        block = plane % g.y.blocks
-        r0 = unit % g.units * g.unit_rows
-        r1 = min(r0 + g.unit_rows, g.y.d * g.y.h)
+        u = rows_of(unit, g.units, g.unit_rows, g.y.d * g.y.h, g.y.blocks)
+        n, block, r0, r1 = u.n, u.block, u.r0, u.r1
         unit = unit + 1
         if r0 == 0:
             fill_halo(&g.y, <float *>args[1], n, block)
@@ -996,13 +993,11 @@ cdef void pick_pixels_chunk(const void *geometry, void *const *args, Py_ssize_t 
     cdef const uint8_t *x
     cdef uint8_t *y
     cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
-    cdef Py_ssize_t plane, n, block, r, r0, r1, z, h
+    cdef rows_t u
+    cdef Py_ssize_t n, block, r, r0, r1, z, h
     while unit < end:
-        plane = unit // g.units
-        n = plane // g.y.blocks
-        block = plane % g.y.blocks
-        r0 = unit % g.units * g.unit_rows
-        r1 = min(r0 + g.unit_rows, g.y.d * g.y.h)
+        u = rows_of(unit, g.units, g.unit_rows, g.y.d * g.y.h, g.y.blocks)
+        n, block, r0, r1 = u.n, u.block, u.r0, u.r1
         unit = unit + 1
         if r0 == 0:
             fill_halo_of(&g.y, 1, <char *>args[1], n, block, g.y.fill)
@@ -1031,13 +1026,11 @@ cdef void blend_bytes_chunk(const void *geometry, void *const *args, Py_ssize_t 
     cdef uint8_t *y
     cdef float *a = <float *>scratch
     cdef Py_ssize_t unit = chunk * g.chunk_units, end = min(unit + g.chunk_units, g.n_units)
-    cdef Py_ssize_t plane, n, block, r, r0, r1, z, h, w = g.y.d + g.y.h, n_row = g.x.w * g.x.lanes
+    cdef rows_t u
+    cdef Py_ssize_t n, block, r, r0, r1, z, h, w = g.y.d + g.y.h, n_row = g.x.w * g.x.lanes
     while unit < end:
-        plane = unit // g.units
-        n = plane // g.y.blocks
-        block = plane % g.y.blocks
-        r0 = unit % g.units * g.unit_rows
-        r1 = min(r0 + g.unit_rows, g.y.d * g.y.h)
+        u = rows_of(unit, g.units, g.unit_rows, g.y.d * g.y.h, g.y.blocks)
+        n, block, r0, r1 = u.n, u.block, u.r0, u.r1
         unit = unit + 1
         if r0 == 0:
             fill_halo_of(&g.y, 1, <char *>args[1], n, block, g.y.fill)

@@ -72,6 +72,22 @@ cdef inline bint touching(const planes_t *p) noexcept nogil:
     return p.sh == p.w * p.lanes and (p.d == 1 or p.sd == p.h * p.sh)
 
 
+# What one unit of a chunk function is: rows r0 to r1 of a plane, d and h counted through.
+cdef struct rows_t:
+    Py_ssize_t n, block, r0, r1
+
+
+cdef inline rows_t rows_of(Py_ssize_t unit, Py_ssize_t units, Py_ssize_t unit_rows, Py_ssize_t rows, Py_ssize_t blocks) noexcept nogil:
+    """The rows of a unit, where a plane of `rows` rows has `units` of them, of `unit_rows` rows each but for the last one."""
+    cdef rows_t u
+    cdef Py_ssize_t plane = unit // units
+    u.n = plane // blocks
+    u.block = plane % blocks
+    u.r0 = unit % units * unit_rows
+    u.r1 = u.r0 + unit_rows if u.r0 + unit_rows < rows else rows
+    return u
+
+
 cdef inline void fill_halo(const planes_t *y, float *base, Py_ssize_t n, Py_ssize_t block) noexcept nogil:
     """Write the zero halo of one plane of floats; `base` is the start of the buffer."""
     fill_halo_of(y, sizeof(float), <char *>base, n, block, 0)

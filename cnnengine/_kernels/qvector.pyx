@@ -29,7 +29,10 @@ from cnnengine._kernels.chunks cimport BYTES_PER_NS, per_chunk
 from cnnengine._kernels.dispatch cimport current_table
 from cnnengine._kernels.ints cimport ceil_div, smaller
 from cnnengine._kernels.launch cimport Launch, make_launch
-from cnnengine._kernels.planes cimport channels_of, fill_halo_of, first_channel, planes_of, planes_of_any, planes_t, same_blocks, touching
+from cnnengine._kernels.planes cimport (
+    channels_of, fill_halo_of, first_channel, planes_of, planes_of_any, planes_t,
+    rows_of, rows_t, same_blocks, touching,
+)
 from cnnengine._kernels.table cimport KernelTable
 from cnnengine._kernels.tiles.qvector cimport pairing_t, scaling_t
 
@@ -153,7 +156,8 @@ cdef void planes_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
     cdef const char *x
     cdef char *y
     cdef Py_ssize_t unit = chunk * g.chunk_units, end = smaller(unit + g.chunk_units, g.n_units)
-    cdef Py_ssize_t plane, n, block, r, r1, w, at, c, channels, pixels
+    cdef rows_t u
+    cdef Py_ssize_t n, block, r, r1, w, at, c, channels, pixels
     cdef scaling_t s
     memset(&s, 0, sizeof(s))
     if g.scales:
@@ -162,11 +166,8 @@ cdef void planes_chunk(const void *geometry, void *const *args, Py_ssize_t chunk
         s.zero = &zero
         s.flip = 128 if g.is_signed else 0
     while unit < end:
-        plane = unit // g.units
-        n = plane // g.blocks
-        block = plane % g.blocks
-        r = unit % g.units * g.unit_rows
-        r1 = smaller(r + g.unit_rows, g.rows)
+        u = rows_of(unit, g.units, g.unit_rows, g.rows, g.blocks)
+        n, block, r, r1 = u.n, u.block, u.r0, u.r1
         unit = unit + 1
         if g.way == WAY_UNPACK:
             c = first_channel(&g.x, block)
@@ -569,14 +570,12 @@ cdef void pair_chunk(const void *geometry, void *const *args, Py_ssize_t chunk, 
     cdef const uint8_t *b
     cdef uint8_t *y
     cdef Py_ssize_t unit = chunk * g.chunk_units, end = smaller(unit + g.chunk_units, g.n_units)
-    cdef Py_ssize_t plane, n, block, r, r1, w, l, z, h
+    cdef rows_t u
+    cdef Py_ssize_t n, block, r, r1, w, l, z, h
     cdef uint8_t *repeated = <uint8_t *>scratch
     while unit < end:
-        plane = unit // g.units
-        n = plane // g.blocks
-        block = plane % g.blocks
-        r = unit % g.units * g.unit_rows
-        r1 = smaller(r + g.unit_rows, g.rows)
+        u = rows_of(unit, g.units, g.unit_rows, g.rows, g.blocks)
+        n, block, r, r1 = u.n, u.block, u.r0, u.r1
         unit = unit + 1
         if r == 0:
             fill_halo_of(&g.y, 1, <char *>args[2], n, block, g.y.fill)
